@@ -1,0 +1,128 @@
+//! DiffuGPT's forward pass: GPT-2 with full attention (paper 2410.17891, section 3; `model.py` of the
+//! reference).
+
+use candle_core::{Result, Tensor};
+use candle_nn::ops::layer_norm;
+
+use super::attention::attention;
+use super::linear::{Linear, Order, gelu_tanh};
+use super::{Observe, PackedRows};
+use crate::checkpoint::{ModelConfig, Weights};
+use crate::device::Placement;
+use crate::error::LoadError;
+use crate::kernel::Heads;
+
+/// Token and position embeddings, pre-norm blocks, a final norm, and a head tied to the embedding unless
+/// the file has one.
+#[derive(Debug)]
+pub struct Gpt2 {
+    tokens: Tensor,
+    positions: Tensor,
+    blocks: Vec<Block>,
+    norm: Norm,
+    pub(super) head: Linear,
+}
+
+#[derive(Debug)]
+struct Block {
+    norm_1: Norm,
+    /// Query, key and value in one projection, in that order.
+    attention_in: Linear,
+    attention_out: Linear,
+    norm_2: Norm,
+    expand: Linear,
+    contract: Linear,
+    heads: Heads,
+}
+
+#[derive(Debug)]
+struct Norm {
+    gain: Tensor,
+    bias: Tensor,
+    epsilon: f32,
+}
+
+impl Norm {
+    fn load(
+        weights: &Weights,
+        name: &str,
+        config: &ModelConfig,
+        placement: &Placement,
+    ) -> std::result::Result<Self, LoadError> {
+        let part = |part: &str| weights.get(&format!("{name}.{part}"), &[config.width])?.to_device(placement);
+        Ok(Self { gain: part("weight")?, bias: part("bias")?, epsilon: config.norm_epsilon as f32 })
+    }
+
+    fn forward(&self, rows: &Tensor) -> Result<Tensor> {
+        layer_norm(rows, &self.gain, &self.bias, self.epsilon)
+    }
+}
+
+impl Block {
+    fn load(
+        weights: &Weights,
+        name: &str,
+        config: &ModelConfig,
+        placement: &Placement,
+    ) -> std::result::Result<Self, LoadError> {
+        let linear = |part: &str, shape| {
+            Linear::load(weights, &format!("{name}.{part}"), shape, Order::InOut, true, placement)
+        };
+        let norm = |part: &str| Norm::load(weights, &format!("{name}.{part}"), config, placement);
+        let (width, inner) = (config.width, config.mlp_width);
+        Ok(Self {
+            norm_1: norm("ln_1")?,
+            attention_in: linear("attn.c_attn", (width, 3 * width))?,
+            attention_out: linear("attn.c_proj", (width, width))?,
+            norm_2: norm("ln_2")?,
+            expand: linear("mlp.c_fc", (width, inner))?,
+            contract: linear("mlp.c_proj", (inner, width))?,
+            heads: config.heads(),
+        })
+    }
+
+    fn forward(&self, rows: &Tensor, lengths: &[usize]) -> Result<Tensor> {
+        let width = rows.dim(1)?;
+        let fused = self.attention_in.forward(&self.norm_1.forward(rows)?)?;
+        let part = |i: usize| fused.narrow(1, i * width, width);
+        let mixed = attention(&part(0)?, &part(1)?, &part(2)?, lengths, self.heads)?;
+        let rows = (rows + self.attention_out.forward(&mixed)?)?;
+        let inner = gelu_tanh(self.expand.forward(&self.norm_2.forward(&rows)?)?)?;
+        rows + self.contract.forward(&inner)?
+    }
+}
+
+impl Gpt2 {
+    pub(super) fn load(
+        config: &ModelConfig,
+        weights: &Weights,
+        placement: &Placement,
+    ) -> std::result::Result<Self, LoadError> {
+        let embedding = weights.embedding(config.width)?;
+        let head = match weights.head(embedding.shape()[0], config.width)? {
+            Some(head) => Linear::new(&head, Order::OutIn, None, placement)?,
+            None => Linear::new(&embedding, Order::OutIn, None, placement)?,
+        };
+        let blocks = (0..config.layers).map(|i| Block::load(weights, &format!("h.{i}"), config, placement));
+        Ok(Self {
+            tokens: embedding.to_device(placement)?,
+            positions: weights.get("wpe.weight", &[config.context, config.width])?.to_device(placement)?,
+            blocks: blocks.collect::<std::result::Result<_, _>>()?,
+            norm: Norm::load(weights, "ln_f", config, placement)?,
+            head,
+        })
+    }
+
+    pub(super) fn hidden(&self, packed: &PackedRows, observe: Observe<'_>) -> Result<Tensor> {
+        let tokens = self.tokens.index_select(&packed.ids, 0)?;
+        let mut rows = (tokens + self.positions.index_select(&packed.positions, 0)?)?;
+        observe("embedding", &rows)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            rows = block.forward(&rows, &packed.lengths)?;
+            observe(&format!("block.{i}"), &rows)?;
+        }
+        rows = self.norm.forward(&rows)?;
+        observe("final_norm", &rows)?;
+        Ok(rows)
+    }
+}

@@ -1,0 +1,1 @@
+//! Checkpoints from a hub that speaks Hugging Face's file routes.

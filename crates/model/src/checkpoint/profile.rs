@@ -1,0 +1,108 @@
+//! How a family of models is used: shift, special tokens, sampling defaults.
+//!
+//! Everything that differs between families and is no tensor shape is decided here, from the
+//! checkpoint's own files, so that a further family is a further arm of a few matches and no caller
+//! changes.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::config::{Architecture, ModelConfig};
+use super::read_json;
+use crate::error::LoadError;
+
+/// A family of masked diffusion models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// GPT-2 adapted to diffusion.
+    DiffuGpt,
+    /// LLaMA adapted to diffusion.
+    DiffuLlama,
+}
+
+/// The settings of the reference's example scripts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SamplingDefaults {
+    /// T.
+    pub steps: u32,
+    /// Divides the logits.
+    pub temperature: f64,
+    /// Nucleus mass.
+    pub top_p: f64,
+}
+
+/// How the model is used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// The family.
+    pub family: Family,
+    /// Whether the head's row i predicts position i + 1.
+    pub shift: bool,
+    /// Sampling settings when the caller gives none.
+    pub defaults: SamplingDefaults,
+    /// Longest canvas that training saw, where it is known. Longer ones work less well.
+    pub trained_length: Option<usize>,
+    /// What is shown at masked positions, as text.
+    pub mask_token: String,
+    /// Document start, as text.
+    pub bos_token: Option<String>,
+    /// Document end, as text.
+    pub eos_token: Option<String>,
+    /// All strings that the tokenizer files declare as special.
+    pub special_tokens: Vec<String>,
+}
+
+impl Profile {
+    /// Reads the tokenizer's configuration files.
+    ///
+    /// # Errors
+    /// A file is damaged, or none names a mask token.
+    pub fn read(folder: &Path, config: &ModelConfig) -> Result<Self, LoadError> {
+        let tokenizer_config = folder.join("tokenizer_config.json");
+        let names = [tokenizer_config.clone(), folder.join("special_tokens_map.json")];
+        let mut files = Vec::new();
+        for path in names.iter().filter(|path| path.exists()) {
+            files.push(read_json(path)?);
+        }
+        let special = |name: &str| files.iter().find_map(|fields| token_text(fields, name));
+        let mask_token = special("mask_token").ok_or_else(|| LoadError::MaskToken {
+            path: tokenizer_config,
+            reason: "names no `mask_token`, and neither does special_tokens_map.json; a diffusion model \
+                     needs one (a plain GPT-2 or LLaMA checkpoint cannot be served)"
+                .to_owned(),
+        })?;
+        let names = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
+        let mut special_tokens: Vec<String> = names.iter().filter_map(|name| special(name)).collect();
+        special_tokens.sort();
+        special_tokens.dedup();
+        let (family, defaults, trained_length) = match config.architecture {
+            Architecture::Gpt2 => (
+                Family::DiffuGpt,
+                SamplingDefaults { steps: 64, temperature: 0.95, top_p: 0.9 },
+                config.generation_length,
+            ),
+            Architecture::Llama => (
+                Family::DiffuLlama,
+                SamplingDefaults { steps: 64, temperature: 0.9, top_p: 0.9 },
+                Some(2048),
+            ),
+        };
+        Ok(Self {
+            family,
+            shift: true,
+            defaults,
+            trained_length: trained_length.map(|length| length.min(config.context)),
+            mask_token,
+            bos_token: special("bos_token"),
+            eos_token: special("eos_token"),
+            special_tokens,
+        })
+    }
+}
+
+/// A special token is written as a string or as an object with its text in `content`.
+fn token_text(fields: &Map<String, Value>, name: &str) -> Option<String> {
+    let value = fields.get(name)?;
+    value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
+}

@@ -1,0 +1,17 @@
+//! The denoising algorithm, over integers and floats: no tensors, no files, no clock.
+//!
+//! A [`DenoisingState`] is everything one sample remembers between two evaluations of the network. It
+//! says which positions it wants read ([`DenoisingState::ask`]) and turns the answers into edits
+//! ([`DenoisingState::act`]); who evaluates, when, and beside whom, is not its business.
+
+mod canvas;
+mod noise;
+mod policy;
+mod schedule;
+mod state;
+
+pub use canvas::{Canvas, Cell};
+pub use noise::{Noise, RecordedDraws};
+pub use policy::{Order, Policy};
+pub use schedule::{draw_round, positions_kept_open};
+pub use state::{DenoisingState, Edit, StateSpec};

@@ -1,0 +1,93 @@
+//! Random numbers as a function of (seed, sample, round, position) and of nothing else.
+//!
+//! Every draw spends one uniform number of 53 bits. Because a number is addressed and not taken from a
+//! running stream, a sample's text depends neither on its neighbours in a batch nor on the order in
+//! which anything was computed.
+
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::predictor::Position;
+
+/// Round 0 holds the numbers that plan the rounds; draws of tokens use rounds from 1.
+const PLAN: u32 = 0;
+
+/// Where a sample's uniform numbers come from.
+#[derive(Clone, Debug)]
+pub enum Noise {
+    /// ChaCha8 under the request's seed, one stream per sample and round.
+    Keyed {
+        /// The request's seed.
+        seed: u64,
+        /// Which of the request's samples.
+        sample: u32,
+    },
+    /// Numbers recorded elsewhere, to replay a run of the reference.
+    Recorded(Arc<RecordedDraws>),
+}
+
+/// The uniform numbers that one run of the reference consumed.
+#[derive(Clone, Debug, Default)]
+pub struct RecordedDraws {
+    /// `rounds[f][p]`: after evaluation f (from 0), position p is committed when the number lies below
+    /// 1/(T − f). One row fewer than evaluations; empty for score orders.
+    pub rounds: Vec<Vec<f32>>,
+    /// `tokens[f][p]`: the number that draws the token for position p at evaluation f. Empty when the
+    /// run was greedy.
+    pub tokens: Vec<Vec<f64>>,
+}
+
+impl Noise {
+    /// The uniform number in [0, 1) that draws the token at `position` in `round` (from 1).
+    #[must_use]
+    pub fn token(&self, round: u32, position: Position) -> f64 {
+        match self {
+            Self::Keyed { seed, sample } => keyed(*seed, *sample, round, position),
+            Self::Recorded(draws) => {
+                let row = draws.tokens.get(round as usize - 1);
+                row.and_then(|row| row.get(position as usize)).copied().unwrap_or(0.0)
+            }
+        }
+    }
+
+    /// The uniform number in [0, 1) that plans the round of `position`.
+    pub(super) fn plan(seed: u64, sample: u32, position: Position) -> f64 {
+        keyed(seed, sample, PLAN, position)
+    }
+}
+
+fn keyed(seed: u64, sample: u32, round: u32, position: Position) -> f64 {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    generator.set_stream(u64::from(sample) << 32 | u64::from(round));
+    // Two 32-bit words per number.
+    generator.set_word_pos(u128::from(position) * 2);
+    // The upper 53 bits fill the significand of an f64 exactly.
+    (generator.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_depend_on_every_part_of_the_address_and_on_nothing_else() {
+        let base = keyed(7, 0, 1, 5);
+        assert_eq!(base, keyed(7, 0, 1, 5));
+        for other in [keyed(8, 0, 1, 5), keyed(7, 1, 1, 5), keyed(7, 0, 2, 5), keyed(7, 0, 1, 6)] {
+            assert_ne!(base, other);
+        }
+    }
+
+    #[test]
+    fn numbers_are_uniform_on_the_unit_interval() {
+        let mut bins = [0_u32; 10];
+        for position in 0..10_000 {
+            let number = keyed(3, 0, 1, position);
+            bins[(number * 10.0) as usize] += 1;
+        }
+        // Ten bins of 1000 ± 30 (one standard deviation); 150 is five of them.
+        assert!(bins.iter().all(|&count| count.abs_diff(1000) < 150), "{bins:?}");
+    }
+}

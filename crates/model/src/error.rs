@@ -1,0 +1,199 @@
+//! What can go wrong, each variant a decision that somebody takes.
+
+use std::path::PathBuf;
+
+use crate::predictor::TokenId;
+
+/// A canvas that cannot be denoised; the caller's mistake.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CanvasError {
+    /// More positions than the model has.
+    #[error("the canvas has {length} positions; this model's context is {limit}")]
+    TooLong {
+        /// Positions asked for.
+        length: usize,
+        /// Positions allowed.
+        limit: usize,
+    },
+    /// No open position.
+    #[error("nothing to generate: every position of the canvas is given")]
+    NothingToGenerate,
+    /// A token id that is no row of the embedding.
+    #[error("token id {id} is out of range; this model's vocabulary has {rows} entries, 0 to {}", rows - 1)]
+    TokenOutOfVocabulary {
+        /// The id given.
+        id: TokenId,
+        /// Rows of the embedding.
+        rows: usize,
+    },
+    /// The head of a shifted model cannot predict the first position.
+    #[error("position 0 must be given: this model predicts each token from the position before it")]
+    FirstPositionOpen,
+    /// T = 0.
+    #[error("steps must be at least 1")]
+    NoSteps,
+}
+
+/// An evaluation that failed; our own or the device's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum PredictError {
+    /// A logit that is NaN or infinite.
+    #[error("the model computed a value that is not finite for canvas {ask} of the batch, position {position}")]
+    NotFinite {
+        /// Which ask of the batch.
+        ask: usize,
+        /// Which position of its canvas.
+        position: u32,
+    },
+    /// A want that the model cannot answer.
+    #[error("position {position} of canvas {ask} cannot be read by this model")]
+    Unreadable {
+        /// Which ask of the batch.
+        ask: usize,
+        /// Which position of its canvas.
+        position: u32,
+    },
+    /// The tensor library or the device.
+    #[error("the device failed: {source}")]
+    Device {
+        /// What it said.
+        #[from]
+        source: candle_core::Error,
+    },
+    /// A predictor of a test that fails on purpose.
+    #[cfg(any(test, feature = "testing"))]
+    #[error("scripted failure at call {call}")]
+    Scripted {
+        /// Which call, from 0.
+        call: usize,
+    },
+}
+
+/// A checkpoint that cannot be served. The message is one line that names the file, tensor or field.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The folder or file is not there.
+    #[error("{} is missing{hint}", path.display())]
+    FileMissing {
+        /// What was looked for.
+        path: PathBuf,
+        /// What to do about it; empty or starting with a colon.
+        hint: String,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that is not what its name says.
+    #[error("{} is damaged or not valid: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What its parser said.
+        reason: String,
+    },
+    /// A field of a JSON file that is absent or has an unusable value.
+    #[error("{}: field `{field}` {reason}", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+    /// A model that this server does not know.
+    #[error("{}: architecture `{found}` is not supported; supported are gpt2 (DiffuGPT) and llama (DiffuLLaMA)", path.display())]
+    UnsupportedArchitecture {
+        /// The configuration file.
+        path: PathBuf,
+        /// What it names.
+        found: String,
+    },
+    /// Weights stored as a Python pickle, which can run code when it is opened.
+    #[error("{} is a pickle, which can run code when opened, and is refused; convert it once with: python -c \"import torch; from safetensors.torch import save_file; save_file({{k: v.contiguous().clone() for k, v in torch.load('pytorch_model.bin', weights_only=True).items()}}, 'model.safetensors')\"", path.display())]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A tensor that the architecture needs.
+    #[error("{}: tensor `{name}` is missing", path.display())]
+    TensorMissing {
+        /// The weights.
+        path: PathBuf,
+        /// The tensor, under the name of the layout found.
+        name: String,
+    },
+    /// A tensor of another shape than the configuration implies.
+    #[error("{}: tensor `{name}` has shape {found:?}, but config.json implies {expected:?}", path.display())]
+    TensorShape {
+        /// The weights.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Shape implied by the configuration.
+        expected: Vec<usize>,
+        /// Shape stored.
+        found: Vec<usize>,
+    },
+    /// A tensor of a type that cannot be computed with.
+    #[error("{}: tensor `{name}` is stored as {found}; supported are F32, F16 and BF16", path.display())]
+    TensorType {
+        /// The weights.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Type stored.
+        found: String,
+    },
+    /// The tokenizer files name no usable mask token.
+    #[error("{}: {reason}", path.display())]
+    MaskToken {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for and not found.
+        reason: String,
+    },
+    /// An adapter that does not belong to this model.
+    #[error("{}: {reason}", path.display())]
+    Adapter {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The device is not there or failed.
+    #[error("device {device}: {source}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// What it said.
+        source: candle_core::Error,
+    },
+    /// A precision that the device cannot compute in.
+    #[error("dtype {dtype} is not available on device {device}; available are {available}")]
+    Dtype {
+        /// The precision asked for.
+        dtype: &'static str,
+        /// The device.
+        device: String,
+        /// What it can do.
+        available: &'static str,
+    },
+    /// The download failed.
+    #[error("cannot fetch {file} of {repository} from {endpoint}: {reason}")]
+    Hub {
+        /// The model's name on the hub.
+        repository: String,
+        /// The file.
+        file: String,
+        /// The hub's address.
+        endpoint: String,
+        /// What went wrong.
+        reason: String,
+    },
+}

@@ -1,0 +1,270 @@
+//! Text to tokens and back.
+//!
+//! Three instances of the same tokenizer: one recognises special tokens (templates), one treats them as
+//! ordinary text (what users write), and one also leaves out the space that SentencePiece puts before a
+//! text (pieces in the middle of a canvas). Decoding goes through a table of each token's bytes, so that
+//! any stretch of a partly masked canvas can be decoded by itself.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
+
+use crate::checkpoint::Profile;
+use crate::error::LoadError;
+use crate::predictor::TokenId;
+
+/// A model's tokenizer.
+#[derive(Debug)]
+pub struct TextTokenizer {
+    template: Tokenizer,
+    text: Tokenizer,
+    piece: Tokenizer,
+    /// The bytes that each row of the embedding stands for; empty for special tokens and unused rows.
+    bytes: Vec<Box<[u8]>>,
+    /// Whether decoding drops the space at the very start of a text.
+    leading_space: bool,
+    mask: TokenId,
+    bos: Option<TokenId>,
+    eos: Option<TokenId>,
+    never_drawn: Vec<TokenId>,
+}
+
+/// A text that cannot be tokenized.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the text cannot be tokenized: {reason}")]
+pub struct TokenizeError {
+    reason: String,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json` of a model whose embedding has `rows` rows.
+    ///
+    /// # Errors
+    /// The file is missing or damaged, holds ids beyond the embedding, has a decoder other than
+    /// byte-level or SentencePiece, or does not know the mask token.
+    pub fn read(folder: &Path, profile: &Profile, rows: usize) -> Result<Self, LoadError> {
+        let path = folder.join("tokenizer.json");
+        let malformed = |reason: String| LoadError::Malformed { path: path.clone(), reason };
+        let file = std::fs::read(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                let hint = ": the fast tokenizer's file is needed; transformers writes it with \
+                            AutoTokenizer.from_pretrained(…).save_pretrained(…)";
+                LoadError::FileMissing { path: path.clone(), hint: hint.to_owned() }
+            }
+            _ => LoadError::Read { path: path.clone(), source },
+        })?;
+        let parse = |bytes: &[u8]| Tokenizer::from_bytes(bytes).map_err(|error| malformed(error.to_string()));
+        let mut template = parse(&file)?;
+        let special = profile.special_tokens.iter().map(|token| AddedToken::from(token.clone(), true));
+        template.add_special_tokens(special).map_err(|error| malformed(error.to_string()))?;
+        let mut text = parse(&file)?;
+        text.set_encode_special_tokens(true);
+        let spec = serde_json::from_slice(&file).map_err(|error| malformed(error.to_string()))?;
+        let mut piece = parse(without_leading_space(spec).to_string().as_bytes())?;
+        piece.set_encode_special_tokens(true);
+
+        let vocabulary = text.get_vocab(true);
+        if let Some((token, id)) = vocabulary.iter().find(|(_, id)| **id as usize >= rows) {
+            return Err(malformed(format!("token `{token}` has id {id}, but the embedding has {rows} rows")));
+        }
+        let lookup = |token: &Option<String>| token.as_ref().and_then(|token| text.token_to_id(token));
+        let mask = text.token_to_id(&profile.mask_token).ok_or_else(|| mask_missing(&path, profile))?;
+        let (bos, eos) = (lookup(&profile.bos_token), lookup(&profile.eos_token));
+        let style = ByteStyle::of(text.get_decoder()).map_err(malformed)?;
+        let special: HashSet<TokenId> = profile
+            .special_tokens
+            .iter()
+            .filter_map(|token| text.token_to_id(token))
+            .chain(text.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id))
+            .collect();
+        let mut bytes = vec![Box::default(); rows];
+        let mut used = vec![false; rows];
+        for (token, &id) in &vocabulary {
+            used[id as usize] = true;
+            if !special.contains(&id) {
+                bytes[id as usize] = style.bytes(token).into_boxed_slice();
+            }
+        }
+        let never_drawn = (0..rows as TokenId)
+            .filter(|&id| !used[id as usize] || id == mask || (Some(id) == bos && bos != eos))
+            .collect();
+        let leading_space = matches!(style, ByteStyle::SentencePiece);
+        Ok(Self { template, text, piece, bytes, leading_space, mask, bos, eos, never_drawn })
+    }
+
+    /// The tokens of a text at the start of a canvas, as the user wrote it: special tokens in it are
+    /// ordinary text, and none are added.
+    ///
+    /// # Errors
+    /// The tokenizer refused the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<TokenId>, TokenizeError> {
+        encode(&self.text, text, false)
+    }
+
+    /// The tokens of a text that stands in the middle of a canvas: as [`Self::encode`], without the
+    /// space that SentencePiece puts before a text.
+    ///
+    /// # Errors
+    /// The tokenizer refused the text.
+    pub fn encode_piece(&self, text: &str) -> Result<Vec<TokenId>, TokenizeError> {
+        encode(&self.piece, text, false)
+    }
+
+    /// The tokens of a template: special tokens in it are recognised, and `add_special` adds those that
+    /// the tokenizer puts around a text.
+    ///
+    /// # Errors
+    /// The tokenizer refused the text.
+    pub fn encode_template(&self, text: &str, add_special: bool) -> Result<Vec<TokenId>, TokenizeError> {
+        encode(&self.template, text, add_special)
+    }
+
+    /// The bytes of a stretch of tokens; special tokens have none. `at_start` says that nothing but
+    /// special tokens stands before it.
+    #[must_use]
+    pub fn bytes(&self, tokens: &[TokenId], at_start: bool) -> Vec<u8> {
+        let known = tokens.iter().filter_map(|&token| self.bytes.get(token as usize));
+        let mut bytes: Vec<u8> = known.flat_map(|bytes| bytes.iter().copied()).collect();
+        if at_start && self.leading_space && bytes.first() == Some(&b' ') {
+            bytes.remove(0);
+        }
+        bytes
+    }
+
+    /// The text of a stretch of tokens; bytes that are no UTF-8 become U+FFFD.
+    #[must_use]
+    pub fn decode(&self, tokens: &[TokenId], at_start: bool) -> String {
+        String::from_utf8_lossy(&self.bytes(tokens, at_start)).into_owned()
+    }
+
+    /// The text of one token by itself, for display.
+    #[must_use]
+    pub fn display(&self, token: TokenId) -> String {
+        match self.bytes.get(token as usize) {
+            Some(bytes) if !bytes.is_empty() => String::from_utf8_lossy(bytes).into_owned(),
+            _ => self.template.id_to_token(token).unwrap_or_default(),
+        }
+    }
+
+    /// Rows of the embedding.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What the network is shown at masked positions.
+    #[must_use]
+    pub fn mask_id(&self) -> TokenId {
+        self.mask
+    }
+
+    /// Document start.
+    #[must_use]
+    pub fn bos_id(&self) -> Option<TokenId> {
+        self.bos
+    }
+
+    /// Document end; the same token as the start in GPT-2.
+    #[must_use]
+    pub fn eos_id(&self) -> Option<TokenId> {
+        self.eos
+    }
+
+    /// Tokens that are not drawn by default: the mask, rows without a token, and a BOS that is not also
+    /// the EOS. Ascending.
+    #[must_use]
+    pub fn never_drawn(&self) -> &[TokenId] {
+        &self.never_drawn
+    }
+}
+
+fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<TokenId>, TokenizeError> {
+    match tokenizer.encode_fast(text, add_special) {
+        Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+        Err(error) => Err(TokenizeError { reason: error.to_string() }),
+    }
+}
+
+fn mask_missing(path: &Path, profile: &Profile) -> LoadError {
+    let reason = format!("does not know the mask token `{}` that tokenizer_config.json names", profile.mask_token);
+    LoadError::MaskToken { path: PathBuf::from(path), reason }
+}
+
+/// The tokenizer's description without the steps that put a space before a text.
+fn without_leading_space(mut spec: Value) -> Value {
+    fn is_prepend(normalizer: &Value) -> bool {
+        normalizer["type"] == "Prepend"
+    }
+    if is_prepend(&spec["normalizer"]) {
+        spec["normalizer"] = Value::Null;
+    }
+    if let Some(steps) = spec.pointer_mut("/normalizer/normalizers").and_then(Value::as_array_mut) {
+        steps.retain(|step| !is_prepend(step));
+    }
+    let mut change = |step: &mut Value| match step["type"].as_str() {
+        Some("Metaspace") => step["prepend_scheme"] = json!("never"),
+        Some("ByteLevel") => step["add_prefix_space"] = json!(false),
+        _ => {}
+    };
+    if let Some(steps) = spec.pointer_mut("/pre_tokenizer/pretokenizers").and_then(Value::as_array_mut) {
+        steps.iter_mut().for_each(&mut change);
+    }
+    if let Some(step) = spec.get_mut("pre_tokenizer").filter(|step| step.is_object()) {
+        change(step);
+    }
+    spec
+}
+
+/// How a vocabulary entry spells its bytes.
+#[derive(Clone, Copy, Debug)]
+enum ByteStyle {
+    /// One printable character per byte (GPT-2).
+    ByteLevel,
+    /// Text with `▁` for a space, and `<0x0A>` for bytes that are no text (LLaMA).
+    SentencePiece,
+}
+
+impl ByteStyle {
+    fn of(decoder: Option<&DecoderWrapper>) -> Result<Self, String> {
+        let steps = match decoder {
+            Some(DecoderWrapper::ByteLevel(_)) => return Ok(Self::ByteLevel),
+            Some(DecoderWrapper::Metaspace(_)) => return Ok(Self::SentencePiece),
+            Some(DecoderWrapper::Sequence(steps)) => steps.get_decoders(),
+            _ => &[],
+        };
+        if steps.iter().any(|step| matches!(step, DecoderWrapper::ByteFallback(_))) {
+            return Ok(Self::SentencePiece);
+        }
+        Err("its decoder is neither byte-level nor SentencePiece with byte fallback".to_owned())
+    }
+
+    fn bytes(self, token: &str) -> Vec<u8> {
+        match self {
+            Self::ByteLevel => token.chars().flat_map(byte_of).collect(),
+            Self::SentencePiece => {
+                let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+                match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+                    Some(byte) => vec![byte],
+                    None => token.replace('▁', " ").into_bytes(),
+                }
+            }
+        }
+    }
+}
+
+/// GPT-2 writes a printable byte as the character of that code, and the others as the characters from
+/// 256 on, in order. A character outside the scheme (of an added token) stands for itself.
+fn byte_of(character: char) -> Vec<u8> {
+    let printable = |code: u32| matches!(code, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    let code = u32::from(character);
+    if printable(code) {
+        return vec![code as u8];
+    }
+    let hidden = code.checked_sub(256).and_then(|n| (0..256).filter(|&byte| !printable(byte)).nth(n as usize));
+    match hidden {
+        Some(byte) => vec![byte as u8],
+        None => character.to_string().into_bytes(),
+    }
+}

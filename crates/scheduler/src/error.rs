@@ -1,0 +1,54 @@
+//! Why a request is refused, and why an accepted one fails.
+
+use std::sync::Arc;
+
+use unmask_model::PredictError;
+
+/// A request that was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Too many requests wait already.
+    #[error("the queue is full: {waiting} requests wait and {limit} may")]
+    QueueFull {
+        /// Requests that wait.
+        waiting: usize,
+        /// Requests that may wait.
+        limit: usize,
+    },
+    /// The engine drains: it finishes what it has and takes nothing new.
+    #[error("the server is shutting down and accepts no new requests")]
+    ShuttingDown,
+    /// The engine's thread has ended.
+    #[error("the engine has stopped and accepts no requests")]
+    EngineStopped,
+    /// A request without samples.
+    #[error("the request has 0 samples; at least 1 is needed")]
+    NoSamples,
+}
+
+/// Why an accepted request did not finish.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum GenerationError {
+    /// The predictor reported an error for a batch that this request was part of.
+    #[error("the evaluation failed: {0}")]
+    Predict(#[source] Arc<PredictError>),
+    /// The predictor answered a batch that this request was part of with the wrong number of answers.
+    #[error("the evaluation failed: {expected} {what} were asked for and {found} came back")]
+    Miscounted {
+        /// What was counted: `canvases` or `reads`.
+        what: &'static str,
+        /// How many were asked for.
+        expected: usize,
+        /// How many came back.
+        found: usize,
+    },
+    /// The predictor panicked on a batch that this request was part of.
+    #[error("the evaluation failed: the predictor panicked")]
+    Panicked,
+    /// The grace period of a drain was over.
+    #[error("the server shut down before the request finished")]
+    ShuttingDown,
+    /// The engine's thread ended.
+    #[error("the engine stopped before the request finished")]
+    EngineStopped,
+}

@@ -1,0 +1,50 @@
+//! What a request reports while it runs.
+
+use std::time::Duration;
+
+use unmask_model::diffusion::Edit;
+
+use crate::error::GenerationError;
+
+/// One event of a request: any number of steps, then exactly one of the other two.
+#[derive(Clone, Debug)]
+pub enum DenoisingEvent {
+    /// One evaluation of one sample.
+    Step {
+        /// Which sample of the request, from 0.
+        sample: u32,
+        /// Which evaluation of this sample, from 1.
+        evaluation: u32,
+        /// Which round of this sample's schedule, 1..=T; rounds without members are skipped.
+        round: u32,
+        /// What was committed; may be empty.
+        edits: Vec<Edit>,
+        /// Positions of this sample that are still masked.
+        remaining: usize,
+    },
+    /// Every sample is complete.
+    Finished(Timings),
+    /// The request ended early.
+    Failed(GenerationError),
+}
+
+impl DenoisingEvent {
+    /// Whether nothing follows this event.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        !matches!(self, Self::Step { .. })
+    }
+}
+
+/// Where the time of a finished request went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// From acceptance to the start of the first evaluation.
+    pub queued: Duration,
+    /// From the start of the first evaluation to the end of the last.
+    pub denoising: Duration,
+    /// Evaluations summed over the samples: logical ones, however many shared a forward pass.
+    pub evaluations: u32,
+    /// The largest number of canvases in an evaluation that this request was part of, its own included.
+    pub batch_peak: usize,
+}

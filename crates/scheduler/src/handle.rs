@@ -1,0 +1,147 @@
+//! The callers' side: submit a request, read its events, shut the engine down.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream;
+use unmask_model::diffusion::DenoisingState;
+
+use crate::engine;
+use crate::error::{GenerationError, SubmitError};
+use crate::event::DenoisingEvent;
+use crate::inbox::{EngineState, EngineStatus, Inbox};
+use crate::request::Request;
+
+/// What a caller asks of the engine.
+#[derive(Clone, Debug)]
+pub struct DenoiseRequest {
+    /// The samples to denoise, at least one. They advance independently of each other.
+    pub samples: Vec<DenoisingState>,
+}
+
+/// A caller's access to an engine; cheap to clone. When the last one is dropped, the engine finishes what
+/// it has accepted and ends.
+#[derive(Clone)]
+pub struct EngineHandle {
+    connection: Arc<Connection>,
+}
+
+struct Connection {
+    inbox: Arc<Inbox>,
+    queue: usize,
+    /// Closed when the engine's thread ends.
+    ended: watch::Receiver<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.inbox.tell(|contents| contents.orphaned = true);
+    }
+}
+
+impl EngineHandle {
+    pub(crate) fn new(inbox: Arc<Inbox>, queue: usize, ended: watch::Receiver<()>) -> Self {
+        Self { connection: Arc::new(Connection { inbox, queue, ended }) }
+    }
+
+    /// Hands a request to the engine. Never blocks.
+    ///
+    /// # Errors
+    /// The request has no samples, too many requests wait already, or the engine drains or has ended.
+    pub fn submit(&self, request: DenoiseRequest) -> Result<Generation, SubmitError> {
+        if request.samples.is_empty() {
+            return Err(SubmitError::NoSamples);
+        }
+        let limit = self.connection.queue;
+        let (request, events) = Request::new(request.samples, engine::now());
+        self.connection.inbox.tell(|contents| {
+            let status = &mut contents.status;
+            match status.state {
+                EngineState::Serving if status.waiting >= limit => {
+                    return Err(SubmitError::QueueFull { waiting: status.waiting, limit });
+                }
+                EngineState::Serving => status.waiting += 1,
+                EngineState::Draining => return Err(SubmitError::ShuttingDown),
+                EngineState::Failed | EngineState::Stopped => return Err(SubmitError::EngineStopped),
+            }
+            contents.arrivals.push(request);
+            Ok(())
+        })?;
+        Ok(Generation { events, ended: false })
+    }
+
+    /// What the engine is doing.
+    #[must_use]
+    pub fn status(&self) -> EngineStatus {
+        self.connection.inbox.lock().status
+    }
+
+    /// Shuts the engine down: refuses new requests at once, lets the accepted ones finish within `grace`,
+    /// fails the rest with [`GenerationError::ShuttingDown`] and returns when the thread has ended. An
+    /// evaluation under way is waited for. Needs tokio's timer unless `grace` is zero.
+    ///
+    /// A future dropped early leaves the engine draining, without a deadline.
+    pub async fn drain(&self, grace: Duration) {
+        let inbox = &self.connection.inbox;
+        inbox.tell(|contents| {
+            if contents.status.state == EngineState::Serving {
+                contents.status.state = EngineState::Draining;
+            }
+        });
+        if grace.is_zero() || tokio::time::timeout(grace, self.ended()).await.is_err() {
+            inbox.tell(|contents| contents.abort = true);
+            self.ended().await;
+        }
+    }
+
+    /// Returns when the engine's thread has ended, for whatever reason; [`Self::status`] says which.
+    pub async fn ended(&self) {
+        let mut ended = self.connection.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+}
+
+impl fmt::Debug for EngineHandle {
+    /// Shows the status; what is queued are prompts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineHandle").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// The events of one request. Dropping it cancels the request before the next evaluation.
+#[derive(Debug)]
+pub struct Generation {
+    events: mpsc::Receiver<DenoisingEvent>,
+    ended: bool,
+}
+
+impl Generation {
+    /// The next event; `None` after the terminal one. Cancel safe. Events are kept until they are read,
+    /// so a slow reader loses nothing and holds nobody up.
+    pub async fn next(&mut self) -> Option<DenoisingEvent> {
+        std::future::poll_fn(|context| self.poll_event(context)).await
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<DenoisingEvent>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        // A sender that left without a last word means that the engine died.
+        let event = ready!(self.events.poll_recv(context))
+            .unwrap_or(DenoisingEvent::Failed(GenerationError::EngineStopped));
+        self.ended = event.is_terminal();
+        Poll::Ready(Some(event))
+    }
+}
+
+impl Stream for Generation {
+    type Item = DenoisingEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<DenoisingEvent>> {
+        self.poll_event(context)
+    }
+}

@@ -1,0 +1,79 @@
+//! An accepted request on its way through the engine.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use unmask_model::diffusion::DenoisingState;
+use unmask_model::predictor::Read;
+
+use crate::event::{DenoisingEvent, Timings};
+
+pub(crate) struct Request {
+    pub(crate) samples: Vec<DenoisingState>,
+    events: mpsc::Sender<DenoisingEvent>,
+    submitted: Instant,
+    started: Option<Instant>,
+    batch_peak: usize,
+}
+
+impl Request {
+    /// A request and the receiving end of its events.
+    pub(crate) fn new(samples: Vec<DenoisingState>, now: Instant) -> (Self, mpsc::Receiver<DenoisingEvent>) {
+        // Room for every step and the terminal event: the engine never waits, and nothing is lost.
+        let steps: usize = samples.iter().map(|sample| sample.evaluations_left() as usize).sum();
+        let (events, receiver) = mpsc::channel(steps + 1);
+        (Self { samples, events, submitted: now, started: None, batch_peak: 0 }, receiver)
+    }
+
+    /// The samples that still need evaluations, each with the rows of its canvas.
+    pub(crate) fn open_samples(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
+        let asks = (0..).zip(self.samples.iter().map(DenoisingState::ask));
+        asks.filter_map(|(sample, ask)| Some((sample, ask?.tokens.len())))
+    }
+
+    /// Whether every sample is complete.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.open_samples().next().is_none()
+    }
+
+    /// Whether nobody reads the events any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// Notes that an evaluation of `canvases` canvases, some of them this request's, starts.
+    pub(crate) fn start(&mut self, canvases: usize, now: Instant) {
+        self.started.get_or_insert(now);
+        self.batch_peak = self.batch_peak.max(canvases);
+    }
+
+    /// Takes the answers for one sample and reports the step; true when that sample is complete.
+    pub(crate) fn advance(&mut self, sample: u32, reads: &[Read]) -> bool {
+        let Some(state) = self.samples.get_mut(sample as usize) else { return true };
+        let round = state.round();
+        let edits = state.act(reads);
+        let (evaluation, remaining) = (state.evaluations(), state.canvas().masked());
+        let complete = state.ask().is_none();
+        self.post(DenoisingEvent::Step { sample, evaluation, round, edits, remaining });
+        complete
+    }
+
+    /// Where the time went until `now`.
+    pub(crate) fn timings(&self, now: Instant) -> Timings {
+        Timings {
+            queued: self.started.unwrap_or(now).duration_since(self.submitted),
+            denoising: self.started.map_or(Duration::ZERO, |started| now.duration_since(started)),
+            evaluations: self.samples.iter().map(DenoisingState::evaluations).sum(),
+            batch_peak: self.batch_peak,
+        }
+    }
+
+    /// Reports `event` if somebody still reads.
+    pub(crate) fn post(&self, event: DenoisingEvent) {
+        // The channel holds everything a request can report, so this fails only for a reader that left,
+        // which the engine notices before the next evaluation.
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            tracing::error!("a request made more evaluations than it announced; an event was lost");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Who shares an evaluation, and that it makes no difference to anybody's text.
+
+use std::collections::BTreeSet;
+
+use unmask_model::diffusion::{DenoisingState, Noise, Order, Policy, StateSpec, draw_round};
+use unmask_model::predictor::Script;
+use unmask_scheduler::{DenoiseRequest, EngineConfig, EngineState, SubmitError};
+
+use crate::fixture::{Gate, LIMITS, Report, request, sample, spawn};
+
+#[tokio::test]
+async fn text_alone_is_text_among_neighbours() {
+    let alone = spawn(Script::default(), EngineConfig::default());
+    let expected = Report::of(alone.submit(request(7)).unwrap()).await;
+    assert_eq!(expected.end.as_ref().unwrap().batch_peak, 1);
+
+    let (script, gate) = Gate::new(Script::default());
+    let crowded = spawn(script, EngineConfig::default());
+    let blocker = crowded.submit(request(500)).unwrap();
+    gate.look();
+    let mut neighbours: Vec<_> = (0..15).map(|name| crowded.submit(request(name)).unwrap()).collect();
+    let seven = neighbours.remove(7);
+    drop(blocker);
+    gate.go();
+    assert_eq!(gate.look().len(), 15);
+    drop(gate);
+    let found = Report::of(seven).await;
+    assert_eq!(found.end.as_ref().unwrap().batch_peak, 15);
+    assert_eq!(found.text(), expected.text());
+    for neighbour in neighbours {
+        assert!(Report::of(neighbour).await.end.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_request_takes_one_evaluation_per_distinct_round() {
+    let handle = spawn(Script::default(), EngineConfig::default());
+    for (name, masked, steps) in [(1, 12, 16), (2, 40, 8), (3, 1, 100), (4, 30, 1)] {
+        let state = sample(name, 0, masked, steps);
+        let noise = Noise::Keyed { seed: u64::from(name), sample: 0 };
+        let rounds: BTreeSet<u32> =
+            state.canvas().open_positions().map(|position| draw_round(&noise, steps, position)).collect();
+        let report = Report::of(handle.submit(DenoiseRequest { samples: vec![state] }).unwrap()).await;
+        assert_eq!(report.end.as_ref().unwrap().evaluations as usize, rounds.len());
+        assert!(report.steps.iter().map(|step| step.round).eq(rounds));
+        assert!(report.steps.iter().map(|step| step.evaluation).eq(1..=report.steps.len() as u32));
+        assert_eq!(report.text().len(), masked);
+        assert_eq!(report.steps.last().unwrap().remaining, 0);
+    }
+}
+
+#[tokio::test]
+async fn samples_of_a_request_advance_independently_and_end_together() {
+    let handle = spawn(Script::default(), EngineConfig::default());
+    let samples: Vec<_> = (0..3).map(|number| sample(1, number, 10 * (number as usize + 1), 20)).collect();
+    let evaluations: Vec<u32> = samples.iter().map(DenoisingState::evaluations_left).collect();
+    let report = Report::of(handle.submit(DenoiseRequest { samples }).unwrap()).await;
+    let timings = report.end.as_ref().unwrap();
+    assert_eq!((timings.evaluations, timings.batch_peak), (evaluations.iter().sum(), 3));
+    for (number, evaluations) in (0..3).zip(evaluations) {
+        let mine: Vec<_> = report.steps.iter().filter(|step| step.sample == number).collect();
+        assert!(mine.iter().map(|step| step.evaluation).eq(1..=evaluations));
+        assert!(mine.is_sorted_by(|a, b| a.round < b.round && a.remaining >= b.remaining));
+        assert_eq!(mine.last().unwrap().remaining, 0);
+    }
+    assert_eq!(handle.status().evaluations, u64::from(report.steps.iter().map(|s| s.evaluation).max().unwrap()));
+}
+
+#[tokio::test]
+async fn a_batch_keeps_to_its_budget_and_the_others_come_next() {
+    let (script, gate) = Gate::new(Script::default());
+    let handle = spawn(script, EngineConfig { max_rows: 30, ..EngineConfig::default() });
+    let mut generations = vec![handle.submit(request(0)).unwrap()];
+    assert_eq!(gate.look(), [0]);
+    generations.extend([1, 2].map(|name| handle.submit(request(name)).unwrap()));
+    // 61 rows: more than the budget, so it is evaluated alone.
+    let long = DenoiseRequest { samples: vec![sample(3, 0, 60, 16)] };
+    generations.push(handle.submit(long).unwrap());
+    for expected in [vec![0, 1], vec![2], vec![3], vec![0, 1], vec![2], vec![3]] {
+        gate.go();
+        assert_eq!(gate.look(), expected);
+    }
+    drop(gate);
+    for generation in generations {
+        assert!(Report::of(generation).await.end.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_with_its_numbers() {
+    let (script, gate) = Gate::new(Script::default());
+    let handle = spawn(script, EngineConfig { max_running: 1, queue: 2, ..EngineConfig::default() });
+    let mut generations = vec![handle.submit(request(0)).unwrap()];
+    gate.look();
+    generations.extend([1, 2].map(|name| handle.submit(request(name)).unwrap()));
+    let status = handle.status();
+    assert_eq!((status.running, status.waiting, status.evaluations), (1, 2, 1));
+    let refusal = handle.submit(request(3)).unwrap_err();
+    assert_eq!(refusal, SubmitError::QueueFull { waiting: 2, limit: 2 });
+    assert_eq!(refusal.to_string(), "the queue is full: 2 requests wait and 2 may");
+    drop(gate);
+    for generation in generations {
+        assert!(Report::of(generation).await.end.is_ok());
+    }
+    let status = handle.status();
+    assert_eq!((status.running, status.waiting, status.state), (0, 0, EngineState::Serving));
+}
+
+#[tokio::test]
+async fn a_request_needs_samples_but_not_evaluations() {
+    let handle = spawn(Script::default(), EngineConfig::default());
+    assert_eq!(handle.submit(DenoiseRequest { samples: vec![] }).unwrap_err(), SubmitError::NoSamples);
+    // Only position 0 is open, whose token is known without the network.
+    let spec = StateSpec {
+        given: vec![None, Some(1)],
+        samplings: vec![],
+        spans: vec![],
+        policy: Policy { order: Order::Random, steps: 4 },
+        noise: Noise::Keyed { seed: 1, sample: 0 },
+        first_token: Some(5),
+    };
+    let state = DenoisingState::new(spec, &LIMITS).unwrap();
+    let report = Report::of(handle.submit(DenoiseRequest { samples: vec![state] }).unwrap()).await;
+    assert_eq!((report.steps.len(), report.end.unwrap().evaluations), (0, 0));
+    assert_eq!(handle.status().evaluations, 0);
+}

@@ -1,0 +1,156 @@
+//! Evaluations that fail, and whom they take with them.
+
+use std::panic::panic_any;
+use std::time::Duration;
+
+use unmask_model::PredictError;
+use unmask_model::predictor::{Ask, MaskPredictor, ModelLimits, Read, Script};
+use unmask_scheduler::{DenoiseRequest, Engine, EngineConfig, EngineState, GenerationError, SubmitError};
+
+use crate::fixture::{Gate, LIMITS, Report, request, sample, spawn};
+
+/// Rows for one of the fixture's canvases, so that every batch is one request.
+const ALONE: EngineConfig = EngineConfig { max_rows: 13, max_running: 64, queue: 128 };
+
+/// Runs request 0 into a fault at call 0 while request 1 runs beside it, then request 2 on its own;
+/// returns why request 0 failed.
+async fn sole_casualty(script: Script) -> GenerationError {
+    let (script, gate) = Gate::new(script);
+    let handle = spawn(script, ALONE);
+    let hit = handle.submit(request(0)).unwrap();
+    gate.look();
+    let spared = handle.submit(request(1)).unwrap();
+    drop(gate);
+    let hit = Report::of(hit).await;
+    assert!(hit.steps.is_empty());
+    assert_eq!(Report::of(spared).await.text().len(), 12);
+    assert_eq!(Report::of(handle.submit(request(2)).unwrap()).await.text().len(), 12);
+    assert_eq!(handle.status().state, EngineState::Serving);
+    hit.end.unwrap_err()
+}
+
+#[tokio::test]
+async fn an_error_fails_its_batch_only() {
+    let error = sole_casualty(Script::default().fail_at(0)).await;
+    assert_eq!(error.to_string(), "the evaluation failed: scripted failure at call 0");
+    let GenerationError::Predict(source) = error else { unreachable!("{error}") };
+    assert!(matches!(*source, PredictError::Scripted { call: 0 }));
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_batch_only() {
+    assert!(matches!(sole_casualty(Script::default().panic_at(0)).await, GenerationError::Panicked));
+}
+
+#[tokio::test]
+async fn a_missing_read_fails_its_batch_only() {
+    let wants = sample(0, 0, 12, 16).ask().unwrap().wants.len();
+    let error = sole_casualty(Script::default().drop_read_at(0)).await;
+    let GenerationError::Miscounted { what: "reads", expected, found } = error else { unreachable!("{error}") };
+    assert_eq!((expected, found), (wants, wants - 1));
+}
+
+#[tokio::test]
+async fn a_request_fails_once_however_many_of_its_samples_were_in_the_batch() {
+    let handle = spawn(Script::default().fail_at(2), EngineConfig::default());
+    let samples = (0..4).map(|number| sample(0, number, 12, 16)).collect();
+    let report = Report::of(handle.submit(DenoiseRequest { samples }).unwrap()).await;
+    assert_eq!(report.steps.len(), 8);
+    assert!(matches!(report.end, Err(GenerationError::Predict(_))));
+}
+
+#[tokio::test]
+async fn panics_with_a_success_between_them_do_not_add_up() {
+    let handle = spawn(Script::default().panic_at(0).panic_at(2).panic_at(4), ALONE);
+    for name in 0..3 {
+        assert!(matches!(
+            Report::of(handle.submit(request(name)).unwrap()).await.end,
+            Err(GenerationError::Panicked)
+        ));
+    }
+    assert!(Report::of(handle.submit(request(3)).unwrap()).await.end.is_ok());
+}
+
+#[tokio::test]
+async fn two_panics_in_a_row_end_the_engine() {
+    let (script, gate) = Gate::new(Script::default().panic_at(0).panic_at(1));
+    let handle = spawn(script, EngineConfig { max_running: 1, ..ALONE });
+    let generations = [0, 1, 2].map(|name| handle.submit(request(name)).unwrap());
+    gate.look();
+    drop(gate);
+    handle.ended().await;
+    let status = handle.status();
+    assert_eq!((status.state, status.running, status.waiting), (EngineState::Failed, 0, 0));
+    assert_eq!(handle.submit(request(3)).unwrap_err(), SubmitError::EngineStopped);
+    let mut ends = Vec::new();
+    for generation in generations {
+        ends.push(Report::of(generation).await.end.unwrap_err());
+    }
+    assert!(
+        matches!(ends[..], [
+            GenerationError::Panicked,
+            GenerationError::Panicked,
+            GenerationError::EngineStopped
+        ]),
+        "{ends:?}"
+    );
+    handle.drain(Duration::from_hours(1)).await;
+    assert_eq!(handle.status().state, EngineState::Failed);
+}
+
+/// Panics with a payload that panics again when the engine lets go of it.
+struct Deadly;
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic_any("the payload panics too");
+    }
+}
+
+impl MaskPredictor for Deadly {
+    fn limits(&self) -> ModelLimits {
+        LIMITS
+    }
+
+    fn predict(&mut self, _: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError> {
+        panic_any(Bomb)
+    }
+}
+
+#[tokio::test]
+async fn a_dead_thread_leaves_nobody_waiting() {
+    let handle = Engine::spawn(Deadly, EngineConfig::default()).unwrap();
+    let report = Report::of(handle.submit(request(0)).unwrap()).await;
+    assert!(matches!(report.end, Err(GenerationError::EngineStopped)));
+    handle.ended().await;
+    assert_eq!(handle.status().state, EngineState::Failed);
+    assert_eq!(handle.submit(request(1)).unwrap_err(), SubmitError::EngineStopped);
+}
+
+#[tokio::test]
+async fn every_accepted_request_ends_exactly_once() {
+    let script = (0..200).step_by(7).fold(Script::default(), Script::fail_at);
+    let script = (3..200).step_by(11).fold(script, Script::panic_at);
+    let handle = spawn(script, EngineConfig { max_rows: 64, max_running: 8, queue: 1000 });
+    let mut generations = Vec::new();
+    for name in 0..200 {
+        let samples =
+            (0..1 + name % 3).map(|number| sample(name, number, 1 + name as usize % 40, 1 + name % 9));
+        let generation = handle.submit(DenoiseRequest { samples: samples.collect() });
+        // Every fifth reader leaves at once.
+        if name % 5 != 0 {
+            generations.push(generation.unwrap());
+        }
+    }
+    let (mut finished, mut failed) = (0, 0);
+    for generation in generations {
+        if Report::of(generation).await.end.is_ok() { finished += 1 } else { failed += 1 }
+    }
+    assert_eq!(finished + failed, 160);
+    assert!(finished > 0 && failed > 0, "{finished} finished, {failed} failed");
+    handle.drain(Duration::from_hours(1)).await;
+    let status = handle.status();
+    assert_eq!((status.state, status.running, status.waiting), (EngineState::Stopped, 0, 0));
+}
