@@ -1,1 +1,64 @@
-//! x
+//! The HTTP server: JSON in, canvases to the engine, text out, plain or streamed.
+//!
+//! [`routes`] is the table of contents. A generating route decodes its body ([`body`]), checks its
+//! settings ([`options`]), lays out its canvases ([`prompt`]), starts them ([`generation`]) and shows
+//! them as text ([`text_view`]) in one answer or as events ([`sse`]). Every failure becomes HTTP in
+//! [`error`].
+
+pub mod body;
+pub mod config;
+pub mod error;
+pub mod generation;
+pub mod load;
+pub mod options;
+pub mod prompt;
+pub mod report;
+pub mod routes;
+pub mod shutdown;
+pub mod sse;
+pub mod state;
+pub mod telemetry;
+pub mod text_view;
+pub mod verify;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::state::AppState;
+
+/// Serves until `stop` completes, then drains: see [`shutdown::drain`]. Returns when every answer has
+/// ended, or a few seconds after that when a client does not read its own.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(
+    listener: TcpListener,
+    state: AppState,
+    stop: impl Future<Output = ()> + Send + 'static,
+    (delay, grace): (Duration, Duration),
+) -> std::io::Result<()> {
+    let app: Router = routes::app(state.clone());
+    let (drained, watch) = watch::channel(false);
+    tokio::spawn(async move {
+        stop.await;
+        shutdown::drain(&state, delay, grace).await;
+        drained.send_replace(true);
+    });
+    let over = |mut watch: watch::Receiver<bool>| async move {
+        // An error means that the task above is gone, which also ends the server.
+        let _ = watch.wait_for(|drained| *drained).await;
+    };
+    let server = axum::serve(listener, app).with_graceful_shutdown(over(watch.clone()));
+    shutdown::bounded(async { server.await }, over(watch)).await.unwrap_or(Ok(()))
+}
+
+/// A flag for [`AppState::draining`].
+#[must_use]
+pub fn not_draining() -> Arc<AtomicBool> {
+    Arc::new(AtomicBool::new(false))
+}

@@ -1,1 +1,98 @@
-fn main(){}
+//! `unmask`: arguments, log, model, engine, server, in this order. Whatever is wrong is said in one line
+//! before a port is bound.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use tokio::net::TcpListener;
+use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
+use unmask_api::load::{Loaded, load};
+use unmask_api::state::{AppState, ServedModel};
+use unmask_api::{not_draining, routes, serve, shutdown, telemetry, verify};
+use unmask_model::predictor::MaskPredictor;
+use unmask_scheduler::Engine;
+
+fn main() -> ExitCode {
+    let mut cli = Cli::parse();
+    if cli.command.is_none() {
+        cli = Cli::parse_from(["unmask", "serve"]);
+    }
+    let done = match cli.command {
+        Some(Command::Serve(args)) => run(&args),
+        Some(Command::Verify(args)) => check(&args),
+        Some(Command::PrintOpenapi) => print_openapi(),
+        None => Ok(()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("unmask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
+    tracing::debug!(?args, "settings");
+    let Some(model) = &args.model else {
+        bail!("no model given: use --model FOLDER or --model diffusionfamily/diffugpt-s (or set UNMASK_MODEL)");
+    };
+    let Loaded { name, checkpoint, placement, predictor } = load(model, &args.load)?;
+    let limits = predictor.limits();
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let served = ServedModel {
+        id: args.model_name.clone().unwrap_or(name),
+        created,
+        fingerprint: format!(
+            "unmask-{}-{}-{:?}-{}",
+            env!("CARGO_PKG_VERSION"),
+            checkpoint.weights.fingerprint(),
+            placement.dtype,
+            if placement.device.is_cpu() { "cpu" } else { "cuda" },
+        )
+        .to_lowercase(),
+        profile: checkpoint.profile,
+        parameters: checkpoint.weights.size().0,
+        tokenizer: checkpoint.tokenizer,
+        limits,
+    };
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        // Installed before the port is bound: no signal is lost once somebody can connect.
+        let signals = shutdown::Signals::listen().context("cannot listen for signals")?;
+        let address = args.server.listen;
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let engine = Engine::spawn(predictor, args.engine.config()).context("cannot start the engine")?;
+        let bound = listener.local_addr().context("cannot read the address")?;
+        tracing::info!(model = %served.id, context = limits.context, "listening on http://{bound}");
+        let state = AppState {
+            model: Arc::new(served),
+            engine,
+            limits: args.limits.limits(),
+            draining: not_draining(),
+        };
+        let drain = (args.server.drain_delay(), args.server.drain_timeout());
+        serve(listener, state, shutdown::first(signals), drain).await.context("the server failed")
+    })?;
+    // Handlers that a client keeps waiting must not keep the process.
+    runtime.shutdown_background();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn check(args: &VerifyArgs) -> anyhow::Result<()> {
+    telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
+    verify::verify(args, &mut std::io::stdout().lock())
+}
+
+fn print_openapi() -> anyhow::Result<()> {
+    use std::io::Write;
+
+    let text = routes::document().to_pretty_json().context("cannot write the document")?;
+    writeln!(std::io::stdout().lock(), "{text}").context("cannot write the document")
+}

@@ -38,7 +38,9 @@ pub enum CanvasError {
 #[derive(Debug, thiserror::Error)]
 pub enum PredictError {
     /// A logit that is NaN or infinite.
-    #[error("the model computed a value that is not finite for canvas {ask} of the batch, position {position}")]
+    #[error(
+        "the model computed a value that is not finite for canvas {ask} of the batch, position {position}"
+    )]
     NotFinite {
         /// Which ask of the batch.
         ask: usize,

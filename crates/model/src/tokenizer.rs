@@ -6,12 +6,13 @@
 //! any stretch of a partly masked canvas can be decoded by itself.
 
 use std::collections::HashSet;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
 
-use crate::checkpoint::Profile;
+use crate::checkpoint::{Profile, one_line};
 use crate::error::LoadError;
 use crate::predictor::TokenId;
 
@@ -46,7 +47,8 @@ impl TextTokenizer {
     /// byte-level or SentencePiece, or does not know the mask token.
     pub fn read(folder: &Path, profile: &Profile, rows: usize) -> Result<Self, LoadError> {
         let path = folder.join("tokenizer.json");
-        let malformed = |reason: String| LoadError::Malformed { path: path.clone(), reason };
+        let malformed =
+            |reason: String| LoadError::Malformed { path: path.clone(), reason: one_line(&reason) };
         let file = std::fs::read(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
                 let hint = ": the fast tokenizer's file is needed; transformers writes it with \
@@ -55,18 +57,21 @@ impl TextTokenizer {
             }
             _ => LoadError::Read { path: path.clone(), source },
         })?;
-        let parse = |bytes: &[u8]| Tokenizer::from_bytes(bytes).map_err(|error| malformed(error.to_string()));
-        let mut template = parse(&file)?;
-        let special = profile.special_tokens.iter().map(|token| AddedToken::from(token.clone(), true));
-        template.add_special_tokens(special).map_err(|error| malformed(error.to_string()))?;
+        let spec: Value = serde_json::from_slice(&file).map_err(|error| malformed(error.to_string()))?;
+        let parse = |bytes: &[u8]| parse(bytes).map_err(malformed);
         let mut text = parse(&file)?;
         text.set_encode_special_tokens(true);
-        let spec = serde_json::from_slice(&file).map_err(|error| malformed(error.to_string()))?;
+        let mut template = parse(&file)?;
+        // Only those that have an id: adding others would give them ids beyond the embedding.
+        let known = profile.special_tokens.iter().filter(|token| text.token_to_id(token).is_some());
+        let special = known.map(|token| AddedToken::from(token.clone(), true));
+        template.add_special_tokens(special).map_err(|error| malformed(error.to_string()))?;
         let mut piece = parse(without_leading_space(spec).to_string().as_bytes())?;
         piece.set_encode_special_tokens(true);
 
         let vocabulary = text.get_vocab(true);
         if let Some((token, id)) = vocabulary.iter().find(|(_, id)| **id as usize >= rows) {
+            let token = token.escape_debug();
             return Err(malformed(format!("token `{token}` has id {id}, but the embedding has {rows} rows")));
         }
         let lookup = |token: &Option<String>| token.as_ref().and_then(|token| text.token_to_id(token));
@@ -180,6 +185,14 @@ impl TextTokenizer {
     }
 }
 
+/// The library unwraps what it reads of some parts (a decoder, a normalizer's table).
+fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
+    match catch_unwind(|| Tokenizer::from_bytes(bytes)) {
+        Ok(parsed) => parsed.map_err(|error| error.to_string()),
+        Err(_) => Err("a part of it cannot be understood".to_owned()),
+    }
+}
+
 fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<TokenId>, TokenizeError> {
     match tokenizer.encode_fast(text, add_special) {
         Ok(encoding) => Ok(encoding.get_ids().to_vec()),
@@ -188,7 +201,8 @@ fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<To
 }
 
 fn mask_missing(path: &Path, profile: &Profile) -> LoadError {
-    let reason = format!("does not know the mask token `{}` that tokenizer_config.json names", profile.mask_token);
+    let mask = profile.mask_token.escape_debug();
+    let reason = format!("does not know the mask token `{mask}` that tokenizer_config.json names");
     LoadError::MaskToken { path: PathBuf::from(path), reason }
 }
 
@@ -262,7 +276,8 @@ fn byte_of(character: char) -> Vec<u8> {
     if printable(code) {
         return vec![code as u8];
     }
-    let hidden = code.checked_sub(256).and_then(|n| (0..256).filter(|&byte| !printable(byte)).nth(n as usize));
+    let hidden =
+        code.checked_sub(256).and_then(|n| (0..256).filter(|&byte| !printable(byte)).nth(n as usize));
     match hidden {
         Some(byte) => vec![byte as u8],
         None => character.to_string().into_bytes(),

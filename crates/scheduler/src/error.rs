@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use unmask_model::PredictError;
+use unmask_model::error::PredictError;
 
 /// A request that was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -55,9 +55,7 @@ impl CustomOp3 for Packed<'_> {
 
 fn rows<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Rows<'a>> {
     match (storage, layout.stride()) {
-        (CpuStorage::F32(values), &[stride, 1]) => {
-            Ok(Rows { values, start: layout.start_offset(), stride })
-        }
+        (CpuStorage::F32(values), &[stride, 1]) => Ok(Rows { values, start: layout.start_offset(), stride }),
         _ => bail!("expected rows of f32, found {layout:?}"),
     }
 }
@@ -69,7 +67,10 @@ fn dense(query: &Tensor, key: &Tensor, value: &Tensor, lengths: &[usize], heads:
     let mut first = 0;
     for &length in lengths {
         let split = |rows: &Tensor, count: usize| {
-            rows.narrow(0, first, length)?.reshape((1, length, count, heads.width))?.transpose(1, 2)?.contiguous()
+            rows.narrow(0, first, length)?
+                .reshape((1, length, count, heads.width))?
+                .transpose(1, 2)?
+                .contiguous()
         };
         let repeat = heads.count / heads.shared;
         let query = split(query, heads.count)?;

@@ -1,13 +1,13 @@
 //! LoRA adapters in PEFT's layout, merged into the weights when they are loaded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 use candle_core::safetensors::MmapedSafetensors;
 
-use super::read_json;
 use super::weights::{StoredTensor, digest, open_safetensors};
+use super::{one_line, read_json};
 use crate::error::LoadError;
 
 /// What PEFT puts before every name.
@@ -15,13 +15,18 @@ const WRAPPER: &str = "base_model.model.";
 /// Prefixes of the trunk, as in the base's layouts. The authors train on their wrapper.
 const TRUNKS: [&str; 3] = ["denoise_model.", "model.", "transformer."];
 
+/// How the names of the two factors end, each with its counterpart.
+const LORA: [[&str; 2]; 2] = [[".lora_A.weight", ".lora_B.weight"], [".lora_B.weight", ".lora_A.weight"]];
+
 /// One adapter: merged weight = W + scale · B·A, and possibly a whole embedding.
 pub struct Adapter {
     path: PathBuf,
     file: MmapedSafetensors,
+    /// Columns of B and rows of A, in all modules.
+    rank: usize,
     scale: f64,
     digest: String,
-    /// Module name without any prefix → name in the file without `lora_A.weight`.
+    /// Module name without any prefix → name in the file without `.lora_A.weight`.
     modules: BTreeMap<String, String>,
     embedding: Option<String>,
 }
@@ -38,36 +43,45 @@ impl Adapter {
     /// # Errors
     /// A file is missing or damaged, or the adapter is of a kind that cannot be merged by W + s·B·A.
     pub fn open(folder: &Path) -> Result<Self, LoadError> {
-        let scale = scale(&folder.join("adapter_config.json"))?;
+        let (rank, scale) = rank_and_scale(&folder.join("adapter_config.json"))?;
         let path = folder.join("adapter_model.safetensors");
         let file = open_safetensors(&path)?;
         let mut modules = BTreeMap::new();
         let mut embedding = None;
-        for (name, _) in file.tensors() {
-            let inner = name.strip_prefix(WRAPPER).unwrap_or(&name);
+        let names: BTreeSet<String> = file.tensors().into_iter().map(|(name, _)| name).collect();
+        for name in &names {
+            let inner = name.strip_prefix(WRAPPER).unwrap_or(name);
             let inner = TRUNKS.iter().find_map(|trunk| inner.strip_prefix(trunk)).unwrap_or(inner);
-            if let Some(module) = inner.strip_suffix(".lora_A.weight") {
-                let stem = name.trim_end_matches("lora_A.weight").to_owned();
-                modules.insert(module.to_owned(), stem);
+            let refuse = |reason| Err(LoadError::Adapter { path: path.clone(), reason });
+            let pair = LORA
+                .iter()
+                .find_map(|[part, other]| Some((inner.strip_suffix(part)?, name.strip_suffix(part)?, other)));
+            if let Some((module, stem, other)) = pair {
+                let other = format!("{stem}{other}");
+                if !names.contains(&other) {
+                    return refuse(format!("tensor `{}` is missing", other.escape_debug()));
+                }
+                modules.insert(module.to_owned(), stem.to_owned());
             } else if matches!(inner, "embed_tokens.weight" | "embed_tokens.modules_to_save.default.weight") {
-                embedding = Some(name);
-            } else if !inner.ends_with(".lora_B.weight") {
-                let reason = format!("tensor `{name}` is neither a LoRA factor nor the embedding");
-                return Err(LoadError::Adapter { path, reason });
+                embedding = Some(name.clone());
+            } else {
+                let name = name.escape_debug();
+                return refuse(format!("tensor `{name}` is neither a LoRA factor nor the embedding"));
             }
         }
         if modules.is_empty() && embedding.is_none() {
             return Err(LoadError::Adapter { path, reason: "holds no LoRA factors".to_owned() });
         }
         let digest = digest(&path)?;
-        Ok(Self { path, file, scale, digest, modules, embedding })
+        Ok(Self { path, file, rank, scale, digest, modules, embedding })
     }
 
     /// Refuses an adapter for modules that the model does not have.
     pub(super) fn check(&self, exists: impl Fn(&str) -> bool) -> Result<(), LoadError> {
         match self.modules.keys().find(|module| !exists(module)) {
             Some(module) => {
-                let reason = format!("adapts `{module}`, which this model does not have");
+                let module = module.escape_debug();
+                let reason = format!("adapts `{module}`, a linear layer that this model does not have");
                 Err(LoadError::Adapter { path: self.path.clone(), reason })
             }
             None => Ok(()),
@@ -77,12 +91,14 @@ impl Adapter {
     /// The weight of `module` with its change added, computed in f32.
     pub(super) fn merge(&self, module: &str, stored: StoredTensor) -> Result<StoredTensor, LoadError> {
         let Some(stem) = self.modules.get(module) else { return Ok(stored) };
-        let factor = |part: &str| StoredTensor::load(&self.file, &self.path, &format!("{stem}{part}.weight"));
-        let (a, b) = (factor("lora_A")?, factor("lora_B")?);
-        let (rows, columns) = (stored.shape()[0], stored.shape()[1]);
-        let rank = a.shape().first().copied().unwrap_or(0);
-        a.expect_shape(&[rank, columns])?;
-        b.expect_shape(&[rows, rank])?;
+        let &[rows, columns] = stored.shape() else {
+            let reason = format!("adapts `{module}`, which is no linear layer");
+            return Err(LoadError::Adapter { path: self.path.clone(), reason });
+        };
+        let factor = |part: &str| StoredTensor::load(&self.file, &self.path, &format!("{stem}{part}"));
+        let (a, b) = (factor(LORA[0][0])?, factor(LORA[1][0])?);
+        a.expect_shape(&[self.rank, columns])?;
+        b.expect_shape(&[rows, self.rank])?;
         let (a, b) = (a.into_f32()?, b.into_f32()?);
         stored.map(|base| base.to_dtype(DType::F32)? + (b.matmul(&a)? * self.scale)?)
     }
@@ -101,11 +117,13 @@ impl Adapter {
     }
 }
 
-/// alpha/r (alpha/√r for rank-stabilised LoRA) of `adapter_config.json`.
-fn scale(path: &Path) -> Result<f64, LoadError> {
+/// r, and alpha/r (alpha/√r for rank-stabilised LoRA), of `adapter_config.json`.
+fn rank_and_scale(path: &Path) -> Result<(usize, f64), LoadError> {
     let fields = read_json(path)?;
-    let error = |field: &str, reason: String| {
-        LoadError::Field { path: path.to_owned(), field: field.to_owned(), reason }
+    let error = |field: &str, reason: String| LoadError::Field {
+        path: path.to_owned(),
+        field: field.to_owned(),
+        reason: one_line(&reason),
     };
     let kind = fields.get("peft_type").and_then(|kind| kind.as_str()).unwrap_or("absent");
     if kind != "LORA" {
@@ -121,7 +139,10 @@ fn scale(path: &Path) -> Result<f64, LoadError> {
     }
     for field in ["rank_pattern", "alpha_pattern"] {
         if fields.get(field).and_then(|value| value.as_object()).is_some_and(|map| !map.is_empty()) {
-            return Err(error(field, "is not empty; one rank and alpha for all modules is supported".to_owned()));
+            return Err(error(
+                field,
+                "is not empty; one rank and alpha for all modules is supported".to_owned(),
+            ));
         }
     }
     let number = |field: &str| {
@@ -130,5 +151,5 @@ fn scale(path: &Path) -> Result<f64, LoadError> {
     };
     let (rank, alpha) = (number("r")?, number("lora_alpha")?);
     let stabilised = fields.get("use_rslora").and_then(|value| value.as_bool()) == Some(true);
-    Ok(alpha / if stabilised { rank.sqrt() } else { rank })
+    Ok((rank as usize, alpha / if stabilised { rank.sqrt() } else { rank }))
 }

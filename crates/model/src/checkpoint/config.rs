@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::read_json;
+use super::{one_line, read_json};
 use crate::error::LoadError;
 use crate::kernel::Heads;
 
@@ -61,7 +61,7 @@ impl ModelConfig {
             Some("gpt2") => Self::gpt2(&fields),
             Some("llama") => Self::llama(&fields),
             Some(other) => {
-                Err(LoadError::UnsupportedArchitecture { path: path.to_owned(), found: other.to_owned() })
+                Err(LoadError::UnsupportedArchitecture { path: path.to_owned(), found: one_line(&other) })
             }
             None => Err(fields.error("model_type", "is missing; it names the architecture")),
         }
@@ -120,6 +120,12 @@ impl ModelConfig {
             }
         };
         fields.divides("2", 2, "head_dim (hidden_size / num_attention_heads)", head_width)?;
+        // Or the rotation's table would be reserved before any tensor contradicts it.
+        if head_width > width {
+            return Err(
+                fields.error("head_dim", &format!("is {head_width}, more than hidden_size = {width}"))
+            );
+        }
         Ok(Self {
             architecture: Architecture::Llama,
             layers: fields.count(&["num_hidden_layers"])?,
@@ -144,7 +150,7 @@ struct Fields {
 
 impl Fields {
     fn error(&self, field: &str, reason: &str) -> LoadError {
-        LoadError::Field { path: self.path.clone(), field: field.to_owned(), reason: reason.to_owned() }
+        LoadError::Field { path: self.path.clone(), field: field.to_owned(), reason: one_line(&reason) }
     }
 
     /// A field that is there and not null.

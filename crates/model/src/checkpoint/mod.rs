@@ -63,7 +63,7 @@ fn read_json(path: &Path) -> Result<Map<String, Value>, LoadError> {
             let reason = "expected a JSON object".to_owned();
             Err(LoadError::Malformed { path: path.to_owned(), reason })
         }
-        Err(error) => Err(LoadError::Malformed { path: path.to_owned(), reason: error.to_string() }),
+        Err(error) => Err(LoadError::Malformed { path: path.to_owned(), reason: one_line(&error) }),
     }
 }
 
@@ -75,4 +75,11 @@ fn read_file(path: &Path, hint: &str) -> Result<Vec<u8>, LoadError> {
         }
         _ => LoadError::Read { path: path.to_owned(), source },
     })
+}
+
+/// What an error says, without the lines (of a backtrace) after the first and without control characters
+/// (of a name that it quotes).
+pub(crate) fn one_line(error: &impl ToString) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().trim_end().replace(char::is_control, " ")
 }

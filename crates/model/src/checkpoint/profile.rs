@@ -72,7 +72,8 @@ impl Profile {
                      needs one (a plain GPT-2 or LLaMA checkpoint cannot be served)"
                 .to_owned(),
         })?;
-        let names = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
+        let names =
+            ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
         let mut special_tokens: Vec<String> = names.iter().filter_map(|name| special(name)).collect();
         special_tokens.sort();
         special_tokens.dedup();
@@ -82,11 +83,9 @@ impl Profile {
                 SamplingDefaults { steps: 64, temperature: 0.95, top_p: 0.9 },
                 config.generation_length,
             ),
-            Architecture::Llama => (
-                Family::DiffuLlama,
-                SamplingDefaults { steps: 64, temperature: 0.9, top_p: 0.9 },
-                Some(2048),
-            ),
+            Architecture::Llama => {
+                (Family::DiffuLlama, SamplingDefaults { steps: 64, temperature: 0.9, top_p: 0.9 }, Some(2048))
+            }
         };
         Ok(Self {
             family,

@@ -1,6 +1,6 @@
 //! Tensors by their canonical names, whatever layout the files have.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::MmapedSafetensors;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::adapter::Adapter;
 use super::config::Architecture;
-use super::{read_file, read_json};
+use super::{one_line, read_file, read_json};
 use crate::device::Placement;
 use crate::error::LoadError;
 
@@ -23,6 +23,9 @@ const GPT2_LAYOUTS: [(&str, &str); 3] = [
 ];
 const LLAMA_LAYOUTS: [(&str, &str); 2] =
     [("model.embed_tokens.weight", "model."), ("embed_tokens.weight", "denoise_model.")];
+
+/// The head, in every layout.
+const HEAD: &str = "lm_head.weight";
 
 /// The tensors of a checkpoint, read from their memory-mapped files on demand.
 pub struct Weights {
@@ -77,7 +80,11 @@ impl Weights {
         };
         let weights = Self { files, index, embedding, prefix, adapter };
         if let Some(adapter) = &weights.adapter {
-            adapter.check(|name| weights.index.contains_key(&format!("{prefix}{name}.weight")))?;
+            adapter.check(|name| {
+                let name = format!("{prefix}{name}.weight");
+                // The embedding and the head are replaced or kept, and not adapted.
+                weights.index.contains_key(&name) && name != embedding && name != HEAD
+            })?;
         }
         Ok(weights)
     }
@@ -114,10 +121,10 @@ impl Weights {
     /// # Errors
     /// As [`Self::get`].
     pub fn head(&self, rows: usize, width: usize) -> Result<Option<StoredTensor>, LoadError> {
-        if !self.index.contains_key("lm_head.weight") {
+        if !self.index.contains_key(HEAD) {
             return Ok(None);
         }
-        let stored = self.load("lm_head.weight")?;
+        let stored = self.load(HEAD)?;
         stored.expect_shape(&[rows, width])?;
         Ok(Some(stored))
     }
@@ -162,7 +169,7 @@ impl StoredTensor {
     pub(super) fn load(file: &MmapedSafetensors, path: &Path, name: &str) -> Result<Self, LoadError> {
         let malformed = |error: candle_core::Error| LoadError::Malformed {
             path: path.to_owned(),
-            reason: format!("tensor `{name}`: {error}"),
+            reason: format!("tensor `{name}`: {}", one_line(&error)),
         };
         let view = file.get(name).map_err(malformed)?;
         if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
@@ -243,9 +250,7 @@ impl StoredTensor {
 pub(super) fn open_safetensors(path: &Path) -> Result<MmapedSafetensors, LoadError> {
     // Reading one byte gives the file system's own message for a file that is not there or locked.
     let file = std::fs::File::open(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => {
-            LoadError::FileMissing { path: path.to_owned(), hint: String::new() }
-        }
+        std::io::ErrorKind::NotFound => LoadError::FileMissing { path: path.to_owned(), hint: String::new() },
         _ => LoadError::Read { path: path.to_owned(), source },
     })?;
     if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
@@ -257,7 +262,7 @@ pub(super) fn open_safetensors(path: &Path) -> Result<MmapedSafetensors, LoadErr
     // during start-up, before a port is bound.
     #[expect(unsafe_code, reason = "memory-maps the weights")]
     let mapped = unsafe { MmapedSafetensors::new(path) };
-    mapped.map_err(|error| LoadError::Malformed { path: path.to_owned(), reason: error.to_string() })
+    mapped.map_err(|error| LoadError::Malformed { path: path.to_owned(), reason: one_line(&error) })
 }
 
 /// The safetensors files of a folder.
@@ -269,7 +274,7 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
         return Ok(vec![single]);
     }
     if index.exists() {
-        return shards(&index, folder);
+        return Ok(shard_names(&index)?.into_iter().map(|name| folder.join(name)).collect());
     }
     if pickle.exists() || folder.join("pytorch_model.bin.index.json").exists() {
         return Err(LoadError::Pickle { path: pickle });
@@ -278,7 +283,8 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     Err(LoadError::FileMissing { path: single, hint: hint.to_owned() })
 }
 
-fn shards(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
+/// The files that an index names.
+pub(super) fn shard_names(index: &Path) -> Result<BTreeSet<String>, LoadError> {
     let error = |reason: &str| LoadError::Field {
         path: index.to_owned(),
         field: "weight_map".to_owned(),
@@ -287,18 +293,20 @@ fn shards(index: &Path, folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let fields = read_json(index)?;
     let map = fields.get("weight_map").and_then(|map| map.as_object());
     let map = map.ok_or_else(|| error("is missing; it maps tensor names to files"))?;
-    let mut names = std::collections::BTreeSet::new();
+    let mut names = BTreeSet::new();
     for value in map.values() {
         let name = value.as_str().filter(|name| {
             // A plain file name: an index must not reach outside its folder.
-            Path::new(name).file_name().is_some_and(|file| file == std::ffi::OsStr::new(name))
+            let plain = Path::new(name).file_name().is_some_and(|file| file == std::ffi::OsStr::new(name));
+            plain && !name.contains(char::is_control)
         });
-        names.insert(name.ok_or_else(|| error(&format!("holds {value}; values must be file names")))?);
+        let name = name.ok_or_else(|| error(&format!("holds {value}; values must be file names")))?;
+        names.insert(name.to_owned());
     }
     if names.is_empty() {
         return Err(error("is empty; it maps tensor names to files"));
     }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+    Ok(names)
 }
 
 /// The bytes of a file, for a hash.

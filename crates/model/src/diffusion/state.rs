@@ -54,6 +54,8 @@ pub struct DenoisingState {
     round: u32,
     evaluations: u32,
     wants: Vec<Want>,
+    /// Whether position 0 is committed with the pending round; it is not asked for.
+    first_due: bool,
 }
 
 /// What is still to come, by order.
@@ -111,6 +113,7 @@ impl DenoisingState {
             round: 0,
             evaluations: 0,
             wants: Vec::new(),
+            first_due: false,
         };
         state.prepare();
         Ok(state)
@@ -119,23 +122,28 @@ impl DenoisingState {
     /// What the next evaluation must read, or `None` when nothing is masked any more.
     #[must_use]
     pub fn ask(&self) -> Option<Ask<'_>> {
-        let ask =
-            Ask { tokens: self.canvas.tokens(), wants: &self.wants, samplings: &self.samplings };
+        let ask = Ask { tokens: self.canvas.tokens(), wants: &self.wants, samplings: &self.samplings };
         (!self.wants.is_empty()).then_some(ask)
     }
 
     /// Takes the answers to [`Self::ask`], one per want in order, and commits what the policy decides.
+    /// A position 0 that only `first_token` can fill is committed without being reported: it was not
+    /// drawn, and the reference drops it from what it returns.
     pub fn act(&mut self, reads: &[Read]) -> Vec<Edit> {
         debug_assert_eq!(reads.len(), self.wants.len(), "one read per want");
         self.evaluations += 1;
-        let mut edits = match &self.plan {
-            Plan::Rounds(_) => self.wants.iter().zip(reads).map(|(want, read)| edit(want.position, read)).collect(),
-            Plan::Ranking(start) => self.rank(start, reads),
-        };
-        edits.retain(|edit| self.canvas.is_open(edit.position));
+        let mut edits: Vec<Edit> =
+            self.wants.iter().zip(reads).map(|(want, read)| edit(want.position, read)).collect();
+        if let Plan::Ranking(start) = &self.plan {
+            let cut = self.cut(start, &edits);
+            edits.retain(|edit| edit.score >= cut && self.canvas.is_open(edit.position));
+            // Position 0 shares the score of row 0, which reads position 1.
+            self.first_due = self.first_token.is_some() && reads.first().is_none_or(|read| read.score >= cut);
+        }
         for edit in &edits {
             self.canvas.commit(edit.position, edit.token);
         }
+        self.commit_first();
         self.prepare();
         edits
     }
@@ -165,71 +173,92 @@ impl DenoisingState {
         if self.wants.is_empty() {
             return 0;
         }
+        let costs = |round: &[(u32, Position)]| round.iter().any(|&(_, position)| !self.is_first(position));
         match &self.plan {
-            Plan::Rounds(rounds) => 1 + rounds.chunk_by(|a, b| a.0 == b.0).count() as u32,
+            Plan::Rounds(rounds) => {
+                1 + rounds.chunk_by(|a, b| a.0 == b.0).filter(|round| costs(round)).count() as u32
+            }
             Plan::Ranking(_) => self.steps - self.evaluations,
         }
+    }
+
+    /// Whether `position` is the one that only `first_token` can fill.
+    fn is_first(&self, position: Position) -> bool {
+        position == 0 && self.first_token.is_some()
+    }
+
+    fn commit_first(&mut self) {
+        if let Some(token) = self.first_token.filter(|_| self.first_due) {
+            self.canvas.commit(0, token);
+        }
+        self.first_due = false;
     }
 
     /// Writes the wants of the next evaluation; none when nothing is masked.
     fn prepare(&mut self) {
         self.wants.clear();
-        match &mut self.plan {
-            Plan::Rounds(rounds) => {
-                // A round that holds position 0 alone needs no network: its token is known.
-                while self.wants.is_empty() && let Some(&(round, _)) = rounds.last() {
-                    self.round = round;
-                    while let Some(&(_, position)) = rounds.last().filter(|next| next.0 == round) {
-                        rounds.pop();
-                        match self.first_token {
-                            Some(token) if position == 0 => self.canvas.commit(0, token),
-                            _ => self.wants.push(want(&self.noise, round, position, &self.sampling_of)),
-                        }
-                    }
+        match self.plan {
+            Plan::Rounds(_) => self.prepare_round(),
+            Plan::Ranking(_) if self.canvas.masked() > 0 => self.prepare_ranking(),
+            Plan::Ranking(_) => {}
+        }
+    }
+
+    fn prepare_round(&mut self) {
+        while self.wants.is_empty() {
+            // A round that held position 0 alone needed no evaluation: its token is known.
+            self.commit_first();
+            let Plan::Rounds(rounds) = &mut self.plan else { return };
+            let Some(&(round, _)) = rounds.last() else { return };
+            let members = rounds.partition_point(|member| member.0 > round);
+            let members = rounds.split_off(members);
+            self.round = round;
+            for &(_, position) in members.iter().rev() {
+                if self.is_first(position) {
+                    self.first_due = true;
+                } else {
+                    self.wants.push(want(&self.noise, round, position, &self.sampling_of));
                 }
-            }
-            Plan::Ranking(start) => {
-                if self.canvas.masked() == 0 {
-                    return;
-                }
-                self.round = self.evaluations + 1;
-                let mut positions = start.clone();
-                // Position 0 has no row of its own; it shares the score of row 0, which reads position 1.
-                if self.first_token.is_some() && positions.first() == Some(&0) {
-                    positions.remove(0);
-                    if positions.first() != Some(&1) && self.canvas.tokens().len() > 1 {
-                        positions.insert(0, 1);
-                    }
-                }
-                self.wants.extend(
-                    positions.iter().map(|&position| want(&self.noise, self.round, position, &self.sampling_of)),
-                );
             }
         }
     }
 
-    /// The commits of the reference's confidence order: every position that was open at the start is
-    /// ranked by its fresh score, closed ones too, and those strictly below the cut stay open.
-    fn rank(&self, start: &[Position], reads: &[Read]) -> Vec<Edit> {
-        let score_of = |position: Position| {
-            let source = if position == 0 && self.first_token.is_some() { 1 } else { position };
-            let found = self.wants.binary_search_by_key(&source, |want| want.position);
-            let read = found.ok().and_then(|index| reads.get(index));
-            match (read, self.first_token) {
-                (Some(read), Some(token)) if position == 0 => Edit { token, ..edit(0, read) },
-                (Some(read), _) => edit(position, read),
-                (None, token) => Edit { position, token: token.unwrap_or_default(), score: 0.0, logprob: 0.0 },
+    fn prepare_ranking(&mut self) {
+        let Plan::Ranking(start) = &self.plan else { return };
+        let mut positions = start.clone();
+        if positions.first().is_some_and(|&position| self.is_first(position)) {
+            // Position 0 has no row of its own; row 0 reads position 1.
+            positions.remove(0);
+            if positions.first() != Some(&1) && self.canvas.tokens().len() > 1 {
+                positions.insert(0, 1);
             }
-        };
-        let mut candidates: Vec<Edit> = start.iter().map(|&position| score_of(position)).collect();
-        let keep = positions_kept_open(start.len(), self.round, self.steps);
-        let mut scores: Vec<f32> = candidates.iter().map(|candidate| candidate.score).collect();
-        scores.sort_unstable_by(f32::total_cmp);
-        let cut = scores.get(keep).copied().unwrap_or(f32::INFINITY);
-        if self.round < self.steps {
-            candidates.retain(|candidate| candidate.score >= cut);
         }
-        candidates
+        if positions.is_empty() {
+            self.first_due = true;
+            self.commit_first();
+            return;
+        }
+        self.round = self.evaluations + 1;
+        self.wants.extend(
+            positions.iter().map(|&position| want(&self.noise, self.round, position, &self.sampling_of)),
+        );
+    }
+
+    /// The score from which on the reference's confidence order commits: every position that was open
+    /// at the start is ranked by its fresh score, closed ones too, and those strictly below the cut stay
+    /// open. After the last round nothing does.
+    fn cut(&self, start: &[Position], fresh: &[Edit]) -> f32 {
+        if self.round >= self.steps {
+            return f32::NEG_INFINITY;
+        }
+        let ranked = fresh.iter().filter(|edit| start.binary_search(&edit.position).is_ok());
+        let mut scores: Vec<f32> = ranked.map(|edit| edit.score).collect();
+        if start.first().is_some_and(|&position| self.is_first(position)) {
+            scores.extend(fresh.first().map(|edit| edit.score));
+        }
+        scores.sort_unstable_by(f32::total_cmp);
+        let keep = positions_kept_open(start.len(), self.round, self.steps);
+        scores.get(keep).copied().unwrap_or(f32::INFINITY)
     }
 }
 

@@ -37,7 +37,13 @@ pub struct Rows<'a> {
 /// `lengths` are the canvases' lengths in packing order. Query rows hold `count` heads, key and value
 /// rows `shared` heads. Returns (rows, count · width), row-major.
 #[must_use]
-pub fn attention(query: Rows<'_>, key: Rows<'_>, value: Rows<'_>, lengths: &[usize], heads: Heads) -> Vec<f32> {
+pub fn attention(
+    query: Rows<'_>,
+    key: Rows<'_>,
+    value: Rows<'_>,
+    lengths: &[usize],
+    heads: Heads,
+) -> Vec<f32> {
     let row_width = heads.count * heads.width;
     let mut out = vec![0.0; lengths.iter().sum::<usize>() * row_width];
     let output = SharedOutput(out.as_mut_ptr());

@@ -135,7 +135,8 @@ mod tests {
         swiglu(&mut gated, &up);
         for (i, &x) in points.iter().enumerate() {
             let x = f64::from(x);
-            let y = 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh());
+            let y =
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh());
             assert!((f64::from(gelu[i]) - y).abs() < 2e-6 * x.abs().max(1.0), "gelu({x})");
             let y = x / (1.0 + (-x).exp()) * 1.5;
             assert!((f64::from(gated[i]) - y).abs() < 3e-6 * x.abs().max(1.0), "swiglu({x})");

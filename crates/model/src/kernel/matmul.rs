@@ -155,7 +155,13 @@ fn multiply<E: Element>(
             // same element, and `out` outlives the parallel loop.
             #[expect(unsafe_code, reason = "writes through SharedOutput")]
             unsafe {
-                multiply_panel(&block, &panels[panel * PANEL * depth..][..PANEL * depth], column, width, bias);
+                multiply_panel(
+                    &block,
+                    &panels[panel * PANEL * depth..][..PANEL * depth],
+                    column,
+                    width,
+                    bias,
+                );
             }
         }
     });

@@ -28,7 +28,8 @@ impl CandlePredictor {
     /// # Errors
     /// As [`Backbone::load`]; also when the threads cannot be started.
     pub fn load(checkpoint: &Checkpoint, placement: Placement, threads: usize) -> Result<Self, LoadError> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("compute-{i}"));
+        let pool =
+            rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("compute-{i}"));
         let threads = pool.build().map_err(|error| LoadError::Device {
             device: "cpu threads".to_owned(),
             source: candle_core::Error::wrap(error),

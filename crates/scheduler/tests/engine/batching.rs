@@ -63,7 +63,8 @@ async fn samples_of_a_request_advance_independently_and_end_together() {
         assert!(mine.is_sorted_by(|a, b| a.round < b.round && a.remaining >= b.remaining));
         assert_eq!(mine.last().unwrap().remaining, 0);
     }
-    assert_eq!(handle.status().evaluations, u64::from(report.steps.iter().map(|s| s.evaluation).max().unwrap()));
+    let longest = report.steps.iter().map(|step| step.evaluation).max().unwrap();
+    assert_eq!(handle.status().evaluations, u64::from(longest));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::panic::panic_any;
 use std::time::Duration;
 
-use unmask_model::PredictError;
+use unmask_model::error::PredictError;
 use unmask_model::predictor::{Ask, MaskPredictor, ModelLimits, Read, Script};
 use unmask_scheduler::{DenoiseRequest, Engine, EngineConfig, EngineState, GenerationError, SubmitError};
 
@@ -46,7 +46,9 @@ async fn a_panic_fails_its_batch_only() {
 async fn a_missing_read_fails_its_batch_only() {
     let wants = sample(0, 0, 12, 16).ask().unwrap().wants.len();
     let error = sole_casualty(Script::default().drop_read_at(0)).await;
-    let GenerationError::Miscounted { what: "reads", expected, found } = error else { unreachable!("{error}") };
+    let GenerationError::Miscounted { what: "reads", expected, found } = error else {
+        unreachable!("{error}")
+    };
     assert_eq!((expected, found), (wants, wants - 1));
 }
 
@@ -87,11 +89,10 @@ async fn two_panics_in_a_row_end_the_engine() {
         ends.push(Report::of(generation).await.end.unwrap_err());
     }
     assert!(
-        matches!(ends[..], [
-            GenerationError::Panicked,
-            GenerationError::Panicked,
-            GenerationError::EngineStopped
-        ]),
+        matches!(
+            ends[..],
+            [GenerationError::Panicked, GenerationError::Panicked, GenerationError::EngineStopped]
+        ),
         "{ends:?}"
     );
     handle.drain(Duration::from_hours(1)).await;

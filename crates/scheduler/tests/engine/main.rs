@@ -1,6 +1,6 @@
 //! The engine through its handle, with a predictor that does what the test says. Nothing sleeps: tests
 //! that depend on an order step the evaluations through the predictor's gate.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod batching;
 mod cancelling;

@@ -1,0 +1,259 @@
+//! Request bodies: JSON with errors that name the field, and one policy for fields that a route does not
+//! know.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Number, Value, json};
+
+use crate::error::ApiError;
+use crate::state::AppState;
+
+/// What a route does with fields that its type does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// 400: typing errors must not pass in silence.
+    Refuse,
+    /// Clients send whatever their SDK knows: harmless ones pass, ones that would change the result are
+    /// refused unless they ask for nothing, and the rest are ignored and named in a header.
+    Tolerate,
+}
+
+/// A type that is a request's body.
+pub trait RequestBody: DeserializeOwned + Send + 'static {
+    /// The route's policy.
+    const UNKNOWN_FIELDS: UnknownFields;
+}
+
+/// A decoded body.
+#[derive(Debug)]
+pub struct Body<T> {
+    /// The request.
+    pub request: T,
+    /// Names of fields that had no effect, for the `x-ignored-params` header.
+    pub ignored: Vec<String>,
+}
+
+/// Fields that change nothing about the answer; accepted and forgotten.
+const HARMLESS: [&str; 17] = [
+    "user",
+    "safety_identifier",
+    "metadata",
+    "store",
+    "service_tier",
+    "prompt_cache_key",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "cache_prompt",
+    "id_slot",
+    "samplers",
+    "n_keep",
+    "timings_per_token",
+    "keep_alive",
+    "skip_special_tokens",
+    "spaces_between_special_tokens",
+    "add_special_tokens",
+];
+
+/// Fields that would change the answer and are not offered, with the values that ask for nothing.
+fn neutral_values(field: &str) -> Option<Value> {
+    Some(match field {
+        "echo" | "ignore_eos" | "use_beam_search" => json!([false]),
+        "frequency_penalty" | "presence_penalty" | "min_p" | "min_tokens" => json!([0]),
+        "repetition_penalty" => json!([1]),
+        "best_of" => json!([1]),
+        "top_k" => json!([0, -1]),
+        "logit_bias" => json!([{}]),
+        "tools" | "functions" => json!([[]]),
+        "response_format" => json!([{ "type": "text" }]),
+        "logprobs" | "structured_outputs" | "guided_json" | "guided_regex" | "guided_choice"
+        | "guided_grammar" | "grammar" | "json_schema" | "lora" | "prediction" => json!([]),
+        _ => return None,
+    })
+}
+
+impl<T: RequestBody> FromRequest<AppState> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        check_media_type(request.headers())?;
+        let limit = state.limits.body_bytes;
+        let bytes = Bytes::from_request(request, state).await.map_err(|error| unreadable(&error, limit))?;
+        parse(&bytes)
+    }
+}
+
+fn unreadable(error: &BytesRejection, limit: usize) -> ApiError {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return ApiError::BodyTooLarge { limit };
+    }
+    ApiError::Body { code: "invalid_json", param: None, message: "the request body could not be read".to_owned() }
+}
+
+/// A body must say that it is JSON, which also keeps other sites' forms out, and must not be compressed.
+fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(ApiError::MediaType { message: "compressed request bodies are not accepted" });
+    }
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = given.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(ApiError::MediaType { message: "send the body as `content-type: application/json`" })
+}
+
+/// Decodes a body and applies the route's policy to fields that its type does not have.
+fn parse<T: RequestBody>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
+    let mut unknown = Vec::new();
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+    let watched = serde_ignored::Deserializer::new(&mut json, &mut note);
+    let request = serde_path_to_error::deserialize(watched).map_err(|error| {
+        let path = error.path().to_string();
+        refused(&path, error.into_inner())
+    })?;
+    json.end().map_err(|error| refused(".", error))?;
+    let mut ignored = Vec::new();
+    if !unknown.is_empty() {
+        let fields: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| refused(".", error))?;
+        for field in unknown {
+            if T::UNKNOWN_FIELDS == UnknownFields::Refuse {
+                return Err(unknown_parameter(&field));
+            }
+            judge(field, &fields, &mut ignored)?;
+        }
+    }
+    Ok(Body { request, ignored })
+}
+
+fn judge(field: String, fields: &Map<String, Value>, ignored: &mut Vec<String>) -> Result<(), ApiError> {
+    let value = fields.get(&field).unwrap_or(&Value::Null);
+    if HARMLESS.contains(&field.as_str()) {
+        return Ok(());
+    }
+    let Some(neutral) = neutral_values(&field) else {
+        ignored.push(field);
+        return Ok(());
+    };
+    let accepted = neutral.as_array().map_or(&[][..], Vec::as_slice);
+    let same = |a: &Value, b: &Value| a == b || (a.is_number() && a.as_f64() == b.as_f64());
+    if value.is_null() || accepted.iter().any(|neutral| same(neutral, value)) {
+        return Ok(());
+    }
+    let mut names = vec!["null".to_owned()];
+    names.extend(accepted.iter().map(Value::to_string));
+    Err(ApiError::Unsupported { param: field, neutral: names.join(" or ") })
+}
+
+fn unknown_parameter(field: &str) -> ApiError {
+    let message = format!("`{field}` is not a field of this request; GET /openapi.json lists the fields");
+    ApiError::Body { code: "unknown_parameter", param: Some(field.to_owned()), message }
+}
+
+/// serde's error as ours. `path` is where it happened, `.` for the top.
+fn refused(path: &str, error: serde_json::Error) -> ApiError {
+    let text = error.to_string();
+    // serde_json appends the place in the text; for a shape error the field says more.
+    let reason = text.split(" at line ").next().unwrap_or(&text);
+    if !error.is_data() {
+        let message = format!("the request body is not valid JSON: {text}");
+        return ApiError::Body { code: "invalid_json", param: None, message };
+    }
+    let quoted = reason.split('`').nth(1).unwrap_or_default();
+    let inner = |field: &str| if path == "." { field.to_owned() } else { format!("{path}.{field}") };
+    if reason.starts_with("unknown field") {
+        // The path already ends in the field that nobody knows.
+        let parent = path.strip_suffix(quoted).map_or(path, |parent| parent.trim_end_matches('.'));
+        let field = if parent.is_empty() || parent == "." { quoted.to_owned() } else { format!("{parent}.{quoted}") };
+        return unknown_parameter(&field);
+    }
+    let (code, param) = if reason.starts_with("missing field") {
+        ("missing_field", Some(inner(quoted)))
+    } else if reason.starts_with("duplicate field") {
+        ("invalid_json", Some(quoted.to_owned()))
+    } else {
+        ("invalid_type", (path != ".").then(|| path.to_owned()))
+    };
+    let message = match &param {
+        Some(param) if code == "invalid_type" => format!("`{param}`: {reason}"),
+        _ => reason.to_owned(),
+    };
+    ApiError::Body { code, param, message }
+}
+
+/// An integer, also when it is written as `5.0`; for `#[serde(deserialize_with)]` on optional fields,
+/// where null counts as absent.
+pub fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = |value: &f64| value.fract() == 0.0 && value.abs() < 9e15;
+    let value = number.as_i64().or_else(|| number.as_f64().filter(whole).map(|value| value as i64));
+    value.map(Some).ok_or_else(|| serde::de::Error::custom(format!("{number} is not an integer in range")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Loose {
+        #[serde(default, deserialize_with = "integer")]
+        n: Option<i64>,
+        #[expect(dead_code, reason = "only its presence is tested")]
+        prompt: String,
+        #[serde(default)]
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[expect(dead_code, reason = "only its type is tested")]
+        steps: Option<u32>,
+    }
+
+    impl RequestBody for Loose {
+        const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
+    }
+
+    fn failure(body: &str) -> (&'static str, Option<String>) {
+        let object = parse::<Loose>(body.as_bytes()).unwrap_err().object();
+        (object.code.unwrap(), object.param)
+    }
+
+    #[test]
+    fn null_is_absent_and_whole_floats_are_integers() {
+        let n = |text: &str| parse::<Loose>(text.as_bytes()).unwrap().request.n;
+        assert_eq!(n(r#"{"prompt":"","n":null}"#), None);
+        assert_eq!(n(r#"{"prompt":"","n":5.0}"#), Some(5));
+        assert_eq!(n(r#"{"prompt":"","n":5,"inner":null}"#), Some(5));
+    }
+
+    #[test]
+    fn errors_name_the_code_and_the_field() {
+        let field = |name: &str| Some(name.to_owned());
+        assert_eq!(failure("{"), ("invalid_json", None));
+        assert_eq!(failure(r#"{"prompt":""} x"#), ("invalid_json", None));
+        assert_eq!(failure("{}"), ("missing_field", field("prompt")));
+        assert_eq!(failure(r#"{"prompt":1}"#), ("invalid_type", field("prompt")));
+        assert_eq!(failure(r#"{"prompt":"","prompt":""}"#), ("invalid_json", field("prompt")));
+        for bad in ["\"5\"", "true", "1.5", "1e300", "[1]"] {
+            let body = format!(r#"{{"prompt":"","n":{bad}}}"#);
+            assert_eq!(failure(&body), ("invalid_type", field("n")), "{bad}");
+        }
+        assert_eq!(failure(r#"{"prompt":"","inner":{"stesp":1}}"#), ("unknown_parameter", field("inner.stesp")));
+        assert_eq!(failure(r#"{"prompt":"","inner":{"steps":"x"}}"#), ("invalid_type", field("inner.steps")));
+    }
+
+    #[test]
+    fn unknown_fields_are_judged_by_what_they_ask_for() {
+        let ignored = |text: &str| parse::<Loose>(text.as_bytes()).unwrap().ignored;
+        assert_eq!(ignored(r#"{"prompt":"","user":"x","logprobs":null,"presence_penalty":0.0}"#), [""; 0]);
+        assert_eq!(ignored(r#"{"prompt":"","mirostat":2}"#), ["mirostat"]);
+        let field = Some("presence_penalty".to_owned());
+        assert_eq!(failure(r#"{"prompt":"","presence_penalty":1.5}"#), ("unsupported_parameter", field));
+    }
+}

@@ -1,0 +1,235 @@
+//! What a client is told when something goes wrong; the only mapping from failures to HTTP.
+
+use axum::Json;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use unmask_model::error::CanvasError;
+use unmask_model::tokenizer::TokenizeError;
+use unmask_scheduler::{GenerationError, SubmitError};
+use utoipa::ToSchema;
+
+/// The body of every error, in OpenAI's published shape: all four keys are always there.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorObject,
+}
+
+/// One error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ErrorObject {
+    /// One sentence that says what was given and what is allowed.
+    #[schema(example = "`temperature` is 3; it must be from 0 to 2")]
+    pub message: String,
+    /// The class of the error.
+    #[serde(rename = "type")]
+    #[schema(example = "invalid_request_error")]
+    pub kind: &'static str,
+    /// The field that is wrong, when it is one field.
+    pub param: Option<String>,
+    /// The exact reason, for programs.
+    #[schema(example = "out_of_range")]
+    pub code: Option<&'static str>,
+}
+
+/// Everything that a request can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The body is not JSON, or not of the right shape.
+    #[error("{message}")]
+    Body {
+        /// `invalid_json`, `invalid_type`, `missing_field` or `unknown_parameter`.
+        code: &'static str,
+        /// The field, when it is known.
+        param: Option<String>,
+        /// What is wrong.
+        message: String,
+    },
+    /// A value outside its range.
+    #[error("`{param}` is {given}; it must be {allowed}")]
+    OutOfRange {
+        /// The field.
+        param: String,
+        /// The value.
+        given: String,
+        /// What would be accepted.
+        allowed: String,
+    },
+    /// A field that is known and does nothing here, with a value that asks for something.
+    #[error("`{param}` is not supported; leave it out or give {neutral}")]
+    Unsupported {
+        /// The field.
+        param: String,
+        /// Values that are accepted.
+        neutral: String,
+    },
+    /// Fields that cannot be given together, or must be.
+    #[error("{message}")]
+    Conflict {
+        /// One of them.
+        param: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// The prompt leaves no room.
+    #[error("{message}")]
+    ContextLength {
+        /// The field to shorten.
+        param: &'static str,
+        /// The numbers.
+        message: String,
+    },
+    /// (prompt + canvas) × evaluations × samples is over the cap.
+    #[error("the request costs {cost} token-passes ({formula}); at most {limit} are allowed")]
+    TooExpensive {
+        /// What it costs.
+        cost: u64,
+        /// What is allowed.
+        limit: u64,
+        /// How the cost comes about.
+        formula: String,
+    },
+    /// Another model than the one served.
+    #[error("model `{asked}` is not served here; this server has `{served}`")]
+    ModelNotFound {
+        /// The model asked for.
+        asked: String,
+        /// The model served.
+        served: String,
+    },
+    /// No such path.
+    #[error("there is nothing at {path}; GET /openapi.json lists the routes")]
+    NotFound {
+        /// The path.
+        path: String,
+    },
+    /// A path with other methods.
+    #[error("{method} is not allowed at {path}; the Allow header lists what is")]
+    MethodNotAllowed {
+        /// The method.
+        method: String,
+        /// The path.
+        path: String,
+    },
+    /// Not `application/json`, or an encoded body.
+    #[error("{message}")]
+    MediaType {
+        /// What is wrong.
+        message: &'static str,
+    },
+    /// A body over the limit.
+    #[error("the request body is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// A canvas that cannot be denoised.
+    #[error(transparent)]
+    Canvas(#[from] CanvasError),
+    /// A text that cannot be tokenized.
+    #[error(transparent)]
+    Tokenize(#[from] TokenizeError),
+    /// The engine did not take the request.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The engine took the request and did not finish it.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// A bug in a handler.
+    #[error("the server made a mistake; its log says more under this request's id")]
+    Internal,
+}
+
+/// One row of the table below.
+struct Row {
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+    param: Option<String>,
+    /// Seconds after which another try may help.
+    retry_after: Option<u32>,
+}
+
+impl ApiError {
+    /// The table: what each failure becomes.
+    fn row(&self) -> Row {
+        let invalid = |code, param: Option<&str>| {
+            let param = param.map(str::to_owned);
+            Row { status: StatusCode::BAD_REQUEST, kind: "invalid_request_error", code, param, retry_after: None }
+        };
+        let status = |status, kind, code, retry_after| Row { status, kind, code, param: None, retry_after };
+        use StatusCode as S;
+        match self {
+            Self::Body { code, param, .. } => invalid(code, param.as_deref()),
+            Self::OutOfRange { param, .. } => invalid("out_of_range", Some(param)),
+            Self::Unsupported { param, .. } => invalid("unsupported_parameter", Some(param)),
+            Self::Conflict { param, .. } => invalid("conflicting_fields", Some(param)),
+            Self::ContextLength { param, .. } => invalid("context_length_exceeded", Some(param)),
+            Self::TooExpensive { .. } => invalid("request_too_expensive", None),
+            Self::Canvas(CanvasError::TooLong { .. }) => invalid("context_length_exceeded", None),
+            Self::Canvas(CanvasError::TokenOutOfVocabulary { .. }) => invalid("invalid_token", Some("prompt")),
+            Self::Canvas(CanvasError::NothingToGenerate | CanvasError::FirstPositionOpen) => {
+                invalid("conflicting_fields", None)
+            }
+            Self::Canvas(CanvasError::NoSteps) => invalid("out_of_range", Some("diffusion.steps")),
+            Self::Tokenize(_) => invalid("invalid_type", Some("prompt")),
+            Self::ModelNotFound { .. } => {
+                Row { status: S::NOT_FOUND, ..invalid("model_not_found", Some("model")) }
+            }
+            Self::NotFound { .. } => Row { status: S::NOT_FOUND, ..invalid("not_found", None) },
+            Self::MethodNotAllowed { .. } => {
+                Row { status: S::METHOD_NOT_ALLOWED, ..invalid("method_not_allowed", None) }
+            }
+            Self::MediaType { .. } => {
+                Row { status: S::UNSUPPORTED_MEDIA_TYPE, ..invalid("unsupported_media_type", None) }
+            }
+            Self::BodyTooLarge { .. } => Row { status: S::PAYLOAD_TOO_LARGE, ..invalid("body_too_large", None) },
+            Self::Submit(SubmitError::NoSamples) => invalid("conflicting_fields", None),
+            Self::Submit(SubmitError::QueueFull { .. }) => {
+                status(S::SERVICE_UNAVAILABLE, "server_error", "server_overloaded", Some(1))
+            }
+            Self::Submit(SubmitError::ShuttingDown) | Self::Generation(GenerationError::ShuttingDown) => {
+                status(S::SERVICE_UNAVAILABLE, "server_error", "server_draining", Some(1))
+            }
+            Self::Submit(SubmitError::EngineStopped) | Self::Generation(GenerationError::EngineStopped) => {
+                status(S::SERVICE_UNAVAILABLE, "server_error", "engine_error", Some(10))
+            }
+            Self::Generation(_) | Self::Internal => {
+                status(S::INTERNAL_SERVER_ERROR, "server_error", "engine_error", None)
+            }
+        }
+    }
+
+    /// The error as clients see it, in a body or as a stream's last event.
+    #[must_use]
+    pub fn object(&self) -> ErrorObject {
+        let Row { kind, code, param, .. } = self.row();
+        ErrorObject { message: self.to_string(), kind, param, code: Some(code) }
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.row().status
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Row { status, code, retry_after, .. } = self.row();
+        let mut response = (status, Json(ErrorBody { error: self.object() })).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if code == "server_draining" {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            // A second try would fail alike; the SDKs would otherwise make two.
+            headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
+        }
+        response
+    }
+}

@@ -1,0 +1,106 @@
+//! From the model's name to a predictor: folder or hub, files, device.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use unmask_model::checkpoint::Checkpoint;
+use unmask_model::device::Placement;
+use unmask_model::predictor::CandlePredictor;
+
+use crate::config::LoadArgs;
+
+/// A checkpoint and the predictor that computes it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model's name: its folder's, or the one on the hub.
+    pub name: String,
+    /// What was read of its files.
+    pub checkpoint: Checkpoint,
+    /// Where it is computed.
+    pub placement: Placement,
+    /// The network.
+    pub predictor: CandlePredictor,
+}
+
+/// Loads a model.
+///
+/// # Errors
+/// As `Checkpoint::open` and `CandlePredictor::load`, and the hub's.
+pub fn load(model: &str, args: &LoadArgs) -> anyhow::Result<Loaded> {
+    let (folder, name) = locate(model, args, Kind::Model).with_context(|| format!("cannot load model {model}"))?;
+    let adapter = match &args.adapter {
+        Some(adapter) => {
+            let found = locate(adapter, args, Kind::Adapter);
+            Some(found.with_context(|| format!("cannot load adapter {adapter}"))?.0)
+        }
+        None => None,
+    };
+    let loaded = read(&folder, adapter.as_deref(), args).with_context(|| format!("cannot load model {model}"));
+    let (checkpoint, placement, predictor) = loaded?;
+    Ok(Loaded { name, checkpoint, placement, predictor })
+}
+
+fn read(
+    folder: &Path,
+    adapter: Option<&Path>,
+    args: &LoadArgs,
+) -> anyhow::Result<(Checkpoint, Placement, CandlePredictor)> {
+    let checkpoint = Checkpoint::open(folder, adapter)?;
+    let (parameters, bytes) = checkpoint.weights.size();
+    tracing::info!(
+        folder = %folder.display(),
+        parameters,
+        megabytes = bytes / 1_000_000,
+        "loading weights"
+    );
+    let placement = Placement::new(args.device.0, args.dtype.into(), checkpoint.profile.family)?;
+    let predictor = CandlePredictor::load(&checkpoint, placement.clone(), args.threads)?;
+    Ok((checkpoint, placement, predictor))
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Model,
+    Adapter,
+}
+
+/// A folder on disk wins; what does not exist and looks like `owner/name` is a name on the hub.
+fn locate(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<(PathBuf, String)> {
+    let path = Path::new(name);
+    if path.is_dir() {
+        let folder = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let name = folder.file_name().map_or_else(|| name.to_owned(), |name| name.to_string_lossy().into_owned());
+        return Ok((folder, name));
+    }
+    let parts: Vec<&str> = name.split('/').collect();
+    let plain = |part: &&str| !part.is_empty() && !part.starts_with('.');
+    if parts.len() == 2 && parts.iter().all(plain) && !path.exists() {
+        return Ok((fetch(name, args, kind)?, name.to_owned()));
+    }
+    bail!("there is no folder {name}, and a name on the hub looks like owner/name");
+}
+
+#[cfg(feature = "hub")]
+fn fetch(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<PathBuf> {
+    use unmask_model::checkpoint::hub::{HubOptions, Wanted, fetch};
+
+    let standard = &args.standard;
+    let endpoint = args.hub_endpoint.as_ref().or(standard.hf_endpoint.as_ref());
+    let token = args.hub_token.as_ref().or(standard.hf_token.as_ref());
+    let options = HubOptions {
+        endpoint: endpoint.map_or("https://huggingface.co", String::as_str).trim_end_matches('/').to_owned(),
+        token: token.map(|secret| secret.0.clone()),
+        home: args.hub_home.clone().or_else(|| standard.hf_home.clone()),
+        revision: args.revision.clone(),
+    };
+    let wanted = match kind {
+        Kind::Model => Wanted::Model,
+        Kind::Adapter => Wanted::Adapter,
+    };
+    Ok(fetch(name, wanted, &options)?)
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(name: &str, _: &LoadArgs, _: Kind) -> anyhow::Result<PathBuf> {
+    bail!("there is no folder {name}, and this build cannot download (it lacks the feature `hub`)");
+}

@@ -1,0 +1,212 @@
+//! What an answer says about how it was computed: `usage` and `diffusion`.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use unmask_model::diffusion::Edit;
+use unmask_scheduler::Timings;
+use utoipa::ToSchema;
+
+use crate::generation::Progress;
+use crate::options::{OrderName, Settings};
+use crate::state::ServedModel;
+use crate::text_view::{End, HoleText};
+
+/// Tokens of a request and its answer. BOS is not counted; neither is what a document end or a stop
+/// string cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Usage {
+    /// Tokens given.
+    pub prompt_tokens: usize,
+    /// Tokens of the texts in the answer.
+    pub completion_tokens: usize,
+    /// Both.
+    pub total_tokens: usize,
+}
+
+impl Usage {
+    /// From its two parts.
+    #[must_use]
+    pub fn new(prompt_tokens: usize, completion_tokens: usize) -> Self {
+        Self { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+    }
+}
+
+/// How the answer was denoised: the resolved settings and the work they took.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct DiffusionReport {
+    /// T.
+    pub steps: u32,
+    /// The order of commits.
+    pub order: OrderName,
+    /// Divides the logits.
+    pub temperature: f64,
+    /// Nucleus mass.
+    pub top_p: f64,
+    /// The seed; sending it again repeats the answer.
+    pub seed: u64,
+    /// Evaluations of the network, summed over samples.
+    pub forward_passes: u32,
+    /// Positions that were generated, summed over samples.
+    pub canvas_tokens: usize,
+    /// Those of them that are in the texts.
+    pub kept_tokens: usize,
+    /// Time in the queue, in milliseconds.
+    pub queue_ms: f64,
+    /// Time from the first evaluation to the last, in milliseconds.
+    pub denoise_ms: f64,
+    /// The most canvases that shared an evaluation with this request, itself included.
+    pub batch_peak: usize,
+}
+
+impl DiffusionReport {
+    /// The report of a finished request.
+    #[must_use]
+    pub fn new(settings: &Settings, timings: &Timings, views: &[Progress], kept_tokens: usize) -> Self {
+        let holes = views.iter().flat_map(|progress| progress.view.holes());
+        Self {
+            steps: settings.policy.steps,
+            order: settings.order,
+            temperature: settings.sampling.temperature,
+            top_p: settings.sampling.top_p,
+            seed: settings.seed,
+            forward_passes: timings.evaluations,
+            canvas_tokens: holes.map(|hole| hole.range.len()).sum(),
+            kept_tokens,
+            queue_ms: milliseconds(timings.queued),
+            denoise_ms: milliseconds(timings.denoising),
+            batch_peak: timings.batch_peak,
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A denoising state in a stream. Positions count through all generated positions of a sample, holes
+/// joined left to right.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(tag = "ev", rename_all = "snake_case")]
+pub enum StateEvent {
+    /// A sample begins.
+    Start {
+        /// Choice.
+        c: usize,
+        /// Generated positions.
+        len: usize,
+        /// T.
+        steps: u32,
+        /// Order of commits.
+        order: OrderName,
+        /// What to show at open positions.
+        mask: &'static str,
+        /// The holes.
+        holes: Vec<StateHole>,
+    },
+    /// Evaluations committed positions.
+    Step {
+        /// Choice.
+        c: usize,
+        /// Number of the evaluation, from 1.
+        n: u32,
+        /// Evaluations that the sample takes at most.
+        of: u32,
+        /// Positions still open.
+        left: usize,
+        /// Positions committed.
+        p: Vec<usize>,
+        /// Their token ids.
+        i: Vec<u32>,
+        /// Their texts, for display.
+        s: Vec<String>,
+        /// Their probabilities when they were drawn, in percent.
+        q: Vec<u32>,
+    },
+    /// A sample is done.
+    End {
+        /// Choice.
+        c: usize,
+        /// Number of the last evaluation.
+        n: u32,
+        /// Evaluations it took.
+        passes: u32,
+        /// Leading generated positions that make up the text.
+        cut: usize,
+        /// `eos`, `stop` or `full`.
+        why: &'static str,
+    },
+}
+
+/// A hole as a state event describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct StateHole {
+    /// Its name.
+    pub id: String,
+    /// Its first position.
+    pub at: usize,
+    /// Its length.
+    pub len: usize,
+}
+
+impl StateEvent {
+    /// The start of sample `c`.
+    #[must_use]
+    pub fn start(c: usize, progress: &Progress, settings: &Settings) -> Self {
+        let mut at = 0;
+        let mut holes = Vec::new();
+        for hole in progress.view.holes() {
+            holes.push(StateHole { id: hole.id.clone(), at, len: hole.range.len() });
+            at += hole.range.len();
+        }
+        let (steps, order) = (settings.policy.steps, settings.order);
+        Self::Start { c, len: at, steps, order, mask: "▒", holes }
+    }
+
+    /// What sample `c` committed.
+    #[must_use]
+    pub fn step(c: usize, progress: &Progress, edits: &[Edit], model: &ServedModel) -> Self {
+        let at = |edit: &Edit| progress.view.generated_index(edit.position as usize);
+        let placed: Vec<(usize, &Edit)> = edits.iter().filter_map(|edit| Some((at(edit)?, edit))).collect();
+        let percent = |score: f32| (score.exp() * 100.0).round().clamp(0.0, 100.0) as u32;
+        Self::Step {
+            c,
+            n: progress.evaluations,
+            of: progress.planned,
+            left: progress.remaining,
+            p: placed.iter().map(|(at, _)| *at).collect(),
+            i: placed.iter().map(|(_, edit)| edit.token).collect(),
+            s: placed.iter().map(|(_, edit)| model.tokenizer.display(edit.token)).collect(),
+            q: placed.iter().map(|(_, edit)| percent(edit.score)).collect(),
+        }
+    }
+
+    /// The end of sample `c`, whose first hole reads `text`.
+    #[must_use]
+    pub fn end(c: usize, progress: &Progress, text: &HoleText) -> Self {
+        let why = match text.end {
+            End::Full => "full",
+            End::Eos => "eos",
+            End::Stop => "stop",
+        };
+        Self::End { c, n: progress.evaluations, passes: progress.evaluations, cut: text.tokens, why }
+    }
+}
+
+/// Collects the commits of evaluations that are not reported by themselves (`state_every`).
+#[derive(Debug, Default)]
+pub struct Thinned {
+    held: Vec<Vec<Edit>>,
+}
+
+impl Thinned {
+    /// Adds a step's edits; returns all that are due, if this evaluation is to be reported.
+    pub fn due(&mut self, c: usize, edits: Vec<Edit>, progress: &Progress, every: u32) -> Option<Vec<Edit>> {
+        if self.held.len() <= c {
+            self.held.resize_with(c + 1, Vec::new);
+        }
+        self.held[c].extend(edits);
+        let due = progress.remaining == 0 || progress.evaluations.is_multiple_of(every);
+        due.then(|| std::mem::take(&mut self.held[c]))
+    }
+}

@@ -1,0 +1,105 @@
+//! The whole API on one screen.
+
+pub mod completions;
+pub mod fill;
+pub mod health;
+pub mod models;
+pub mod openapi;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use self::openapi::document;
+use crate::error::ApiError;
+use crate::options::Settings;
+use crate::prompt::Layout;
+use crate::state::{AppState, ServedModel};
+use crate::telemetry;
+
+/// Every route with its documentation, which therefore cannot drift apart.
+fn table() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(completions::complete))
+        .routes(routes!(fill::fill))
+        .routes(routes!(fill::fill_v1))
+        .routes(routes!(models::list))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::health))
+        .routes(routes!(openapi::serve))
+}
+
+/// The application.
+pub fn app(state: AppState) -> Router {
+    let (router, _) = table().split_for_parts();
+    router
+        .fallback(async |uri: Uri| ApiError::NotFound { path: uri.path().to_owned() })
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| ApiError::MethodNotAllowed {
+            method: method.to_string(),
+            path: uri.path().to_owned(),
+        })
+        .layer(DefaultBodyLimit::max(state.limits.body_bytes))
+        .layer(CatchPanicLayer::custom(|_| ApiError::Internal.into_response()))
+        .layer(axum::middleware::from_fn(telemetry::observe))
+        .with_state(state)
+}
+
+/// Refuses a request for a model that is not served; absent and empty mean the one that is.
+fn check_model(asked: Option<&str>, model: &ServedModel) -> Result<(), ApiError> {
+    match asked {
+        None | Some("") => Ok(()),
+        Some(asked) if asked == model.id => Ok(()),
+        Some(asked) => {
+            // What a client sent is shown back shortened: it may be anything.
+            let asked = asked.chars().filter(|c| !c.is_control()).take(64).collect();
+            Err(ApiError::ModelNotFound { asked, served: model.id.clone() })
+        }
+    }
+}
+
+/// Tokenizes off the threads that serve connections: a long text takes milliseconds.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(ApiError::Internal))
+}
+
+/// Headers that tell about an answer: the model, fields without effect, and a canvas longer than the
+/// model was trained for.
+fn annotate(response: &mut Response, state: &AppState, ignored: &[String], layouts: &[Layout]) {
+    let headers = response.headers_mut();
+    insert(headers, "x-served-model", &state.model.id);
+    if !ignored.is_empty() {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+        let names: Vec<&str> =
+            ignored.iter().take(20).map(String::as_str).filter(|name| name.chars().all(plain)).collect();
+        let mut list = names.join(",");
+        list.truncate(512);
+        insert(headers, "x-ignored-params", &list);
+    }
+    let longest = layouts.iter().map(|layout| layout.length(&state.model)).max().unwrap_or(0);
+    if let Some(trained) = state.model.profile.trained_length.filter(|trained| longest > *trained) {
+        let text = format!("canvas of {longest} positions; the model was trained on at most {trained}");
+        insert(headers, "x-unmask-warning", &text);
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// States ride on streams only.
+fn check_states(settings: &Settings, stream: bool) -> Result<(), ApiError> {
+    if settings.states == crate::options::StreamStates::None || stream {
+        return Ok(());
+    }
+    let message = "`diffusion.stream_states` needs `stream`: true".to_owned();
+    Err(ApiError::Conflict { param: "diffusion.stream_states", message })
+}

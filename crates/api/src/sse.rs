@@ -1,0 +1,76 @@
+//! A running request as server-sent events.
+//!
+//! The response body is a stream that owns the request: when the client goes away the body is dropped,
+//! the request with it, and the engine leaves it out of the next evaluation.
+
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt, stream};
+use serde::Serialize;
+use unmask_scheduler::Timings;
+
+use crate::error::ApiError;
+use crate::generation::{Next, Running, Step};
+
+/// Silence after which something is sent, so that proxies keep the connection and a client that has
+/// gone is noticed.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// What a route writes into its stream, and when.
+pub trait Grammar: Send + 'static {
+    /// Before the first evaluation.
+    fn start(&mut self, running: &Running) -> Vec<Event>;
+    /// After an evaluation committed something.
+    fn step(&mut self, running: &Running, step: Step) -> Vec<Event>;
+    /// After the last evaluation.
+    fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event>;
+    /// Instead of the end, when the engine did not get there.
+    fn fail(&mut self, error: &ApiError) -> Vec<Event>;
+    /// What is sent in times of silence.
+    fn keep_alive(&self) -> KeepAlive;
+}
+
+/// The response that streams a request under a route's grammar.
+pub fn respond<G: Grammar>(running: Running, grammar: G) -> Response {
+    let keep_alive = grammar.keep_alive();
+    let events = events(running, grammar).map(Ok::<_, std::convert::Infallible>);
+    let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    // nginx would otherwise collect the whole stream before passing it on.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+enum Phase {
+    Start,
+    Run,
+    Over,
+}
+
+fn events<G: Grammar>(running: Running, grammar: G) -> impl Stream<Item = Event> {
+    let state = (Phase::Start, running, grammar);
+    let batches = stream::unfold(state, async |(phase, mut running, mut grammar)| {
+        let (phase, events) = match phase {
+            Phase::Start => (Phase::Run, grammar.start(&running)),
+            Phase::Run => match running.next().await {
+                Ok(Next::Step(step)) => (Phase::Run, grammar.step(&running, step)),
+                Ok(Next::Finished(timings)) => (Phase::Over, grammar.finish(&running, &timings)),
+                Err(error) => (Phase::Over, grammar.fail(&error)),
+            },
+            Phase::Over => return None,
+        };
+        Some((stream::iter(events), (phase, running, grammar)))
+    });
+    batches.flatten()
+}
+
+/// One event whose data is `value` on a single line.
+pub fn json_event(value: &impl Serialize) -> Event {
+    // Our own types always serialise; an empty event would be the least harm if one ever did not.
+    Event::default().data(serde_json::to_string(value).unwrap_or_default())
+}

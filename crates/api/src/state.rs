@@ -1,0 +1,74 @@
+//! What every handler can see.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use unmask_model::checkpoint::Profile;
+use unmask_model::predictor::ModelLimits;
+use unmask_model::tokenizer::TextTokenizer;
+use unmask_scheduler::EngineHandle;
+
+/// Shared by all handlers; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    /// The model that is served.
+    pub model: Arc<ServedModel>,
+    /// The engine that denoises.
+    pub engine: EngineHandle,
+    /// What a request may ask for.
+    pub limits: Limits,
+    /// Set when the server is about to stop: not ready, but still answering.
+    pub draining: Arc<AtomicBool>,
+}
+
+/// Everything about the model that is text or numbers.
+#[derive(Debug)]
+pub struct ServedModel {
+    /// Its name in requests and answers.
+    pub id: String,
+    /// When it was loaded, in seconds since 1970.
+    pub created: u64,
+    /// Names the build, the weights and where they are computed.
+    pub fingerprint: String,
+    /// Text to tokens and back.
+    pub tokenizer: TextTokenizer,
+    /// How the family is used.
+    pub profile: Profile,
+    /// What a canvas may hold.
+    pub limits: ModelLimits,
+    /// Numbers in the model.
+    pub parameters: usize,
+}
+
+/// What a request may ask for; all of it configurable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request body.
+    pub body_bytes: usize,
+    /// T.
+    pub steps: u32,
+    /// Answers per prompt.
+    pub samples: usize,
+    /// Prompts per request.
+    pub prompts: usize,
+    /// Positions to generate per sample.
+    pub canvas: usize,
+    /// Stop strings, and bytes of each.
+    pub stops: (usize, usize),
+    /// (prompt + canvas) × evaluations × samples.
+    pub cost: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 2 * 1024 * 1024,
+            steps: 512,
+            samples: 8,
+            prompts: 64,
+            canvas: 1024,
+            stops: (16, 256),
+            cost: 8_000_000,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A canvas as text: what of it is settled, and where a text ends.
+
+use std::ops::Range;
+
+use unmask_model::diffusion::Edit;
+use unmask_model::predictor::TokenId;
+use unmask_model::tokenizer::TextTokenizer;
+
+/// A stretch of a canvas that is generated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// Its name in answers.
+    pub id: String,
+    /// Its positions on the canvas.
+    pub range: Range<usize>,
+    /// Whether no text stands before it.
+    pub at_start: bool,
+    /// Whether the first document end in it ends its text.
+    pub ends_at_eos: bool,
+}
+
+/// Why a text ends where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The hole is full.
+    Full,
+    /// At a document end.
+    Eos,
+    /// Before a stop string.
+    Stop,
+}
+
+/// The text of a hole as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoleText {
+    /// The text; it only ever grows.
+    pub text: String,
+    /// Tokens that it takes.
+    pub tokens: usize,
+    /// Why it ends; [`End::Full`] also while it still grows.
+    pub end: End,
+}
+
+/// One sample's generated tokens, as far as they are committed.
+#[derive(Clone, Debug)]
+pub struct TextView {
+    holes: Vec<Hole>,
+    /// By position on the canvas; `None` is open or not generated.
+    tokens: Vec<Option<(TokenId, f32)>>,
+}
+
+impl TextView {
+    /// A canvas of `length` positions with nothing committed.
+    #[must_use]
+    pub fn new(length: usize, holes: Vec<Hole>) -> Self {
+        Self { holes, tokens: vec![None; length] }
+    }
+
+    /// The holes, left to right.
+    #[must_use]
+    pub fn holes(&self) -> &[Hole] {
+        &self.holes
+    }
+
+    /// Takes over what an evaluation committed.
+    pub fn fold(&mut self, edits: &[Edit]) {
+        for edit in edits {
+            if let Some(slot) = self.tokens.get_mut(edit.position as usize) {
+                *slot = Some((edit.token, edit.logprob));
+            }
+        }
+    }
+
+    /// Where a canvas position lies among all generated positions, holes joined left to right.
+    #[must_use]
+    pub fn generated_index(&self, position: usize) -> Option<usize> {
+        let mut before = 0;
+        for hole in &self.holes {
+            if hole.range.contains(&position) {
+                return Some(before + position - hole.range.start);
+            }
+            before += hole.range.len();
+        }
+        None
+    }
+
+    /// The text of a hole. While positions are open, only what can no longer change: the tokens left of
+    /// the first open one, without a character that is not complete and without an ending that may turn
+    /// out to be the start of a stop string.
+    #[must_use]
+    pub fn text(&self, hole: &Hole, tokenizer: &TextTokenizer, stops: &[String]) -> HoleText {
+        let cells = &self.tokens[hole.range.clone()];
+        let settled: Vec<TokenId> = cells.iter().map_while(|cell| cell.map(|(token, _)| token)).collect();
+        let eos = tokenizer.eos_id().filter(|_| hole.ends_at_eos);
+        let cut = settled.iter().position(|token| Some(*token) == eos);
+        let tokens = &settled[..cut.unwrap_or(settled.len())];
+        let finished = cut.is_some() || settled.len() == cells.len();
+        let bytes = tokenizer.bytes(tokens, hole.at_start);
+        let complete = if finished { bytes.len() } else { complete_characters(&bytes) };
+        let mut text = String::from_utf8_lossy(&bytes[..complete]).into_owned();
+        if let Some(at) = stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
+            text.truncate(at);
+            let tokens = tokens_of(tokens, text.len(), tokenizer, hole.at_start);
+            return HoleText { text, tokens, end: End::Stop };
+        }
+        if !finished {
+            text.truncate(text.len() - begun_stop(&text, stops));
+        }
+        HoleText { text, tokens: tokens.len(), end: if cut.is_some() { End::Eos } else { End::Full } }
+    }
+
+    /// The mean log-probability (nats) of the first `tokens` tokens of a hole; `None` of none.
+    #[must_use]
+    pub fn mean_logprob(&self, hole: &Hole, tokens: usize) -> Option<f64> {
+        let cells = self.tokens[hole.range.clone()].iter().take(tokens).flatten();
+        let logprobs: Vec<f64> = cells.map(|(_, logprob)| f64::from(*logprob)).collect();
+        (!logprobs.is_empty()).then(|| logprobs.iter().sum::<f64>() / logprobs.len() as f64)
+    }
+}
+
+/// How many bytes remain when a last character that is not complete is left out.
+fn complete_characters(bytes: &[u8]) -> usize {
+    let mut done = 0;
+    loop {
+        match std::str::from_utf8(&bytes[done..]) {
+            Ok(_) => return bytes.len(),
+            Err(error) => {
+                done += error.valid_up_to();
+                match error.error_len() {
+                    // Bytes that can never become a character; they are shown as U+FFFD.
+                    Some(bad) => done += bad,
+                    None => return done,
+                }
+            }
+        }
+    }
+}
+
+/// Length of the longest ending of `text` that a stop string starts with.
+fn begun_stop(text: &str, stops: &[String]) -> usize {
+    let begun = |stop: &String| {
+        let most = (stop.len() - 1).min(text.len());
+        (1..=most).rev().find(|&length| {
+            stop.is_char_boundary(length) && text.ends_with(&stop[..length])
+        })
+    };
+    stops.iter().filter_map(begun).max().unwrap_or(0)
+}
+
+/// How many of `tokens` it takes to spell `length` bytes.
+fn tokens_of(tokens: &[TokenId], length: usize, tokenizer: &TextTokenizer, at_start: bool) -> usize {
+    (0..=tokens.len())
+        .find(|&count| tokenizer.bytes(&tokens[..count], at_start).len() >= length)
+        .unwrap_or(tokens.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_character_that_is_not_complete_waits() {
+        let euro = "a€".as_bytes();
+        assert_eq!(complete_characters(&euro[..2]), 1);
+        assert_eq!(complete_characters(euro), 4);
+        // A stray continuation byte will never be a character and must not hold the rest back.
+        assert_eq!(complete_characters(&[b'a', 0x80, b'b', 0xe2]), 3);
+    }
+
+    #[test]
+    fn an_ending_that_may_become_a_stop_string_waits() {
+        let stops = ["\n\n".to_owned(), "END".to_owned(), "ü!".to_owned()];
+        assert_eq!(begun_stop("text\n", &stops), 1);
+        assert_eq!(begun_stop("the EN", &stops), 2);
+        assert_eq!(begun_stop("für ü", &stops), 2);
+        assert_eq!(begun_stop("done", &stops), 0);
+    }
+}

@@ -1,0 +1,127 @@
+//! Finding and reading the golden data.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+use unmask_model::checkpoint::Checkpoint;
+use unmask_model::device::{DeviceChoice, Placement, Precision};
+use unmask_model::predictor::CandlePredictor;
+
+pub fn root() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "the one setting of this test")]
+    let given = std::env::var("UNMASK_GOLDEN_DIR").ok();
+    given.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden"), PathBuf::from)
+}
+
+/// One model folder: a base checkpoint, or an adapter with the base that it names.
+pub struct Model {
+    pub name: String,
+    pub folder: PathBuf,
+    pub base: Option<PathBuf>,
+}
+
+impl Model {
+    pub fn open(&self) -> Checkpoint {
+        let opened = match &self.base {
+            Some(base) => Checkpoint::open(base, Some(&self.folder)),
+            None => Checkpoint::open(&self.folder, None),
+        };
+        opened.unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// On the CPU, with one thread so that tests run side by side.
+    pub fn load(&self, precision: Precision) -> CandlePredictor {
+        let checkpoint = self.open();
+        let placement = Placement::new(DeviceChoice::Cpu, precision, checkpoint.profile.family).unwrap();
+        CandlePredictor::load(&checkpoint, placement, 1)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// `X-wrapper` holds the weights of `X` in another layout, and shares its expected values.
+    pub fn expected(&self) -> PathBuf {
+        match self.name.strip_suffix("-wrapper") {
+            Some(twin) => self.folder.with_file_name(twin),
+            None => self.folder.clone(),
+        }
+    }
+
+    /// The tensors of one of its golden files; `None` when the model has no such file.
+    pub fn tensors(&self, file: &str) -> Option<HashMap<String, Tensor>> {
+        let path = self.expected().join(file);
+        path.exists().then(|| candle_core::safetensors::load(&path, &Device::Cpu).unwrap())
+    }
+
+    /// `golden.json`.
+    pub fn cases(&self) -> Option<Value> {
+        let bytes = std::fs::read(self.expected().join("golden.json")).ok()?;
+        Some(serde_json::from_slice(&bytes).unwrap())
+    }
+}
+
+/// All model folders. An adapter's base is the folder named like the last part of
+/// `base_model_name_or_path`.
+pub fn models() -> Vec<Model> {
+    let root = root();
+    let entries = std::fs::read_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
+    let mut models = Vec::new();
+    for folder in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        if let Ok(config) = std::fs::read(folder.join("adapter_config.json")) {
+            let config: Value = serde_json::from_slice(&config).unwrap();
+            let base = config["base_model_name_or_path"].as_str().unwrap().rsplit('/').next().unwrap();
+            models.push(Model { name, base: Some(root.join(base)), folder });
+        } else if folder.join("config.json").exists() {
+            models.push(Model { name, base: None, folder });
+        }
+    }
+    models.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(!models.is_empty(), "no model folders in {}", root.display());
+    models
+}
+
+/// The models that have a golden file; at least one must.
+pub fn models_with(file: &str) -> Vec<(Model, HashMap<String, Tensor>)> {
+    let found: Vec<_> = models()
+        .into_iter()
+        .filter_map(|model| model.tensors(file).map(|tensors| (model, tensors)))
+        .collect();
+    assert!(!found.is_empty(), "no model in {} has {file}", root().display());
+    found
+}
+
+/// (rows, columns) of integers.
+pub fn ids(tensor: &Tensor) -> Vec<Vec<u32>> {
+    let rows = tensor.to_dtype(DType::I64).unwrap().to_vec2::<i64>().unwrap();
+    rows.into_iter().map(|row| row.into_iter().map(|id| u32::try_from(id).unwrap()).collect()).collect()
+}
+
+pub fn floats(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The largest absolute difference.
+pub fn worst(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len(), "number of values");
+    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// The mean absolute difference.
+pub fn mean_error(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len(), "number of values");
+    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).sum::<f32>() / found.len() as f32
+}
+
+/// Logits of equally long canvases, each row of the batch after the other.
+pub fn logits(model: &CandlePredictor, canvases: &[Vec<u32>]) -> Vec<f32> {
+    let canvases: Vec<&[u32]> = canvases.iter().map(Vec::as_slice).collect();
+    floats(&model.all_logits(&canvases).unwrap())
+}
+
+/// −ln softmax(row)[token], in f64.
+pub fn cross_entropy(row: &[f32], token: u32) -> f64 {
+    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = row.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
+    sum.ln() - f64::from(row[token as usize] - largest)
+}

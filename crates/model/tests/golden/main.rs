@@ -1,0 +1,9 @@
+//! Every model folder and every case of the golden data against what the authors' code computed.
+//!
+//! `UNMASK_GOLDEN_DIR` names the data (default: `tests/golden` of the repository). The tests know no
+//! model or case by name: they run what they find, and fail when they find nothing.
+
+mod data;
+mod numeric;
+mod text;
+mod traces;
