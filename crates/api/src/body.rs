@@ -90,7 +90,11 @@ fn unreadable(error: &BytesRejection, limit: usize) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return ApiError::BodyTooLarge { limit };
     }
-    ApiError::Body { code: "invalid_json", param: None, message: "the request body could not be read".to_owned() }
+    ApiError::Body {
+        code: "invalid_json",
+        param: None,
+        message: "the request body could not be read".to_owned(),
+    }
 }
 
 /// A body must say that it is JSON, which also keeps other sites' forms out, and must not be compressed.
@@ -119,7 +123,8 @@ fn parse<T: RequestBody>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
     json.end().map_err(|error| refused(".", error))?;
     let mut ignored = Vec::new();
     if !unknown.is_empty() {
-        let fields: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| refused(".", error))?;
+        let fields: Map<String, Value> =
+            serde_json::from_slice(bytes).map_err(|error| refused(".", error))?;
         for field in unknown {
             if T::UNKNOWN_FIELDS == UnknownFields::Refuse {
                 return Err(unknown_parameter(&field));
@@ -168,7 +173,8 @@ fn refused(path: &str, error: serde_json::Error) -> ApiError {
     if reason.starts_with("unknown field") {
         // The path already ends in the field that nobody knows.
         let parent = path.strip_suffix(quoted).map_or(path, |parent| parent.trim_end_matches('.'));
-        let field = if parent.is_empty() || parent == "." { quoted.to_owned() } else { format!("{parent}.{quoted}") };
+        let field =
+            if parent.is_empty() || parent == "." { quoted.to_owned() } else { format!("{parent}.{quoted}") };
         return unknown_parameter(&field);
     }
     let (code, param) = if reason.starts_with("missing field") {
@@ -244,7 +250,10 @@ mod tests {
             let body = format!(r#"{{"prompt":"","n":{bad}}}"#);
             assert_eq!(failure(&body), ("invalid_type", field("n")), "{bad}");
         }
-        assert_eq!(failure(r#"{"prompt":"","inner":{"stesp":1}}"#), ("unknown_parameter", field("inner.stesp")));
+        assert_eq!(
+            failure(r#"{"prompt":"","inner":{"stesp":1}}"#),
+            ("unknown_parameter", field("inner.stesp"))
+        );
         assert_eq!(failure(r#"{"prompt":"","inner":{"steps":"x"}}"#), ("invalid_type", field("inner.steps")));
     }
 

@@ -156,7 +156,13 @@ impl ApiError {
     fn row(&self) -> Row {
         let invalid = |code, param: Option<&str>| {
             let param = param.map(str::to_owned);
-            Row { status: StatusCode::BAD_REQUEST, kind: "invalid_request_error", code, param, retry_after: None }
+            Row {
+                status: StatusCode::BAD_REQUEST,
+                kind: "invalid_request_error",
+                code,
+                param,
+                retry_after: None,
+            }
         };
         let status = |status, kind, code, retry_after| Row { status, kind, code, param: None, retry_after };
         use StatusCode as S;
@@ -168,7 +174,9 @@ impl ApiError {
             Self::ContextLength { param, .. } => invalid("context_length_exceeded", Some(param)),
             Self::TooExpensive { .. } => invalid("request_too_expensive", None),
             Self::Canvas(CanvasError::TooLong { .. }) => invalid("context_length_exceeded", None),
-            Self::Canvas(CanvasError::TokenOutOfVocabulary { .. }) => invalid("invalid_token", Some("prompt")),
+            Self::Canvas(CanvasError::TokenOutOfVocabulary { .. }) => {
+                invalid("invalid_token", Some("prompt"))
+            }
             Self::Canvas(CanvasError::NothingToGenerate | CanvasError::FirstPositionOpen) => {
                 invalid("conflicting_fields", None)
             }
@@ -184,7 +192,9 @@ impl ApiError {
             Self::MediaType { .. } => {
                 Row { status: S::UNSUPPORTED_MEDIA_TYPE, ..invalid("unsupported_media_type", None) }
             }
-            Self::BodyTooLarge { .. } => Row { status: S::PAYLOAD_TOO_LARGE, ..invalid("body_too_large", None) },
+            Self::BodyTooLarge { .. } => {
+                Row { status: S::PAYLOAD_TOO_LARGE, ..invalid("body_too_large", None) }
+            }
             Self::Submit(SubmitError::NoSamples) => invalid("conflicting_fields", None),
             Self::Submit(SubmitError::QueueFull { .. }) => {
                 status(S::SERVICE_UNAVAILABLE, "server_error", "server_overloaded", Some(1))

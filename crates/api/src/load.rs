@@ -27,7 +27,8 @@ pub struct Loaded {
 /// # Errors
 /// As `Checkpoint::open` and `CandlePredictor::load`, and the hub's.
 pub fn load(model: &str, args: &LoadArgs) -> anyhow::Result<Loaded> {
-    let (folder, name) = locate(model, args, Kind::Model).with_context(|| format!("cannot load model {model}"))?;
+    let (folder, name) =
+        locate(model, args, Kind::Model).with_context(|| format!("cannot load model {model}"))?;
     let adapter = match &args.adapter {
         Some(adapter) => {
             let found = locate(adapter, args, Kind::Adapter);
@@ -35,7 +36,8 @@ pub fn load(model: &str, args: &LoadArgs) -> anyhow::Result<Loaded> {
         }
         None => None,
     };
-    let loaded = read(&folder, adapter.as_deref(), args).with_context(|| format!("cannot load model {model}"));
+    let loaded =
+        read(&folder, adapter.as_deref(), args).with_context(|| format!("cannot load model {model}"));
     let (checkpoint, placement, predictor) = loaded?;
     Ok(Loaded { name, checkpoint, placement, predictor })
 }
@@ -69,7 +71,8 @@ fn locate(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<(PathBuf, S
     let path = Path::new(name);
     if path.is_dir() {
         let folder = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let name = folder.file_name().map_or_else(|| name.to_owned(), |name| name.to_string_lossy().into_owned());
+        let name =
+            folder.file_name().map_or_else(|| name.to_owned(), |name| name.to_string_lossy().into_owned());
         return Ok((folder, name));
     }
     let parts: Vec<&str> = name.split('/').collect();

@@ -3,13 +3,13 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use tokio::net::TcpListener;
 use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
 use unmask_api::load::{Loaded, load};
+use unmask_api::report::unix_seconds;
 use unmask_api::state::{AppState, ServedModel};
 use unmask_api::{not_draining, routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
@@ -39,14 +39,15 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     tracing::debug!(?args, "settings");
     let Some(model) = &args.model else {
-        bail!("no model given: use --model FOLDER or --model diffusionfamily/diffugpt-s (or set UNMASK_MODEL)");
+        bail!(
+            "no model given: use --model FOLDER or --model diffusionfamily/diffugpt-s (or set UNMASK_MODEL)"
+        );
     };
     let Loaded { name, checkpoint, placement, predictor } = load(model, &args.load)?;
     let limits = predictor.limits();
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let served = ServedModel {
         id: args.model_name.clone().unwrap_or(name),
-        created,
+        created: unix_seconds(),
         fingerprint: format!(
             "unmask-{}-{}-{:?}-{}",
             env!("CARGO_PKG_VERSION"),

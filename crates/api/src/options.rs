@@ -158,7 +158,11 @@ fn stops(given: Option<Strings>, (most, longest): (usize, usize)) -> Result<Vec<
         Some(Strings::Many(stops)) => stops,
     };
     if stops.len() > most {
-        return Err(out_of_range("stop", format!("{} strings", stops.len()), format!("at most {most} strings")));
+        return Err(out_of_range(
+            "stop",
+            format!("{} strings", stops.len()),
+            format!("at most {most} strings"),
+        ));
     }
     if let Some(stop) = stops.iter().find(|stop| stop.is_empty() || stop.len() > longest) {
         let given = format!("a string of {} bytes", stop.len());

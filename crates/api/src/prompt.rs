@@ -110,8 +110,12 @@ impl Layout {
             first_token: None,
         };
         let state = DenoisingState::new(spec, &model.limits)?;
-        let hole =
-            Hole { id: "0".to_owned(), range: self.range(model), at_start: self.before.is_empty(), ends_at_eos };
+        let hole = Hole {
+            id: "0".to_owned(),
+            range: self.range(model),
+            at_start: self.before.is_empty(),
+            ends_at_eos,
+        };
         Ok(Sample { state, view: TextView::new(self.length(model), vec![hole]) })
     }
 }
@@ -152,12 +156,7 @@ pub fn check_cost(layouts: &[Layout], settings: &Settings, state: &AppState) -> 
 ///
 /// # Errors
 /// Below 1 or above the canvas limit.
-pub fn size(
-    param: &str,
-    given: Option<i64>,
-    default: usize,
-    state: &AppState,
-) -> Result<Size, ApiError> {
+pub fn size(param: &str, given: Option<i64>, default: usize, state: &AppState) -> Result<Size, ApiError> {
     let most = state.limits.canvas;
     match given {
         None => Ok(Size::AtMost(default)),

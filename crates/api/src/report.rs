@@ -1,6 +1,6 @@
 //! What an answer says about how it was computed: `usage` and `diffusion`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use unmask_model::diffusion::Edit;
@@ -78,6 +78,12 @@ impl DiffusionReport {
             batch_peak: timings.batch_peak,
         }
     }
+}
+
+/// Now, in seconds since 1970.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -140,9 +140,7 @@ fn complete_characters(bytes: &[u8]) -> usize {
 fn begun_stop(text: &str, stops: &[String]) -> usize {
     let begun = |stop: &String| {
         let most = (stop.len() - 1).min(text.len());
-        (1..=most).rev().find(|&length| {
-            stop.is_char_boundary(length) && text.ends_with(&stop[..length])
-        })
+        (1..=most).rev().find(|&length| stop.is_char_boundary(length) && text.ends_with(&stop[..length]))
     };
     stops.iter().filter_map(begun).max().unwrap_or(0)
 }

@@ -24,7 +24,13 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
         ("folder", checkpoint.folder.display().to_string()),
         ("family", format!("{:?}", profile.family)),
         ("architecture", format!("{:?}", config.architecture)),
-        ("layers / width / heads (kv)", format!("{} / {} / {} ({})", config.layers, config.width, config.head_count, config.kv_head_count)),
+        (
+            "layers / width / heads (kv)",
+            format!(
+                "{} / {} / {} ({})",
+                config.layers, config.width, config.head_count, config.kv_head_count
+            ),
+        ),
         ("parameters", format!("{parameters} in {bytes} bytes")),
         ("fingerprint", checkpoint.weights.fingerprint()),
         ("device", format!("{:?} {:?}", placement.device.location(), placement.dtype)),
@@ -35,7 +41,13 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
         ("bos / eos", format!("{} / {}", id(tokenizer.bos_id()), id(tokenizer.eos_id()))),
         ("never drawn", format!("{} tokens", tokenizer.never_drawn().len())),
         ("logit shift", profile.shift.to_string()),
-        ("defaults", format!("steps {}, temperature {}, top-p {}", profile.defaults.steps, profile.defaults.temperature, profile.defaults.top_p)),
+        (
+            "defaults",
+            format!(
+                "steps {}, temperature {}, top-p {}",
+                profile.defaults.steps, profile.defaults.temperature, profile.defaults.top_p
+            ),
+        ),
     ];
     for (name, value) in lines {
         writeln!(out, "{name:<28} {value}")?;

@@ -1,6 +1,8 @@
 //! Damaged, contradictory and hostile checkpoints: refused in one line that names the file, tensor or
 //! field, and never a panic.
 
+#![expect(clippy::unwrap_used, reason = "clippy exempts functions marked as tests, and not their helpers")]
+
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! Fetching checkpoints from a hub, played by a server in this process.
 #![cfg(feature = "hub")]
+#![expect(clippy::unwrap_used, reason = "clippy exempts functions marked as tests, and not their helpers")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

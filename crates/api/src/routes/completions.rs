@@ -15,7 +15,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
 use crate::options::{DiffusionOptions, GivenOptions, Settings, StreamStates, Strings};
 use crate::prompt::{Layout, size};
-use crate::report::{DiffusionReport, StateEvent, Thinned, Usage};
+use crate::report::{DiffusionReport, StateEvent, Thinned, Usage, unix_seconds};
 use crate::sse::{self, Grammar, KEEP_ALIVE, json_event};
 use crate::state::AppState;
 use crate::telemetry::RequestId;
@@ -169,7 +169,8 @@ pub async fn complete(
     check_states(&settings, stream)?;
     let mut running = Running::start(&layouts, &settings, &state)?;
     let prompt_tokens = layouts.iter().map(|layout| layout.before.len() + layout.after.len()).sum();
-    let answer = Answer { id: format!("cmpl-{id}"), state: state.clone(), settings, prompt_tokens };
+    let (id, created) = (format!("cmpl-{id}"), unix_seconds());
+    let answer = Answer { id, created, state: state.clone(), settings, prompt_tokens };
     let mut response = if stream {
         let sent = vec![0; running.views.len()];
         let with_usage = with_usage.unwrap_or(false);
@@ -184,7 +185,9 @@ pub async fn complete(
 
 /// Tokenizes the prompts and checks every setting.
 fn prepare(request: CompletionRequest, state: &AppState) -> Result<(Vec<Layout>, Settings), ApiError> {
-    let CompletionRequest { prompt, suffix, max_tokens, temperature, top_p, seed, n, stop, diffusion, .. } = request;
+    let CompletionRequest {
+        prompt, suffix, max_tokens, temperature, top_p, seed, n, stop, diffusion, ..
+    } = request;
     let settings = GivenOptions { temperature, top_p, seed, n, stop, diffusion }.validate(state)?;
     let tokenizer = &state.model.tokenizer;
     // Some editors send the document end where there is no suffix.
@@ -237,6 +240,7 @@ fn token_ids(ids: &[i64], state: &AppState) -> Result<Vec<TokenId>, ApiError> {
 /// What all of an answer's parts share.
 struct Answer {
     id: String,
+    created: u64,
     state: AppState,
     settings: Settings,
     prompt_tokens: usize,
@@ -248,7 +252,7 @@ impl Answer {
         Completion {
             id: self.id.clone(),
             object: "text_completion",
-            created: model.created,
+            created: self.created,
             model: model.id.clone(),
             system_fingerprint: model.fingerprint.clone(),
             choices,
@@ -300,7 +304,13 @@ struct Chunks {
 }
 
 impl Chunks {
-    fn event(&self, index: usize, text: String, finish_reason: Option<&'static str>, diffusion: Option<Diffusion>) -> Event {
+    fn event(
+        &self,
+        index: usize,
+        text: String,
+        finish_reason: Option<&'static str>,
+        diffusion: Option<Diffusion>,
+    ) -> Event {
         let choice = Choice { index, text, logprobs: (), finish_reason };
         json_event(&self.answer.chunk(vec![choice], None, diffusion))
     }
@@ -323,7 +333,8 @@ impl Grammar for Chunks {
         if self.answer.settings.states == StreamStates::None {
             return Vec::new();
         }
-        let start = |(c, progress)| self.state_event(StateEvent::start(c, progress, &self.answer.settings), c);
+        let start =
+            |(c, progress)| self.state_event(StateEvent::start(c, progress, &self.answer.settings), c);
         running.views.iter().enumerate().map(start).collect()
     }
 

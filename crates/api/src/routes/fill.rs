@@ -15,8 +15,8 @@ use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
 use crate::options::{DiffusionOptions, GivenOptions, Settings, StreamStates, Strings};
 use crate::prompt::{Layout, Size, keep_nearest, size};
-use crate::report::{DiffusionReport, StateEvent, Thinned, Usage};
-use crate::sse::{self, Grammar, KEEP_ALIVE};
+use crate::report::{DiffusionReport, StateEvent, Thinned, Usage, unix_seconds};
+use crate::sse::{self, Grammar, KEEP_ALIVE, json_event};
 use crate::state::AppState;
 use crate::telemetry::RequestId;
 use crate::text_view::End;
@@ -190,8 +190,16 @@ pub async fn fill(
     let mut running = Running::start(&layouts, &settings, &state)?;
     let (around, truncated) = around;
     let prompt_tokens = layouts[0].before.len() + layouts[0].after.len();
-    let answer =
-        Answer { id: format!("fill-{id}"), state: state.clone(), settings, around, parts, truncated, prompt_tokens };
+    let answer = Answer {
+        id: format!("fill-{id}"),
+        created: unix_seconds(),
+        state: state.clone(),
+        settings,
+        around,
+        parts,
+        truncated,
+        prompt_tokens,
+    };
     let mut response = if stream {
         sse::respond(running, Events { answer, seq: 0, thinned: Thinned::default() })
     } else {
@@ -229,8 +237,13 @@ struct Around {
 }
 
 /// Tokenizes the text around the hole and checks every setting.
-fn prepare(request: FillRequest, around: &Around, state: &AppState) -> Result<(Layout, bool, Settings), ApiError> {
-    let FillRequest { length, truncate, allow_empty, temperature, top_p, seed, n, stop, diffusion, .. } = request;
+fn prepare(
+    request: FillRequest,
+    around: &Around,
+    state: &AppState,
+) -> Result<(Layout, bool, Settings), ApiError> {
+    let FillRequest { length, truncate, allow_empty, temperature, top_p, seed, n, stop, diffusion, .. } =
+        request;
     if around.prefix.is_empty() && around.suffix.is_empty() && !allow_empty.unwrap_or(false) {
         let message = "`prefix` and `suffix` are both empty; give one, or set `allow_empty`: true".to_owned();
         return Err(ApiError::Conflict { param: "prefix", message });
@@ -261,6 +274,7 @@ struct Answer {
     state: AppState,
     settings: Settings,
     around: Around,
+    created: u64,
     parts: Parts,
     truncated: bool,
     prompt_tokens: usize,
@@ -306,7 +320,7 @@ impl Answer {
         Filled {
             id: self.id.clone(),
             object: "fill",
-            created: model.created,
+            created: self.created,
             model: model.id.clone(),
             system_fingerprint: model.fingerprint.clone(),
             choices,
@@ -325,24 +339,38 @@ struct Events {
 }
 
 impl Events {
-    /// `value` must be an object; `type` and `seq` are added to it.
     fn event(&mut self, name: &'static str, value: impl Serialize) -> Event {
-        let mut value = serde_json::to_value(value).unwrap_or_default();
-        if let Some(fields) = value.as_object_mut() {
-            fields.insert("type".to_owned(), json!(name));
-            fields.insert("seq".to_owned(), json!(self.seq));
-        }
+        let seq = self.seq;
         self.seq += 1;
-        Event::default().event(name).data(value.to_string())
+        json_event(&Named { name, seq, value }).event(name)
     }
+}
+
+/// The data of an event.
+#[derive(Serialize)]
+struct Named<T> {
+    #[serde(rename = "type")]
+    name: &'static str,
+    seq: u64,
+    #[serde(flatten)]
+    value: T,
+}
+
+/// The data of `fill.hole`.
+#[derive(Serialize)]
+struct HoleOf {
+    choice: usize,
+    #[serde(flatten)]
+    hole: FilledHole,
 }
 
 impl Grammar for Events {
     fn start(&mut self, running: &Running) -> Vec<Event> {
         let id = self.answer.id.clone();
         let model = self.answer.state.model.id.clone();
-        let mut events =
-            vec![self.event("fill.start", json!({ "id": id, "model": model, "choices": running.views.len() }))];
+        let mut events = vec![
+            self.event("fill.start", json!({ "id": id, "model": model, "choices": running.views.len() })),
+        ];
         if self.answer.settings.states == StreamStates::Delta {
             for (c, progress) in running.views.iter().enumerate() {
                 let state = StateEvent::start(c, progress, &self.answer.settings);
@@ -365,9 +393,7 @@ impl Grammar for Events {
         }
         if progress.remaining == 0 {
             let hole = self.answer.hole(running, c);
-            let mut value = serde_json::to_value(hole).unwrap_or_default();
-            value["choice"] = json!(c);
-            events.push(self.event("fill.hole", value));
+            events.push(self.event("fill.hole", HoleOf { choice: c, hole }));
         }
         events
     }

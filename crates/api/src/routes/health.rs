@@ -33,7 +33,9 @@ pub struct Health {
 ))]
 pub async fn live(State(state): State<AppState>) -> Response {
     match state.engine.status().state {
-        EngineState::Failed | EngineState::Stopped => ApiError::from(SubmitError::EngineStopped).into_response(),
+        EngineState::Failed | EngineState::Stopped => {
+            ApiError::from(SubmitError::EngineStopped).into_response()
+        }
         EngineState::Serving | EngineState::Draining => ok(&state),
     }
 }
@@ -51,7 +53,9 @@ pub async fn ready(State(state): State<AppState>) -> Response {
     match state.engine.status().state {
         EngineState::Serving => ok(&state),
         EngineState::Draining => ApiError::from(SubmitError::ShuttingDown).into_response(),
-        EngineState::Failed | EngineState::Stopped => ApiError::from(SubmitError::EngineStopped).into_response(),
+        EngineState::Failed | EngineState::Stopped => {
+            ApiError::from(SubmitError::EngineStopped).into_response()
+        }
     }
 }
 
