@@ -1,0 +1,142 @@
+//! What a canvas yields depends on that canvas alone: not on its neighbours in the batch, not on how many
+//! of its positions are asked for, not on the number of threads. If one of these failed, a request's
+//! text would change with the load on the server.
+
+use std::path::{Path, PathBuf};
+
+use unmask_model::checkpoint::Checkpoint;
+use unmask_model::device::{DeviceChoice, Placement, Precision};
+use unmask_model::diffusion::{DenoisingState, Noise, Order, Policy, StateSpec, draw_round};
+use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, Read, Sampling, Want};
+
+const MODELS: [&str; 4] = ["diffugpt-s", "diffugpt-m", "diffullama", "diffullama-gqa"];
+
+fn golden(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model)
+}
+
+fn load(model: &str, threads: usize) -> CandlePredictor {
+    let checkpoint = Checkpoint::open(&golden(model), None).unwrap();
+    let placement = Placement::new(DeviceChoice::Cpu, Precision::Auto, checkpoint.profile.family).unwrap();
+    CandlePredictor::load(&checkpoint, placement, threads).unwrap()
+}
+
+/// Canvases of eight lengths; the lengths around 6, 16 and 48 are the edges of the kernels' blocks.
+fn canvases(vocabulary: usize) -> Vec<Vec<u32>> {
+    let lengths = [1, 5, 6, 7, 16, 17, 49, 64];
+    let token = |length: usize, position: usize| ((length * 31 + position * 97) % vocabulary) as u32;
+    lengths.iter().map(|&length| (0..length).map(|position| token(length, position)).collect()).collect()
+}
+
+#[test]
+fn logits_among_seven_others_are_the_very_logits_alone() {
+    for model in MODELS {
+        let (one, two) = (load(model, 1), load(model, 2));
+        let canvases = canvases(one.limits().vocabulary);
+        let all: Vec<&[u32]> = canvases.iter().map(Vec::as_slice).collect();
+        let packed: Vec<Vec<f32>> = two.all_logits(&all).unwrap().to_vec2().unwrap();
+        let mut rows = packed.iter();
+        for canvas in &canvases {
+            let alone: Vec<Vec<f32>> = one.all_logits(&[canvas]).unwrap().to_vec2().unwrap();
+            for (position, alone) in alone.iter().enumerate() {
+                let packed = rows.next().unwrap();
+                assert!(
+                    packed.iter().zip(alone).all(|(a, b)| a.to_bits() == b.to_bits()),
+                    "{model}: length {}, row {position}",
+                    canvas.len()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_read_does_not_depend_on_what_else_is_asked() {
+    for model in MODELS {
+        let mut predictor = load(model, 2);
+        let canvas = canvases(predictor.limits().vocabulary).pop().unwrap();
+        let samplings = [Sampling { temperature: 0.8, top_p: 0.9, banned: vec![3] }];
+        let wants: Vec<Want> = (1..canvas.len() as u32)
+            .map(|position| Want { position, sampling: 0, uniform: f64::from(position) / 64.0 })
+            .collect();
+        let mut ask = |wants: &[Want]| -> Vec<Read> {
+            let ask = Ask { tokens: &canvas, wants, samplings: &samplings };
+            predictor.predict(&[ask]).unwrap().remove(0)
+        };
+        let all = ask(&wants);
+        for (want, expected) in wants.iter().zip(&all) {
+            assert_eq!(ask(std::slice::from_ref(want)), [*expected], "{model}: position {}", want.position);
+        }
+    }
+}
+
+fn states(predictor: &CandlePredictor) -> Vec<DenoisingState> {
+    let limits = predictor.limits();
+    let lengths = [3, 8, 13, 20, 33, 47, 50, 64];
+    let state = |(sample, &length): (usize, &usize)| {
+        let order = if sample.is_multiple_of(2) { Order::Random } else { Order::Confidence };
+        let spec = StateSpec {
+            given: (0..length).map(|position| (position % 4 == 0).then_some(7)).collect(),
+            samplings: vec![Sampling { temperature: 0.9, top_p: 0.9, banned: vec![limits.mask_token] }],
+            spans: Vec::new(),
+            policy: Policy { order, steps: 8 },
+            noise: Noise::Keyed { seed: 11, sample: sample as u32 },
+            first_token: None,
+        };
+        DenoisingState::new(spec, &limits).unwrap()
+    };
+    lengths.iter().enumerate().map(state).collect()
+}
+
+/// Runs states to their end, all that still ask sharing each evaluation.
+fn run(predictor: &mut CandlePredictor, states: &mut [DenoisingState]) {
+    while states.iter().any(|state| state.ask().is_some()) {
+        let asks: Vec<Ask<'_>> = states.iter().filter_map(DenoisingState::ask).collect();
+        let reads = predictor.predict(&asks).unwrap();
+        let asking = states.iter_mut().filter(|state| state.ask().is_some());
+        for (state, reads) in asking.zip(&reads) {
+            state.act(reads);
+        }
+    }
+}
+
+#[test]
+fn a_text_is_the_same_alone_and_among_seven_others() {
+    for model in MODELS {
+        let (mut one, mut two) = (load(model, 1), load(model, 2));
+        let mut together = states(&two);
+        run(&mut two, &mut together);
+        for (mut alone, together) in states(&one).into_iter().zip(&together) {
+            run(&mut one, std::slice::from_mut(&mut alone));
+            assert_eq!(alone.canvas(), together.canvas(), "{model}");
+            assert_eq!(alone.evaluations(), together.evaluations(), "{model}");
+        }
+    }
+}
+
+/// The number of evaluations is that of the distinct rounds drawn, never T, over a grid of (T, M).
+#[test]
+fn evaluations_equal_the_distinct_rounds_drawn() {
+    let mut predictor = load("diffugpt-s", 1);
+    let limits = predictor.limits();
+    for (steps, masked) in [(1, 5), (4, 20), (16, 8), (64, 3), (64, 40)] {
+        for seed in 0..4 {
+            let noise = Noise::Keyed { seed, sample: 0 };
+            let given = std::iter::once(Some(5)).chain(std::iter::repeat_n(None, masked)).collect();
+            let spec = StateSpec {
+                given,
+                samplings: vec![Sampling::default()],
+                spans: Vec::new(),
+                policy: Policy { order: Order::Random, steps },
+                noise: noise.clone(),
+                first_token: None,
+            };
+            let mut state = DenoisingState::new(spec, &limits).unwrap();
+            let rounds: std::collections::BTreeSet<u32> =
+                (1..=masked as u32).map(|position| draw_round(&noise, steps, position)).collect();
+            assert_eq!(state.evaluations_left() as usize, rounds.len());
+            run(&mut predictor, std::slice::from_mut(&mut state));
+            assert_eq!(state.evaluations() as usize, rounds.len(), "T={steps} M={masked} seed={seed}");
+        }
+    }
+}
