@@ -56,7 +56,7 @@ pub enum PredictError {
         position: u32,
     },
     /// The tensor library or the device.
-    #[error("the device failed: {source}")]
+    #[error("the device failed: {}", one_line(source))]
     Device {
         /// What it said.
         #[from]
@@ -169,7 +169,7 @@ pub enum LoadError {
         reason: String,
     },
     /// The device is not there or failed.
-    #[error("device {device}: {source}")]
+    #[error("device {device}: {}", one_line(source))]
     Device {
         /// Its name.
         device: String,
@@ -198,4 +198,11 @@ pub enum LoadError {
         /// What went wrong.
         reason: String,
     },
+}
+
+/// What an error says, without the lines (of a backtrace) after the first and without control characters
+/// (of a name that it quotes).
+pub(crate) fn one_line(error: &impl ToString) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().trim_end().replace(char::is_control, " ")
 }

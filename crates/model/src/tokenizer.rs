@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
 
-use crate::checkpoint::{Profile, one_line};
-use crate::error::LoadError;
+use crate::checkpoint::Profile;
+use crate::error::{LoadError, one_line};
 use crate::predictor::TokenId;
 
 /// A model's tokenizer.

@@ -7,8 +7,8 @@ use candle_core::DType;
 use candle_core::safetensors::MmapedSafetensors;
 
 use super::weights::{StoredTensor, digest, open_safetensors};
-use super::{one_line, read_json};
-use crate::error::LoadError;
+use super::read_json;
+use crate::error::{LoadError, one_line};
 
 /// What PEFT puts before every name.
 const WRAPPER: &str = "base_model.model.";

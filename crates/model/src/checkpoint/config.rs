@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{one_line, read_json};
-use crate::error::LoadError;
+use super::read_json;
+use crate::error::{LoadError, one_line};
 use crate::kernel::Heads;
 
 /// Larger numbers in a configuration are mistakes, and would reserve memory before any tensor

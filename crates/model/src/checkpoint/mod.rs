@@ -16,7 +16,7 @@ pub use self::adapter::Adapter;
 pub use self::config::{Architecture, ModelConfig};
 pub use self::profile::{Family, Profile, SamplingDefaults};
 pub use self::weights::{StoredTensor, Weights};
-use crate::error::LoadError;
+use crate::error::{LoadError, one_line};
 use crate::tokenizer::TextTokenizer;
 
 /// Everything that was read of a model before its weights go to a device.
@@ -75,11 +75,4 @@ fn read_file(path: &Path, hint: &str) -> Result<Vec<u8>, LoadError> {
         }
         _ => LoadError::Read { path: path.to_owned(), source },
     })
-}
-
-/// What an error says, without the lines (of a backtrace) after the first and without control characters
-/// (of a name that it quotes).
-pub(crate) fn one_line(error: &impl ToString) -> String {
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().trim_end().replace(char::is_control, " ")
 }

@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::adapter::Adapter;
 use super::config::Architecture;
-use super::{one_line, read_file, read_json};
+use super::{read_file, read_json};
 use crate::device::Placement;
-use crate::error::LoadError;
+use crate::error::{LoadError, one_line};
 
 /// The name of the embedding and the prefix of the trunk, in every layout seen: the reference's wrapper
 /// (as its hub mixin and its fine-tuning save it), then the plain layouts of transformers.

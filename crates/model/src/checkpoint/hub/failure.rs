@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hf_hub::api::sync::ApiError;
 
-use crate::checkpoint::one_line;
+use crate::error::one_line;
 
 /// hf-hub unwraps what it reads from some answers (a redirect to nowhere, for one).
 pub(super) fn guarded<T>(request: impl FnOnce() -> Result<T, ApiError>) -> Result<T, Failure> {
