@@ -1,11 +1,15 @@
 //! Request bodies: JSON with errors that name the field, and one policy for fields that a route does not
 //! know.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value, json};
 
@@ -112,9 +116,20 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// Decodes a body and applies the route's policy to fields that its type does not have.
 fn parse<T: RequestBody>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
-    let mut unknown = Vec::new();
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        // serde would take the values of a list for the fields in the order of their declaration.
+        let message = "the request body must be a JSON object".to_owned();
+        return Err(ApiError::Body { code: "invalid_type", param: None, message });
+    }
+    let mut unknown: Vec<String> = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+    let mut note = |path: serde_ignored::Path<'_>| {
+        // An optional field stands in the path as a `?` of its own.
+        let path = path.to_string().replace("?.", "");
+        if !unknown.contains(&path) {
+            unknown.push(path);
+        }
+    };
     let watched = serde_ignored::Deserializer::new(&mut json, &mut note);
     let request = serde_path_to_error::deserialize(watched).map_err(|error| {
         let path = error.path().to_string();
@@ -198,6 +213,42 @@ pub fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>
     let whole = |value: &f64| value.fract() == 0.0 && value.abs() < 9e15;
     let value = number.as_i64().or_else(|| number.as_f64().filter(whole).map(|value| value as i64));
     value.map(Some).ok_or_else(|| serde::de::Error::custom(format!("{number} is not an integer in range")))
+}
+
+/// An object, and not a list of its values; for `#[serde(deserialize_with)]` on optional fields, where
+/// null counts as absent.
+pub fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Fields<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_map(self)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(fields)).map(Some)
+        }
+    }
+
+    deserializer.deserialize_option(Fields(PhantomData))
 }
 
 #[cfg(test)]

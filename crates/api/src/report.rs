@@ -44,7 +44,7 @@ pub struct DiffusionReport {
     /// Nucleus mass.
     pub top_p: f64,
     /// The seed; sending it again repeats the answer.
-    pub seed: u64,
+    pub seed: i64,
     /// Evaluations of the network, summed over samples.
     pub forward_passes: u32,
     /// Positions that were generated, summed over samples.
@@ -69,7 +69,7 @@ impl DiffusionReport {
             order: settings.order,
             temperature: settings.sampling.temperature,
             top_p: settings.sampling.top_p,
-            seed: settings.seed,
+            seed: settings.seed.cast_signed(),
             forward_passes: timings.evaluations,
             canvas_tokens: holes.map(|hole| hole.range.len()).sum(),
             kept_tokens,

@@ -1,19 +1,22 @@
 //! One row of logits to one token and its log-probabilities, without sorting the vocabulary.
 
+use crate::kernel;
 use crate::predictor::{Read, Sampling};
 
 /// Buckets of the nucleus search, by distance from the most probable token.
 const BUCKETS: usize = 1024;
 /// Buckets per nat of that distance; what lies beyond the last bucket shares it.
-const PER_NAT: f64 = 32.0;
+const PER_NAT: f32 = 32.0;
 
 /// Buffers reused from row to row.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// exp((logit − largest)/temperature) per token; 0 for a token that cannot be drawn.
-    weights: Vec<f64>,
+    weights: Vec<f32>,
+    /// The tokens that can be drawn, ascending.
+    kept: Vec<u32>,
     masses: Vec<f64>,
-    crossing: Vec<(f64, u32)>,
+    crossing: Vec<(f32, u32)>,
 }
 
 /// Draws a token from `logits` (one per row of the embedding) by `uniform` in [0, 1). `None` when a logit
@@ -22,45 +25,47 @@ pub struct Scratch {
 /// The law is the reference's (`model.py`): divide by the temperature, keep the nucleus, draw. The draw
 /// inverts the cumulative distribution over ascending token ids, so one number decides it and a change
 /// of the logits in their last bits moves a draw only where `uniform` lies that close to an edge.
+/// Weights are f32 like the logits; their sums and the draw are f64, so that no tail is cut off.
 pub fn read_row(logits: &[f32], sampling: &Sampling, uniform: f64, scratch: &mut Scratch) -> Option<Read> {
-    let (raw_largest, normaliser) = log_normaliser(logits)?;
-    let logprob = |token: usize| ((f64::from(logits[token]) - raw_largest) - normaliser) as f32;
-    if sampling.temperature <= 0.0 {
-        let token = argmax(logits, &sampling.banned)?;
-        return Some(Read { token: token as u32, score: logprob(token), logprob: logprob(token) });
+    if !kernel::wide_sum(logits).is_finite() {
+        return None;
     }
-    let largest = f64::from(logits[argmax(logits, &sampling.banned)?]);
-    let factor = 1.0 / sampling.temperature;
-    let weights = &mut scratch.weights;
-    weights.clear();
-    weights.extend(logits.iter().map(|&logit| ((f64::from(logit) - largest) * factor).exp()));
+    let highest = kernel::largest(logits);
+    kernel::exponentials(logits, highest, 1.0, &mut scratch.weights);
+    let normaliser = kernel::wide_sum(&scratch.weights).ln();
+    let logprob = |token: usize| (f64::from(logits[token] - highest) - normaliser) as f32;
+    let best = argmax(logits, highest, &sampling.banned)?;
+    if sampling.temperature <= 0.0 {
+        return Some(Read { token: best as u32, score: logprob(best), logprob: logprob(best) });
+    }
+    let largest = logits[best];
+    let factor = (1.0 / sampling.temperature) as f32;
+    kernel::exponentials(logits, largest, factor, &mut scratch.weights);
     for &banned in &sampling.banned {
-        if let Some(weight) = weights.get_mut(banned as usize) {
+        if let Some(weight) = scratch.weights.get_mut(banned as usize) {
             *weight = 0.0;
         }
     }
-    let mut mass: f64 = weights.iter().sum();
+    let mut mass = kernel::wide_sum(&scratch.weights);
     if sampling.top_p < 1.0 {
-        mass = keep_nucleus(weights, sampling.top_p * mass, &mut scratch.masses, &mut scratch.crossing);
+        let distance = |token: usize| (largest - logits[token]) * factor * PER_NAT;
+        mass =
+            keep_nucleus(scratch, |token| (distance(token) as usize).min(BUCKETS - 1), sampling.top_p * mass);
+    } else {
+        scratch.kept.clear();
+        scratch.kept.extend(0..logits.len() as u32);
     }
-    let token = draw(&scratch.weights, uniform * mass)?;
-    let score = (scratch.weights[token] / mass).ln() as f32;
+    let token = draw(scratch, uniform * mass)?;
+    let score = (f64::from(scratch.weights[token]) / mass).ln() as f32;
     Some(Read { token: token as u32, score, logprob: logprob(token) })
 }
 
-/// The largest logit and ln Σ exp(logit − largest); `None` when a logit is NaN or infinite.
-fn log_normaliser(logits: &[f32]) -> Option<(f64, f64)> {
-    // A sum is finite only if every term is; f64 cannot overflow from f32 terms.
-    if !logits.iter().map(|&logit| f64::from(logit)).sum::<f64>().is_finite() {
-        return None;
+/// The most probable token that may be drawn, the lower id on a tie. `highest` is the largest logit.
+fn argmax(logits: &[f32], highest: f32, banned: &[u32]) -> Option<usize> {
+    let first = logits.iter().position(|&logit| logit == highest);
+    if let Some(first) = first.filter(|first| !banned.contains(&(*first as u32))) {
+        return Some(first);
     }
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from((logit - largest).exp())).sum();
-    Some((f64::from(largest), sum.ln()))
-}
-
-/// The most probable token that may be drawn, the lower id on a tie.
-fn argmax(logits: &[f32], banned: &[u32]) -> Option<usize> {
     let mut best: Option<usize> = None;
     for (token, &logit) in logits.iter().enumerate() {
         if best.is_none_or(|best| logit > logits[best]) && !banned.contains(&(token as u32)) {
@@ -70,22 +75,17 @@ fn argmax(logits: &[f32], banned: &[u32]) -> Option<usize> {
     best
 }
 
-/// Sets the weight of every token outside the nucleus to 0 and returns the mass that stays. A token is
-/// dropped when the more probable ones together exceed `limit`; among equals the lower id comes first.
+/// Finds the nucleus, writes its tokens to `kept` and returns its mass. A token is dropped when the more
+/// probable ones together exceed `limit`; among equals the lower id comes first.
 ///
-/// Weights are at most 1. A histogram over their logarithm finds the bucket in which the limit is
-/// crossed, and only that bucket is sorted.
-fn keep_nucleus(
-    weights: &mut [f64],
-    limit: f64,
-    masses: &mut Vec<f64>,
-    crossing: &mut Vec<(f64, u32)>,
-) -> f64 {
-    let bucket = |weight: f64| ((-weight.ln() * PER_NAT) as usize).min(BUCKETS - 1);
+/// `bucket` puts tokens into a histogram by their logit, the most probable ones first. It finds the
+/// bucket in which the limit is crossed, and only that bucket is sorted.
+fn keep_nucleus(scratch: &mut Scratch, bucket: impl Fn(usize) -> usize, limit: f64) -> f64 {
+    let Scratch { weights, kept, masses, crossing } = scratch;
     masses.clear();
     masses.resize(BUCKETS, 0.0);
-    for &weight in weights.iter().filter(|weight| **weight > 0.0) {
-        masses[bucket(weight)] += weight;
+    for (token, &weight) in weights.iter().enumerate() {
+        masses[bucket(token)] += f64::from(weight);
     }
     let mut before = 0.0;
     let mut cut = 0;
@@ -93,35 +93,40 @@ fn keep_nucleus(
         before += masses[cut];
         cut += 1;
     }
+    kept.clear();
     crossing.clear();
-    for (token, weight) in weights.iter_mut().enumerate().filter(|(_, weight)| **weight > 0.0) {
-        match bucket(*weight).cmp(&cut) {
-            std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Equal => crossing.push((*weight, token as u32)),
-            std::cmp::Ordering::Greater => *weight = 0.0,
+    for (token, weight) in (0..).zip(weights.iter()).filter(|(_, weight)| **weight > 0.0) {
+        match bucket(token as usize).cmp(&cut) {
+            std::cmp::Ordering::Less => kept.push(token),
+            std::cmp::Ordering::Equal => crossing.push((*weight, token)),
+            std::cmp::Ordering::Greater => {}
         }
     }
     crossing.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    for &(weight, token) in &*crossing {
+    for &(weight, token) in crossing.iter() {
         if before > limit {
-            weights[token as usize] = 0.0;
-        } else {
-            before += weight;
+            break;
         }
+        before += f64::from(weight);
+        kept.push(token);
     }
+    kept.sort_unstable();
     before
 }
 
-/// The smallest token whose cumulative weight exceeds `target`; the last drawable one when rounding
+/// The smallest kept token whose cumulative weight exceeds `target`; the last drawable one when rounding
 /// leaves the target at the very end.
-fn draw(weights: &[f64], target: f64) -> Option<usize> {
+fn draw(scratch: &Scratch, target: f64) -> Option<usize> {
     let mut cumulative = 0.0;
     let mut last = None;
-    for (token, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
-        cumulative += weight;
-        last = Some(token);
-        if cumulative > target {
-            break;
+    for token in scratch.kept.iter().map(|&token| token as usize) {
+        let weight = scratch.weights[token];
+        if weight > 0.0 {
+            cumulative += f64::from(weight);
+            last = Some(token);
+            if cumulative > target {
+                break;
+            }
         }
     }
     last
@@ -187,6 +192,18 @@ mod tests {
         assert_eq!(greedy(vec![]), 1);
         assert_eq!(greedy(vec![1]), 2);
         assert_eq!(greedy(vec![1, 2]), 3);
+    }
+
+    #[test]
+    fn a_banned_token_that_outweighs_all_others_leaves_their_law_alone() {
+        let sampling = Sampling { banned: vec![1], ..Sampling::default() };
+        let read =
+            |logits: &[f32], uniform| read_row(logits, &sampling, uniform, &mut Scratch::default()).unwrap();
+        for uniform in [0.1, 0.4, 0.6, 0.9] {
+            let (loud, quiet) =
+                (read(&[0.5, 80.0, 0.5, 1.0], uniform), read(&[0.5, -80.0, 0.5, 1.0], uniform));
+            assert_eq!((loud.token, loud.score), (quiet.token, quiet.score));
+        }
     }
 
     #[test]

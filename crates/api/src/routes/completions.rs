@@ -10,7 +10,7 @@ use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
 use super::{annotate, blocking, check_model, check_states};
-use crate::body::{Body, RequestBody, UnknownFields, integer};
+use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
 use crate::options::{DiffusionOptions, GivenOptions, Settings, StreamStates, Strings};
@@ -57,8 +57,10 @@ pub struct CompletionRequest {
     /// Send the text as it settles.
     stream: Option<bool>,
     /// What else a stream carries.
+    #[serde(default, deserialize_with = "object")]
     stream_options: Option<StreamOptions>,
     /// How the canvas is denoised.
+    #[serde(default, deserialize_with = "object")]
     diffusion: Option<DiffusionOptions>,
 }
 

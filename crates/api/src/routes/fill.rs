@@ -10,7 +10,7 @@ use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
 use super::{annotate, blocking, check_model, check_states};
-use crate::body::{Body, RequestBody, UnknownFields, integer};
+use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
 use crate::options::{DiffusionOptions, GivenOptions, Settings, StreamStates, Strings};
@@ -67,6 +67,7 @@ pub struct FillRequest {
     #[serde(rename = "return")]
     parts: Option<Parts>,
     /// How the canvas is denoised. `stream_states` is `delta` here by default.
+    #[serde(default, deserialize_with = "object")]
     diffusion: Option<DiffusionOptions>,
     /// Accepted and forgotten.
     #[expect(dead_code, reason = "known to clients, without effect")]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use candle_core::DType;
 use candle_core::safetensors::MmapedSafetensors;
 
-use super::weights::{StoredTensor, digest, open_safetensors};
 use super::read_json;
+use super::weights::{StoredTensor, digest, open_safetensors};
 use crate::error::{LoadError, one_line};
 
 /// What PEFT puts before every name.

@@ -82,6 +82,65 @@ impl Kernel for Swiglu<'_> {
     }
 }
 
+/// exp((value − shift) · factor) of every value into `out`.
+pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>) {
+    out.clear();
+    out.resize(values.len(), 0.0);
+    simd::run(Exponentials { values, shift, factor, out });
+}
+
+struct Exponentials<'a> {
+    values: &'a [f32],
+    shift: f32,
+    factor: f32,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Exponentials<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for (out, value) in self.out.iter_mut().zip(self.values) {
+            *out = exp((value - self.shift) * self.factor);
+        }
+    }
+}
+
+/// The sum of `values` in f64; it is finite exactly when every value is.
+#[must_use]
+pub fn wide_sum(values: &[f32]) -> f64 {
+    simd::run(WideSum(values))
+}
+
+struct WideSum<'a>(&'a [f32]);
+
+impl Kernel for WideSum<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> f64 {
+        simd::wide_sum(self.0)
+    }
+}
+
+/// The largest of `values`; NaN is passed over.
+#[must_use]
+pub fn largest(values: &[f32]) -> f32 {
+    simd::run(Largest(values))
+}
+
+struct Largest<'a>(&'a [f32]);
+
+impl Kernel for Largest<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> f32 {
+        simd::largest(self.0)
+    }
+}
+
 /// softmax(scale · row), in place.
 pub(super) fn softmax(row: &mut [f32], scale: f32) {
     simd::run(Softmax { row, scale });

@@ -16,7 +16,7 @@ mod matmul;
 mod simd;
 
 pub use attention::{Heads, Rows, attention};
-pub use elementwise::{gelu_tanh, swiglu};
+pub use elementwise::{exponentials, gelu_tanh, largest, swiglu, wide_sum};
 pub use matmul::{PackedMatrix, Storage};
 
 /// A pointer that parallel tasks write through, each to elements of its own.

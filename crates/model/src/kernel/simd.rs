@@ -47,6 +47,22 @@ pub(super) fn sum(values: &[f32]) -> f32 {
     lanes.iter().sum()
 }
 
+/// The sum of `values` in f64.
+#[inline(always)]
+pub(super) fn wide_sum(values: &[f32]) -> f64 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(*value);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += f64::from(*value);
+    }
+    lanes.iter().sum()
+}
+
 /// The largest of `values`; NaN is passed over.
 #[inline(always)]
 pub(super) fn largest(values: &[f32]) -> f32 {

@@ -1,0 +1,163 @@
+//! Fields with values out of range or of the wrong type, one at a time.
+
+use serde_json::{Value, json};
+
+use crate::completions::with;
+use crate::harness::Server;
+
+const COMPLETIONS: &str = "/v1/completions";
+const FILL: &str = "/fill";
+
+/// A body that is fine but for `field`, which may lie inside `diffusion`, and is given as JSON text.
+fn body(path: &str, field: &str, value: &str) -> String {
+    let text = if path == FILL { r#""prefix":"a""# } else { r#""prompt":"a""# };
+    let size = if path == FILL { r#","length":2"# } else { r#","max_tokens":2"# };
+    let size = if field == "length" || field == "max_tokens" { "" } else { size };
+    match field.strip_prefix("diffusion.") {
+        Some(inner) => format!("{{{text}{size},\"diffusion\":{{\"{inner}\":{value}}}}}"),
+        None => format!("{{{text}{size},\"{field}\":{value}}}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn integers_out_of_range_name_the_field() {
+    let server = Server::start("diffugpt-s", &[]);
+    for (path, field, most) in [
+        (COMPLETIONS, "max_tokens", 1024_u64),
+        (COMPLETIONS, "n", 8),
+        (COMPLETIONS, "diffusion.steps", 512),
+        (COMPLETIONS, "diffusion.state_every", u64::from(u32::MAX)),
+        (FILL, "length", 1024),
+        (FILL, "n", 8),
+        (FILL, "diffusion.steps", 512),
+    ] {
+        let above = (most + 1).to_string();
+        for value in ["-1", "0", "-0.0", "0.0", &above, "4294967296", "9223372036854775807"] {
+            let refused = server.post_text(path, body(path, field, value)).await.refusal(400, "out_of_range");
+            assert_eq!(refused["param"], field, "{value}");
+        }
+        for value in
+            ["9223372036854775808", "-9223372036854775809", "1e308", "1.5", "\"5\"", "true", "[1]", "{}"]
+        {
+            let refused = server.post_text(path, body(path, field, value)).await.refusal(400, "invalid_type");
+            assert_eq!(refused["param"], field, "{value}");
+        }
+        for value in ["1", "1.0", "1e0", "null"] {
+            assert_eq!(server.post_text(path, body(path, field, value)).await.status, 200, "{field} {value}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_numbers_out_of_range_name_the_field() {
+    let server = Server::start("diffugpt-s", &[]);
+    for path in [COMPLETIONS, FILL] {
+        for (field, most) in [("temperature", "2"), ("top_p", "1")] {
+            for value in [
+                "-1",
+                "-1e-300",
+                "2.0000000000000004",
+                "2147483648",
+                "9223372036854775808",
+                "1e308",
+                "-1e308",
+            ] {
+                let refused = server.post_text(path, body(path, field, value)).await;
+                assert_eq!(refused.refusal(400, "out_of_range")["param"], field, "{value}");
+            }
+            for value in ["\"0.5\"", "true", "[]", "{}"] {
+                let refused = server.post_text(path, body(path, field, value)).await;
+                assert_eq!(refused.refusal(400, "invalid_type")["param"], field, "{value}");
+            }
+            for value in ["0", "-0.0", "1e-300", "5e-324", "0.5", most, "null"] {
+                let answer = server.post_text(path, body(path, field, value)).await;
+                assert_eq!(answer.status, 200, "{field} {value}: {}", answer.body);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_types_name_the_field() {
+    let server = Server::start("diffugpt-s", &[]);
+    for path in [COMPLETIONS, FILL] {
+        for (field, values) in [
+            ("model", ["1", "true", "[]"]),
+            ("suffix", ["1", "{}", "[\"a\"]"]),
+            ("seed", ["1.5", "\"1\"", "9223372036854775808"]),
+            ("stop", ["1", "[1]", "{}"]),
+            ("stream", ["1", "\"true\"", "[]"]),
+            ("diffusion", ["1", "\"fast\"", "[4]"]),
+            ("diffusion.order", ["1", "\"left\"", "null2"]),
+            ("diffusion.stream_states", ["true", "\"all\"", "{}"]),
+            ("diffusion.reproduce", ["1", "\"yes\"", "[]"]),
+        ] {
+            for value in values {
+                let answer = server.post_text(path, body(path, field, value)).await;
+                let code = if value == "null2" { "invalid_json" } else { "invalid_type" };
+                let refused = answer.refusal(400, code);
+                assert!(refused["param"] == field || value == "null2", "{field} {value}: {refused}");
+            }
+        }
+    }
+    for (field, value) in
+        [("prefix", "1"), ("return", "\"some\""), ("truncate", "1"), ("allow_empty", "\"\"")]
+    {
+        let text = format!("{{\"suffix\":\"a\",\"{field}\":{value}}}");
+        assert_eq!(server.post_text(FILL, text).await.refusal(400, "invalid_type")["param"], field);
+    }
+    for value in
+        ["1", "true", "{}", "null", "[1, \"a\"]", "[[1], \"a\"]", "[1.5]", "[9223372036854775808]", "[[[1]]]"]
+    {
+        let answer = server.post_text(COMPLETIONS, format!("{{\"prompt\":{value}}}")).await;
+        assert_eq!(answer.refusal(400, "invalid_type")["param"], "prompt", "{value}");
+    }
+    for value in ["[true]", "1"] {
+        let text = format!("{{\"prompt\":\"a\",\"stream\":true,\"stream_options\":{value}}}");
+        let refused = server.post_text(COMPLETIONS, text).await.refusal(400, "invalid_type");
+        assert_eq!(refused["param"], "stream_options");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fields_that_nobody_knows_are_refused_where_they_would_matter() {
+    let server = Server::start("diffugpt-s", &[]);
+    for (path, body, param) in [
+        (FILL, json!({ "prefix": "a", "prompt": "b" }), "prompt"),
+        (FILL, json!({ "prefix": "a", "max_tokens": 5 }), "max_tokens"),
+        (FILL, json!({ "prefix": "a", "": 5 }), ""),
+        (FILL, json!({ "prefix": "a", "diffusion": { "stesp": 5 } }), "diffusion.stesp"),
+        (COMPLETIONS, json!({ "prompt": "a", "diffusion": { "stesp": 5 } }), "diffusion.stesp"),
+    ] {
+        let refused = server.post(path, &body).await.refusal(400, "unknown_parameter");
+        assert_eq!(refused["param"], param);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fields_without_effect_are_named_and_neutral_ones_are_not() {
+    let server = Server::start("diffugpt-s", &[]);
+    let body = json!({ "prompt": "a", "max_tokens": 2 });
+    let ignored = async |fields: Value| {
+        let answer = server.post(COMPLETIONS, &with(&body, fields)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.header("x-ignored-params").to_owned()
+    };
+    // What LangChain always sends.
+    let langchain =
+        json!({ "frequency_penalty": 0, "presence_penalty": 0, "logprobs": null, "n": 1, "seed": null });
+    assert_eq!(ignored(langchain).await, "");
+    let neutral = json!({ "echo": false, "best_of": 1, "top_k": -1, "min_p": 0.0, "logit_bias": {}, "user": "x",
+                          "suffix": null, "repetition_penalty": 1.0, "stop": null, "tools": [], "metadata": {"a": 1} });
+    assert_eq!(ignored(neutral).await, "");
+    assert_eq!(ignored(json!({ "mirostat": 2, "zz": null })).await, "mirostat,zz");
+    let options = json!({ "include_usage": true, "continuous_usage_stats": true });
+    let nested = json!({ "stream": true, "stream_options": options });
+    assert_eq!(ignored(nested).await, "stream_options.continuous_usage_stats");
+    assert_eq!(ignored(json!({ "bad\r\nname": 1, "ünï": 2, "fine": 3 })).await, "fine");
+    let mut many = json!({});
+    (0..50).for_each(|number| many[format!("field_{number:02}")] = json!(number));
+    assert_eq!(ignored(many).await.split(',').count(), 20);
+    let twice = server.post_text(COMPLETIONS, r#"{"prompt":"a","max_tokens":2,"zz":1,"zz":2}"#).await;
+    assert_eq!(twice.header("x-ignored-params"), "zz");
+}

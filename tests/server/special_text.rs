@@ -1,0 +1,71 @@
+//! Texts that look like special tokens are texts.
+
+use serde_json::json;
+
+use crate::harness::{MODELS, Server};
+
+const TEXTS: [&str; 12] = [
+    "</s>",
+    "<s>",
+    "<unk>",
+    "<pad>",
+    "<|endoftext|>",
+    "[¨M¨]",
+    "[¨P¨]",
+    "[¨S¨]",
+    "------------",
+    "ти",
+    "<0x0A>",
+    "▁",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn special_strings_around_a_hole_come_back_verbatim() {
+    for model in MODELS {
+        let server = Server::start_model(model);
+        for text in TEXTS {
+            let (prefix, suffix) = (format!("a {text}{text} b"), format!("{text}\n{text}"));
+            let body = json!({ "prefix": prefix, "suffix": suffix, "length": 4, "seed": 1 });
+            let answer = server.ok("/fill", &body).await;
+            let hole = answer["choices"][0]["holes"][0]["text"].as_str().unwrap();
+            assert_eq!(answer["choices"][0]["text"], format!("{prefix}{hole}{suffix}"), "{model:?} {text}");
+            assert_eq!(answer["diffusion"]["canvas_tokens"], 4, "a typed mask opens no position");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn special_strings_in_prompts_and_suffixes_do_no_harm() {
+    for model in MODELS {
+        let server = Server::start_model(model);
+        for text in TEXTS {
+            let body = json!({ "prompt": [text, ""], "suffix": text, "max_tokens": 4, "seed": 1 });
+            let answer = server.ok("/v1/completions", &body).await;
+            assert_eq!(answer["diffusion"]["canvas_tokens"], 8, "{model:?} {text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_token_id_is_ordinary_context_even_the_mask() {
+    for (model, mask, eos) in [("diffugpt-s", 263, 597), ("diffugpt-m", 598, 599), ("diffullama", 259, 2)] {
+        let server = Server::start(model, &[]);
+        let body = json!({ "prompt": [5, mask, eos, 0, 599, mask], "max_tokens": 6, "seed": 1 });
+        let answer = server.ok("/v1/completions", &body).await;
+        assert_eq!(answer["usage"]["prompt_tokens"], 6);
+        assert_eq!(answer["diffusion"]["canvas_tokens"], 6);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suffix_of_the_document_end_alone_counts_as_none() {
+    for (model, eos) in [("diffugpt-s", "<|endoftext|>"), ("diffullama", "</s>")] {
+        let server = Server::start(model, &[]);
+        let plain = json!({ "prompt": "The", "max_tokens": 9, "seed": 8 });
+        let ended = json!({ "prompt": "The", "suffix": eos, "max_tokens": 9, "seed": 8 });
+        let (plain, ended) =
+            (server.ok("/v1/completions", &plain).await, server.ok("/v1/completions", &ended).await);
+        assert_eq!(plain["choices"], ended["choices"]);
+        assert_eq!(plain["usage"], ended["usage"]);
+    }
+}

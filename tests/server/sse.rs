@@ -1,0 +1,153 @@
+//! The two stream grammars, checked law by law while they are read.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+/// A stream of `/v1/completions` after all laws of its grammar were checked.
+#[derive(Debug, Default)]
+pub(crate) struct CompletionStream {
+    /// Texts by choice.
+    pub(crate) texts: Vec<String>,
+    /// Why each choice ended.
+    pub(crate) reasons: Vec<String>,
+    /// The report of the last choice.
+    pub(crate) report: Value,
+    /// The usage chunk's content.
+    pub(crate) usage: Option<Value>,
+    /// Denoising states.
+    pub(crate) states: States,
+}
+
+/// Reads a whole stream of `choices` choices.
+pub(crate) fn completion(body: &str, choices: usize) -> CompletionStream {
+    let mut stream = CompletionStream { texts: vec![String::new(); choices], ..Default::default() };
+    let mut reasons: Vec<Option<String>> = vec![None; choices];
+    let data = data_lines(body);
+    let (last, chunks) = data.split_last().unwrap();
+    assert_eq!(*last, "[DONE]", "the end of the stream");
+    for (number, line) in chunks.iter().enumerate() {
+        let chunk: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(chunk["object"], "text_completion");
+        assert!(chunk["id"].as_str().unwrap().starts_with("cmpl-"));
+        let entries = chunk["choices"].as_array().unwrap();
+        let Some(choice) = entries.first() else {
+            assert_eq!(number, chunks.len() - 1, "the usage comes last");
+            stream.usage = Some(chunk["usage"].clone());
+            continue;
+        };
+        assert_eq!(entries.len(), 1, "one choice per chunk");
+        assert_eq!(chunk.get("usage"), None);
+        let index = choice["index"].as_u64().unwrap() as usize;
+        assert_eq!(reasons[index], None, "a chunk after the choice's end");
+        stream.texts[index].push_str(choice["text"].as_str().unwrap());
+        reasons[index] = choice["finish_reason"].as_str().map(str::to_owned);
+        if reasons[index].is_some() {
+            stream.report = chunk["diffusion"].clone();
+        } else if let Some(state) = chunk.get("diffusion") {
+            assert_eq!(choice["text"], "");
+            stream.states.take(state);
+        }
+    }
+    stream.reasons = reasons.into_iter().map(|reason| reason.expect("one finish_reason a choice")).collect();
+    stream
+}
+
+/// The content of every event of an OpenAI stream, which has `data:` lines and comments only.
+pub(crate) fn data_lines(body: &str) -> Vec<&str> {
+    let blocks = body.strip_suffix("\n\n").unwrap().split("\n\n").filter(|block| !block.starts_with(':'));
+    let data: Vec<&str> = blocks.map(|block| block.strip_prefix("data: ").expect(block)).collect();
+    assert!(data.iter().all(|line| !line.contains('\n')), "one line an event");
+    assert_eq!(data.iter().filter(|line| **line == "[DONE]").count(), 1);
+    data
+}
+
+/// Name and data of every event of a native stream, numbered without a gap.
+pub(crate) fn native(body: &str) -> Vec<(String, Value)> {
+    let mut events = Vec::new();
+    for block in body.strip_suffix("\n\n").unwrap().split("\n\n") {
+        let mut fields = BTreeMap::new();
+        for line in block.lines() {
+            let (name, value) = line.split_once(": ").unwrap();
+            assert_eq!(fields.insert(name, value), None, "{block}");
+        }
+        assert!(fields.keys().eq(["data", "event"].iter()), "{block}");
+        let data: Value = serde_json::from_str(fields["data"]).unwrap();
+        assert_eq!(data["type"], fields["event"]);
+        if data["type"] == "ping" {
+            continue;
+        }
+        assert_eq!(data["seq"], events.len(), "{block}");
+        events.push((fields["event"].to_owned(), data));
+    }
+    events
+}
+
+/// Denoising states, replayed.
+#[derive(Debug, Default)]
+pub(crate) struct States {
+    canvases: BTreeMap<u64, Canvas>,
+}
+
+#[derive(Debug, Default)]
+struct Canvas {
+    tokens: Vec<Option<u64>>,
+    evaluation: u64,
+    left: u64,
+    cut: Option<u64>,
+}
+
+impl States {
+    /// Plays one state event.
+    pub(crate) fn take(&mut self, state: &Value) {
+        let c = state["c"].as_u64().unwrap();
+        let number = |name: &str| state[name].as_u64().unwrap();
+        let list = |name: &str| state[name].as_array().unwrap();
+        if state["ev"] == "start" {
+            let tokens = vec![None; number("len") as usize];
+            assert_eq!(state["holes"], json!([{ "id": "0", "at": 0, "len": tokens.len() }]));
+            let canvas = Canvas { left: number("len"), tokens, ..Default::default() };
+            assert!(self.canvases.insert(c, canvas).is_none(), "two starts");
+            return;
+        }
+        let canvas = self.canvases.get_mut(&c).expect("a start comes first");
+        assert_eq!(canvas.cut, None, "an event after the end");
+        if state["ev"] == "end" {
+            assert_eq!(number("n"), canvas.evaluation);
+            canvas.cut = Some(number("cut"));
+            return;
+        }
+        assert_eq!(state["ev"], "step");
+        assert!(number("n") > canvas.evaluation, "evaluations increase: {state}");
+        assert!(number("n") <= number("of"), "{state}");
+        canvas.evaluation = number("n");
+        for (p, i) in list("p").iter().zip(list("i")) {
+            let slot = &mut canvas.tokens[p.as_u64().unwrap() as usize];
+            assert_eq!(slot.replace(i.as_u64().unwrap()), None, "position {p} is set twice");
+        }
+        let count = list("p").len();
+        assert!(["i", "s", "q"].iter().all(|name| list(name).len() == count), "{state}");
+        assert!(list("q").iter().all(|q| q.as_u64().unwrap() <= 100), "{state}");
+        canvas.left -= count as u64;
+        assert_eq!(number("left"), canvas.left, "{state}");
+    }
+
+    /// Whether every canvas was filled: `count` of them, each of `length` positions.
+    pub(crate) fn assert_filled(&self, count: usize, length: usize) {
+        assert_eq!(self.canvases.len(), count);
+        for (c, canvas) in &self.canvases {
+            assert_eq!(canvas.tokens.len(), length);
+            assert!(canvas.tokens.iter().all(Option::is_some), "choice {c} has open positions");
+        }
+    }
+
+    /// Positions that are part of the texts, over all choices.
+    pub(crate) fn kept(&self) -> u64 {
+        self.canvases.values().map(|canvas| canvas.cut.expect("an end event")).sum()
+    }
+
+    /// The token ids of a choice.
+    pub(crate) fn tokens(&self, choice: u64) -> Vec<u64> {
+        self.canvases[&choice].tokens.iter().flatten().copied().collect()
+    }
+}

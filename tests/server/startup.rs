@@ -1,0 +1,184 @@
+//! What the program says when it cannot start, and the ways to start it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{Server, golden, unmask};
+
+/// Runs a command that must refuse: its standard error.
+fn refusal(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{text}");
+    assert!(output.status.code().is_some(), "killed by a signal: {text}");
+    assert!(!text.contains("listening on"), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+/// Runs a command that must refuse in one last line, which names `names`.
+fn assert_last_line(command: Command, names: &[&str]) {
+    let text = refusal(command);
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("unmask: "), "{text}");
+    assert!(names.iter().all(|name| last.contains(name)), "{names:?} in {text}");
+}
+
+/// Runs a command that the argument parser must refuse, with a line that names `names`.
+fn assert_usage(arguments: &[&str], names: &[&str]) {
+    let text = refusal(serve(Path::new("anything"), arguments));
+    let line = text.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(names.iter().all(|name| line.contains(name)), "{names:?} in {text}");
+}
+
+fn serve(model: &Path, flags: &[&str]) -> Command {
+    let mut command = unmask(&["serve", "--model"]);
+    command.arg(model).args(flags);
+    if !flags.contains(&"--listen") {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
+    command
+}
+
+/// A copy of a golden model to damage.
+fn copy(model: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for entry in fs::read_dir(golden(model)).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn without_a_model_the_flag_is_named() {
+    assert_last_line(unmask(&["serve"]), &["--model", "UNMASK_MODEL"]);
+    assert_last_line(unmask(&[]), &["--model"]);
+}
+
+#[test]
+fn a_missing_folder_is_named() {
+    assert_last_line(serve(Path::new("/no/such/folder"), &[]), &["/no/such/folder"]);
+    assert_last_line(serve(&golden("diffullama"), &["--adapter", "/no/such/adapter"]), &["/no/such/adapter"]);
+    let nobody = ["--hub-endpoint", "http://127.0.0.1:1"];
+    assert_last_line(serve(Path::new("nobody/nothing"), &nobody), &["nobody/nothing"]);
+}
+
+#[test]
+fn an_empty_folder_lacks_a_configuration() {
+    let folder = TempDir::new().unwrap();
+    assert_last_line(serve(folder.path(), &[]), &["config.json"]);
+}
+
+#[test]
+fn damaged_weights_are_named() {
+    let folder = copy("diffullama");
+    let weights = folder.path().join("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    for length in [0, 4, 100, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(&weights, &bytes[..length]).unwrap();
+        assert_last_line(serve(folder.path(), &[]), &["model.safetensors"]);
+    }
+    let folder = copy("diffullama-gqa");
+    fs::remove_file(folder.path().join("model-00002-of-00002.safetensors")).unwrap();
+    assert_last_line(serve(folder.path(), &[]), &["model-00002-of-00002.safetensors"]);
+}
+
+#[test]
+fn another_architecture_is_named() {
+    let folder = copy("diffullama");
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["model_type"] = json!("mamba");
+    config["architectures"] = json!(["MambaForCausalLM"]);
+    fs::write(&path, config.to_string()).unwrap();
+    assert_last_line(serve(folder.path(), &[]), &["config.json", "amba", "gpt2", "llama"]);
+}
+
+#[test]
+fn pickled_weights_are_refused_with_a_way_out() {
+    let folder = copy("diffugpt-s");
+    let weights = folder.path().join("model.safetensors");
+    fs::rename(&weights, folder.path().join("pytorch_model.bin")).unwrap();
+    assert_last_line(serve(folder.path(), &[]), &["pytorch_model.bin", "pickle", "save_file"]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    assert_last_line(serve(&golden("diffugpt-s"), &["--listen", &address]), &["cannot listen on", &address]);
+}
+
+#[test]
+fn a_device_or_precision_that_is_not_there_is_named() {
+    let model = golden("diffugpt-s");
+    if !cfg!(feature = "cuda") {
+        assert_last_line(serve(&model, &["--device", "cuda"]), &["cuda"]);
+    }
+    let half = ["--device", "cpu", "--dtype", "f16"];
+    assert_last_line(serve(&model, &half), &["f16", "cpu", "bf16"]);
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    for flag in ["--max-rows", "--max-running", "--queue", "--max-body", "--max-steps", "--max-cost"] {
+        for value in ["0", "x", "1.5"] {
+            assert_usage(&[flag, value], &[flag, value]);
+        }
+    }
+    assert_usage(&["--listen", "nowhere"], &["--listen", "nowhere"]);
+    assert_usage(&["--device", "tpu"], &["--device", "tpu"]);
+    assert_usage(&["--nonsense"], &["--nonsense"]);
+    let model = golden("diffugpt-s");
+    assert_last_line(serve(&model, &["--log", "info,=,x=loud"]), &["--log", "info,=,x=loud"]);
+}
+
+#[test]
+fn verify_says_ok_of_every_golden_model() {
+    let adapter = golden("diffullama-gsm-lora").display().to_string();
+    let more: [&[&str]; 2] = [&[], &["--adapter", &adapter]];
+    for (model, flags) in [
+        ("diffugpt-s", more[0]),
+        ("diffugpt-m", more[0]),
+        ("diffullama", more[0]),
+        ("diffullama-wrapper", more[0]),
+        ("diffullama-gqa", more[0]),
+        ("diffullama", more[1]),
+    ] {
+        let output =
+            unmask(&["verify"]).arg(golden(model)).args(flags).stdout(Stdio::piped()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(text.lines().last(), Some("ok"), "{text}");
+    }
+    let mut missing = unmask(&["verify", "/no/such/folder"]);
+    missing.stdout(Stdio::piped());
+    assert_last_line(missing, &["/no/such/folder"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_environment_alone_is_enough_to_serve() {
+    let mut command = unmask(&[]);
+    command.env("UNMASK_MODEL", golden("diffullama")).env("UNMASK_LISTEN", "127.0.0.1:0");
+    command.env("UNMASK_MODEL_NAME", "a/name").env("UNMASK_LOG_FORMAT", "text");
+    let server = Server::spawn(command);
+    let models = server.get("/v1/models").await.json();
+    assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!("a/name")));
+    assert_eq!(models["data"][0]["max_model_len"], 128);
+    server.ok("/v1/completions", &json!({ "model": "a/name", "prompt": "a", "max_tokens": 2 })).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flag_wins_over_the_environment() {
+    let mut command = unmask(&["serve", "--model-name", "flag"]);
+    command.env("UNMASK_MODEL", golden("diffugpt-s")).env("UNMASK_LISTEN", "127.0.0.1:0");
+    command.env("UNMASK_MODEL_NAME", "environment");
+    let server = Server::spawn(command);
+    assert_eq!(server.get("/v1/models").await.json()["data"][0]["id"], "flag");
+}
