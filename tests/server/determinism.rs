@@ -43,7 +43,7 @@ async fn an_answer_is_the_same_among_fifteen_others() {
                     peak
                 }
             });
-            let (crowded, peaks) = futures_util::join!(answers(&server), join_all(others));
+            let (crowded, peaks) = tokio::join!(answers(&server), join_all(others));
             assert_eq!(crowded, alone, "{model}, {rows} rows");
             assert!(peaks.into_iter().any(|peak| peak > 3), "the requests shared evaluations");
         }

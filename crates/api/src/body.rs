@@ -85,6 +85,12 @@ impl<T: RequestBody> FromRequest<AppState> for Body<T> {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         check_media_type(request.headers())?;
         let limit = state.limits.body_bytes;
+        let announced = request.headers().get(header::CONTENT_LENGTH);
+        let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > limit) {
+            // Refused before a byte of it is read.
+            return Err(ApiError::BodyTooLarge { limit });
+        }
         let bytes = Bytes::from_request(request, state).await.map_err(|error| unreadable(&error, limit))?;
         parse(&bytes)
     }
@@ -262,6 +268,7 @@ mod tests {
         #[expect(dead_code, reason = "only its presence is tested")]
         prompt: String,
         #[serde(default)]
+        #[expect(dead_code, reason = "only its type is tested")]
         inner: Option<Inner>,
     }
 

@@ -27,7 +27,7 @@ pub enum Command {
     /// Serve a model over HTTP (the default).
     Serve(Box<ServeArgs>),
     /// Load a model, check its files against each other, run one evaluation and print what was found.
-    Verify(VerifyArgs),
+    Verify(Box<VerifyArgs>),
     /// Print the OpenAPI document.
     PrintOpenapi,
 }
@@ -92,7 +92,7 @@ pub struct LoadArgs {
     /// Branch, tag or commit of a model on the hub.
     #[arg(long, env = "UNMASK_REVISION", default_value = "main")]
     pub revision: String,
-    /// The hub's address [default: HF_ENDPOINT, or https://huggingface.co].
+    /// The hub's address [default: HF_ENDPOINT, or huggingface.co].
     #[arg(long, env = "UNMASK_HUB_ENDPOINT", value_name = "URL")]
     pub hub_endpoint: Option<String>,
     /// Access token for the hub [default: HF_TOKEN].

@@ -3,7 +3,6 @@
 //!
 //! `cargo bench -p unmask-model --bench evaluation`
 
-#![expect(missing_docs, reason = "criterion_main! writes a function without any")]
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first failure")]
 
 use std::collections::HashMap;

@@ -2,6 +2,8 @@
 //! of its positions are asked for, not on the number of threads. If one of these failed, a request's
 //! text would change with the load on the server.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::path::{Path, PathBuf};
 
 use unmask_model::checkpoint::Checkpoint;
