@@ -138,7 +138,9 @@ async fn evaluations_are_bounded_by_steps_and_by_positions() {
                                    "diffusion": { "steps": steps, "order": order } });
                 let answer = server.ok(PATH, &body).await;
                 let passes = answer["diffusion"]["forward_passes"].as_u64().unwrap();
-                assert!(passes >= 1 && passes <= length.min(steps), "{order} {length} {steps}: {passes}");
+                // The ranking of the confidence order may commit nothing in a round.
+                let most = if order == "random" { length.min(steps) } else { steps };
+                assert!(passes >= 1 && passes <= most, "{order} {length} {steps}: {passes}");
             }
         }
     }

@@ -163,7 +163,7 @@ impl Server {
     pub(crate) async fn open(&self, path: &str, body: &Value) -> Events {
         let response = self.http.post(format!("{}{path}", self.url)).json(body).send().await.unwrap();
         assert_eq!(response.status(), 200);
-        Events { response, read: String::new() }
+        Events { response, read: Vec::new() }
     }
 
     /// Asks `/health` until it says what is waited for, and returns that.
@@ -252,25 +252,25 @@ pub(crate) fn error_object(body: &Value) -> Value {
 /// A stream that is being read.
 pub(crate) struct Events {
     response: reqwest::Response,
-    /// Everything so far.
-    pub(crate) read: String,
+    /// Everything so far; the network may cut it inside a character.
+    read: Vec<u8>,
 }
 
 impl Events {
     /// Reads on until the text so far contains `part`.
     pub(crate) async fn read_until(&mut self, part: &str) {
-        while !self.read.contains(part) {
+        while !self.read.windows(part.len()).any(|window| window == part.as_bytes()) {
             let chunk = self.response.chunk().await.unwrap();
-            let chunk = chunk.unwrap_or_else(|| panic!("the stream ended without {part}: {}", self.read));
-            self.read.push_str(std::str::from_utf8(&chunk).unwrap());
+            let chunk = chunk.unwrap_or_else(|| panic!("the stream ended without {part}"));
+            self.read.extend_from_slice(&chunk);
         }
     }
 
     /// Reads to the end of the body, which must be a clean one.
     pub(crate) async fn rest(mut self) -> String {
         while let Some(chunk) = self.response.chunk().await.unwrap() {
-            self.read.push_str(std::str::from_utf8(&chunk).unwrap());
+            self.read.extend_from_slice(&chunk);
         }
-        self.read
+        String::from_utf8(self.read).unwrap()
     }
 }

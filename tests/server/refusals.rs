@@ -24,7 +24,7 @@ async fn each_refusal_names_its_reason_and_harms_nothing() {
         (COMPLETIONS, json!({ "prompt": [[1], [2, i64::MIN]] }), "invalid_token", json!("prompt")),
         (COMPLETIONS, json!({ "prompt": "a b ".repeat(100) }), "context_length_exceeded", json!("prompt")),
         (COMPLETIONS, json!({ "prompt": vec![5; 64] }), "context_length_exceeded", json!("prompt")),
-        (COMPLETIONS, json!({ "prompt": "a", "max_tokens": 64 }), "context_length_exceeded", json!("prompt")),
+        (COMPLETIONS, json!({ "prompt": "a", "max_tokens": 64 }), "context_length_exceeded", json!("max_tokens")),
         (
             COMPLETIONS,
             json!({ "prompt": "a", "suffix": "a b ".repeat(100) }),
@@ -48,7 +48,7 @@ async fn each_refusal_names_its_reason_and_harms_nothing() {
         ),
         (FILL, json!({}), "conflicting_fields", json!("prefix")),
         (FILL, json!({ "prefix": "", "suffix": null }), "conflicting_fields", json!("prefix")),
-        (FILL, json!({ "prefix": "a", "length": 64 }), "context_length_exceeded", json!("prompt")),
+        (FILL, json!({ "prefix": "a", "length": 64 }), "context_length_exceeded", json!("length")),
         (
             FILL,
             json!({ "prefix": "a", "diffusion": { "stream_states": "delta" } }),
@@ -129,6 +129,10 @@ async fn the_product_of_all_factors_is_bounded() {
         let refused = server.post(COMPLETIONS, &over).await.refusal(400, "request_too_expensive");
         assert!(refused["message"].as_str().unwrap().contains("1200"), "{refused}");
     }
+    // In confidence order every round counts.
+    let ranked = json!({ "prompt": ids, "max_tokens": 10,
+                         "diffusion": { "steps": 61, "order": "confidence" } });
+    server.post(COMPLETIONS, &ranked).await.refusal(400, "request_too_expensive");
     let fill = json!({ "prefix": "a", "length": 40 });
     server.post(FILL, &fill).await.refusal(400, "request_too_expensive");
 }

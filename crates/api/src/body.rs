@@ -9,7 +9,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value, json};
 
@@ -139,7 +139,14 @@ fn parse<T: RequestBody>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
     let watched = serde_ignored::Deserializer::new(&mut json, &mut note);
     let request = serde_path_to_error::deserialize(watched).map_err(|error| {
         let path = error.path().to_string();
-        refused(&path, error.into_inner())
+        let error = error.into_inner();
+        // Where one of several names is expected, serde_json calls other values bad syntax.
+        let misnamed = error.is_syntax() && error.to_string().starts_with("expected value");
+        if misnamed && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+            let message = format!("`{path}`: invalid type, expected a string");
+            return ApiError::Body { code: "invalid_type", param: Some(path), message };
+        }
+        refused(&path, error)
     })?;
     json.end().map_err(|error| refused(".", error))?;
     let mut ignored = Vec::new();

@@ -17,8 +17,9 @@ use crate::state::AppState;
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DiffusionOptions {
-    /// T, the number of rounds over which the canvas is filled. Rounds that commit nothing cost nothing,
-    /// so an answer takes at most as many evaluations as it has positions.
+    /// T, the number of rounds over which the canvas is filled, and the most evaluations that an answer
+    /// takes. In random order, rounds that commit nothing cost nothing, so that it also takes at most as
+    /// many as it has positions.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1, example = 64)]
     pub steps: Option<i64>,
@@ -118,6 +119,8 @@ impl GivenOptions {
         let defaults = state.model.profile.defaults;
         let diffusion = self.diffusion.unwrap_or_default();
         let temperature = number("temperature", self.temperature, 0.0..=2.0)?.unwrap_or(defaults.temperature);
+        // What f32 cannot divide by is none: the limit of small temperatures is the most probable token.
+        let temperature = if temperature < f64::from(f32::MIN_POSITIVE) { 0.0 } else { temperature };
         let top_p = number("top_p", self.top_p, 0.0..=1.0)?.unwrap_or(defaults.top_p);
         let steps = count("diffusion.steps", diffusion.steps, 1..=i64::from(limits.steps))?;
         let steps = steps.map_or(defaults.steps, |steps| steps as u32);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use unmask_model::diffusion::{DenoisingState, Noise, StateSpec};
+use unmask_model::diffusion::{DenoisingState, Noise, Order, StateSpec};
 use unmask_model::predictor::{Sampling, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
 
@@ -43,11 +43,17 @@ pub struct Sample {
 }
 
 impl Layout {
-    /// The hole's size, given what stands around it.
+    /// The hole's size, given what stands around it. Errors name the field of the `text` when nothing
+    /// fits, else the one of the `length`.
     ///
     /// # Errors
     /// Nothing fits, or less than was asked for.
-    pub fn room(&self, size: Size, state: &AppState) -> Result<usize, ApiError> {
+    pub fn room(
+        &self,
+        size: Size,
+        (text, length): (&'static str, &'static str),
+        state: &AppState,
+    ) -> Result<usize, ApiError> {
         let context = state.model.limits.context;
         let fixed = self.before.len() + self.after.len() + usize::from(self.bos(&state.model).is_some());
         let free = context.saturating_sub(fixed).min(state.limits.canvas);
@@ -55,7 +61,7 @@ impl Layout {
             Size::AtMost(most) if free > 0 => Ok(most.min(free)),
             Size::Exactly(asked) if asked <= free => Ok(asked),
             Size::Exactly(_) | Size::AtMost(_) => Err(ApiError::ContextLength {
-                param: "prompt",
+                param: if free == 0 { text } else { length },
                 message: format!(
                     "{fixed} tokens are given and {} more were asked for, but this model's context is \
                      {context} and a canvas holds at most {}",
@@ -131,21 +137,26 @@ fn banned(tokenizer: &TextTokenizer, ends_at_eos: bool) -> Vec<TokenId> {
 }
 
 /// Refuses a request whose samples together cost more than the cap: (given + generated positions) ×
-/// evaluations. The bound min(T, generated) on evaluations does not depend on the seed or the machine.
+/// evaluations. The bound on evaluations is min(T, generated), in confidence order T, where rounds that
+/// commit nothing are evaluated too; it does not depend on the seed or the machine.
 ///
 /// # Errors
 /// It is over the cap.
 pub fn check_cost(layouts: &[Layout], settings: &Settings, state: &AppState) -> Result<(), ApiError> {
     let cost = |layout: &Layout| {
         let rows = layout.length(&state.model) as u64;
-        rows * u64::from(settings.policy.steps).min(layout.hole as u64)
+        let steps = u64::from(settings.policy.steps);
+        match settings.policy.order {
+            Order::Random => rows * steps.min(layout.hole as u64),
+            Order::Confidence => rows * steps,
+        }
     };
     let total = layouts.iter().map(cost).sum::<u64>() * settings.samples as u64;
     if total <= state.limits.cost {
         return Ok(());
     }
     let formula = format!(
-        "{} canvases × {} samples, each (given + generated positions) × min(steps, generated)",
+        "{} canvases × {} samples, each (given + generated positions) × evaluations",
         layouts.len(),
         settings.samples
     );

@@ -35,11 +35,11 @@ pub fn read_row(logits: &[f32], sampling: &Sampling, uniform: f64, scratch: &mut
     let normaliser = kernel::wide_sum(&scratch.weights).ln();
     let logprob = |token: usize| (f64::from(logits[token] - highest) - normaliser) as f32;
     let best = argmax(logits, highest, &sampling.banned)?;
-    if sampling.temperature <= 0.0 {
+    let factor = (1.0 / sampling.temperature) as f32;
+    if sampling.temperature <= 0.0 || !factor.is_finite() {
         return Some(Read { token: best as u32, score: logprob(best), logprob: logprob(best) });
     }
     let largest = logits[best];
-    let factor = (1.0 / sampling.temperature) as f32;
     kernel::exponentials(logits, largest, factor, &mut scratch.weights);
     for &banned in &sampling.banned {
         if let Some(weight) = scratch.weights.get_mut(banned as usize) {

@@ -220,7 +220,7 @@ fn prepare(request: CompletionRequest, state: &AppState) -> Result<(Vec<Layout>,
     let mut layouts = Vec::with_capacity(prompts.len());
     for (before, ids_given) in prompts {
         let mut layout = Layout { before, hole: 0, after: after.clone(), ids_given };
-        layout.hole = layout.room(size, state)?;
+        layout.hole = layout.room(size, ("prompt", "max_tokens"), state)?;
         layouts.push(layout);
     }
     Ok((layouts, settings))

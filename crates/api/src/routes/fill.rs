@@ -265,7 +265,7 @@ fn prepare(
         let room = state.model.limits.context.saturating_sub(wanted + 1);
         truncated = keep_nearest(&mut layout.before, &mut layout.after, room);
     }
-    layout.hole = layout.room(size, state)?;
+    layout.hole = layout.room(size, ("prefix", "length"), state)?;
     Ok((layout, truncated, settings))
 }
 

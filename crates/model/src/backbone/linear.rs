@@ -46,8 +46,18 @@ impl Linear {
         Self::new(&stored, order, bias.as_ref(), placement)
     }
 
+    /// The head over `embedding`'s rows: the file's own, or the embedding itself when it has none.
+    pub(super) fn head(
+        weights: &Weights,
+        embedding: &StoredTensor,
+        placement: &Placement,
+    ) -> std::result::Result<Self, LoadError> {
+        let own = weights.head(embedding.shape()[0], embedding.shape()[1])?;
+        Self::new(own.as_ref().unwrap_or(embedding), Order::OutIn, None, placement)
+    }
+
     /// From a matrix that was read already.
-    pub(super) fn new(
+    fn new(
         stored: &StoredTensor,
         order: Order,
         bias: Option<&StoredTensor>,

@@ -144,10 +144,7 @@ impl Llama {
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         let embedding = weights.embedding(config.width)?;
-        let head = match weights.head(embedding.shape()[0], config.width)? {
-            Some(head) => Linear::new(&head, Order::OutIn, None, placement)?,
-            None => Linear::new(&embedding, Order::OutIn, None, placement)?,
-        };
+        let head = Linear::head(weights, &embedding, placement)?;
         let blocks =
             (0..config.layers).map(|i| Block::load(weights, &format!("layers.{i}"), config, placement));
         let rotary = Rotary::new(config, placement)

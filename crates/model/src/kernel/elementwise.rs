@@ -161,7 +161,7 @@ impl Kernel for Softmax<'_> {
         for value in row.iter_mut() {
             *value = exp((*value - largest) * scale);
         }
-        let factor = 1.0 / simd::sum(row);
+        let factor = (1.0 / simd::wide_sum(row)) as f32;
         for value in row.iter_mut() {
             *value *= factor;
         }

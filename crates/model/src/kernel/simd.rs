@@ -31,22 +31,6 @@ pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
 /// sum depends on nothing but its terms, and wide enough to vectorise.
 const LANES: usize = 16;
 
-/// The sum of `values`.
-#[inline(always)]
-pub(super) fn sum(values: &[f32]) -> f32 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += value;
-        }
-    }
-    for (lane, value) in lanes.iter_mut().zip(rest) {
-        *lane += value;
-    }
-    lanes.iter().sum()
-}
-
 /// The sum of `values` in f64.
 #[inline(always)]
 pub(super) fn wide_sum(values: &[f32]) -> f64 {
