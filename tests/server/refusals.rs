@@ -24,7 +24,12 @@ async fn each_refusal_names_its_reason_and_harms_nothing() {
         (COMPLETIONS, json!({ "prompt": [[1], [2, i64::MIN]] }), "invalid_token", json!("prompt")),
         (COMPLETIONS, json!({ "prompt": "a b ".repeat(100) }), "context_length_exceeded", json!("prompt")),
         (COMPLETIONS, json!({ "prompt": vec![5; 64] }), "context_length_exceeded", json!("prompt")),
-        (COMPLETIONS, json!({ "prompt": "a", "max_tokens": 64 }), "context_length_exceeded", json!("max_tokens")),
+        (
+            COMPLETIONS,
+            json!({ "prompt": "a", "max_tokens": 64 }),
+            "context_length_exceeded",
+            json!("max_tokens"),
+        ),
         (
             COMPLETIONS,
             json!({ "prompt": "a", "suffix": "a b ".repeat(100) }),
