@@ -49,7 +49,8 @@ pub enum Order {
 pub struct Score {
     /// The quantity.
     pub kind: ScoreKind,
-    /// τ: positions are drawn without replacement in proportion to exp(score/τ); 0 takes the best.
+    /// τ: positions are drawn without replacement in proportion to exp(quantity/τ), with probabilities in
+    /// place of their logarithms; 0 takes the best.
     pub temperature: f64,
 }
 
@@ -141,14 +142,34 @@ impl Policy {
         match (self.order, self.quota) {
             (Order::Labels | Order::Stratified, _) if !labelled => return conflict("order", "quota"),
             (Order::Permutation | Order::Score(_), Quota::Labels(_)) => return conflict("order", "quota"),
-            (Order::Permutation, Quota::Times(_) | Quota::Kept(_) | Quota::Threshold(_) | Quota::Factor(_)) => {
+            (
+                Order::Score(Score { kind: ScoreKind::Margin | ScoreKind::Entropy, .. }),
+                Quota::Threshold(_) | Quota::Factor(_),
+            ) => {
+                return conflict("order", "quota");
+            }
+            (Order::Score(score), Quota::Threshold(_) | Quota::Factor(_) | Quota::Kept(_))
+                if score.temperature > 0.0 =>
+            {
+                return conflict("alg_temp", "quota");
+            }
+            (Order::Score(Score { kind, .. }), Quota::Kept(_)) if kind != ScoreKind::Drawn => {
+                return conflict("order", "quota");
+            }
+            (
+                Order::Permutation,
+                Quota::Times(_) | Quota::Kept(_) | Quota::Threshold(_) | Quota::Factor(_),
+            ) => {
                 return conflict("order", "quota");
             }
             _ => {}
         }
         match (self.window, self.quota) {
             (Window::Sliding(_) | Window::LeftToRight, _) if !scored => return conflict("window", "order"),
-            (Window::Block(_) | Window::Sliding(_) | Window::LeftToRight, Quota::Kept(_) | Quota::Times(_)) => {
+            (
+                Window::Block(_) | Window::Sliding(_) | Window::LeftToRight,
+                Quota::Kept(_) | Quota::Times(_),
+            ) => {
                 return conflict("window", "quota");
             }
             (Window::Sliding(_) | Window::LeftToRight, Quota::Evaluations(_) | Quota::Balanced(_)) => {
@@ -180,7 +201,11 @@ impl Policy {
             range("alg_temp", valid, "a number from 0")?;
         }
         match self.quota {
-            Quota::Labels(n) | Quota::Evaluations(n) | Quota::Balanced(n) | Quota::Times(n) | Quota::Kept(n) => {
+            Quota::Labels(n)
+            | Quota::Evaluations(n)
+            | Quota::Balanced(n)
+            | Quota::Times(n)
+            | Quota::Kept(n) => {
                 range("steps", n >= 1, "at least 1")?;
             }
             Quota::Count(k) => range("k", k >= 1, "at least 1")?,
