@@ -51,6 +51,8 @@ pub(super) enum Purpose {
     Plan,
     /// Whether a position is committed, taken back, or preferred in a round.
     Decision,
+    /// Which positions of a text are masked to score it; rounds from 1.
+    Mask,
 }
 
 impl Noise {
