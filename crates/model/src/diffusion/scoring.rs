@@ -25,7 +25,9 @@ pub struct ScoreSpec {
     /// What to compute.
     pub mode: ScoreMode,
     /// The random masks, in the modes that draw them. Texts with the same noise and as many scored
-    /// positions are masked alike (common random numbers), so that chance hardly enters their difference.
+    /// positions are masked alike (common random numbers), so that less of their difference is chance.
+    /// [`Noise::Recorded`] replays a run of the mode `Reference`: `tokens[k][p]` is the number that masks
+    /// position p in entry k.
     pub noise: Noise,
 }
 
@@ -55,8 +57,8 @@ pub enum ScoreMode {
     /// The likelihood score of the reference's multiple-choice tasks (`eval_forward` of
     /// `evaluation/eval-diffugpt.py`, HKUNLP/DiffuLLaMA c17e897): for t = T..1 each scored position is
     /// masked with probability t/T, and the score is the plain mean over t of the mean log-probability of
-    /// the masked positions, 0 where none is masked. A mean per token, not a sum, negated: the reference
-    /// takes the choice with the *lowest* cross-entropy.
+    /// the masked positions, 0 where none is masked. That is a mean per token and not a sum, and it is
+    /// what the reference prints with its sign changed: there the *lowest* cross-entropy wins.
     ///
     /// Like the reference it takes every position that holds the mask id for masked, context included.
     /// The other modes know no such tokens: what is masked is a matter of the position alone.
@@ -191,14 +193,13 @@ impl ScoringState {
 
     fn number_rounds(&mut self) {
         let rounds = self.plan.rounds(self.scored.len() as u32);
-        self.rounds = (0..rounds).rev().collect();
+        let masks_any = |round: &u32| match self.plan {
+            Plan::Grid(steps) => self.grid(*round, steps).next().is_some(),
+            _ => true,
+        };
+        self.rounds = (0..rounds).rev().filter(masks_any).collect();
         if let Plan::Strata(_) | Plan::Grid(_) = self.plan {
             self.samples = vec![0.0; rounds as usize];
-        }
-        if let Plan::Grid(steps) = self.plan {
-            let mut rounds = std::mem::take(&mut self.rounds);
-            rounds.retain(|&round| self.grid(round, steps).next().is_some());
-            self.rounds = rounds;
         }
     }
 

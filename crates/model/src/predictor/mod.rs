@@ -7,9 +7,13 @@
 
 mod candle;
 #[cfg(any(test, feature = "testing"))]
+mod oracle;
+#[cfg(any(test, feature = "testing"))]
 mod scripted;
 
 pub use self::candle::CandlePredictor;
+#[cfg(any(test, feature = "testing"))]
+pub use self::oracle::MarkovOracle;
 #[cfg(any(test, feature = "testing"))]
 pub use self::scripted::{Script, ScriptedPredictor};
 use crate::error::PredictError;

@@ -6,13 +6,6 @@ fn read(logits: &[f32], sampling: &Sampling, uniform: f64) -> Option<Read> {
     read_row(logits, &RowContext::new(sampling), uniform, &mut Scratch::default())
 }
 
-/// The definition in f64, with full sorts.
-struct Oracle {
-    read: Read,
-    /// The smallest relative distance of any decision from its edge.
-    edge: f64,
-}
-
 /// Token ids by value, largest first, the lower id on a tie.
 fn ranked(values: &[(usize, f64)]) -> Vec<usize> {
     let mut order = values.to_vec();
@@ -39,7 +32,33 @@ fn penalised(logits: &[f32], context: &RowContext<'_>) -> Vec<f32> {
     logits.iter().enumerate().map(edit).collect()
 }
 
-fn oracle(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> Option<Oracle> {
+/// Drops from the end of `order` what top-k, top-p and min-p drop; the distance from the nearest edge.
+fn filter(order: &mut Vec<usize>, weight: impl Fn(usize) -> f64, sampling: &Sampling) -> f64 {
+    let mut edge = f64::INFINITY;
+    if sampling.top_k > 0 {
+        order.truncate(sampling.top_k);
+    }
+    if sampling.top_p < 1.0 {
+        let mass: f64 = order.iter().map(|&token| weight(token)).sum();
+        let mut before = 0.0;
+        order.retain(|&token| {
+            let keep = before <= sampling.top_p * mass;
+            edge = edge.min((before / mass - sampling.top_p).abs());
+            before += weight(token);
+            keep
+        });
+    }
+    if sampling.min_p > 0.0 {
+        order.retain(|&token| {
+            edge = edge.min((weight(token) / sampling.min_p - 1.0).abs());
+            weight(token) >= sampling.min_p
+        });
+    }
+    edge
+}
+
+/// The definition in f64, with full sorts; also the smallest distance of any decision from its edge.
+fn oracle(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> Option<(Read, f64)> {
     let sampling = context.sampling;
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&x| (f64::from(x) - f64::from(largest)).exp()).sum();
@@ -57,28 +76,7 @@ fn oracle(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> Option<Orac
     let greedy = sampling.temperature < 1e-39;
     let temperature = if greedy { 1.0 } else { sampling.temperature };
     let weight = |token: usize| ((f64::from(edited[token]) - f64::from(edited[best])) / temperature).exp();
-    let mut edge = f64::INFINITY;
-    if !greedy {
-        if sampling.top_k > 0 {
-            order.truncate(sampling.top_k);
-        }
-        let mass: f64 = order.iter().map(|&token| weight(token)).sum();
-        let mut before = 0.0;
-        order.retain(|&token| {
-            let keep = before <= sampling.top_p * mass || sampling.top_p >= 1.0;
-            if sampling.top_p < 1.0 {
-                edge = edge.min((before / mass - sampling.top_p).abs());
-            }
-            before += weight(token);
-            keep
-        });
-        order.retain(|&token| {
-            if sampling.min_p > 0.0 {
-                edge = edge.min((weight(token) / sampling.min_p - 1.0).abs());
-            }
-            weight(token) >= sampling.min_p
-        });
-    }
+    let mut edge = if greedy { f64::INFINITY } else { filter(&mut order, weight, sampling) };
     let mass: f64 = order.iter().map(|&token| weight(token)).sum();
     let share = |token: usize| weight(token) / mass;
     let information =
@@ -103,7 +101,7 @@ fn oracle(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> Option<Orac
         target: context.target.map(|target| raw(target as usize)),
         alternatives: alternatives.into_iter().map(|token| (token as u32, raw(token))).collect(),
     };
-    Some(Oracle { read, edge })
+    Some((read, edge))
 }
 
 fn near(found: f32, expected: f32) -> bool {
@@ -190,7 +188,7 @@ proptest! {
         // What another row leaves in the buffers changes nothing.
         read_row(&other.logits, &RowContext::new(&other.sampling), other.uniform, &mut scratch);
         let found = read_row(&case.logits, &context, case.uniform, &mut scratch);
-        let Some(Oracle { read: expected, edge }) = oracle(&case.logits, &context, case.uniform) else {
+        let Some((expected, edge)) = oracle(&case.logits, &context, case.uniform) else {
             prop_assert_eq!(found, None);
             return Ok(());
         };

@@ -87,3 +87,23 @@ fn temperature_and_nucleus_shape_every_draw_of_a_random_order() {
         assert_fits(&served(permuted(Quota::Count(1)), drawing), &law);
     }
 }
+
+#[test]
+fn even_parts_of_a_random_order_are_drawn_independently_within_a_part() {
+    let parts: Vec<[usize; LENGTH]> =
+        permutations().iter().map(|places| places.map(|place| place / 2)).collect();
+    let law = law_of_labelings(&Beliefs::new(PLAIN), &parts);
+    // ⌈4·4/(4 + 4)⌉ = 2 parts.
+    for quota in [Quota::Count(2), Quota::Evaluations(2), Quota::Balanced(4)] {
+        assert_fits(&served(permuted(quota), PLAIN), &law);
+    }
+}
+
+#[test]
+fn stratified_rounds_are_a_random_order_within_each_stretch() {
+    let labelings = [[0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 1, 0]];
+    let law = law_of_labelings(&Beliefs::new(PLAIN), &labelings);
+    let quota = Quota::Labels(2);
+    let policy = Policy { window: Window::All, order: Order::Stratified, quota, revise: Revise::None };
+    assert_fits(&served(policy, PLAIN), &law);
+}

@@ -90,12 +90,13 @@ proptest! {
     #[test]
     fn an_entropy_budget_commits_the_longest_prefix_by_score(seed in any::<u64>(), budget in 0.0_f64..3.0) {
         let mut oracle = oracle();
-        let key: [(ScoreKind, fn(&Read) -> f32); 3] = [
-            (ScoreKind::Entropy, |read| -read.entropy),
-            (ScoreKind::Margin, |read| read.margin),
-            (ScoreKind::Drawn, |read| read.score),
-        ];
-        for (kind, key) in key {
+        for kind in [ScoreKind::Entropy, ScoreKind::Margin, ScoreKind::Drawn] {
+            let key = |read: &Read| match kind {
+                ScoreKind::Entropy => -read.entropy,
+                ScoreKind::Margin => read.margin,
+                ScoreKind::Drawn => read.score,
+                ScoreKind::Model => read.logprob,
+            };
             for step in steps(&mut oracle, by(kind), Quota::Entropy(budget), seed, Sampling::default()) {
                 let expected = longest_within(&step, &ranked(&step, key), budget);
                 prop_assert_eq!(step.committed(), expected);

@@ -92,11 +92,16 @@ pub struct Cost {
 }
 
 /// By the chain rule from left to right: what the chain knows about a position beyond its marginal comes
-/// from the nearest one to the left, because that one screens the others off.
+/// from the nearest one to the left, because that one screens the others off. So does a known position
+/// between the two.
 pub fn cost(oracle: &MarkovOracle, step: &Step) -> Cost {
     let mut cost = Cost::default();
     for pair in step.committed().windows(2) {
         let (left, right) = (pair[0], pair[1]);
+        let between = &step.before[left as usize + 1..right as usize];
+        if between.iter().any(|token| *token != oracle.limits().mask_token) {
+            continue;
+        }
         let marginal = oracle.conditional(&step.before, right);
         let mut canvas = step.before.clone();
         for (token, weight) in (0..).zip(oracle.conditional(&step.before, left)) {
