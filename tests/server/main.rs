@@ -13,6 +13,7 @@ mod harness;
 mod mutations;
 mod openapi;
 mod overload;
+mod policies;
 mod refusals;
 mod special_text;
 mod sse;

@@ -65,12 +65,8 @@ const HARMLESS: [&str; 17] = [
 /// Fields that would change the answer and are not offered, with the values that ask for nothing.
 fn neutral_values(field: &str) -> Option<Value> {
     Some(match field {
-        "echo" | "ignore_eos" | "use_beam_search" => json!([false]),
-        "frequency_penalty" | "presence_penalty" | "min_p" | "min_tokens" => json!([0]),
-        "repetition_penalty" => json!([1]),
+        "echo" | "use_beam_search" => json!([false]),
         "best_of" => json!([1]),
-        "top_k" => json!([0, -1]),
-        "logit_bias" => json!([{}]),
         "tools" | "functions" => json!([[]]),
         "response_format" => json!([{ "type": "text" }]),
         "logprobs" | "structured_outputs" | "guided_json" | "guided_regex" | "guided_choice"
@@ -325,9 +321,9 @@ mod tests {
     #[test]
     fn unknown_fields_are_judged_by_what_they_ask_for() {
         let ignored = |text: &str| parse::<Loose>(text.as_bytes()).unwrap().ignored;
-        assert_eq!(ignored(r#"{"prompt":"","user":"x","logprobs":null,"presence_penalty":0.0}"#), [""; 0]);
+        assert_eq!(ignored(r#"{"prompt":"","user":"x","logprobs":null,"best_of":1.0}"#), [""; 0]);
         assert_eq!(ignored(r#"{"prompt":"","mirostat":2}"#), ["mirostat"]);
-        let field = Some("presence_penalty".to_owned());
-        assert_eq!(failure(r#"{"prompt":"","presence_penalty":1.5}"#), ("unsupported_parameter", field));
+        let field = Some("best_of".to_owned());
+        assert_eq!(failure(r#"{"prompt":"","best_of":2}"#), ("unsupported_parameter", field));
     }
 }

@@ -68,7 +68,7 @@ pub enum ApiError {
     #[error("{message}")]
     Conflict {
         /// One of them.
-        param: &'static str,
+        param: String,
         /// What is wrong.
         message: String,
     },
@@ -180,7 +180,7 @@ impl ApiError {
             Self::Canvas(CanvasError::NothingToGenerate | CanvasError::FirstPositionOpen) => {
                 invalid("conflicting_fields", None)
             }
-            Self::Canvas(CanvasError::NoSteps) => invalid("out_of_range", Some("diffusion.steps")),
+            Self::Canvas(CanvasError::Policy(_)) => invalid("conflicting_fields", Some("diffusion")),
             Self::Tokenize(_) => invalid("invalid_type", Some("prompt")),
             Self::ModelNotFound { .. } => {
                 Row { status: S::NOT_FOUND, ..invalid("model_not_found", Some("model")) }

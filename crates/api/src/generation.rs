@@ -1,12 +1,14 @@
 //! The one path that every generating route shares: submit, then collect or stream.
 
+use std::sync::Arc;
+
 use unmask_model::diffusion::Edit;
 use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
 
 use crate::error::ApiError;
 use crate::options::Settings;
 use crate::prompt::{Layout, Sample, check_cost};
-use crate::state::AppState;
+use crate::state::{AppState, ServedModel};
 use crate::text_view::TextView;
 
 /// A request that the engine has taken.
@@ -15,6 +17,8 @@ pub struct Running {
     /// One per sample; prompt after prompt, each with all its samples.
     pub views: Vec<Progress>,
     events: Generation,
+    model: Arc<ServedModel>,
+    stops: Vec<String>,
 }
 
 /// How far a sample is.
@@ -24,6 +28,10 @@ pub struct Progress {
     pub view: TextView,
     /// Positions still masked.
     pub remaining: usize,
+    /// Whether it has ended.
+    pub done: bool,
+    /// Whether it was ended because its text holds a stop string.
+    pub stopped: bool,
     /// Evaluations so far.
     pub evaluations: u32,
     /// Evaluations it will take at most; exact for planned orders.
@@ -57,11 +65,12 @@ impl Running {
         let mut states = Vec::with_capacity(samples.len());
         for Sample { state, view } in samples {
             let (remaining, planned) = (state.canvas().masked(), state.evaluations_left());
-            views.push(Progress { view, remaining, planned, evaluations: 0 });
+            let (done, stopped) = (false, false);
+            views.push(Progress { view, remaining, done, stopped, planned, evaluations: 0 });
             states.push(state);
         }
         let events = state.engine.submit(DenoiseRequest { samples: states })?;
-        Ok(Self { views, events })
+        Ok(Self { views, events, model: Arc::clone(&state.model), stops: settings.stops.clone() })
     }
 
     /// The next step, folded into its view, or the timings at the end.
@@ -69,19 +78,29 @@ impl Running {
     /// # Errors
     /// The engine did not finish the request.
     pub async fn next(&mut self) -> Result<Next, ApiError> {
-        match self.events.next().await {
-            Some(DenoisingEvent::Step { sample, evaluation, edits, remaining, .. }) => {
-                let sample = sample as usize;
-                if let Some(progress) = self.views.get_mut(sample) {
+        loop {
+            match self.events.next().await {
+                Some(DenoisingEvent::Step { sample, evaluation, edits, remaining, done, .. }) => {
+                    let sample = sample as usize;
+                    let Some(progress) = self.views.get_mut(sample).filter(|progress| !progress.done) else {
+                        // A sample was stopped while the engine was evaluating it.
+                        continue;
+                    };
                     progress.view.fold(&edits);
-                    progress.remaining = remaining;
-                    progress.evaluations = evaluation;
+                    (progress.remaining, progress.evaluations, progress.done) = (remaining, evaluation, done);
+                    if done {
+                        progress.view.close();
+                    } else if progress.view.stopped(&self.model.tokenizer, &self.stops) {
+                        // Nothing that is still open would be shown.
+                        self.events.stop(sample as u32);
+                        (progress.done, progress.stopped) = (true, true);
+                    }
+                    return Ok(Next::Step(Step { sample, edits }));
                 }
-                Ok(Next::Step(Step { sample, edits }))
+                Some(DenoisingEvent::Finished(timings)) => return Ok(Next::Finished(timings)),
+                Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
+                None => return Err(GenerationError::EngineStopped.into()),
             }
-            Some(DenoisingEvent::Finished(timings)) => Ok(Next::Finished(timings)),
-            Some(DenoisingEvent::Failed(error)) => Err(error.into()),
-            None => Err(GenerationError::EngineStopped.into()),
         }
     }
 

@@ -1,52 +1,17 @@
 //! The settings that all generating routes share, and their ranges.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
-use unmask_model::diffusion::{Order, Policy};
-use unmask_model::predictor::Sampling;
+use unmask_model::diffusion::Policy;
+use unmask_model::predictor::{Sampling, TokenId};
 use utoipa::ToSchema;
 
-use crate::body::integer;
 use crate::error::ApiError;
+use crate::policy_options::{DiffusionOptions, EosRule, Preset};
 use crate::state::AppState;
-
-/// `diffusion`: how the canvas is denoised. Every field is optional; unknown ones are refused, because a
-/// typing error here would silently change the result.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct DiffusionOptions {
-    /// T, the number of rounds over which the canvas is filled, and the most evaluations that an answer
-    /// takes. In random order, rounds that commit nothing cost nothing, so that it also takes at most as
-    /// many as it has positions.
-    #[serde(deserialize_with = "integer")]
-    #[schema(minimum = 1, example = 64)]
-    pub steps: Option<i64>,
-    /// `random` is the reference's sampler: a position's round is uniform. `confidence` is the one of its
-    /// benchmarks: the least certain positions wait.
-    pub order: Option<OrderName>,
-    /// `delta` adds the denoising states to a stream.
-    pub stream_states: Option<StreamStates>,
-    /// Send the state of every k-th evaluation; the last one is always sent.
-    #[serde(deserialize_with = "integer")]
-    #[schema(minimum = 1)]
-    pub state_every: Option<i64>,
-    /// Sample exactly as the reference does, also where a server should not: the mask token, unused rows
-    /// of the embedding and document ends may be drawn anywhere.
-    pub reproduce: Option<bool>,
-}
-
-/// The order of commits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OrderName {
-    /// Rounds uniform at random, drawn at admission.
-    #[default]
-    Random,
-    /// Most certain positions first.
-    Confidence,
-}
 
 /// Whether a stream carries denoising states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
@@ -76,6 +41,22 @@ pub struct GivenOptions {
     pub temperature: Option<f64>,
     /// Nucleus mass.
     pub top_p: Option<f64>,
+    /// Only the k most probable tokens.
+    pub top_k: Option<i64>,
+    /// Least share of the largest probability.
+    pub min_p: Option<f64>,
+    /// Per committed occurrence.
+    pub frequency_penalty: Option<f64>,
+    /// For being committed at all.
+    pub presence_penalty: Option<f64>,
+    /// For standing on the canvas.
+    pub repetition_penalty: Option<f64>,
+    /// Added to the logits of tokens, by id.
+    pub logit_bias: Option<BTreeMap<String, f64>>,
+    /// Leading positions without a document end.
+    pub min_tokens: Option<i64>,
+    /// No document end anywhere.
+    pub ignore_eos: Option<bool>,
     /// Random seed.
     pub seed: Option<i64>,
     /// Samples.
@@ -93,8 +74,12 @@ pub struct Settings {
     pub sampling: Sampling,
     /// The decision rule.
     pub policy: Policy,
-    /// Its order as the API names it.
-    pub order: OrderName,
+    /// Weight of classifier-free guidance; 0 is off.
+    pub guidance: f64,
+    /// What a document end means.
+    pub eos: EosRule,
+    /// Leading positions without a document end.
+    pub min_tokens: usize,
     /// The request's seed, drawn when it gave none.
     pub seed: u64,
     /// Samples per prompt.
@@ -117,26 +102,35 @@ impl GivenOptions {
     pub fn validate(self, state: &AppState) -> Result<Settings, ApiError> {
         let limits = state.limits;
         let defaults = state.model.profile.defaults;
-        let diffusion = self.diffusion.unwrap_or_default();
-        let temperature = number("temperature", self.temperature, 0.0..=2.0)?.unwrap_or(defaults.temperature);
+        let diffusion = self.diffusion.clone().unwrap_or_default();
+        let greedy = diffusion.preset == Some(Preset::Greedy);
+        let natural = if greedy { 0.0 } else { defaults.temperature };
+        let temperature = number("temperature", self.temperature, 0.0..=2.0)?.unwrap_or(natural);
         // What f32 cannot divide by is none: the limit of small temperatures is the most probable token.
         let temperature = if temperature < f64::from(f32::MIN_POSITIVE) { 0.0 } else { temperature };
-        let top_p = number("top_p", self.top_p, 0.0..=1.0)?.unwrap_or(defaults.top_p);
-        let steps = count("diffusion.steps", diffusion.steps, 1..=i64::from(limits.steps))?;
-        let steps = steps.map_or(defaults.steps, |steps| steps as u32);
+        let policy = diffusion.policy(defaults.steps, limits.steps)?;
         let samples = count("n", self.n, 1..=limits.samples as i64)?.unwrap_or(1) as usize;
         let state_every = count("diffusion.state_every", diffusion.state_every, 1..=i64::from(u32::MAX))?;
-        let order = diffusion.order.unwrap_or_default();
-        let policy_order = match order {
-            OrderName::Random => Order::Random,
-            OrderName::Confidence => Order::Confidence,
+        let min_tokens =
+            count("min_tokens", self.min_tokens, 0..=limits.canvas as i64)?.unwrap_or(0) as usize;
+        let guidance = number("diffusion.guidance", diffusion.guidance, -1.0..=20.0)?.unwrap_or(0.0);
+        let eos = match (diffusion.eos, self.ignore_eos) {
+            (Some(EosRule::Cut | EosRule::Ignore), Some(true)) => {
+                let message = "`ignore_eos` and `diffusion.eos` do not go together".to_owned();
+                return Err(ApiError::Conflict { param: "ignore_eos".to_owned(), message });
+            }
+            (_, Some(true)) => EosRule::Ban,
+            (rule, _) => rule.unwrap_or_default(),
         };
+        let sampling = self.sampling(temperature, state)?;
         // The same bits for a negative seed: any i64 is a seed of its own.
         let seed = self.seed.map(i64::cast_unsigned);
         Ok(Settings {
-            sampling: Sampling { temperature, top_p, banned: Vec::new() },
-            policy: Policy { order: policy_order, steps },
-            order,
+            sampling,
+            policy,
+            guidance,
+            eos,
+            min_tokens,
             seed: seed.unwrap_or_else(|| if temperature == 0.0 { 0 } else { fresh_seed() }),
             samples,
             stops: stops(self.stop, limits.stops)?,
@@ -145,6 +139,56 @@ impl GivenOptions {
             reproduce: diffusion.reproduce.unwrap_or(false),
         })
     }
+
+    /// The distribution a token is drawn from, without bans.
+    fn sampling(&self, temperature: f64, state: &AppState) -> Result<Sampling, ApiError> {
+        let top_p = number("top_p", self.top_p, 0.0..=1.0)?.unwrap_or(state.model.profile.defaults.top_p);
+        // −1 and 0 both mean that all tokens may be drawn; clients send either.
+        let top_k = count("top_k", self.top_k, -1..=i64::from(u32::MAX))?.unwrap_or(0).max(0);
+        let frequency = number("frequency_penalty", self.frequency_penalty, -2.0..=2.0)?;
+        let presence = number("presence_penalty", self.presence_penalty, -2.0..=2.0)?;
+        let repetition = number("repetition_penalty", self.repetition_penalty, 0.1..=10.0)?;
+        Ok(Sampling {
+            repetition_penalty: repetition.unwrap_or(1.0),
+            frequency_penalty: frequency.unwrap_or(0.0),
+            presence_penalty: presence.unwrap_or(0.0),
+            bias: biases(self.logit_bias.as_ref(), state.model.limits.vocabulary)?,
+            banned: Vec::new(),
+            temperature,
+            top_k: top_k as usize,
+            top_p,
+            min_p: number("min_p", self.min_p, 0.0..=1.0)?.unwrap_or(0.0),
+        })
+    }
+}
+
+/// Entries of `logit_bias`.
+const MOST_BIASES: usize = 1024;
+
+fn biases(given: Option<&BTreeMap<String, f64>>, rows: usize) -> Result<Vec<(TokenId, f32)>, ApiError> {
+    let given = given.into_iter().flatten();
+    let mut biases = Vec::new();
+    for (id, &bias) in given {
+        let token = id.parse::<TokenId>().ok().filter(|token| (*token as usize) < rows);
+        let token = token.ok_or_else(|| {
+            let shown: String = id.chars().filter(|c| !c.is_control()).take(32).collect();
+            out_of_range(
+                "logit_bias",
+                format!("given for `{shown}`"),
+                format!("given for ids from 0 to {}", rows - 1),
+            )
+        })?;
+        number("logit_bias", Some(bias), -100.0..=100.0)?;
+        biases.push((token, bias as f32));
+    }
+    if biases.len() > MOST_BIASES {
+        return Err(out_of_range(
+            "logit_bias",
+            format!("{} entries", biases.len()),
+            format!("at most {MOST_BIASES}"),
+        ));
+    }
+    Ok(biases)
 }
 
 /// A seed below 2^53, so that every JSON reader can give it back exactly.
@@ -175,7 +219,10 @@ fn stops(given: Option<Strings>, (most, longest): (usize, usize)) -> Result<Vec<
 }
 
 /// A real number in a range.
-fn number(name: &str, given: Option<f64>, allowed: RangeInclusive<f64>) -> Result<Option<f64>, ApiError> {
+///
+/// # Errors
+/// It lies outside.
+pub fn number(name: &str, given: Option<f64>, allowed: RangeInclusive<f64>) -> Result<Option<f64>, ApiError> {
     within(name, given, &allowed)
 }
 

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use unmask_model::diffusion::{DenoisingState, Noise, Order, StateSpec};
+use unmask_model::diffusion::{DenoisingState, Noise, Quota, Revise, Span, StateSpec, Window};
 use unmask_model::predictor::{Sampling, TokenId};
-use unmask_model::tokenizer::TextTokenizer;
 
 use crate::error::ApiError;
 use crate::options::{Settings, out_of_range};
+use crate::policy_options::EosRule;
 use crate::state::{AppState, ServedModel};
 use crate::text_view::{Hole, TextView};
 
@@ -97,7 +97,7 @@ impl Layout {
     /// # Errors
     /// The canvas cannot be denoised by this model.
     pub fn sample(&self, model: &ServedModel, settings: &Settings, sample: u32) -> Result<Sample, ApiError> {
-        let given: Vec<Option<TokenId>> = self
+        let mut given: Vec<Option<TokenId>> = self
             .bos(model)
             .into_iter()
             .chain(self.before.iter().copied())
@@ -105,51 +105,64 @@ impl Layout {
             .chain(std::iter::repeat_n(None, self.hole))
             .chain(self.after.iter().copied().map(Some))
             .collect();
-        let ends_at_eos = self.after.is_empty();
-        let banned = if settings.reproduce { Vec::new() } else { banned(&model.tokenizer, ends_at_eos) };
+        // The reference's unconditional runs leave position 0 open and put id 0 there.
+        let open_start = settings.reproduce && self.before.is_empty() && !self.ids_given;
+        if open_start {
+            given[0] = None;
+        }
+        let range = self.range(model);
+        let eos = model.tokenizer.eos_id();
+        let ends_at_eos = self.after.is_empty() && settings.eos == EosRule::Cut;
+        let mut banned = if settings.reproduce { Vec::new() } else { model.tokenizer.never_drawn().to_vec() };
+        // Where text follows, a document end would say that the text does not belong together.
+        if settings.eos == EosRule::Ban || (!self.after.is_empty() && !settings.reproduce) {
+            banned.extend(eos);
+        }
+        let sampling = Sampling { banned, ..settings.sampling.clone() };
+        let mut early = sampling.clone();
+        early.banned.extend(eos);
+        let begun = (range.start + settings.min_tokens).min(range.end);
+        let ends_at = eos.filter(|_| ends_at_eos);
         let spec = StateSpec {
             given,
-            samplings: vec![Sampling { banned, ..settings.sampling.clone() }],
-            spans: Vec::new(),
+            samplings: vec![sampling, early],
+            spans: vec![
+                Span { range: range.start..begun, sampling: 1, ..Span::default() },
+                Span { range: begun..range.end, ends_at, ..Span::default() },
+            ],
             policy: settings.policy,
             noise: Noise::Keyed { seed: settings.seed, sample },
-            first_token: None,
+            first_token: open_start.then_some(0),
+            guidance: Some(settings.guidance),
+            ..StateSpec::default()
         };
         let state = DenoisingState::new(spec, &model.limits)?;
-        let hole = Hole {
-            id: "0".to_owned(),
-            range: self.range(model),
-            at_start: self.before.is_empty(),
-            ends_at_eos,
-        };
-        Ok(Sample { state, view: TextView::new(self.length(model), vec![hole]) })
+        let revised = settings.policy.revise != Revise::None;
+        let hole = Hole { id: "0".to_owned(), range, at_start: self.before.is_empty(), ends_at_eos };
+        Ok(Sample { state, view: TextView::new(self.length(model), vec![hole], revised) })
     }
-}
-
-/// What is never drawn: the mask, rows without a token, a BOS that ends nothing; and a document end where
-/// text follows, because it would say that the text does not belong together.
-fn banned(tokenizer: &TextTokenizer, ends_at_eos: bool) -> Vec<TokenId> {
-    let mut banned = tokenizer.never_drawn().to_vec();
-    if !ends_at_eos {
-        banned.extend(tokenizer.eos_id());
-    }
-    banned
 }
 
 /// Refuses a request whose samples together cost more than the cap: (given + generated positions) ×
-/// evaluations. The bound on evaluations is min(T, generated), in confidence order T, where rounds that
-/// commit nothing are evaluated too; it does not depend on the seed or the machine.
+/// evaluations. The bound on evaluations does not depend on the seed or the machine: what commits at
+/// least one position each time takes at most one a position, and no more than T where there is a T;
+/// the rest takes T. Guidance computes every canvas twice.
 ///
 /// # Errors
 /// It is over the cap.
 pub fn check_cost(layouts: &[Layout], settings: &Settings, state: &AppState) -> Result<(), ApiError> {
+    let canvases = if settings.guidance == 0.0 { 1 } else { 2 };
     let cost = |layout: &Layout| {
-        let rows = layout.length(&state.model) as u64;
-        let steps = u64::from(settings.policy.steps);
-        match settings.policy.order {
-            Order::Random => rows * steps.min(layout.hole as u64),
-            Order::Confidence => rows * steps,
-        }
+        let (rows, hole) = (layout.length(&state.model) as u64, layout.hole as u64);
+        let revised = settings.policy.revise != Revise::None;
+        canvases
+            * rows
+            * match settings.policy.quota {
+                Quota::Kept(steps) | Quota::Times(steps) => u64::from(steps),
+                Quota::Labels(steps) if revised => u64::from(steps),
+                Quota::Labels(steps) if settings.policy.window == Window::All => u64::from(steps).min(hole),
+                _ => hole,
+            }
     };
     let total = layouts.iter().map(cost).sum::<u64>() * settings.samples as u64;
     if total <= state.limits.cost {

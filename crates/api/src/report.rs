@@ -1,14 +1,16 @@
 //! What an answer says about how it was computed: `usage` and `diffusion`.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use unmask_model::diffusion::Edit;
+use unmask_model::diffusion::{Commit, Edit};
 use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
 use crate::generation::Progress;
-use crate::options::{OrderName, Settings};
+use crate::options::Settings;
+use crate::policy_options::{OrderName, ResolvedPolicy};
 use crate::state::ServedModel;
 use crate::text_view::{End, HoleText};
 
@@ -35,10 +37,11 @@ impl Usage {
 /// How the answer was denoised: the resolved settings and the work they took.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct DiffusionReport {
-    /// T.
-    pub steps: u32,
-    /// The order of commits.
-    pub order: OrderName,
+    /// The decision rule.
+    #[serde(flatten)]
+    pub policy: ResolvedPolicy,
+    /// Weight of classifier-free guidance.
+    pub guidance: f64,
     /// Divides the logits.
     pub temperature: f64,
     /// Nucleus mass.
@@ -51,6 +54,9 @@ pub struct DiffusionReport {
     pub canvas_tokens: usize,
     /// Those of them that are in the texts.
     pub kept_tokens: usize,
+    /// Why samples ended with positions open: `eos` (all of them behind a document end) or `stop` (the text
+    /// holds a stop string); null when none did.
+    pub early_exit: Option<&'static str>,
     /// Time in the queue, in milliseconds.
     pub queue_ms: f64,
     /// Time from the first evaluation to the last, in milliseconds.
@@ -65,14 +71,18 @@ impl DiffusionReport {
     pub fn new(settings: &Settings, timings: &Timings, views: &[Progress], kept_tokens: usize) -> Self {
         let holes = views.iter().flat_map(|progress| progress.view.holes());
         Self {
-            steps: settings.policy.steps,
-            order: settings.order,
+            policy: settings.policy.into(),
+            guidance: settings.guidance,
             temperature: settings.sampling.temperature,
             top_p: settings.sampling.top_p,
             seed: settings.seed.cast_signed(),
             forward_passes: timings.evaluations,
             canvas_tokens: holes.map(|hole| hole.range.len()).sum(),
             kept_tokens,
+            early_exit: views
+                .iter()
+                .find(|progress| progress.remaining > 0)
+                .map(|progress| if progress.stopped { "stop" } else { "eos" }),
             queue_ms: milliseconds(timings.queued),
             denoise_ms: milliseconds(timings.denoising),
             batch_peak: timings.batch_peak,
@@ -101,8 +111,8 @@ pub enum StateEvent {
         c: usize,
         /// Generated positions.
         len: usize,
-        /// T.
-        steps: u32,
+        /// T, where the rule has one.
+        steps: Option<u32>,
         /// Order of commits.
         order: OrderName,
         /// What to show at open positions.
@@ -128,6 +138,9 @@ pub enum StateEvent {
         s: Vec<String>,
         /// Their probabilities when they were drawn, in percent.
         q: Vec<u32>,
+        /// Positions that are masked again; left out when there are none.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        x: Vec<usize>,
     },
     /// A sample is done.
     End {
@@ -165,15 +178,24 @@ impl StateEvent {
             holes.push(StateHole { id: hole.id.clone(), at, len: hole.range.len() });
             at += hole.range.len();
         }
-        let (steps, order) = (settings.policy.steps, settings.order);
+        let ResolvedPolicy { steps, order, .. } = settings.policy.into();
         Self::Start { c, len: at, steps, order, mask: "▒", holes }
     }
 
     /// What sample `c` committed.
     #[must_use]
     pub fn step(c: usize, progress: &Progress, edits: &[Edit], model: &ServedModel) -> Self {
-        let at = |edit: &Edit| progress.view.generated_index(edit.position as usize);
-        let placed: Vec<(usize, &Edit)> = edits.iter().filter_map(|edit| Some((at(edit)?, edit))).collect();
+        let at = |position: u32| progress.view.generated_index(position as usize);
+        // Within merged steps the last word on a position counts.
+        let mut last: BTreeMap<usize, Option<&Commit>> = BTreeMap::new();
+        for edit in edits {
+            match edit {
+                Edit::Commit(commit) => at(commit.position).map(|at| last.insert(at, Some(commit))),
+                Edit::Remask(position) => at(*position).map(|at| last.insert(at, None)),
+            };
+        }
+        let placed: Vec<(usize, &Commit)> =
+            last.iter().filter_map(|(at, commit)| Some((*at, (*commit)?))).collect();
         let percent = |score: f32| (score.exp() * 100.0).round().clamp(0.0, 100.0) as u32;
         Self::Step {
             c,
@@ -181,9 +203,10 @@ impl StateEvent {
             of: progress.planned,
             left: progress.remaining,
             p: placed.iter().map(|(at, _)| *at).collect(),
-            i: placed.iter().map(|(_, edit)| edit.token).collect(),
-            s: placed.iter().map(|(_, edit)| model.tokenizer.display(edit.token)).collect(),
-            q: placed.iter().map(|(_, edit)| percent(edit.score)).collect(),
+            i: placed.iter().map(|(_, commit)| commit.token).collect(),
+            s: placed.iter().map(|(_, commit)| model.tokenizer.display(commit.token)).collect(),
+            q: placed.iter().map(|(_, commit)| percent(commit.score)).collect(),
+            x: last.iter().filter(|(_, commit)| commit.is_none()).map(|(at, _)| *at).collect(),
         }
     }
 
@@ -212,7 +235,7 @@ impl Thinned {
             self.held.resize_with(c + 1, Vec::new);
         }
         self.held[c].extend(edits);
-        let due = progress.remaining == 0 || progress.evaluations.is_multiple_of(every);
+        let due = progress.done || progress.evaluations.is_multiple_of(every);
         due.then(|| std::mem::take(&mut self.held[c]))
     }
 }

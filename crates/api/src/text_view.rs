@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use unmask_model::diffusion::Edit;
+use unmask_model::diffusion::{Commit, Edit};
 use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
 
@@ -47,13 +47,15 @@ pub struct TextView {
     holes: Vec<Hole>,
     /// By position on the canvas; `None` is open or not generated.
     tokens: Vec<Option<(TokenId, f32)>>,
+    /// Whether committed tokens may be taken back, so that nothing is settled before all is.
+    revised: bool,
 }
 
 impl TextView {
     /// A canvas of `length` positions with nothing committed.
     #[must_use]
-    pub fn new(length: usize, holes: Vec<Hole>) -> Self {
-        Self { holes, tokens: vec![None; length] }
+    pub fn new(length: usize, holes: Vec<Hole>, revised: bool) -> Self {
+        Self { holes, tokens: vec![None; length], revised }
     }
 
     /// The holes, left to right.
@@ -65,10 +67,21 @@ impl TextView {
     /// Takes over what an evaluation committed.
     pub fn fold(&mut self, edits: &[Edit]) {
         for edit in edits {
-            if let Some(slot) = self.tokens.get_mut(edit.position as usize) {
-                *slot = Some((edit.token, edit.logprob));
+            let (position, content) = match edit {
+                Edit::Commit(Commit { position, token, logprob, .. }) => {
+                    (*position, Some((*token, *logprob)))
+                }
+                Edit::Remask(position) => (*position, None),
+            };
+            if let Some(slot) = self.tokens.get_mut(position as usize) {
+                *slot = content;
             }
         }
+    }
+
+    /// The sample has ended: what is committed stays.
+    pub fn close(&mut self) {
+        self.revised = false;
     }
 
     /// Where a canvas position lies among all generated positions, holes joined left to right.
@@ -90,7 +103,8 @@ impl TextView {
     #[must_use]
     pub fn text(&self, hole: &Hole, tokenizer: &TextTokenizer, stops: &[String]) -> HoleText {
         let cells = &self.tokens[hole.range.clone()];
-        let settled: Vec<TokenId> = cells.iter().map_while(|cell| cell.map(|(token, _)| token)).collect();
+        let shown = if self.revised { &cells[..0] } else { cells };
+        let settled: Vec<TokenId> = shown.iter().map_while(|cell| cell.map(|(token, _)| token)).collect();
         let eos = tokenizer.eos_id().filter(|_| hole.ends_at_eos);
         let cut = settled.iter().position(|token| Some(*token) == eos);
         let tokens = &settled[..cut.unwrap_or(settled.len())];
@@ -107,6 +121,12 @@ impl TextView {
             text.truncate(text.len() - begun_stop(&text, stops));
         }
         HoleText { text, tokens: tokens.len(), end: if cut.is_some() { End::Eos } else { End::Full } }
+    }
+
+    /// Whether what is settled of every hole already holds a stop string.
+    #[must_use]
+    pub fn stopped(&self, tokenizer: &TextTokenizer, stops: &[String]) -> bool {
+        !stops.is_empty() && self.holes.iter().all(|hole| self.text(hole, tokenizer, stops).end == End::Stop)
     }
 
     /// The mean log-probability (nats) of the first `tokens` tokens of a hole; `None` of none.

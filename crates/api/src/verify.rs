@@ -57,9 +57,10 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let first = tokens.len() as u32;
     tokens.resize((tokens.len() + 8).min(config.context), tokenizer.mask_id());
     let wants: Vec<Want> =
-        (first..tokens.len() as u32).map(|position| Want { position, sampling: 0, uniform: 0.0 }).collect();
-    let greedy = [Sampling { temperature: 0.0, top_p: 1.0, banned: tokenizer.never_drawn().to_vec() }];
-    let ask = Ask { tokens: &tokens, wants: &wants, samplings: &greedy };
+        (first..tokens.len() as u32).map(|position| Want { position, ..Want::default() }).collect();
+    let greedy =
+        [Sampling { temperature: 0.0, banned: tokenizer.never_drawn().to_vec(), ..Sampling::default() }];
+    let ask = Ask { tokens: &tokens, wants: &wants, samplings: &greedy, ..Ask::default() };
     let reads = predictor.predict(&[ask]).context("the evaluation failed")?.remove(0);
     let best: Vec<String> = reads.iter().map(|read| tokenizer.display(read.token)).collect();
     writeln!(out, "{:<28} {best:?}", "one evaluation of \"The ▒…\"")?;

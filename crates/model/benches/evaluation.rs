@@ -14,7 +14,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use unmask_model::checkpoint::Checkpoint;
 use unmask_model::device::{DeviceChoice, Placement, Precision};
 use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, Sampling, Want};
-use unmask_model::readout::{Scratch, read_row};
+use unmask_model::readout::{RowContext, Scratch, read_row};
 
 const LAYERS: usize = 12;
 const WIDTH: usize = 768;
@@ -96,18 +96,19 @@ fn plain_trunk(tensors: &HashMap<String, Tensor>, rows: usize) -> candle_core::R
 fn evaluation(criterion: &mut Criterion) {
     let tensors = weights();
     let mut predictor = predictor(&tensors);
-    let samplings = [Sampling { temperature: 0.95, top_p: 0.9, banned: Vec::new() }];
+    let samplings = [Sampling { temperature: 0.95, top_p: 0.9, ..Sampling::default() }];
     for rows in [128_usize, 512] {
         let canvas = vec![1_u32; rows];
         let mut group = criterion.benchmark_group(format!("{rows} rows"));
         group.sample_size(10);
         // One round of T = 64 asks a 64th of the positions.
         for asked in [rows / 64, rows - 1] {
-            let wants: Vec<Want> =
-                (1..=asked as u32).map(|position| Want { position, sampling: 0, uniform: 0.5 }).collect();
+            let wants: Vec<Want> = (1..=asked as u32)
+                .map(|position| Want { position, uniform: 0.5, ..Want::default() })
+                .collect();
             group.bench_function(format!("evaluation, {asked} positions asked"), |bencher| {
                 bencher.iter(|| {
-                    let ask = Ask { tokens: &canvas, wants: &wants, samplings: &samplings };
+                    let ask = Ask { tokens: &canvas, wants: &wants, samplings: &samplings, ..Ask::default() };
                     black_box(predictor.predict(&[ask]).unwrap())
                 });
             });
@@ -144,11 +145,13 @@ fn sorted_read(logits: &[f32], temperature: f64, top_p: f64, uniform: f64) -> us
 fn readout(criterion: &mut Criterion) {
     let logits: Vec<f32> = Tensor::randn(0_f32, 3.0, ROWS, &Device::Cpu).unwrap().to_vec1().unwrap();
     let tensor = Tensor::from_slice(&logits, (1, ROWS), &Device::Cpu).unwrap();
-    let sampling = Sampling { temperature: 0.95, top_p: 0.9, banned: vec![10541] };
+    let sampling = Sampling { temperature: 0.95, top_p: 0.9, banned: vec![10541], ..Sampling::default() };
     let mut scratch = Scratch::default();
     let mut group = criterion.benchmark_group("one row of 50257 logits");
     group.bench_function("readout, top-p 0.9", |bencher| {
-        bencher.iter(|| black_box(read_row(&logits, &sampling, black_box(0.37), &mut scratch)));
+        bencher.iter(|| {
+            black_box(read_row(&logits, &RowContext::new(&sampling), black_box(0.37), &mut scratch))
+        });
     });
     group.bench_function("sorted, top-p 0.9", |bencher| {
         bencher.iter(|| black_box(sorted_read(&logits, 0.95, 0.9, black_box(0.37))));

@@ -29,9 +29,30 @@ pub enum CanvasError {
     /// The head of a shifted model cannot predict the first position.
     #[error("position 0 must be given: this model predicts each token from the position before it")]
     FirstPositionOpen,
-    /// T = 0.
-    #[error("steps must be at least 1")]
-    NoSteps,
+    /// A decision rule that means nothing.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// A decision rule that means nothing; the caller's mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Two choices that do not go together.
+    #[error("these values of `{first}` and `{second}` do not go together")]
+    Conflict {
+        /// One of them.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// A number outside its range.
+    #[error("`{field}` must be {allowed}")]
+    Range {
+        /// The number.
+        field: &'static str,
+        /// What it may be.
+        allowed: &'static str,
+    },
 }
 
 /// An evaluation that failed; our own or the device's fault.

@@ -706,8 +706,9 @@ fn weights_that_are_not_finite_fail_the_evaluation() {
             });
             let mut predictor = copy.load(None).unwrap();
             let tokens = [5, 6, predictor.limits().mask_token];
-            let wants = [Want { position: 2, sampling: 0, uniform: 0.5 }];
-            let ask = Ask { tokens: &tokens, wants: &wants, samplings: &[Sampling::default()] };
+            let wants = [Want { position: 2, uniform: 0.5, ..Want::default() }];
+            let ask =
+                Ask { tokens: &tokens, wants: &wants, samplings: &[Sampling::default()], ..Ask::default() };
             let result = predictor.predict(&[ask]);
             let found = matches!(result, Err(PredictError::NotFinite { ask: 0, position: 2 }));
             assert!(found, "{tensor} {value}: {result:?}");

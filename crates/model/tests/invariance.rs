@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use unmask_model::checkpoint::Checkpoint;
 use unmask_model::device::{DeviceChoice, Placement, Precision};
-use unmask_model::diffusion::{DenoisingState, Noise, Order, Policy, StateSpec, draw_round};
-use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, Read, Sampling, Want};
+use unmask_model::diffusion::{DenoisingState, Noise, Policy, StateSpec, draw_round};
+use unmask_model::error::PredictError;
+use unmask_model::predictor::{Ask, CandlePredictor, Guidance, MaskPredictor, Read, Sampling, Want};
+use unmask_model::readout::{RowContext, Scratch, read_row};
 
 const MODELS: [&str; 4] = ["diffugpt-s", "diffugpt-m", "diffullama", "diffullama-gqa"];
 
@@ -57,33 +59,105 @@ fn a_read_does_not_depend_on_what_else_is_asked() {
     for model in MODELS {
         let mut predictor = load(model, 2);
         let canvas = canvases(predictor.limits().vocabulary).pop().unwrap();
-        let samplings = [Sampling { temperature: 0.8, top_p: 0.9, banned: vec![3] }];
+        let samplings = [Sampling { temperature: 0.8, top_p: 0.9, banned: vec![3], ..Sampling::default() }];
         let wants: Vec<Want> = (1..canvas.len() as u32)
-            .map(|position| Want { position, sampling: 0, uniform: f64::from(position) / 64.0 })
+            .map(|position| Want { position, uniform: f64::from(position) / 64.0, ..Want::default() })
             .collect();
         let mut ask = |wants: &[Want]| -> Vec<Read> {
-            let ask = Ask { tokens: &canvas, wants, samplings: &samplings };
+            let ask =
+                Ask { tokens: &canvas, wants, samplings: &samplings, alternatives: 3, ..Ask::default() };
             predictor.predict(&[ask]).unwrap().remove(0)
         };
         let all = ask(&wants);
         for (want, expected) in wants.iter().zip(&all) {
-            assert_eq!(ask(std::slice::from_ref(want)), [*expected], "{model}: position {}", want.position);
+            assert_eq!(
+                ask(std::slice::from_ref(want)),
+                std::slice::from_ref(expected),
+                "{model}: position {}",
+                want.position
+            );
         }
     }
+}
+
+/// Guidance of weight w reads u + (w + 1)·(c − u) of two separate canvases; weight 0 reads c.
+#[test]
+fn guidance_combines_the_logits_of_two_canvases() {
+    for model in MODELS {
+        let mut predictor = load(model, 2);
+        let limits = predictor.limits();
+        let canvas = canvases(limits.vocabulary).pop().unwrap();
+        let bare: Vec<u32> = canvas
+            .iter()
+            .enumerate()
+            .map(|(i, &token)| if i < 20 { limits.mask_token } else { token })
+            .collect();
+        let rows =
+            |canvas: &[u32]| -> Vec<Vec<f32>> { predictor.all_logits(&[canvas]).unwrap().to_vec2().unwrap() };
+        let (conditional, unconditional) = (rows(&canvas), rows(&bare));
+        let samplings = [Sampling { temperature: 0.8, top_p: 0.9, ..Sampling::default() }];
+        let wants: Vec<Want> = (1..canvas.len() as u32)
+            .map(|position| Want { position, uniform: f64::from(position) / 64.0, ..Want::default() })
+            .collect();
+        let plain = Ask { tokens: &canvas, wants: &wants, samplings: &samplings, ..Ask::default() };
+        let guided = |weight| Ask { guidance: Some(Guidance { tokens: &bare, weight }), ..plain };
+        // Another canvas before and after; 63 guided wants fill more than one piece of the head.
+        let asks = [plain, guided(1.5), guided(0.0), guided(-0.5), plain];
+        let reads = predictor.predict(&asks).unwrap();
+        assert_eq!(reads[0], reads[4], "{model}");
+        assert_eq!(reads[0], reads[2], "{model}: weight 0");
+        assert_ne!(reads[0], reads[1], "{model}: weight 1.5");
+        for (ask, strength) in [(1, 2.5_f32), (3, 0.5)] {
+            for (want, found) in wants.iter().zip(&reads[ask]) {
+                let row = want.position as usize - usize::from(limits.shift);
+                let pairs = unconditional[row].iter().zip(&conditional[row]);
+                let logits: Vec<f32> = pairs.map(|(u, c)| u + strength * (c - u)).collect();
+                let context = RowContext::new(&samplings[0]);
+                let expected = read_row(&logits, &context, want.uniform, &mut Scratch::default());
+                assert_eq!(Some(found), expected.as_ref(), "{model}: position {}", want.position);
+            }
+        }
+    }
+}
+
+#[test]
+fn wants_that_refer_to_nothing_are_refused() {
+    let mut predictor = load("diffugpt-s", 1);
+    let (tokens, samplings, allowed) = ([5; 4], [Sampling::default()], [vec![1, 2]]);
+    let mut refused = |want: Want, guidance: Option<Guidance<'_>>| {
+        let good = [Want { position: 1, ..Want::default() }];
+        let ask = Ask { tokens: &tokens, samplings: &samplings, allowed: &allowed, ..Ask::default() };
+        let asks = [Ask { wants: &good, ..ask }, Ask { wants: &[want], guidance, ..ask }];
+        matches!(predictor.predict(&asks), Err(PredictError::Unreadable { ask: 1, .. }))
+    };
+    let want = Want { position: 2, allowed: Some(0), target: Some(3), ..Want::default() };
+    assert!(!refused(want, Some(Guidance { tokens: &[5; 4], weight: 1.0 })));
+    assert!(refused(want, Some(Guidance { tokens: &[5; 3], weight: 1.0 })));
+    assert!(refused(Want { position: 0, ..want }, None));
+    assert!(refused(Want { position: 4, ..want }, None));
+    assert!(refused(Want { sampling: 1, ..want }, None));
+    assert!(refused(Want { allowed: Some(1), ..want }, None));
+    assert!(refused(Want { target: Some(u32::MAX), ..want }, None));
 }
 
 fn states(predictor: &CandlePredictor) -> Vec<DenoisingState> {
     let limits = predictor.limits();
     let lengths = [3, 8, 13, 20, 33, 47, 50, 64];
     let state = |(sample, &length): (usize, &usize)| {
-        let order = if sample.is_multiple_of(2) { Order::Random } else { Order::Confidence };
+        let policy = if sample.is_multiple_of(2) { Policy::reference(8) } else { Policy::confidence(8) };
         let spec = StateSpec {
             given: (0..length).map(|position| (position % 4 == 0).then_some(7)).collect(),
-            samplings: vec![Sampling { temperature: 0.9, top_p: 0.9, banned: vec![limits.mask_token] }],
-            spans: Vec::new(),
-            policy: Policy { order, steps: 8 },
+            samplings: vec![Sampling {
+                temperature: 0.9,
+                top_p: 0.9,
+                banned: vec![limits.mask_token],
+                ..Sampling::default()
+            }],
+            policy,
             noise: Noise::Keyed { seed: 11, sample: sample as u32 },
-            first_token: None,
+            // Guided canvases among plain ones.
+            guidance: (sample % 3 == 2).then_some(0.7),
+            ..StateSpec::default()
         };
         DenoisingState::new(spec, &limits).unwrap()
     };
@@ -127,11 +201,9 @@ fn evaluations_equal_the_distinct_rounds_drawn() {
             let given = std::iter::once(Some(5)).chain(std::iter::repeat_n(None, masked)).collect();
             let spec = StateSpec {
                 given,
-                samplings: vec![Sampling::default()],
-                spans: Vec::new(),
-                policy: Policy { order: Order::Random, steps },
+                policy: Policy::reference(steps),
                 noise: noise.clone(),
-                first_token: None,
+                ..StateSpec::default()
             };
             let mut state = DenoisingState::new(spec, &limits).unwrap();
             let rounds: std::collections::BTreeSet<u32> =

@@ -63,6 +63,7 @@ impl<P: MaskPredictor> Engine<P> {
     fn run(mut self) {
         while self.receive() {
             self.drop_cancelled();
+            self.stop_samples();
             let batch = self.batcher.next_batch();
             if batch.is_empty() {
                 continue;
@@ -117,6 +118,18 @@ impl<P: MaskPredictor> Engine<P> {
             !cancelled
         });
         self.publish(0);
+    }
+
+    /// Ends the samples whose reader has seen enough.
+    fn stop_samples(&mut self) {
+        let mut touched = Vec::new();
+        for (id, request) in &mut self.requests {
+            for sample in request.stop_samples() {
+                self.batcher.retire(SampleId { request: *id, sample });
+                touched.push(*id);
+            }
+        }
+        touched.into_iter().for_each(|id| self.finish_if_complete(id));
     }
 
     /// One forward pass for the samples of `batch`: the reads of each, as many as it asked for.

@@ -17,10 +17,13 @@ pub enum DenoisingEvent {
         evaluation: u32,
         /// Which round of this sample's schedule, 1..=T; rounds without members are skipped.
         round: u32,
-        /// What was committed; may be empty.
+        /// What was committed and taken back; may be empty.
         edits: Vec<Edit>,
         /// Positions of this sample that are still masked.
         remaining: usize,
+        /// Whether this was the sample's last step. Positions may then still be masked, where nothing of
+        /// them would be shown.
+        done: bool,
     },
     /// Every sample is complete.
     Finished(Timings),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ impl EngineHandle {
             return Err(SubmitError::NoSamples);
         }
         let limit = self.connection.queue;
-        let (request, events) = Request::new(request.samples, engine::now());
+        let (request, events, stops) = Request::new(request.samples, engine::now());
         self.connection.inbox.tell(|contents| {
             let status = &mut contents.status;
             match status.state {
@@ -71,7 +72,7 @@ impl EngineHandle {
             contents.arrivals.push(request);
             Ok(())
         })?;
-        Ok(Generation { events, ended: false })
+        Ok(Generation { events, stops, ended: false })
     }
 
     /// What the engine is doing.
@@ -116,6 +117,7 @@ impl fmt::Debug for EngineHandle {
 #[derive(Debug)]
 pub struct Generation {
     events: mpsc::Receiver<DenoisingEvent>,
+    stops: Arc<[AtomicBool]>,
     ended: bool,
 }
 
@@ -124,6 +126,14 @@ impl Generation {
     /// so a slow reader loses nothing and holds nobody up.
     pub async fn next(&mut self) -> Option<DenoisingEvent> {
         std::future::poll_fn(|context| self.poll_event(context)).await
+    }
+
+    /// Ends one sample before the next evaluation: its reader has seen enough. It sends no further step
+    /// once that has happened; the request finishes when its other samples do.
+    pub fn stop(&self, sample: u32) {
+        if let Some(stop) = self.stops.get(sample as usize) {
+            stop.store(true, Ordering::Relaxed);
+        }
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<DenoisingEvent>> {

@@ -1,5 +1,7 @@
 //! An accepted request on its way through the engine.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -14,15 +16,22 @@ pub(crate) struct Request {
     submitted: Instant,
     started: Option<Instant>,
     batch_peak: usize,
+    /// Samples whose reader has seen enough.
+    stops: Arc<[AtomicBool]>,
 }
 
 impl Request {
-    /// A request and the receiving end of its events.
-    pub(crate) fn new(samples: Vec<DenoisingState>, now: Instant) -> (Self, mpsc::Receiver<DenoisingEvent>) {
+    /// A request, the receiving end of its events, and the flags that stop its samples.
+    pub(crate) fn new(
+        samples: Vec<DenoisingState>,
+        now: Instant,
+    ) -> (Self, mpsc::Receiver<DenoisingEvent>, Arc<[AtomicBool]>) {
         // Room for every step and the terminal event: the engine never waits, and nothing is lost.
         let steps: usize = samples.iter().map(|sample| sample.evaluations_left() as usize).sum();
         let (events, receiver) = mpsc::channel(steps + 1);
-        (Self { samples, events, submitted: now, started: None, batch_peak: 0 }, receiver)
+        let stops: Arc<[AtomicBool]> = samples.iter().map(|_| AtomicBool::new(false)).collect();
+        let flags = Arc::clone(&stops);
+        (Self { samples, events, submitted: now, started: None, batch_peak: 0, stops }, receiver, flags)
     }
 
     /// The samples that still need evaluations, each with the rows of its canvas.
@@ -34,6 +43,24 @@ impl Request {
     /// Whether every sample is complete.
     pub(crate) fn is_complete(&self) -> bool {
         self.open_samples().next().is_none()
+    }
+
+    /// Ends the samples whose reader has seen enough, and names them. Before its first evaluation a request
+    /// has shown nothing, so nothing of it is stopped.
+    pub(crate) fn stop_samples(&mut self) -> Vec<u32> {
+        if self.started.is_none() {
+            return Vec::new();
+        }
+        let flagged = self.samples.iter_mut().zip(&*self.stops).zip(0..);
+        flagged
+            .filter_map(|((sample, stop), number)| {
+                let due = sample.ask().is_some() && stop.load(Ordering::Relaxed);
+                due.then(|| {
+                    sample.stop();
+                    number
+                })
+            })
+            .collect()
     }
 
     /// Whether nobody reads the events any more.
@@ -53,9 +80,9 @@ impl Request {
         let round = state.round();
         let edits = state.act(reads);
         let (evaluation, remaining) = (state.evaluations(), state.canvas().masked());
-        let complete = state.ask().is_none();
-        self.post(DenoisingEvent::Step { sample, evaluation, round, edits, remaining });
-        complete
+        let done = state.ask().is_none();
+        self.post(DenoisingEvent::Step { sample, evaluation, round, edits, remaining, done });
+        done
     }
 
     /// Where the time went until `now`.

@@ -1,5 +1,7 @@
 //! `POST /v1/completions`: OpenAI's text completion, with a suffix that works.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive};
@@ -13,7 +15,8 @@ use super::{annotate, blocking, check_model, check_states};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
-use crate::options::{DiffusionOptions, GivenOptions, Settings, StreamStates, Strings};
+use crate::options::{GivenOptions, Settings, StreamStates, Strings};
+use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, size};
 use crate::report::{DiffusionReport, StateEvent, Thinned, Usage, unix_seconds};
 use crate::sse::{self, Grammar, KEEP_ALIVE, json_event};
@@ -39,12 +42,38 @@ pub struct CompletionRequest {
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
     max_tokens: Option<i64>,
+    /// Leading positions in which no document end is drawn. Default 0.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 0)]
+    min_tokens: Option<i64>,
+    /// No document end is drawn anywhere. Default false.
+    ignore_eos: Option<bool>,
     /// Divides the logits; 0 takes the most probable tokens. Default: the model's.
     #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f64>,
     /// Nucleus mass. Default: the model's.
     #[schema(minimum = 0, maximum = 1)]
     top_p: Option<f64>,
+    /// Only the k most probable tokens may be drawn; 0 and -1 are off.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = -1)]
+    top_k: Option<i64>,
+    /// Drops tokens below this share of the largest probability. Default 0.
+    #[schema(minimum = 0, maximum = 1)]
+    min_p: Option<f64>,
+    /// Subtracted from a token's logit per occurrence generated so far. Tokens committed by the same
+    /// evaluation do not see each other. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
+    frequency_penalty: Option<f64>,
+    /// Subtracted from the logit of a token that was generated at all. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
+    presence_penalty: Option<f64>,
+    /// Divides positive logits of tokens on the canvas, given ones included, and multiplies negative
+    /// ones. Default 1.
+    #[schema(minimum = 0.1, maximum = 10)]
+    repetition_penalty: Option<f64>,
+    /// Added to the logits of tokens, by id.
+    logit_bias: Option<BTreeMap<String, f64>>,
     /// The answer is a function of the request and this number. Default: random, and returned.
     #[serde(default, deserialize_with = "integer")]
     seed: Option<i64>,
@@ -163,7 +192,7 @@ pub async fn complete(
     let stream = request.stream.unwrap_or(false);
     if request.stream_options.is_some() && !stream {
         let message = "`stream_options` needs `stream`: true".to_owned();
-        return Err(ApiError::Conflict { param: "stream_options", message });
+        return Err(ApiError::Conflict { param: "stream_options".to_owned(), message });
     }
     let with_usage = request.stream_options.as_ref().and_then(|options| options.include_usage);
     let prepared = state.clone();
@@ -187,10 +216,24 @@ pub async fn complete(
 
 /// Tokenizes the prompts and checks every setting.
 fn prepare(request: CompletionRequest, state: &AppState) -> Result<(Vec<Layout>, Settings), ApiError> {
-    let CompletionRequest {
-        prompt, suffix, max_tokens, temperature, top_p, seed, n, stop, diffusion, ..
-    } = request;
-    let settings = GivenOptions { temperature, top_p, seed, n, stop, diffusion }.validate(state)?;
+    let settings = GivenOptions {
+        temperature: request.temperature,
+        top_p: request.top_p,
+        top_k: request.top_k,
+        min_p: request.min_p,
+        frequency_penalty: request.frequency_penalty,
+        presence_penalty: request.presence_penalty,
+        repetition_penalty: request.repetition_penalty,
+        logit_bias: request.logit_bias,
+        min_tokens: request.min_tokens,
+        ignore_eos: request.ignore_eos,
+        seed: request.seed,
+        n: request.n,
+        stop: request.stop,
+        diffusion: request.diffusion,
+    }
+    .validate(state)?;
+    let (prompt, suffix, max_tokens) = (request.prompt, request.suffix, request.max_tokens);
     let tokenizer = &state.model.tokenizer;
     // Some editors send the document end where there is no suffix.
     let eos = state.model.profile.eos_token.as_deref();

@@ -1,5 +1,7 @@
 //! `POST /fill`: infilling, the native route.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive};
@@ -13,7 +15,8 @@ use super::{annotate, blocking, check_model, check_states};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
-use crate::options::{DiffusionOptions, GivenOptions, Settings, StreamStates, Strings};
+use crate::options::{GivenOptions, Settings, StreamStates, Strings};
+use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, Size, keep_nearest, size};
 use crate::report::{DiffusionReport, StateEvent, Thinned, Usage, unix_seconds};
 use crate::sse::{self, Grammar, KEEP_ALIVE, json_event};
@@ -52,6 +55,26 @@ pub struct FillRequest {
     /// Nucleus mass. Default: the model's.
     #[schema(minimum = 0, maximum = 1)]
     top_p: Option<f64>,
+    /// Only the k most probable tokens may be drawn; 0 and -1 are off.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = -1)]
+    top_k: Option<i64>,
+    /// Drops tokens below this share of the largest probability. Default 0.
+    #[schema(minimum = 0, maximum = 1)]
+    min_p: Option<f64>,
+    /// Subtracted from a token's logit per occurrence generated so far. Tokens committed by the same
+    /// evaluation do not see each other. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
+    frequency_penalty: Option<f64>,
+    /// Subtracted from the logit of a token that was generated at all. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
+    presence_penalty: Option<f64>,
+    /// Divides positive logits of tokens on the canvas, given ones included, and multiplies negative
+    /// ones. Default 1.
+    #[schema(minimum = 0.1, maximum = 10)]
+    repetition_penalty: Option<f64>,
+    /// Added to the logits of tokens, by id.
+    logit_bias: Option<BTreeMap<String, f64>>,
     /// The answer is a function of the request and this number. Default: random, and returned.
     #[serde(default, deserialize_with = "integer")]
     seed: Option<i64>,
@@ -243,13 +266,28 @@ fn prepare(
     around: &Around,
     state: &AppState,
 ) -> Result<(Layout, bool, Settings), ApiError> {
-    let FillRequest { length, truncate, allow_empty, temperature, top_p, seed, n, stop, diffusion, .. } =
-        request;
+    let FillRequest { length, truncate, allow_empty, .. } = request;
     if around.prefix.is_empty() && around.suffix.is_empty() && !allow_empty.unwrap_or(false) {
         let message = "`prefix` and `suffix` are both empty; give one, or set `allow_empty`: true".to_owned();
-        return Err(ApiError::Conflict { param: "prefix", message });
+        return Err(ApiError::Conflict { param: "prefix".to_owned(), message });
     }
-    let settings = GivenOptions { temperature, top_p, seed, n, stop, diffusion }.validate(state)?;
+    let settings = GivenOptions {
+        temperature: request.temperature,
+        top_p: request.top_p,
+        top_k: request.top_k,
+        min_p: request.min_p,
+        frequency_penalty: request.frequency_penalty,
+        presence_penalty: request.presence_penalty,
+        repetition_penalty: request.repetition_penalty,
+        logit_bias: request.logit_bias,
+        min_tokens: None,
+        ignore_eos: None,
+        seed: request.seed,
+        n: request.n,
+        stop: request.stop,
+        diffusion: request.diffusion,
+    }
+    .validate(state)?;
     let tokenizer = &state.model.tokenizer;
     let mut layout = Layout {
         before: tokenizer.encode(&around.prefix)?,
@@ -392,7 +430,7 @@ impl Grammar for Events {
             let state = StateEvent::step(c, progress, &edits, &self.answer.state.model);
             events.push(self.event("fill.state", state));
         }
-        if progress.remaining == 0 {
+        if progress.done {
             let hole = self.answer.hole(running, c);
             events.push(self.event("fill.hole", HoleOf { choice: c, hole }));
         }

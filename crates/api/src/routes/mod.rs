@@ -101,5 +101,5 @@ fn check_states(settings: &Settings, stream: bool) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = "`diffusion.stream_states` needs `stream`: true".to_owned();
-    Err(ApiError::Conflict { param: "diffusion.stream_states", message })
+    Err(ApiError::Conflict { param: "diffusion.stream_states".to_owned(), message })
 }

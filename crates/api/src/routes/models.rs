@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::options::OrderName;
+use crate::policy_options::OrderName;
 use crate::state::AppState;
 
 /// The models served: always one.
@@ -104,7 +104,7 @@ pub async fn list(State(state): State<AppState>) -> Json<Models> {
             steps: defaults.steps,
             temperature: defaults.temperature,
             top_p: defaults.top_p,
-            order: OrderName::default(),
+            order: OrderName::Random,
         },
         limits: RequestLimits {
             body_bytes: limits.body_bytes,

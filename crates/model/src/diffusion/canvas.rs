@@ -92,6 +92,15 @@ impl Canvas {
         }
     }
 
+    /// Puts the mask back at a committed position; any other is left as it is.
+    pub(super) fn remask(&mut self, position: Position) {
+        if self.cells.get(position as usize) == Some(&Cell::Committed) {
+            self.tokens[position as usize] = self.mask;
+            self.cells[position as usize] = Cell::Masked;
+            self.masked += 1;
+        }
+    }
+
     /// The id that stands for a masked position.
     #[must_use]
     pub fn mask_token(&self) -> TokenId {

@@ -7,11 +7,17 @@
 mod canvas;
 mod noise;
 mod policy;
+mod remask;
 mod schedule;
+mod scoring;
+mod select;
+mod spec;
 mod state;
 
 pub use canvas::{Canvas, Cell};
 pub use noise::{Noise, RecordedDraws};
-pub use policy::{Order, Policy};
-pub use schedule::{draw_round, positions_kept_open};
-pub use state::{DenoisingState, Edit, StateSpec};
+pub use policy::{LOOKAHEAD, Order, Policy, Quota, Revise, Score, ScoreKind, Window};
+pub use schedule::{balanced_evaluations, draw_round, dream_quota, positions_kept_open};
+pub use scoring::{ScoreMode, ScoreSpec, ScoringState, SequenceScore};
+pub use spec::{Commit, EarlyExit, Edit, Span, StateSpec};
+pub use state::DenoisingState;

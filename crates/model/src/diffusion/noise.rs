@@ -1,4 +1,4 @@
-//! Random numbers as a function of (seed, sample, round, position) and of nothing else.
+//! Random numbers as a function of (seed, sample, purpose, round, position) and of nothing else.
 //!
 //! Every draw spends one uniform number of 53 bits. Because a number is addressed and not taken from a
 //! running stream, a sample's text depends neither on its neighbours in a batch nor on the order in
@@ -11,13 +11,10 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::predictor::Position;
 
-/// Round 0 holds the numbers that plan the rounds; draws of tokens use rounds from 1.
-const PLAN: u32 = 0;
-
 /// Where a sample's uniform numbers come from.
 #[derive(Clone, Debug)]
 pub enum Noise {
-    /// ChaCha8 under the request's seed, one stream per sample and round.
+    /// ChaCha8 under the request's seed, one stream per sample, purpose and round.
     Keyed {
         /// The request's seed.
         seed: u64,
@@ -26,6 +23,12 @@ pub enum Noise {
     },
     /// Numbers recorded elsewhere, to replay a run of the reference.
     Recorded(Arc<RecordedDraws>),
+}
+
+impl Default for Noise {
+    fn default() -> Self {
+        Self::Keyed { seed: 0, sample: 0 }
+    }
 }
 
 /// The uniform numbers that one run of the reference consumed.
@@ -39,28 +42,44 @@ pub struct RecordedDraws {
     pub tokens: Vec<Vec<f64>>,
 }
 
+/// What a number decides. Purposes have streams of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A token; rounds from 1.
+    Token,
+    /// A position's place in the order; round 0.
+    Plan,
+    /// Whether a position is committed, taken back, or preferred in a round.
+    Decision,
+    /// Which positions of a text are masked to score it; rounds from 1.
+    Mask,
+}
+
 impl Noise {
-    /// The uniform number in [0, 1) that draws the token at `position` in `round` (from 1).
+    /// The uniform number in [0, 1) that draws the token at `position` in `round` (from 1): the label of
+    /// a planned round, the number of the evaluation for score orders.
     #[must_use]
     pub fn token(&self, round: u32, position: Position) -> f64 {
+        self.number(Purpose::Token, round, position)
+    }
+
+    /// The uniform number in [0, 1) for a purpose.
+    pub(super) fn number(&self, purpose: Purpose, round: u32, position: Position) -> f64 {
         match self {
-            Self::Keyed { seed, sample } => keyed(*seed, *sample, round, position),
+            Self::Keyed { seed, sample } => keyed(*seed, *sample, purpose, round, position),
             Self::Recorded(draws) => {
-                let row = draws.tokens.get(round as usize - 1);
+                let row = round.checked_sub(1).and_then(|round| draws.tokens.get(round as usize));
                 row.and_then(|row| row.get(position as usize)).copied().unwrap_or(0.0)
             }
         }
     }
-
-    /// The uniform number in [0, 1) that plans the round of `position`.
-    pub(super) fn plan(seed: u64, sample: u32, position: Position) -> f64 {
-        keyed(seed, sample, PLAN, position)
-    }
 }
 
-fn keyed(seed: u64, sample: u32, round: u32, position: Position) -> f64 {
+fn keyed(seed: u64, sample: u32, purpose: Purpose, round: u32, position: Position) -> f64 {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    generator.set_stream(u64::from(sample) << 32 | u64::from(round));
+    // Rounds stay far below 2^30; the two bits above tell the purposes apart.
+    let round = u64::from(round) | (purpose as u64) << 30;
+    generator.set_stream(u64::from(sample) << 32 | round);
     // Two 32-bit words per number.
     generator.set_word_pos(u128::from(position) * 2);
     // The upper 53 bits fill the significand of an f64 exactly.
@@ -73,18 +92,24 @@ mod tests {
 
     #[test]
     fn numbers_depend_on_every_part_of_the_address_and_on_nothing_else() {
-        let base = keyed(7, 0, 1, 5);
-        assert_eq!(base, keyed(7, 0, 1, 5));
-        for other in [keyed(8, 0, 1, 5), keyed(7, 1, 1, 5), keyed(7, 0, 2, 5), keyed(7, 0, 1, 6)] {
-            assert_ne!(base, other);
-        }
+        let base = keyed(7, 0, Purpose::Token, 1, 5);
+        assert_eq!(base, keyed(7, 0, Purpose::Token, 1, 5));
+        let others = [
+            keyed(8, 0, Purpose::Token, 1, 5),
+            keyed(7, 1, Purpose::Token, 1, 5),
+            keyed(7, 0, Purpose::Token, 2, 5),
+            keyed(7, 0, Purpose::Token, 1, 6),
+            keyed(7, 0, Purpose::Plan, 1, 5),
+            keyed(7, 0, Purpose::Decision, 1, 5),
+        ];
+        assert!(others.iter().all(|other| *other != base));
     }
 
     #[test]
     fn numbers_are_uniform_on_the_unit_interval() {
         let mut bins = [0_u32; 10];
         for position in 0..10_000 {
-            let number = keyed(3, 0, 1, position);
+            let number = keyed(3, 0, Purpose::Token, 1, position);
             bins[(number * 10.0) as usize] += 1;
         }
         // Ten bins of 1000 ± 30 (one standard deviation); 150 is five of them.

@@ -1,23 +1,223 @@
-//! Which positions are committed next.
+//! Which positions are committed next: four closed choices, and which of them go together.
+
+use crate::error::PolicyError;
 
 /// The decision rule of one request. It belongs to the request's state, so neighbours in a batch can
 /// follow different rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
-    /// In which order positions are committed.
+    /// Where commits may happen.
+    pub window: Window,
+    /// In which order positions are considered.
     pub order: Order,
-    /// T: over how many rounds the canvas is filled, at least 1. Never clipped to the number of
-    /// positions, which would change the law.
-    pub steps: u32,
+    /// How many are committed by one evaluation.
+    pub quota: Quota,
+    /// Whether committed tokens are taken back.
+    pub revise: Revise,
 }
 
-/// Where the order of commits comes from.
+/// Where commits may happen, counted over the positions to generate, left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// Anywhere.
+    All,
+    /// In the leftmost block of this many positions that is not full (semi-autoregressive).
+    Block(usize),
+    /// Among this many open positions from the left.
+    Sliding(usize),
+    /// At the first open position.
+    LeftToRight,
+}
+
+/// In which order positions are considered.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Order {
-    /// The reference's random order (`generate_samples` of its `model.py`): each position's round is
-    /// uniform on 1..=T and drawn at admission. Rounds without members cost nothing.
-    Random,
-    /// The reference's confidence order (`generate_samples` of its trainer, used by its benchmarks):
-    /// after each evaluation the least certain floor(M·t/T) positions stay open.
-    Confidence,
+    /// Every position has a round of its own, uniform on 1..=T (`generate_samples` of the reference's
+    /// `model.py`). Drawn at admission; rounds without members cost nothing.
+    Labels,
+    /// A uniformly random order, drawn at admission.
+    Permutation,
+    /// Rounds in which neighbours are far apart: every stretch of T neighbours has each round once, in
+    /// random order.
+    Stratified,
+    /// By what the network says at every evaluation.
+    Score(Score),
+}
+
+/// What a position is ranked by, best first; the lower position on a tie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// The quantity.
+    pub kind: ScoreKind,
+    /// τ: positions are drawn without replacement in proportion to exp(quantity/τ), with probabilities in
+    /// place of their logarithms; 0 takes the best.
+    pub temperature: f64,
+}
+
+/// The quantity that a position is ranked by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScoreKind {
+    /// Log-probability of the drawn token, after temperature and filters (the reference's confidence
+    /// order; Dream's maskgit-plus).
+    Drawn,
+    /// Log-probability of the drawn token under the model itself (LLaDA, Fast-dLLM).
+    Model,
+    /// Difference of the two largest probabilities (2502.06768).
+    Margin,
+    /// Negative entropy.
+    Entropy,
+}
+
+/// How many positions are committed by one evaluation. At least one always is, unless it says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Quota {
+    /// Those whose round it is, of T (for [`Order::Labels`] and [`Order::Stratified`]). Blocks share the
+    /// rounds evenly.
+    Labels(u32),
+    /// k.
+    Count(usize),
+    /// As many as fill each window evenly in N evaluations: parts that differ by at most one, the larger
+    /// ones first. Blocks share the evaluations evenly.
+    Evaluations(u32),
+    /// [`Self::Evaluations`] with N = ⌈TM/(T + M)⌉ for M positions: the error of T independent rounds in
+    /// fewer evaluations.
+    Balanced(u32),
+    /// Dream's schedule over T steps: ⌊n·(1 − s/t)⌋ of the n open positions, possibly none, all at the
+    /// last step; times from 1 to 0.001.
+    Times(u32),
+    /// The reference's confidence order over T evaluations (`generate_samples` of its trainer): all
+    /// positions that were open at the start are ranked, closed ones too, and the lowest ⌊M·t/T⌋ stay
+    /// open. May commit none.
+    Kept(u32),
+    /// All whose drawn token has at least this probability under the order's distribution.
+    Threshold(f64),
+    /// The most with (n + 1)·(1 − c_n) < f, c_n the n-th largest probability (Fast-dLLM, 2505.22618).
+    Factor(f64),
+    /// The longest prefix of the order with ΣH − max H ≤ γ nats (2505.24857): the bound on what drawing
+    /// them independently costs.
+    Entropy(f64),
+}
+
+/// Whether committed tokens are taken back (ReMDM, 2503.00307): at each of the T steps of
+/// [`Quota::Labels`] a committed token becomes a mask again with probability σ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Revise {
+    /// Never.
+    None,
+    /// σ = min(η, σ_max).
+    Cap(f64),
+    /// σ = η·σ_max.
+    Rescale(f64),
+    /// Up to 90 % committed as without revision, then σ = η at that level, then the rest: the times
+    /// are those of the authors' script (0.55 and 0.05).
+    Loop(f64),
+}
+
+/// How many positions of a random order [`Quota::Entropy`] reads ahead.
+pub const LOOKAHEAD: usize = 64;
+
+impl Policy {
+    /// The reference's sampler over T rounds.
+    #[must_use]
+    pub fn reference(steps: u32) -> Self {
+        Self { window: Window::All, order: Order::Labels, quota: Quota::Labels(steps), revise: Revise::None }
+    }
+
+    /// The reference's confidence order over T evaluations.
+    #[must_use]
+    pub fn confidence(steps: u32) -> Self {
+        let order = Order::Score(Score { kind: ScoreKind::Drawn, temperature: 0.0 });
+        Self { window: Window::All, order, quota: Quota::Kept(steps), revise: Revise::None }
+    }
+
+    /// Refuses combinations that mean nothing, and numbers outside their range.
+    ///
+    /// # Errors
+    /// The two choices that do not go together, or the number.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        self.check_numbers()?;
+        let conflict = |first, second| Err(PolicyError::Conflict { first, second });
+        let labelled = matches!(self.quota, Quota::Labels(_));
+        let scored = matches!(self.order, Order::Score(_));
+        match (self.order, self.quota) {
+            (Order::Labels | Order::Stratified, _) if !labelled => return conflict("order", "quota"),
+            (Order::Permutation | Order::Score(_), Quota::Labels(_)) => return conflict("order", "quota"),
+            (
+                Order::Score(Score { kind: ScoreKind::Margin | ScoreKind::Entropy, .. }),
+                Quota::Threshold(_) | Quota::Factor(_),
+            ) => {
+                return conflict("order", "quota");
+            }
+            (Order::Score(score), Quota::Threshold(_) | Quota::Factor(_) | Quota::Kept(_))
+                if score.temperature > 0.0 =>
+            {
+                return conflict("alg_temp", "quota");
+            }
+            (Order::Score(Score { kind, .. }), Quota::Kept(_)) if kind != ScoreKind::Drawn => {
+                return conflict("order", "quota");
+            }
+            (
+                Order::Permutation,
+                Quota::Times(_) | Quota::Kept(_) | Quota::Threshold(_) | Quota::Factor(_),
+            ) => {
+                return conflict("order", "quota");
+            }
+            _ => {}
+        }
+        match (self.window, self.quota) {
+            (Window::Sliding(_) | Window::LeftToRight, _) if !scored => return conflict("window", "order"),
+            (
+                Window::Block(_) | Window::Sliding(_) | Window::LeftToRight,
+                Quota::Kept(_) | Quota::Times(_),
+            ) => {
+                return conflict("window", "quota");
+            }
+            (Window::Sliding(_) | Window::LeftToRight, Quota::Evaluations(_) | Quota::Balanced(_)) => {
+                return conflict("window", "quota");
+            }
+            _ => {}
+        }
+        if self.revise != Revise::None {
+            if self.order != Order::Labels {
+                return conflict("revise", "order");
+            }
+            if self.window != Window::All {
+                return conflict("revise", "window");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self) -> Result<(), PolicyError> {
+        let range = |field, valid: bool, allowed| {
+            if valid { Ok(()) } else { Err(PolicyError::Range { field, allowed }) }
+        };
+        match self.window {
+            Window::Block(n) | Window::Sliding(n) => range("window", n >= 1, "at least 1")?,
+            Window::All | Window::LeftToRight => {}
+        }
+        if let Order::Score(score) = self.order {
+            let valid = score.temperature >= 0.0 && score.temperature.is_finite();
+            range("alg_temp", valid, "a number from 0")?;
+        }
+        match self.quota {
+            Quota::Labels(n)
+            | Quota::Evaluations(n)
+            | Quota::Balanced(n)
+            | Quota::Times(n)
+            | Quota::Kept(n) => {
+                range("steps", n >= 1, "at least 1")?;
+            }
+            Quota::Count(k) => range("k", k >= 1, "at least 1")?,
+            Quota::Threshold(x) => range("threshold", (0.0..=1.0).contains(&x), "from 0 to 1")?,
+            Quota::Factor(x) => range("factor", x > 0.0 && x.is_finite(), "a number above 0")?,
+            Quota::Entropy(x) => range("entropy_budget", x >= 0.0 && x.is_finite(), "a number from 0")?,
+        }
+        match self.revise {
+            Revise::None => Ok(()),
+            Revise::Cap(x) | Revise::Rescale(x) | Revise::Loop(x) => {
+                range("eta", (0.0..=1.0).contains(&x), "from 0 to 1")
+            }
+        }
+    }
 }

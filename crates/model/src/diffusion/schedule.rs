@@ -1,6 +1,7 @@
-//! How many positions are committed, and when.
+//! How many positions are committed, and when: numbers that no network has a say in.
 
-use super::noise::Noise;
+use super::noise::{Noise, Purpose};
+use super::policy::{Order, Quota, Window};
 use crate::predictor::Position;
 
 /// The round in 1..=`steps` in which `position` is committed under the reference's random order.
@@ -10,21 +11,16 @@ use crate::predictor::Position;
 /// on 1..=T, independent over positions and of every token: it can be drawn when the request arrives.
 #[must_use]
 pub fn draw_round(noise: &Noise, steps: u32, position: Position) -> u32 {
-    match noise {
-        Noise::Keyed { seed, sample } => {
-            let number = Noise::plan(*seed, *sample, position);
-            // The product can round up to `steps` for the largest numbers below 1.
-            1 + ((number * f64::from(steps)) as u32).min(steps - 1)
-        }
-        Noise::Recorded(draws) => {
-            let committed = (0..steps - 1).find(|&evaluation| {
-                let threshold = 1.0 / (steps - evaluation) as f32;
-                let row = draws.rounds.get(evaluation as usize);
-                row.and_then(|row| row.get(position as usize)).is_some_and(|number| *number < threshold)
-            });
-            committed.unwrap_or(steps - 1) + 1
-        }
+    if let Noise::Recorded(draws) = noise {
+        let committed = (0..steps - 1).find(|&evaluation| {
+            let threshold = 1.0 / (steps - evaluation) as f32;
+            let row = draws.rounds.get(evaluation as usize);
+            row.and_then(|row| row.get(position as usize)).is_some_and(|number| *number < threshold)
+        });
+        return committed.unwrap_or(steps - 1) + 1;
     }
+    // The product can round up to `steps` for the largest numbers below 1.
+    1 + ((noise.number(Purpose::Plan, 0, position) * f64::from(steps)) as u32).min(steps - 1)
 }
 
 /// How many of the `open` positions the reference's confidence order leaves open after evaluation
@@ -38,36 +34,180 @@ pub fn positions_kept_open(open: usize, evaluation: u32, steps: u32) -> usize {
     (open as f32 * (f64::from(remaining) / f64::from(steps)) as f32) as usize
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
+/// The number of balanced parts whose parallel-drawing error equals that of `steps` independent rounds
+/// over `masked` positions: ⌈TM/(T + M)⌉. To first order the error of drawing s positions at once grows
+/// with their s(s − 1)/2 pairs; independent rounds have M(M − 1)/(2T) pairs on average, balanced parts
+/// M(M/N − 1)/2.
+#[must_use]
+pub fn balanced_evaluations(steps: u32, masked: usize) -> u32 {
+    let (steps, masked) = (u64::from(steps), masked as u64);
+    u32::try_from((steps * masked).div_ceil((steps + masked).max(1))).unwrap_or(u32::MAX).max(1)
+}
 
-    use super::*;
+/// How many of `open` positions Dream's schedule commits at step `step` (from 1) of `steps`: times run
+/// evenly from 1 to ε = 0.001, and going from t to s commits ⌊open·(1 − s/t)⌋; the last step commits all.
+#[must_use]
+pub fn dream_quota(open: usize, step: u32, steps: u32) -> usize {
+    const EPSILON: f64 = 1e-3;
+    if step >= steps {
+        return open;
+    }
+    let time = |i: u32| 1.0 + (EPSILON - 1.0) * f64::from(i) / f64::from(steps);
+    (open as f64 * (1.0 - time(step) / time(step - 1))) as usize
+}
 
-    #[test]
-    fn distinct_rounds_match_their_expectation() {
-        // The mean over seeds lies within 1 % of T(1 − (1 − 1/T)^M).
-        for (steps, masked) in [(16_u32, 8_u32), (64, 32), (64, 128), (256, 64)] {
-            let seeds = 1000;
-            let mut total = 0;
-            for seed in 0..seeds {
-                let noise = Noise::Keyed { seed, sample: 0 };
-                let rounds: BTreeSet<u32> =
-                    (0..masked).map(|position| draw_round(&noise, steps, position)).collect();
-                assert!(rounds.iter().all(|round| (1..=steps).contains(round)));
-                total += rounds.len();
-            }
-            let mean = total as f64 / seeds as f64;
-            let t = f64::from(steps);
-            let expected = t * (1.0 - (1.0 - 1.0 / t).powf(f64::from(masked)));
-            assert!((mean / expected - 1.0).abs() < 0.01, "T={steps} M={masked}: {mean} vs {expected}");
+/// The rounds of a planned order: positions by round, ascending in both.
+///
+/// `targets` are the positions to generate, ascending. Rounds of later blocks come after those of
+/// earlier ones; blocks share T evenly, each at least one round.
+pub(super) fn plan(
+    targets: &[Position],
+    window: Window,
+    order: Order,
+    quota: Quota,
+    noise: &Noise,
+) -> Vec<(u32, Position)> {
+    let block = match window {
+        Window::Block(size) => size,
+        Window::All | Window::Sliding(_) | Window::LeftToRight => targets.len().max(1),
+    };
+    let blocks = targets.len().div_ceil(block) as u32;
+    let mut planned = Vec::with_capacity(targets.len());
+    let mut before = 0;
+    for (number, members) in (0..).zip(targets.chunks(block)) {
+        let rounds = match quota {
+            Quota::Count(k) => members.len().div_ceil(k) as u32,
+            Quota::Labels(steps) | Quota::Evaluations(steps) => share(steps, number, blocks),
+            Quota::Balanced(steps) => balanced_evaluations(share(steps, number, blocks), members.len()),
+            // One position a round: how many go together is decided as they are read.
+            _ => members.len() as u32,
+        };
+        planned
+            .extend(rounds_of(members, order, quota, rounds, noise).map(|(round, at)| (before + round, at)));
+        before += rounds;
+    }
+    planned.sort_unstable();
+    planned
+}
+
+/// The part of `total` that block `number` of `blocks` gets: even, the larger parts first, at least 1.
+pub(super) fn share(total: u32, number: u32, blocks: u32) -> u32 {
+    (total / blocks + u32::from(number < total % blocks)).max(1)
+}
+
+/// Every member with its round in 1..=`rounds`.
+fn rounds_of<'a>(
+    members: &'a [Position],
+    order: Order,
+    quota: Quota,
+    rounds: u32,
+    noise: &'a Noise,
+) -> Box<dyn Iterator<Item = (u32, Position)> + 'a> {
+    match order {
+        Order::Labels | Order::Score(_) => {
+            Box::new(members.iter().map(move |&position| (draw_round(noise, rounds, position), position)))
+        }
+        Order::Stratified => Box::new(members.chunks(rounds as usize).flat_map(move |stretch| {
+            // As many different rounds as the stretch has members, in random order.
+            let all: Vec<u32> = (1..=rounds).collect();
+            let shuffled = by_number(&all, |round| noise.number(Purpose::Plan, round, stretch[0]));
+            shuffled.into_iter().zip(stretch.iter().copied())
+        })),
+        Order::Permutation => {
+            let shuffled = by_number(members, |position| noise.number(Purpose::Plan, 0, position));
+            let count = members.len();
+            Box::new(shuffled.into_iter().enumerate().map(move |(place, position)| {
+                let round = match quota {
+                    Quota::Count(k) => place / k,
+                    Quota::Entropy(_) => place,
+                    _ => part_of(place, count, rounds as usize),
+                };
+                (round as u32 + 1, position)
+            }))
         }
     }
+}
+
+/// Items in the order of a number that each is given: a uniformly random permutation.
+fn by_number(items: &[u32], number: impl Fn(u32) -> f64) -> Vec<u32> {
+    let mut keyed: Vec<(f64, u32)> = items.iter().map(|&item| (number(item), item)).collect();
+    keyed.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    keyed.into_iter().map(|(_, item)| item).collect()
+}
+
+/// How many positions go next when `count` are committed in `parts` even parts, the larger ones first, and
+/// `done` are committed already; at least 1.
+pub(super) fn part_size(count: usize, parts: usize, done: usize) -> usize {
+    let part = part_of(done, count, parts.max(1));
+    (done..count).take_while(|&place| part_of(place, count, parts.max(1)) == part).count().max(1)
+}
+
+/// Which of `parts` even parts place `place` of `count` falls into; the larger parts first.
+fn part_of(place: usize, count: usize, parts: usize) -> usize {
+    let (size, larger) = (count / parts, count % parts);
+    let border = larger * (size + 1);
+    if place < border { place / (size + 1) } else { larger + (place - border) / size.max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn quotas_use_the_float_product_of_the_reference() {
         assert_eq!(positions_kept_open(108, 5, 12), 62);
         assert_eq!(positions_kept_open(100, 32, 64), 50);
         assert_eq!(positions_kept_open(7, 4, 4), 0);
+    }
+
+    #[test]
+    fn balanced_parts_follow_the_harmonic_rule() {
+        assert_eq!(balanced_evaluations(48, 96), 32);
+        assert_eq!(balanced_evaluations(96, 96), 48);
+        assert_eq!(balanced_evaluations(64, 1), 1);
+        assert_eq!(balanced_evaluations(1, 500), 1);
+    }
+
+    #[test]
+    fn even_parts_differ_by_at_most_one_and_come_larger_first() {
+        for (count, parts) in [(10, 3), (7, 7), (3, 5), (64, 10)] {
+            let mut sizes = vec![0; parts];
+            for place in 0..count {
+                sizes[part_of(place, count, parts)] += 1;
+            }
+            assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+            assert!(sizes[0] - sizes[parts - 1] <= 1, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn dreams_schedule_ends_with_everything() {
+        let mut open = 20;
+        for step in 1..=8 {
+            open -= dream_quota(open, step, 8);
+        }
+        assert_eq!(open, 0);
+        // 1 − s/t at the first of 8 steps is 0.999/8.
+        assert_eq!(dream_quota(100, 1, 8), 12);
+    }
+
+    #[test]
+    fn blocks_are_planned_one_after_another() {
+        let targets: Vec<Position> = (5..25).collect();
+        let noise = Noise::default();
+        for (order, quota) in [
+            (Order::Labels, Quota::Labels(8)),
+            (Order::Stratified, Quota::Labels(8)),
+            (Order::Permutation, Quota::Balanced(8)),
+            (Order::Permutation, Quota::Count(3)),
+        ] {
+            let planned = plan(&targets, Window::Block(6), order, quota, &noise);
+            let mut positions: Vec<Position> = planned.iter().map(|member| member.1).collect();
+            for (before, after) in planned.iter().zip(&planned[1..]) {
+                assert!((before.1 - 5) / 6 <= (after.1 - 5) / 6, "{order:?}: {before:?} {after:?}");
+            }
+            positions.sort_unstable();
+            assert_eq!(positions, targets, "{order:?}");
+        }
     }
 }

@@ -7,9 +7,13 @@
 
 mod candle;
 #[cfg(any(test, feature = "testing"))]
+mod oracle;
+#[cfg(any(test, feature = "testing"))]
 mod scripted;
 
 pub use self::candle::CandlePredictor;
+#[cfg(any(test, feature = "testing"))]
+pub use self::oracle::MarkovOracle;
 #[cfg(any(test, feature = "testing"))]
 pub use self::scripted::{Script, ScriptedPredictor};
 use crate::error::PredictError;
@@ -46,7 +50,7 @@ pub struct ModelLimits {
 }
 
 /// One canvas and what is wanted of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Ask<'a> {
     /// The canvas as the network sees it.
     pub tokens: &'a [TokenId],
@@ -54,10 +58,19 @@ pub struct Ask<'a> {
     pub wants: &'a [Want],
     /// The settings that the wants refer to.
     pub samplings: &'a [Sampling],
+    /// Sets of tokens that wants refer to, each ascending.
+    pub allowed: &'a [Vec<TokenId>],
+    /// Tokens already on the canvas, ascending by id, for penalties; may be empty when no sampling has
+    /// any.
+    pub counts: &'a [TokenCount],
+    /// A second canvas whose logits the first one's are pushed away from.
+    pub guidance: Option<Guidance<'a>>,
+    /// How many of the most probable tokens to report with each read.
+    pub alternatives: usize,
 }
 
 /// One position to read.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Want {
     /// Where on the canvas.
     pub position: Position,
@@ -65,35 +78,93 @@ pub struct Want {
     pub sampling: u32,
     /// The uniform number in [0, 1) that draws the token.
     pub uniform: f64,
+    /// Index into [`Ask::allowed`]: only these tokens may be drawn.
+    pub allowed: Option<u32>,
+    /// A token whose own log-probability is wanted, for scoring.
+    pub target: Option<TokenId>,
 }
 
-/// How a distribution over tokens becomes one token.
+/// How often a token stands on the canvas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenCount {
+    /// The token.
+    pub token: TokenId,
+    /// Among the given positions.
+    pub given: u32,
+    /// Among the committed ones.
+    pub generated: u32,
+}
+
+/// Classifier-free guidance: logits become u + (weight + 1)·(c − u), c of the canvas, u of `tokens`
+/// (Nie et al. 2502.09992; the same canvas with the prompt masked).
+#[derive(Clone, Copy, Debug)]
+pub struct Guidance<'a> {
+    /// The canvas without its condition; as long as the first one.
+    pub tokens: &'a [TokenId],
+    /// How strongly to guide; 0 changes nothing.
+    pub weight: f64,
+}
+
+/// How a distribution over tokens becomes one token. Applied in the order of the fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
+    /// Divides positive logits and multiplies negative ones of every token on the canvas; 1 is off.
+    pub repetition_penalty: f64,
+    /// Subtracted from the logit of a token once per committed occurrence; 0 is off.
+    pub frequency_penalty: f64,
+    /// Subtracted from the logit of a token that was committed at all; 0 is off.
+    pub presence_penalty: f64,
+    /// Added to the logits of single tokens.
+    pub bias: Vec<(TokenId, f32)>,
+    /// Ids that are never drawn.
+    pub banned: Vec<TokenId>,
     /// Divides the logits; 0 takes the most probable token, the lower id on a tie.
     pub temperature: f64,
+    /// Only the k most probable tokens may be drawn, the lower id on a tie; 0 is off.
+    pub top_k: usize,
     /// Nucleus: a token is dropped when the more probable ones already exceed this mass, so the token
     /// that crosses it stays. 1 drops nothing.
     pub top_p: f64,
-    /// Ids that are never drawn.
-    pub banned: Vec<TokenId>,
+    /// A token is dropped when its probability is below this share of the most probable one's; 0 is off.
+    pub min_p: f64,
 }
 
 impl Default for Sampling {
     /// The model's own distribution.
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, banned: Vec::new() }
+        Self {
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            bias: Vec::new(),
+            banned: Vec::new(),
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+        }
     }
 }
 
 /// What was read at one position.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Read {
     /// The token drawn.
     pub token: TokenId,
-    /// Its log-probability (nats) under the distribution it was drawn from: after temperature and
-    /// filters. Score orders rank by this. At temperature 0 it is the untempered one.
+    /// Its log-probability (nats) under the distribution it was drawn from: after penalties, temperature
+    /// and filters. At temperature 0 it is that at temperature 1.
     pub score: f32,
-    /// Its log-probability (nats) under the model itself: before temperature and filters.
+    /// Its log-probability (nats) under the model itself: before penalties, temperature and filters, but
+    /// after guidance.
     pub logprob: f32,
+    /// Entropy (nats) of the distribution it was drawn from; that at temperature 1 at temperature 0.
+    pub entropy: f32,
+    /// Difference between the two largest probabilities of that same distribution; 1 when only one token
+    /// can be drawn.
+    pub margin: f32,
+    /// Log-probability (nats) of the want's target under the model itself.
+    pub target: Option<f32>,
+    /// The most probable tokens under the model itself with their log-probabilities (nats), best first,
+    /// the lower id on a tie.
+    pub alternatives: Vec<(TokenId, f32)>,
 }

@@ -116,18 +116,47 @@ fn read(ask: &Ask<'_>, want: &Want, limits: &ModelLimits) -> Read {
     // At temperature 0 the draw is the most probable token, whatever the random number.
     let greedy = sampling.is_some_and(|sampling| sampling.temperature == 0.0);
     let uniform = if greedy { 0.0 } else { want.uniform };
-    let canvas = ask.tokens.iter().fold(0, |hash, token| mix(hash ^ u64::from(*token)));
-    let hash = mix(mix(canvas ^ u64::from(want.position)) ^ uniform.to_bits());
+    let fold = |start, tokens: &[TokenId]| tokens.iter().fold(start, |hash, &id| mix(hash ^ u64::from(id)));
+    let guidance = ask.guidance.filter(|guidance| guidance.weight != 0.0);
+    let canvas = guidance.iter().fold(fold(0, ask.tokens), |canvas, guidance| {
+        fold(mix(canvas ^ guidance.weight.to_bits()), guidance.tokens)
+    });
+    let belief = mix(canvas ^ u64::from(want.position));
+    let hash = mix(belief ^ uniform.to_bits());
+    let allowed = want.allowed.and_then(|set| ask.allowed.get(set as usize));
     let excluded = |token: &TokenId| {
-        *token == limits.mask_token || sampling.is_some_and(|sampling| sampling.banned.contains(token))
+        *token == limits.mask_token
+            || sampling.is_some_and(|sampling| sampling.banned.contains(token))
+            || allowed.is_some_and(|allowed| allowed.binary_search(token).is_err())
     };
-    let rows = limits.vocabulary as u64;
-    let drawn = (hash % rows) as TokenId;
-    let mut candidates = (drawn..rows as TokenId).chain(0..drawn);
-    let token = candidates.find(|token| !excluded(token)).unwrap_or(drawn);
-    // Some negative number of nats, of as many values as a mantissa holds.
-    let logprob = -((hash >> 40) as f32 / (1_u64 << 22) as f32) - 1e-3;
-    Read { token, score: logprob, logprob }
+    let drawn = (hash % limits.vocabulary as u64) as TokenId;
+    let token = cycle(drawn, limits).find(|token| !excluded(token)).unwrap_or(drawn);
+    let most_probable = cycle((belief % limits.vocabulary as u64) as TokenId, limits);
+    let logprob = nats(hash);
+    Read {
+        token,
+        score: logprob,
+        logprob,
+        entropy: -nats(mix(belief)),
+        margin: nats(mix(!belief)).exp(),
+        target: want.target.map(|target| nats(mix(belief ^ u64::from(target)))),
+        // Falling, as the real ones are.
+        alternatives: most_probable
+            .zip(1..)
+            .map(|(token, rank)| (token, -(rank as f32)))
+            .take(ask.alternatives)
+            .collect(),
+    }
+}
+
+/// Every token once, from `first` on.
+fn cycle(first: TokenId, limits: &ModelLimits) -> impl Iterator<Item = TokenId> {
+    (first..limits.vocabulary as TokenId).chain(0..first)
+}
+
+/// Some negative number of nats, of as many values as a mantissa holds.
+fn nats(hash: u64) -> f32 {
+    -((hash >> 40) as f32 / (1_u64 << 22) as f32) - 1e-3
 }
 
 /// One step of SplitMix64.
@@ -141,20 +170,20 @@ fn mix(value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::predictor::Sampling;
+    use crate::predictor::{Guidance, Sampling};
 
     const LIMITS: ModelLimits = ModelLimits { vocabulary: 8, context: 16, mask_token: 3, shift: true };
 
     fn wants(positions: std::ops::Range<u32>) -> Vec<Want> {
         positions
-            .map(|position| Want { position, sampling: 0, uniform: f64::from(position) / 16.0 })
+            .map(|position| Want { position, uniform: f64::from(position) / 16.0, ..Want::default() })
             .collect()
     }
 
     #[test]
     fn an_answer_depends_on_its_own_canvas_only() {
         let (wants, samplings) = (wants(1..9), [Sampling::default()]);
-        let ask = |tokens| Ask { tokens, wants: &wants, samplings: &samplings };
+        let ask = |tokens| Ask { tokens, wants: &wants, samplings: &samplings, ..Ask::default() };
         let asks = [ask(&[1; 9]), ask(&[2; 9])];
         let mut predictor = ScriptedPredictor::new(LIMITS, Script::default());
         let both = predictor.predict(&asks).unwrap();
@@ -167,15 +196,34 @@ mod tests {
     fn the_mask_token_and_banned_tokens_are_never_drawn() {
         let wants = wants(1..16);
         let samplings = [Sampling { banned: vec![0, 1, 2, 5], ..Sampling::default() }];
-        let asks = [Ask { tokens: &[3; 16], wants: &wants, samplings: &samplings }];
+        let asks = [Ask { tokens: &[3; 16], wants: &wants, samplings: &samplings, ..Ask::default() }];
         let answers = ScriptedPredictor::new(LIMITS, Script::default()).predict(&asks).unwrap();
         assert!(answers[0].iter().all(|read| [4, 6, 7].contains(&read.token)));
     }
 
     #[test]
+    fn guidance_and_allowed_sets_change_the_answer() {
+        let wants: Vec<Want> = wants(1..16).iter().map(|want| Want { allowed: Some(0), ..*want }).collect();
+        let (samplings, allowed) = ([Sampling::default()], [vec![2, 5]]);
+        let plain = Ask {
+            tokens: &[3; 16],
+            wants: &wants,
+            samplings: &samplings,
+            allowed: &allowed,
+            ..Ask::default()
+        };
+        let guided = |weight| Ask { guidance: Some(Guidance { tokens: &[1; 16], weight }), ..plain };
+        let mut predictor = ScriptedPredictor::new(LIMITS, Script::default());
+        let answers = predictor.predict(&[plain, guided(0.0), guided(1.5)]).unwrap();
+        assert!(answers.iter().flatten().all(|read| [2, 5].contains(&read.token)));
+        assert_eq!(answers[0], answers[1]);
+        assert_ne!(answers[0], answers[2]);
+    }
+
+    #[test]
     fn position_0_of_a_shifted_model_cannot_be_read() {
         let (wants, samplings) = (wants(0..2), [Sampling::default()]);
-        let asks = [Ask { tokens: &[3; 2], wants: &wants, samplings: &samplings }];
+        let asks = [Ask { tokens: &[3; 2], wants: &wants, samplings: &samplings, ..Ask::default() }];
         let error = ScriptedPredictor::new(LIMITS, Script::default()).predict(&asks).unwrap_err();
         assert!(matches!(error, PredictError::Unreadable { ask: 0, position: 0 }));
     }
@@ -183,7 +231,7 @@ mod tests {
     #[test]
     fn the_script_is_followed_call_by_call() {
         let (wants, samplings) = (wants(1..3), [Sampling::default()]);
-        let asks = [Ask { tokens: &[3; 3], wants: &wants, samplings: &samplings }];
+        let asks = [Ask { tokens: &[3; 3], wants: &wants, samplings: &samplings, ..Ask::default() }];
         let mut predictor = ScriptedPredictor::new(LIMITS, Script::default().fail_at(0).drop_read_at(1));
         assert!(matches!(predictor.predict(&asks), Err(PredictError::Scripted { call: 0 })));
         assert_eq!(predictor.predict(&asks).unwrap()[0].len(), 1);

@@ -70,10 +70,11 @@ fn golden_shift() {
         let Some(shifted) = tensors.get("shift.token") else { continue };
         let mut predictor = model.load(Precision::F32);
         let canvas = &ids(&tensors["1.input_ids"])[0];
-        let wants: Vec<Want> =
-            (1..canvas.len() as u32).map(|position| Want { position, sampling: 0, uniform: 0.5 }).collect();
+        let wants: Vec<Want> = (1..canvas.len() as u32)
+            .map(|position| Want { position, uniform: 0.5, ..Want::default() })
+            .collect();
         let greedy = [Sampling { temperature: 0.0, ..Sampling::default() }];
-        let ask = Ask { tokens: canvas, wants: &wants, samplings: &greedy };
+        let ask = Ask { tokens: canvas, wants: &wants, samplings: &greedy, ..Ask::default() };
         let reads = predictor.predict(&[ask]).unwrap().remove(0);
         let tokens = &ids(shifted)[0];
         let scores = floats(&tensors["shift.score"]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde_json::Value;
 use unmask_model::device::Precision;
-use unmask_model::diffusion::{DenoisingState, Noise, Order, Policy, RecordedDraws, StateSpec};
+use unmask_model::diffusion::{DenoisingState, Noise, Policy, RecordedDraws, StateSpec};
 use unmask_model::predictor::{CandlePredictor, MaskPredictor, Sampling};
 
 use crate::data::{floats, ids, models_with, worst};
@@ -52,20 +52,20 @@ impl Run {
         let cube = |part: &str| -> Vec<Vec<Vec<f32>>> {
             tensor(part).map(|tensor| tensor.to_vec3().unwrap()).unwrap_or_default()
         };
-        let order = match trace["sampler"].as_str().unwrap() {
-            "random" => Order::Random,
-            "confidence" => Order::Confidence,
+        let steps = u32::try_from(trace["steps"].as_u64().unwrap()).unwrap();
+        let (policy, greedy) = match trace["sampler"].as_str().unwrap() {
+            // The reference draws in this order whatever its `greedy` says.
+            "random" => (Policy::reference(steps), false),
+            "confidence" => (Policy::confidence(steps), trace["greedy"].as_bool().unwrap()),
             other => panic!("unknown sampler {other}"),
         };
-        let steps = u32::try_from(trace["steps"].as_u64().unwrap()).unwrap();
-        let greedy = trace["greedy"].as_bool().unwrap() && order == Order::Confidence;
         let states = tensor("xt").unwrap();
         Self {
-            policy: Policy { order, steps },
+            policy,
             sampling: Sampling {
                 temperature: if greedy { 0.0 } else { trace["temperature"].as_f64().unwrap() },
                 top_p: trace["top_p"].as_f64().unwrap_or(1.0),
-                banned: Vec::new(),
+                ..Sampling::default()
             },
             given: ids(tensor("src_mask").unwrap()),
             input: ids(tensor("input_ids").unwrap()),
@@ -99,10 +99,10 @@ impl Run {
                 .map(|(&id, &given)| (given == 1).then_some(id))
                 .collect(),
             samplings: vec![self.sampling.clone()],
-            spans: Vec::new(),
             policy: self.policy,
             noise: Noise::Recorded(Arc::new(self.draws(canvas))),
             first_token: Some(input[0]),
+            ..StateSpec::default()
         };
         let mut state = DenoisingState::new(spec, &predictor.limits()).unwrap();
         let mut forward = 0;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use unmask_model::diffusion::{DenoisingState, Noise, Order, Policy, StateSpec, draw_round};
+use unmask_model::diffusion::{DenoisingState, Noise, Policy, StateSpec, draw_round};
 use unmask_model::predictor::Script;
 use unmask_scheduler::{DenoiseRequest, EngineConfig, EngineState, SubmitError};
 
@@ -116,9 +116,10 @@ async fn a_request_needs_samples_but_not_evaluations() {
         given: vec![None, Some(1)],
         samplings: vec![],
         spans: vec![],
-        policy: Policy { order: Order::Random, steps: 4 },
+        policy: Policy::reference(4),
         noise: Noise::Keyed { seed: 1, sample: 0 },
         first_token: Some(5),
+        ..StateSpec::default()
     };
     let state = DenoisingState::new(spec, &LIMITS).unwrap();
     let report = Report::of(handle.submit(DenoiseRequest { samples: vec![state] }).unwrap()).await;

@@ -59,3 +59,24 @@ async fn a_slow_reader_stops_nobody_and_loses_nothing() {
     assert_eq!(report.text().len(), 12);
     assert_eq!(report.steps.len(), report.end.unwrap().evaluations as usize);
 }
+
+#[tokio::test]
+async fn a_stopped_sample_is_absent_from_the_next_evaluation_and_the_request_finishes() {
+    let (script, gate) = Gate::new(Script::default());
+    let handle = spawn(script, EngineConfig::default());
+    let stopped = handle.submit(request(0)).unwrap();
+    assert_eq!(gate.look(), [0]);
+    let stayer = handle.submit(request(1)).unwrap();
+    gate.go();
+    assert_eq!(gate.look(), [0, 1]);
+    stopped.stop(0);
+    gate.go();
+    assert_eq!(gate.look(), [1]);
+    assert_eq!(handle.status().running, 1);
+    drop(gate);
+    let report = Report::of(stopped).await;
+    // The evaluation in flight still counts; nothing after it.
+    assert_eq!(report.end.unwrap().evaluations, 2);
+    assert_eq!(report.steps.len(), 2);
+    assert!(Report::of(stayer).await.end.is_ok());
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
-use unmask_model::diffusion::{DenoisingState, Edit, Noise, Order, Policy, StateSpec};
+use unmask_model::diffusion::{DenoisingState, Edit, Noise, Policy, StateSpec};
 use unmask_model::predictor::{ModelLimits, Sampling, Script, ScriptedPredictor, TokenId};
 use unmask_scheduler::{
     DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineHandle, Generation, GenerationError, Timings,
@@ -20,9 +20,9 @@ pub(crate) fn sample(name: TokenId, number: u32, masked: usize, steps: u32) -> D
         given,
         samplings: vec![Sampling::default()],
         spans: Vec::new(),
-        policy: Policy { order: Order::Random, steps },
+        policy: Policy::reference(steps),
         noise: Noise::Keyed { seed: u64::from(name), sample: number },
-        first_token: None,
+        ..StateSpec::default()
     };
     DenoisingState::new(spec, &LIMITS).unwrap()
 }
@@ -82,7 +82,7 @@ impl Report {
         let mut steps = Vec::new();
         let end = loop {
             match generation.next().await.unwrap() {
-                DenoisingEvent::Step { sample, evaluation, round, edits, remaining } => {
+                DenoisingEvent::Step { sample, evaluation, round, edits, remaining, .. } => {
                     steps.push(Step { sample, evaluation, round, edits, remaining });
                 }
                 DenoisingEvent::Finished(timings) => break Ok(timings),
@@ -99,7 +99,8 @@ impl Report {
         let mut text = BTreeMap::new();
         for step in &self.steps {
             for edit in &step.edits {
-                assert_eq!(text.insert((step.sample, edit.position), edit.token), None);
+                let Edit::Commit(commit) = edit else { panic!("nothing is taken back here") };
+                assert_eq!(text.insert((step.sample, commit.position), commit.token), None);
             }
         }
         text

@@ -1,0 +1,82 @@
+//! ReMDM (2503.00307): the probabilities of committing a masked position and of masking a committed one
+//! again, for T even steps of the time from 1 to 0.
+
+use super::policy::Revise;
+
+/// What one step does to each position, independently.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Step {
+    /// A masked position is committed with this probability.
+    pub(super) commit: f64,
+    /// A committed one becomes masked again with this one (σ).
+    pub(super) remask: f64,
+}
+
+/// Step `number` (from 1) of `steps`. The last one commits everything and takes nothing back.
+pub(super) fn step(revise: Revise, number: u32, steps: u32) -> Step {
+    if number >= steps {
+        return Step { commit: 1.0, remask: 0.0 };
+    }
+    let time = |i: u32| 1.0 - f64::from(i) / f64::from(steps);
+    let (t, s) = (time(number - 1), time(number));
+    let (known, next) = (committed_share(revise, t), committed_share(revise, s));
+    // Larger σ would need more commits than there are masks.
+    let most = if known > 0.0 { ((1.0 - next) / known).min(1.0) } else { 1.0 };
+    let remask = match revise {
+        Revise::None => 0.0,
+        Revise::Cap(eta) => eta.min(most),
+        Revise::Rescale(eta) => eta * most,
+        Revise::Loop(eta) if (LOOP_END..LOOP_START).contains(&s) => eta.min(most),
+        Revise::Loop(_) => 0.0,
+    };
+    // The share of committed positions moves from `known` to `next` whatever σ is.
+    let commit = if known < 1.0 { (next - (1.0 - remask) * known) / (1.0 - known) } else { 1.0 };
+    Step { commit: commit.clamp(0.0, 1.0), remask }
+}
+
+/// When the loop begins and ends, and how much is committed meanwhile.
+const LOOP_START: f64 = 0.55;
+const LOOP_END: f64 = 0.05;
+const LOOP_SHARE: f64 = 0.9;
+
+/// α: the share of committed positions at time `t`.
+fn committed_share(revise: Revise, t: f64) -> f64 {
+    if !matches!(revise, Revise::Loop(_)) {
+        return 1.0 - t;
+    }
+    if t > LOOP_START {
+        LOOP_SHARE * (1.0 - t) / (1.0 - LOOP_START)
+    } else if t > LOOP_END {
+        LOOP_SHARE
+    } else {
+        1.0 - (1.0 - LOOP_SHARE) * t / LOOP_END
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_revision_the_steps_are_the_references() {
+        for number in 1..=16 {
+            let step = step(Revise::Cap(0.0), number, 16);
+            assert!((step.commit - 1.0 / f64::from(17 - number)).abs() < 1e-12);
+            assert_eq!(step.remask, 0.0);
+        }
+    }
+
+    #[test]
+    fn the_share_of_committed_positions_follows_its_schedule() {
+        for revise in [Revise::Cap(0.02), Revise::Rescale(0.1), Revise::Loop(0.05)] {
+            let mut share = 0.0;
+            for number in 1..=200 {
+                let step = step(revise, number, 200);
+                share = share * (1.0 - step.remask) + (1.0 - share) * step.commit;
+                let expected = committed_share(revise, 1.0 - f64::from(number) / 200.0);
+                assert!((share - expected).abs() < 1e-9, "{revise:?} step {number}: {share} vs {expected}");
+            }
+            assert!((share - 1.0).abs() < 1e-12);
+        }
+    }
+}

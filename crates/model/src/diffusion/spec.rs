@@ -1,0 +1,131 @@
+//! What a sample starts from, and what its steps report.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::canvas::{Canvas, Cell};
+use super::noise::Noise;
+use super::policy::Policy;
+use crate::predictor::{Position, Read, Sampling, TokenCount, TokenId};
+
+/// What a sample starts from.
+#[derive(Clone, Debug, Default)]
+pub struct StateSpec {
+    /// One entry per position: a given token, or `None` to generate one.
+    pub given: Vec<Option<TokenId>>,
+    /// The settings in use; none means the model's own distribution.
+    pub samplings: Vec<Sampling>,
+    /// Sets of tokens that spans refer to, each ascending.
+    pub allowed: Vec<Vec<TokenId>>,
+    /// What holds for stretches of the canvas; the first one that contains a position counts, and
+    /// positions outside follow the first settings.
+    pub spans: Vec<Span>,
+    /// The decision rule.
+    pub policy: Policy,
+    /// The random numbers.
+    pub noise: Noise,
+    /// What an open position 0 becomes when its round comes, for models with shift, whose head cannot
+    /// predict it. The reference puts the caller's own id there. `None` refuses such a canvas.
+    pub first_token: Option<TokenId>,
+    /// Weight of classifier-free guidance against the canvas without its given tokens.
+    pub guidance: Option<f64>,
+    /// How many of the most probable tokens to report with each commit.
+    pub alternatives: usize,
+}
+
+/// What holds for a stretch of the canvas.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Its positions.
+    pub range: Range<usize>,
+    /// Index into [`StateSpec::samplings`].
+    pub sampling: u32,
+    /// Index into [`StateSpec::allowed`]: only these tokens are drawn here.
+    pub allowed: Option<u32>,
+    /// A token that ends the stretch: what lies right of its first one is not shown. Once nothing else
+    /// is masked, the sample is done.
+    pub ends_at: Option<TokenId>,
+}
+
+/// One change to a canvas.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// A masked position got a token.
+    Commit(Commit),
+    /// A committed position is masked again.
+    Remask(Position),
+}
+
+/// A token that was committed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commit {
+    /// Where.
+    pub position: Position,
+    /// What.
+    pub token: TokenId,
+    /// Its log-probability (nats) under the distribution it was drawn from.
+    pub score: f32,
+    /// Its log-probability (nats) under the model, before penalties, temperature and filters.
+    pub logprob: f32,
+    /// The most probable tokens under the model at that moment, best first.
+    pub alternatives: Vec<(TokenId, f32)>,
+}
+
+impl Commit {
+    pub(super) fn new(position: Position, read: &Read) -> Self {
+        let Read { token, score, logprob, ref alternatives, .. } = *read;
+        Self { position, token, score, logprob, alternatives: alternatives.clone() }
+    }
+}
+
+/// Why a sample ended with positions masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarlyExit {
+    /// All of them lie right of a document end.
+    Eos,
+    /// Its reader had what it wanted.
+    Stop,
+}
+
+impl Default for Policy {
+    /// The reference's sampler over 64 rounds.
+    fn default() -> Self {
+        Self::reference(64)
+    }
+}
+
+pub(super) fn checked_samplings(samplings: Vec<Sampling>) -> Vec<Sampling> {
+    if samplings.is_empty() { vec![Sampling::default()] } else { samplings }
+}
+
+pub(super) fn penalises(sampling: &Sampling) -> bool {
+    sampling.repetition_penalty != 1.0
+        || sampling.frequency_penalty != 0.0
+        || sampling.presence_penalty != 0.0
+}
+
+/// The canvas with every given token masked but the one at position 0, where a document starts.
+pub(super) fn without_condition(canvas: &Canvas) -> Vec<TokenId> {
+    let cells = canvas.cells().iter().zip(canvas.tokens()).enumerate();
+    cells
+        .map(
+            |(position, (cell, &token))| {
+                if *cell == Cell::Fixed && position > 0 { canvas.mask_token() } else { token }
+            },
+        )
+        .collect()
+}
+
+/// How often each token stands on the canvas; masks are not counted.
+pub(super) fn counts(canvas: &Canvas) -> Vec<TokenCount> {
+    let mut counts = BTreeMap::new();
+    for (cell, &token) in canvas.cells().iter().zip(canvas.tokens()) {
+        let count = counts.entry(token).or_insert(TokenCount { token, given: 0, generated: 0 });
+        match cell {
+            Cell::Fixed => count.given += 1,
+            Cell::Committed => count.generated += 1,
+            Cell::Masked => {}
+        }
+    }
+    counts.into_values().filter(|count| count.given + count.generated > 0).collect()
+}

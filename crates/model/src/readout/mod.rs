@@ -1,0 +1,202 @@
+//! One row of logits to one token and its log-probabilities, without sorting the vocabulary.
+//!
+//! [`candidates`] says which tokens compete and with which logits, [`prefix`] finds the most probable of
+//! them, [`distribution`] measures what is left and draws from it.
+
+mod candidates;
+mod distribution;
+mod prefix;
+#[cfg(test)]
+mod tests;
+
+use self::candidates::Candidates;
+use self::distribution::Distribution;
+use self::prefix::{PrefixSearch, Ranking};
+use crate::kernel;
+use crate::predictor::{Read, Sampling, TokenCount, TokenId};
+
+/// What a row is read with, besides its logits.
+#[derive(Clone, Copy, Debug)]
+pub struct RowContext<'a> {
+    /// How the token is drawn.
+    pub sampling: &'a Sampling,
+    /// Only these tokens may be drawn, ascending; `None` allows all.
+    pub allowed: Option<&'a [TokenId]>,
+    /// Tokens already on the canvas, ascending, for penalties.
+    pub counts: &'a [TokenCount],
+    /// A token whose own log-probability is wanted.
+    pub target: Option<TokenId>,
+    /// How many of the most probable tokens to report.
+    pub alternatives: usize,
+}
+
+impl<'a> RowContext<'a> {
+    /// Draws by `sampling` and nothing else.
+    #[must_use]
+    pub fn new(sampling: &'a Sampling) -> Self {
+        Self { sampling, allowed: None, counts: &[], target: None, alternatives: 0 }
+    }
+}
+
+/// Buffers reused from row to row.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// exp((logit − largest)/temperature) per candidate; 0 for one that may not be drawn.
+    weights: Vec<f32>,
+    candidates: candidates::Buffers,
+    kept: Kept,
+    prefix: PrefixSearch,
+}
+
+/// The candidates that the filters leave, ascending, with their logits and weights.
+#[derive(Debug, Default)]
+struct Kept {
+    places: Vec<u32>,
+    spare: Vec<u32>,
+    logits: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+/// Draws a token from `logits` (one per row of the embedding) by `uniform` in [0, 1). `None` when a logit
+/// is not finite, before or after the penalties, or nothing may be drawn.
+///
+/// The law is the reference's (`model.py`), with more filters: edit the logits, divide by the
+/// temperature, keep the most probable tokens, draw. The draw inverts the cumulative distribution over
+/// ascending token ids, so one number decides it and a change of the logits in their last bits moves a
+/// draw only where `uniform` lies that close to an edge. Weights are f32 like the logits; their sums and
+/// the draw are f64, so that no tail is cut off.
+pub fn read_row(
+    logits: &[f32],
+    context: &RowContext<'_>,
+    uniform: f64,
+    scratch: &mut Scratch,
+) -> Option<Read> {
+    let Scratch { weights, candidates, kept, prefix } = scratch;
+    let sampling = context.sampling;
+    let model = Model::new(logits, weights)?;
+    let candidates = Candidates::new(logits, context, candidates)?;
+    let best = candidates.best(model.highest)?;
+    let largest = candidates.logits[best];
+    let factor = (1.0 / sampling.temperature) as f32;
+    let greedy = sampling.temperature <= 0.0 || !factor.is_finite();
+    let factor = if greedy { 1.0 } else { factor };
+    // The model's own weights serve when nothing moved them.
+    if candidates.edited || factor != 1.0 || largest != model.highest {
+        kernel::exponentials(candidates.logits, largest, factor, weights);
+    }
+    for &banned in candidates.banned {
+        if let Some(weight) = weights.get_mut(banned as usize) {
+            *weight = 0.0;
+        }
+    }
+    let all = Distribution { logits: candidates.logits, weights, best, factor };
+    let (place, score, shape) = if !greedy && kept.filter(&all, sampling, prefix) {
+        let left = kept.distribution(&all)?;
+        let shape = left.shape();
+        let drawn = left.draw(uniform * shape.mass)?;
+        let score = left.score(drawn, shape.mass);
+        (kept.places[drawn] as usize, score, shape)
+    } else {
+        let shape = all.shape();
+        let drawn = if greedy { best } else { all.draw(uniform * shape.mass)? };
+        (drawn, all.score(drawn, shape.mass), shape)
+    };
+    let token = candidates.token(place);
+    Some(Read {
+        token,
+        score,
+        logprob: model.logprob(token)?,
+        entropy: shape.entropy,
+        margin: shape.margin,
+        target: context.target.and_then(|target| model.logprob(target)),
+        alternatives: model.alternatives(context.alternatives, kept, prefix),
+    })
+}
+
+/// The model's own distribution.
+struct Model<'a> {
+    logits: &'a [f32],
+    highest: f32,
+    normaliser: f64,
+}
+
+impl<'a> Model<'a> {
+    /// Leaves exp(logit − highest) in `weights`. `None` when a logit is not finite.
+    fn new(logits: &'a [f32], weights: &mut Vec<f32>) -> Option<Self> {
+        if !kernel::wide_sum(logits).is_finite() {
+            return None;
+        }
+        let highest = kernel::largest(logits);
+        kernel::exponentials(logits, highest, 1.0, weights);
+        Some(Self { logits, highest, normaliser: kernel::wide_sum(weights).ln() })
+    }
+
+    /// In nats; `None` for a token outside the vocabulary.
+    fn logprob(&self, token: TokenId) -> Option<f32> {
+        let logit = self.logits.get(token as usize)?;
+        Some((f64::from(*logit) - f64::from(self.highest) - self.normaliser) as f32)
+    }
+
+    /// The `count` most probable tokens, best first.
+    fn alternatives(&self, count: usize, kept: &mut Kept, prefix: &mut PrefixSearch) -> Vec<(TokenId, f32)> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let ranking = Ranking { logits: self.logits, largest: self.highest, factor: 1.0 };
+        let tokens = &mut kept.places;
+        prefix.keep(ranking, 0..self.logits.len() as u32, |_| 1.0, (count - 1) as f64, tokens);
+        tokens.sort_unstable_by(|a, b| ranking.compare(*a, *b));
+        tokens.iter().filter_map(|&token| Some((token, self.logprob(token)?))).collect()
+    }
+}
+
+impl Kept {
+    /// Applies top-k, top-p and min-p; `false` when none of them is in use. Each of them keeps the most
+    /// probable tokens down to some place, so each can start from what the one before has left.
+    fn filter(&mut self, all: &Distribution<'_>, sampling: &Sampling, prefix: &mut PrefixSearch) -> bool {
+        let Self { places, spare, .. } = self;
+        let weight = |place: u32| f64::from(all.weights[place as usize]);
+        let drawable = (0..all.weights.len() as u32).filter(|&place| weight(place) > 0.0);
+        let ranking = all.ranking();
+        let mut filtered = false;
+        if (1..all.weights.len()).contains(&sampling.top_k) {
+            prefix.keep(ranking, drawable.clone(), |_| 1.0, (sampling.top_k - 1) as f64, places);
+            filtered = true;
+        }
+        if sampling.top_p < 1.0 {
+            if filtered {
+                std::mem::swap(places, spare);
+                let mass: f64 = spare.iter().map(|&place| weight(place)).sum();
+                prefix.keep(ranking, spare.iter().copied(), weight, sampling.top_p * mass, places);
+            } else {
+                let mass = kernel::wide_sum(all.weights);
+                prefix.keep(ranking, drawable.clone(), weight, sampling.top_p * mass, places);
+            }
+            filtered = true;
+        }
+        if sampling.min_p > 0.0 {
+            // On the side of the logits, which are exact; the most probable token always stays.
+            let lowest = f64::from(ranking.largest) + sampling.temperature * sampling.min_p.min(1.0).ln();
+            let probable = |place: u32| f64::from(all.logits[place as usize]) >= lowest;
+            if filtered {
+                places.retain(|&place| probable(place));
+            } else {
+                places.clear();
+                places.extend(drawable.filter(|&place| probable(place)));
+            }
+            filtered = true;
+        }
+        filtered
+    }
+
+    /// What [`Self::filter`] left.
+    fn distribution(&mut self, all: &Distribution<'_>) -> Option<Distribution<'_>> {
+        let Self { places, logits, weights, .. } = self;
+        logits.clear();
+        logits.extend(places.iter().map(|&place| all.logits[place as usize]));
+        weights.clear();
+        weights.extend(places.iter().map(|&place| all.weights[place as usize]));
+        let best = places.binary_search(&(all.best as u32)).ok()?;
+        Some(Distribution { logits, weights, best, factor: all.factor })
+    }
+}
