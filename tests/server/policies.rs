@@ -178,3 +178,24 @@ async fn filters_penalties_biases_and_guidance_change_the_draws_and_stay_in_rang
         server.post(PATH, &with(&body(), json!({ field: value }))).await.refusal(400, "out_of_range");
     }
 }
+
+/// What an answer costs is the work that its rule needs and no more: planned orders read every position
+/// once, whatever their number of evaluations, and nothing is padded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_work_is_reported_and_is_no_more_than_needed() {
+    let server = Server::start("diffugpt-s", &[]);
+    for preset in ["reference", "exact", "balanced"] {
+        let request = with(&body(), json!({ "diffusion": { "preset": preset }, "ignore_eos": true, "n": 2 }));
+        let answer = server.ok(PATH, &request).await;
+        let report = &answer["diffusion"];
+        let number = |name: &str| report[name].as_u64().unwrap();
+        assert_eq!(number("readout_rows"), 48, "{preset}");
+        // BOS, prompt and 24 generated positions.
+        let canvas = 1 + answer["usage"]["prompt_tokens"].as_u64().unwrap() + 24;
+        assert_eq!(number("row_evaluations"), number("forward_passes") * canvas, "{preset}");
+    }
+    let scored =
+        json!({ "diffusion": { "preset": "dream", "order": "margin", "steps": 4 }, "ignore_eos": true });
+    let answer = server.ok(PATH, &with(&body(), scored)).await;
+    assert!(answer["diffusion"]["readout_rows"].as_u64().unwrap() > 24, "score orders read what is open");
+}

@@ -50,6 +50,11 @@ pub struct DiffusionReport {
     pub seed: i64,
     /// Evaluations of the network, summed over samples.
     pub forward_passes: u32,
+    /// Rows that went through the network: given and generated positions of every evaluation. With
+    /// guidance, every canvas counts twice.
+    pub row_evaluations: u64,
+    /// Rows of logits that were read. Planned orders read each position once.
+    pub readout_rows: u64,
     /// Positions that were generated, summed over samples.
     pub canvas_tokens: usize,
     /// Those of them that are in the texts.
@@ -77,6 +82,8 @@ impl DiffusionReport {
             top_p: settings.sampling.top_p,
             seed: settings.seed.cast_signed(),
             forward_passes: timings.evaluations,
+            row_evaluations: timings.rows,
+            readout_rows: timings.reads,
             canvas_tokens: holes.map(|hole| hole.range.len()).sum(),
             kept_tokens,
             early_exit: views

@@ -48,6 +48,10 @@ pub struct Timings {
     pub denoising: Duration,
     /// Evaluations summed over the samples: logical ones, however many shared a forward pass.
     pub evaluations: u32,
+    /// Rows that went through the network: canvas lengths, summed over evaluations; guidance counts twice.
+    pub rows: u64,
+    /// Rows of logits that were read.
+    pub reads: u64,
     /// The largest number of canvases in an evaluation that this request was part of, its own included.
     pub batch_peak: usize,
 }

@@ -16,6 +16,8 @@ pub(crate) struct Request {
     submitted: Instant,
     started: Option<Instant>,
     batch_peak: usize,
+    rows: u64,
+    reads: u64,
     /// Samples whose reader has seen enough.
     stops: Arc<[AtomicBool]>,
 }
@@ -31,7 +33,11 @@ impl Request {
         let (events, receiver) = mpsc::channel(steps + 1);
         let stops: Arc<[AtomicBool]> = samples.iter().map(|_| AtomicBool::new(false)).collect();
         let flags = Arc::clone(&stops);
-        (Self { samples, events, submitted: now, started: None, batch_peak: 0, stops }, receiver, flags)
+        (
+            Self { samples, events, submitted: now, started: None, batch_peak: 0, rows: 0, reads: 0, stops },
+            receiver,
+            flags,
+        )
     }
 
     /// The samples that still need evaluations, each with the rows of its canvas.
@@ -77,6 +83,11 @@ impl Request {
     /// Takes the answers for one sample and reports the step; true when that sample is complete.
     pub(crate) fn advance(&mut self, sample: u32, reads: &[Read]) -> bool {
         let Some(state) = self.samples.get_mut(sample as usize) else { return true };
+        if let Some(ask) = state.ask() {
+            let canvases = 1 + u64::from(ask.guidance.is_some());
+            self.rows += canvases * ask.tokens.len() as u64;
+            self.reads += ask.wants.len() as u64;
+        }
         let round = state.round();
         let edits = state.act(reads);
         let (evaluation, remaining) = (state.evaluations(), state.canvas().masked());
@@ -91,6 +102,8 @@ impl Request {
             queued: self.started.unwrap_or(now).duration_since(self.submitted),
             denoising: self.started.map_or(Duration::ZERO, |started| now.duration_since(started)),
             evaluations: self.samples.iter().map(DenoisingState::evaluations).sum(),
+            rows: self.rows,
+            reads: self.reads,
             batch_peak: self.batch_peak,
         }
     }

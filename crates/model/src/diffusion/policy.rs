@@ -79,8 +79,8 @@ pub enum Quota {
     /// As many as fill each window evenly in N evaluations: parts that differ by at most one, the larger
     /// ones first. Blocks share the evaluations evenly.
     Evaluations(u32),
-    /// [`Self::Evaluations`] with N = ⌈TM/(T + M)⌉ for M positions: the error of T independent rounds in
-    /// fewer evaluations.
+    /// [`Self::Evaluations`] with N = ⌈TM/(T + M)⌉ for M positions: to first order the error of T
+    /// independent rounds in fewer evaluations.
     Balanced(u32),
     /// Dream's schedule over T steps: ⌊n·(1 − s/t)⌋ of the n open positions, possibly none, all at the
     /// last step; times from 1 to 0.001.
@@ -89,7 +89,9 @@ pub enum Quota {
     /// positions that were open at the start are ranked, closed ones too, and the lowest ⌊M·t/T⌋ stay
     /// open. May commit none.
     Kept(u32),
-    /// All whose drawn token has at least this probability under the order's distribution.
+    /// All whose drawn token has at least this probability under the order's distribution (Fast-dLLM). It
+    /// is meant for temperature 0: what is drawn unlikely is drawn again, so that sampling with it
+    /// collapses towards the most probable text.
     Threshold(f64),
     /// The most with (n + 1)·(1 − c_n) < f, c_n the n-th largest probability (Fast-dLLM, 2505.22618).
     Factor(f64),
@@ -112,6 +114,9 @@ pub enum Revise {
     /// are those of the authors' script (0.55 and 0.05).
     Loop(f64),
 }
+
+/// Most rounds of any rule: plans and revisers walk through all of them.
+const MOST_STEPS: u32 = 1 << 16;
 
 /// How many positions of a random order [`Quota::Entropy`] reads ahead.
 pub const LOOKAHEAD: usize = 64;
@@ -206,7 +211,7 @@ impl Policy {
             | Quota::Balanced(n)
             | Quota::Times(n)
             | Quota::Kept(n) => {
-                range("steps", n >= 1, "at least 1")?;
+                range("steps", (1..=MOST_STEPS).contains(&n), "from 1 to 65536")?;
             }
             Quota::Count(k) => range("k", k >= 1, "at least 1")?,
             Quota::Threshold(x) => range("threshold", (0.0..=1.0).contains(&x), "from 0 to 1")?,

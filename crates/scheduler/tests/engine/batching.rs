@@ -126,3 +126,39 @@ async fn a_request_needs_samples_but_not_evaluations() {
     assert_eq!((report.steps.len(), report.end.unwrap().evaluations), (0, 0));
     assert_eq!(handle.status().evaluations, 0);
 }
+
+/// Whoever joins, leaves or is stopped between any two evaluations: the others' texts stay what they are
+/// alone, under budgets that split the batches in every way.
+#[tokio::test]
+async fn joining_and_leaving_change_nobody_elses_text() {
+    for seed in 0..30_u64 {
+        let mut random = seed;
+        let mut below = |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % bound
+        };
+        let (script, gate) = Gate::new(Script::default());
+        let config = EngineConfig { max_rows: 20 + 13 * seed as usize, max_running: 6, queue: 64 };
+        let handle = spawn(script, config);
+        let mut here = vec![(0, handle.submit(request(0)).unwrap())];
+        for tick in 1..24 {
+            gate.look();
+            // At least one joins, so that there is a next evaluation to look at.
+            for number in 0..1 + below(2) as u32 {
+                let name = 10 * tick + number;
+                here.push((name, handle.submit(request(name)).unwrap()));
+            }
+            if below(2) == 0 {
+                here.remove(below(here.len() as u64) as usize);
+            }
+            gate.go();
+        }
+        drop(gate);
+        for (name, generation) in here {
+            let found = Report::of(generation).await;
+            let alone = spawn(Script::default(), EngineConfig::default());
+            let expected = Report::of(alone.submit(request(name)).unwrap()).await;
+            assert_eq!(found.text(), expected.text(), "seed {seed}, request {name}");
+        }
+    }
+}
