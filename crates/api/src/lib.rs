@@ -11,6 +11,7 @@ pub mod error;
 pub mod generation;
 pub mod load;
 pub mod options;
+pub mod policy_names;
 pub mod policy_options;
 pub mod prompt;
 pub mod report;

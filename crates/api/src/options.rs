@@ -10,7 +10,8 @@ use unmask_model::predictor::{Sampling, TokenId};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::policy_options::{DiffusionOptions, EosRule, Preset};
+use crate::policy_names::{EosRule, Preset};
+use crate::policy_options::DiffusionOptions;
 use crate::state::AppState;
 
 /// Whether a stream carries denoising states.

@@ -7,7 +7,7 @@ use unmask_model::predictor::{Sampling, TokenId};
 
 use crate::error::ApiError;
 use crate::options::{Settings, out_of_range};
-use crate::policy_options::EosRule;
+use crate::policy_names::EosRule;
 use crate::state::{AppState, ServedModel};
 use crate::text_view::{Hole, TextView};
 

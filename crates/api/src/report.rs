@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::generation::Progress;
 use crate::options::Settings;
-use crate::policy_options::{OrderName, ResolvedPolicy};
+use crate::policy_names::{OrderName, ResolvedPolicy};
 use crate::state::ServedModel;
 use crate::text_view::{End, HoleText};
 

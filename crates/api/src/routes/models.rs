@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::policy_options::OrderName;
+use crate::policy_names::OrderName;
 use crate::state::AppState;
 
 /// The models served: always one.

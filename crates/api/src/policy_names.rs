@@ -1,0 +1,289 @@
+//! The names of decision rules in requests and answers, and what they stand for.
+
+use serde::{Deserialize, Serialize};
+use unmask_model::diffusion::{Order, Policy, Quota, Revise, Score, ScoreKind, Window};
+use utoipa::ToSchema;
+
+/// Named decision rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// The reference's sampler: a position's round is uniform on 1..=T.
+    #[default]
+    Reference,
+    /// One token per evaluation in random order: no parallel error, one evaluation per position.
+    Exact,
+    /// Random order in ⌈TM/(T + M)⌉ even parts: the error of `reference` in fewer evaluations.
+    Balanced,
+    /// Random order, as many at once as an entropy budget allows (0.5 nats).
+    Budget,
+    /// The reference's confidence order, of its benchmarks.
+    Confidence,
+    /// Dream's: most confident first, on its schedule of times.
+    Dream,
+    /// LLaDA's: blocks of 32, the least confident wait.
+    Llada,
+    /// Fast-dLLM's: blocks of 32, all tokens of probability 0.9.
+    Threshold,
+    /// Fast-dLLM's: blocks of 32, factor 1.
+    Factor,
+    /// The reference's rounds, with tokens taken back (ReMDM, cap 0.008).
+    Remdm,
+    /// The most certain position at a time, its most probable token (temperature 0 unless given).
+    Greedy,
+}
+
+/// Where commits may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WindowName {
+    /// Anywhere.
+    All,
+    /// In the leftmost block that is not full.
+    Block,
+    /// Among the first open positions.
+    Sliding,
+    /// At the first open position.
+    LeftToRight,
+}
+
+/// In which order positions are considered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderName {
+    /// Rounds uniform at random, each position for itself.
+    Random,
+    /// One random order of all positions.
+    Permutation,
+    /// Random rounds in which neighbours are far apart.
+    Stratified,
+    /// By the probability of the drawn token, after temperature and filters.
+    Confidence,
+    /// By the probability of the drawn token under the model itself.
+    ModelConfidence,
+    /// By the difference of the two largest probabilities.
+    Margin,
+    /// Least entropy first.
+    Entropy,
+}
+
+/// How many positions are committed by one evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaName {
+    /// Those whose round it is.
+    Rounds,
+    /// `k`.
+    Count,
+    /// Even parts in `steps` evaluations.
+    Evaluations,
+    /// Even parts with the error of `steps` independent rounds.
+    Balanced,
+    /// Dream's schedule over `steps`.
+    Times,
+    /// The reference's ranking over `steps`: the least certain stay open.
+    Kept,
+    /// All of probability `threshold`.
+    Threshold,
+    /// Fast-dLLM's `factor`.
+    Factor,
+    /// As many as `entropy_budget` allows.
+    Entropy,
+}
+
+/// Whether committed tokens are taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReviseName {
+    /// Never.
+    None,
+    /// With probability min(eta, largest possible).
+    Cap,
+    /// With probability eta × largest possible.
+    Rescale,
+    /// In a loop at 90 % committed.
+    Loop,
+}
+
+/// What a document end means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EosRule {
+    /// The text ends there, and the sample as soon as nothing left of it is open.
+    #[default]
+    Cut,
+    /// The text goes on; what follows is another document.
+    Ignore,
+    /// It is never drawn.
+    Ban,
+}
+
+/// The decision rule that resulted.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ResolvedPolicy {
+    /// T, where the rule has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u32>,
+    /// Where commits may happen.
+    pub window: WindowName,
+    /// Positions of a block or window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_length: Option<usize>,
+    /// Order of commits.
+    pub order: OrderName,
+    /// How many at once.
+    pub quota: QuotaName,
+    /// Number of `count`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k: Option<usize>,
+    /// Number of `threshold`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// Number of `factor`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// Number of `entropy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entropy_budget: Option<f64>,
+    /// Whether tokens are taken back.
+    pub revise: ReviseName,
+    /// Number of `revise`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta: Option<f64>,
+    /// Temperature of the order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alg_temp: Option<f64>,
+}
+
+/// Positions of a block when none are given.
+pub(crate) const DEFAULT_BLOCK: usize = 32;
+
+impl Preset {
+    /// The rule behind the name.
+    pub(crate) fn policy(self, steps: u32) -> Policy {
+        let score = |kind| Order::Score(Score { kind, temperature: 0.0 });
+        let rule = |window, order, quota| Policy { window, order, quota, revise: Revise::None };
+        let block = Window::Block(DEFAULT_BLOCK);
+        match self {
+            Self::Reference => Policy::reference(steps),
+            Self::Exact => rule(Window::All, Order::Permutation, Quota::Count(1)),
+            Self::Balanced => rule(Window::All, Order::Permutation, Quota::Balanced(steps)),
+            Self::Budget => rule(Window::All, Order::Permutation, Quota::Entropy(0.5)),
+            Self::Confidence => Policy::confidence(steps),
+            Self::Dream => rule(Window::All, score(ScoreKind::Drawn), Quota::Times(steps)),
+            Self::Llada => rule(block, score(ScoreKind::Model), Quota::Evaluations(steps)),
+            Self::Threshold => rule(block, score(ScoreKind::Model), Quota::Threshold(0.9)),
+            Self::Factor => rule(block, score(ScoreKind::Model), Quota::Factor(1.0)),
+            Self::Remdm => Policy { revise: Revise::Cap(0.008), ..Policy::reference(steps) },
+            Self::Greedy => rule(Window::All, score(ScoreKind::Drawn), Quota::Count(1)),
+        }
+    }
+}
+
+impl OrderName {
+    /// The order behind the name.
+    pub(crate) fn order(self) -> Order {
+        let score = |kind| Order::Score(Score { kind, temperature: 0.0 });
+        match self {
+            Self::Random => Order::Labels,
+            Self::Permutation => Order::Permutation,
+            Self::Stratified => Order::Stratified,
+            Self::Confidence => score(ScoreKind::Drawn),
+            Self::ModelConfidence => score(ScoreKind::Model),
+            Self::Margin => score(ScoreKind::Margin),
+            Self::Entropy => score(ScoreKind::Entropy),
+        }
+    }
+}
+
+impl QuotaName {
+    /// With the numbers of the preset where it has this quota, else with usual ones.
+    pub(crate) fn quota(self, steps: u32, base: Quota) -> Quota {
+        match (self, base) {
+            (Self::Rounds, _) => Quota::Labels(steps),
+            (Self::Count, Quota::Count(k)) => Quota::Count(k),
+            (Self::Count, _) => Quota::Count(1),
+            (Self::Evaluations, _) => Quota::Evaluations(steps),
+            (Self::Balanced, _) => Quota::Balanced(steps),
+            (Self::Times, _) => Quota::Times(steps),
+            (Self::Kept, _) => Quota::Kept(steps),
+            (Self::Threshold, _) => Quota::Threshold(0.9),
+            (Self::Factor, _) => Quota::Factor(1.0),
+            (Self::Entropy, _) => Quota::Entropy(0.5),
+        }
+    }
+}
+
+/// The name of a reviser and its number.
+pub(crate) fn split_revise(revise: Revise) -> (ReviseName, Option<f64>) {
+    match revise {
+        Revise::None => (ReviseName::None, None),
+        Revise::Cap(eta) => (ReviseName::Cap, Some(eta)),
+        Revise::Rescale(eta) => (ReviseName::Rescale, Some(eta)),
+        Revise::Loop(eta) => (ReviseName::Loop, Some(eta)),
+    }
+}
+
+impl From<Policy> for ResolvedPolicy {
+    fn from(policy: Policy) -> Self {
+        let (window, block_length) = match policy.window {
+            Window::All => (WindowName::All, None),
+            Window::Block(length) => (WindowName::Block, Some(length)),
+            Window::Sliding(length) => (WindowName::Sliding, Some(length)),
+            Window::LeftToRight => (WindowName::LeftToRight, None),
+        };
+        let (order, alg_temp) = match policy.order {
+            Order::Labels => (OrderName::Random, None),
+            Order::Permutation => (OrderName::Permutation, None),
+            Order::Stratified => (OrderName::Stratified, None),
+            Order::Score(Score { kind, temperature }) => (
+                match kind {
+                    ScoreKind::Drawn => OrderName::Confidence,
+                    ScoreKind::Model => OrderName::ModelConfidence,
+                    ScoreKind::Margin => OrderName::Margin,
+                    ScoreKind::Entropy => OrderName::Entropy,
+                },
+                Some(temperature),
+            ),
+        };
+        let (revise, eta) = split_revise(policy.revise);
+        let mut resolved = Self {
+            steps: None,
+            window,
+            block_length,
+            order,
+            quota: QuotaName::Rounds,
+            k: None,
+            threshold: None,
+            factor: None,
+            entropy_budget: None,
+            revise,
+            eta,
+            alg_temp,
+        };
+        let (name, steps) = match policy.quota {
+            Quota::Labels(steps) => (QuotaName::Rounds, Some(steps)),
+            Quota::Evaluations(steps) => (QuotaName::Evaluations, Some(steps)),
+            Quota::Balanced(steps) => (QuotaName::Balanced, Some(steps)),
+            Quota::Times(steps) => (QuotaName::Times, Some(steps)),
+            Quota::Kept(steps) => (QuotaName::Kept, Some(steps)),
+            Quota::Count(k) => {
+                resolved.k = Some(k);
+                (QuotaName::Count, None)
+            }
+            Quota::Threshold(threshold) => {
+                resolved.threshold = Some(threshold);
+                (QuotaName::Threshold, None)
+            }
+            Quota::Factor(factor) => {
+                resolved.factor = Some(factor);
+                (QuotaName::Factor, None)
+            }
+            Quota::Entropy(budget) => {
+                resolved.entropy_budget = Some(budget);
+                (QuotaName::Entropy, None)
+            }
+        };
+        Self { quota: name, steps, ..resolved }
+    }
+}

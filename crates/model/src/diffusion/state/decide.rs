@@ -1,0 +1,91 @@
+//! What is committed, and what is taken back.
+
+use super::DenoisingState;
+use crate::diffusion::canvas::Cell;
+use crate::diffusion::noise::Purpose;
+use crate::diffusion::policy::{Order, Quota, Revise, Window};
+use crate::diffusion::remask;
+use crate::diffusion::schedule::{balanced_evaluations, part_size, positions_kept_open, share};
+use crate::diffusion::select::{Progress, candidates, cut, entropy_prefix, quota, rank};
+use crate::diffusion::spec::Commit;
+use crate::predictor::{Position, Read};
+
+impl DenoisingState {
+    /// The committed positions that the current step of a reviser takes back.
+    pub(super) fn remasks(&self) -> Vec<Position> {
+        let Quota::Labels(steps) = self.policy.quota else { return Vec::new() };
+        if self.policy.revise == Revise::None || self.round == 0 {
+            return Vec::new();
+        }
+        let share = remask::step(self.policy.revise, self.round, steps).remask;
+        let number = |position: Position| self.noise.number(Purpose::Decision, self.round, position);
+        let committed = |position: Position| self.canvas.cells()[position as usize] == Cell::Committed;
+        let targets = self.targets.iter().copied();
+        targets
+            .filter(|&position| committed(position) && !self.is_first(position) && number(position) < share)
+            .collect()
+    }
+
+    /// What this evaluation commits.
+    pub(super) fn commits(&mut self, reads: &[Read]) -> Vec<Commit> {
+        let mut found = candidates(&self.wants, reads);
+        match (self.policy.order, self.policy.quota) {
+            (Order::Permutation, Quota::Entropy(budget)) => {
+                let place = |position: Position| self.plan.iter().rposition(|member| member.1 == position);
+                found.sort_by_key(|candidate| std::cmp::Reverse(place(candidate.position)));
+                found.truncate(entropy_prefix(&found, budget));
+                self.plan.truncate(self.plan.len() - found.len());
+            }
+            (Order::Score(_), Quota::Kept(steps)) => {
+                let cut = self.cut(reads, steps);
+                self.first_due =
+                    self.first_token.is_some() && reads.first().is_some_and(|read| read.score >= cut);
+                found.retain(|candidate| {
+                    candidate.read.score >= cut && self.canvas.is_open(candidate.position)
+                });
+            }
+            (Order::Score(score), rule) => {
+                rank(&mut found, score, &self.noise, self.round);
+                found.truncate(quota(&found, rule, score.kind, self.progress(found.len())));
+            }
+            _ => {}
+        }
+        found.sort_by_key(|candidate| candidate.position);
+        found.iter().map(|candidate| Commit::new(candidate.position, candidate.read)).collect()
+    }
+
+    /// Where the reference's confidence order cuts; after the last round everything is committed.
+    fn cut(&self, reads: &[Read], steps: u32) -> f32 {
+        if self.round >= steps {
+            return f32::NEG_INFINITY;
+        }
+        let ranked = self
+            .wants
+            .iter()
+            .zip(reads)
+            .filter(|(want, _)| self.targets.binary_search(&want.position).is_ok());
+        let mut scores: Vec<f32> = ranked.map(|(_, read)| read.score).collect();
+        // Position 0 shares the score of row 0, which reads position 1.
+        if self.targets.first().is_some_and(|&position| self.is_first(position)) {
+            scores.extend(reads.first().map(|read| read.score));
+        }
+        cut(scores, positions_kept_open(self.targets.len(), self.round, steps))
+    }
+
+    /// Where even parts stand: how many of the `open` positions of the window are due.
+    fn progress(&self, open: usize) -> Progress {
+        let size = match self.policy.window {
+            Window::Block(size) => size,
+            _ => self.targets.len(),
+        };
+        let block = self.wants.first().map_or(0, |want| self.block_of(want.position));
+        let members = size.min(self.targets.len() - (block * size).min(self.targets.len()));
+        let blocks = self.targets.len().div_ceil(size.max(1)) as u32;
+        let parts = match self.policy.quota {
+            Quota::Evaluations(total) => share(total, block as u32, blocks),
+            Quota::Balanced(steps) => balanced_evaluations(share(steps, block as u32, blocks), members),
+            _ => 1,
+        };
+        Progress { round: self.round, part: part_size(members, parts as usize, members - open.min(members)) }
+    }
+}

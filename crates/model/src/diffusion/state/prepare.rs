@@ -1,0 +1,183 @@
+//! What is read next.
+
+use super::DenoisingState;
+use crate::diffusion::canvas::Cell;
+use crate::diffusion::noise::Purpose;
+use crate::diffusion::policy::{LOOKAHEAD, Order, Quota, Revise, Window};
+use crate::diffusion::remask;
+use crate::diffusion::spec::{self, EarlyExit, Edit};
+use crate::predictor::{Position, Want};
+
+impl DenoisingState {
+    /// Writes the wants of the next evaluation; none when there is no next one.
+    pub(super) fn prepare(&mut self) {
+        self.wants.clear();
+        let labelled = matches!(self.policy.quota, Quota::Labels(_) | Quota::Kept(_))
+            && self.policy.revise == Revise::None;
+        if !labelled {
+            // Only the reference's own samplers say when position 0 gets its token; elsewhere it has it
+            // from the start.
+            self.first_due = true;
+            self.commit_first();
+        }
+        if self.ends_early() {
+            self.early_exit = Some(EarlyExit::Eos);
+            return;
+        }
+        match (self.policy.order, self.policy.quota) {
+            _ if self.policy.revise != Revise::None => self.prepare_revision(),
+            (Order::Permutation, Quota::Entropy(_)) => self.prepare_lookahead(),
+            (Order::Score(_), Quota::Kept(_)) => self.prepare_kept(),
+            (Order::Score(_), _) => self.prepare_window(),
+            _ => self.prepare_round(),
+        }
+        self.wants.sort_unstable_by_key(|want| want.position);
+        self.describe();
+    }
+
+    /// The members of the next planned round that needs an evaluation.
+    fn prepare_round(&mut self) {
+        while self.wants.is_empty() {
+            // A round that held position 0 alone needed no evaluation: its token is known.
+            self.commit_first();
+            let Some(&(round, _)) = self.plan.last() else { return };
+            let start = self.plan.partition_point(|member| member.0 > round);
+            self.round = round;
+            for (_, position) in self.plan.split_off(start) {
+                if self.is_first(position) {
+                    self.first_due = true;
+                } else {
+                    self.want(position);
+                }
+            }
+        }
+    }
+
+    /// The next positions of a random order, as many as may be worth reading.
+    fn prepare_lookahead(&mut self) {
+        self.round = self.evaluations + 1;
+        let next: Vec<Position> = self.plan.iter().rev().map(|member| member.1).collect();
+        let block = |position: Position| self.block_of(position);
+        let current = next.first().map(|&position| block(position));
+        let ahead = next.iter().take_while(|&&position| Some(block(position)) == current).take(LOOKAHEAD);
+        for position in ahead.copied().collect::<Vec<_>>() {
+            self.want(position);
+        }
+    }
+
+    /// Everything that was open at the start: the reference ranks closed positions, too.
+    fn prepare_kept(&mut self) {
+        if self.canvas.masked() == 0 {
+            return;
+        }
+        self.round = self.evaluations + 1;
+        let mut positions = self.targets.clone();
+        if positions.first().is_some_and(|&position| self.is_first(position)) {
+            // Position 0 has no row of its own; row 0 reads position 1.
+            positions.remove(0);
+            if positions.first() != Some(&1) && self.canvas.tokens().len() > 1 {
+                positions.insert(0, 1);
+            }
+        }
+        if positions.is_empty() {
+            self.first_due = true;
+            self.commit_first();
+        }
+        for position in positions {
+            self.want(position);
+        }
+    }
+
+    /// The open positions that the window shows.
+    fn prepare_window(&mut self) {
+        self.round = self.evaluations + 1;
+        for position in self.visible() {
+            self.want(position);
+        }
+    }
+
+    /// The open positions inside the window.
+    fn visible(&self) -> Vec<Position> {
+        let mut open =
+            self.targets.iter().copied().filter(|&position| self.canvas.is_open(position)).peekable();
+        let first = open.peek().copied();
+        match self.policy.window {
+            Window::All => open.collect(),
+            Window::Sliding(size) => open.take(size).collect(),
+            Window::LeftToRight => open.take(1).collect(),
+            Window::Block(_) => {
+                let current = first.map(|position| self.block_of(position));
+                open.take_while(|&position| Some(self.block_of(position)) == current).collect()
+            }
+        }
+    }
+
+    /// Which block of the window a position to generate lies in.
+    pub(super) fn block_of(&self, position: Position) -> usize {
+        match self.policy.window {
+            Window::Block(size) => self.targets.partition_point(|&target| target < position) / size,
+            Window::All | Window::Sliding(_) | Window::LeftToRight => 0,
+        }
+    }
+
+    /// The next step of a reviser that commits something. Steps that only take back need no evaluation.
+    fn prepare_revision(&mut self) {
+        let Quota::Labels(steps) = self.policy.quota else { return };
+        while self.wants.is_empty() && self.round < steps {
+            self.round += 1;
+            let commit = remask::step(self.policy.revise, self.round, steps).commit;
+            for position in self.targets.clone() {
+                let number = self.noise.number(Purpose::Decision, self.round, position);
+                if self.canvas.is_open(position) && number < commit {
+                    self.want(position);
+                }
+            }
+            if self.wants.is_empty() {
+                for position in self.remasks() {
+                    self.canvas.remask(position);
+                    self.unreported.push(Edit::Remask(position));
+                }
+            }
+        }
+    }
+
+    /// Whether all that is masked lies right of a document end that is settled: nothing of it is shown.
+    fn ends_early(&self) -> bool {
+        if self.policy.revise != Revise::None || self.canvas.masked() == 0 {
+            return false;
+        }
+        let open = |position: usize| self.canvas.cells()[position] == Cell::Masked;
+        let hidden: usize = self
+            .spans
+            .iter()
+            .filter_map(|span| {
+                let end = span.ends_at?;
+                let found = span.range.clone().find(|&p| open(p) || self.canvas.tokens()[p] == end)?;
+                let rest = found..span.range.end;
+                (!open(found)).then(|| rest.filter(|&position| open(position)).count())
+            })
+            .sum();
+        hidden == self.canvas.masked()
+    }
+
+    fn want(&mut self, position: Position) {
+        let span = self.spans.iter().find(|span| span.range.contains(&(position as usize)));
+        self.wants.push(Want {
+            position,
+            sampling: span.map_or(0, |span| span.sampling).min(self.samplings.len() as u32 - 1),
+            allowed: span.and_then(|span| span.allowed),
+            uniform: self.noise.token(self.round, position),
+            target: None,
+        });
+    }
+
+    /// Writes down what the pending ask says about the canvas besides its tokens.
+    fn describe(&mut self) {
+        if self.guidance.is_some() {
+            self.unconditional = spec::without_condition(&self.canvas);
+        }
+        if self.samplings.iter().any(spec::penalises) {
+            self.counts = spec::counts(&self.canvas);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Configurations that are garbage, make no sense, or contradict the weights.
+
+use serde_json::json;
+
+use crate::damage::{Copy, WEIGHTS};
+
+#[test]
+fn other_architectures_are_refused_by_name() {
+    for found in ["mistral", "bert", "a\nb", ""] {
+        let copy = Copy::of("diffullama");
+        copy.edit_json("config.json", |config| config["model_type"] = json!(found));
+        copy.assert_refused(&["config.json", "llama"]);
+    }
+    let copy = Copy::of("diffullama");
+    copy.edit_json("config.json", |config| config["model_type"] = json!("gpt2"));
+    copy.assert_refused(&[WEIGHTS, "embed_tokens.weight"]);
+    let copy = Copy::of("diffugpt-s");
+    copy.edit_json("config.json", |config| config["model_type"] = json!("llama"));
+    copy.assert_refused(&["config.json"]);
+}
+
+#[test]
+fn counts_of_the_configuration_that_make_no_sense_are_refused_by_field() {
+    let values = [
+        json!(0),
+        json!(-1),
+        json!(1.5),
+        json!("64"),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!(1 << 21),
+        json!(u64::MAX),
+        json!(1e300),
+    ];
+    let gpt2 = ["n_embd", "n_head", "n_layer", "n_positions", "n_inner", "model_type"];
+    let llama = [
+        "hidden_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "num_hidden_layers",
+        "intermediate_size",
+        "max_position_embeddings",
+        "head_dim",
+        "model_type",
+    ];
+    for (golden, fields) in [("diffugpt-s", &gpt2[..]), ("diffullama", &llama[..])] {
+        for field in fields {
+            for value in values.iter().filter(|value| *field != "model_type" || !value.is_string()) {
+                let copy = Copy::of(golden);
+                copy.edit_json("config.json", |config| config[field] = value.clone());
+                copy.assert_refused(&["config.json", field]);
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_and_flags_of_the_configuration_that_make_no_sense_are_refused_by_field() {
+    let numbers = [json!(0), json!(-1e-5), json!("1e-5"), json!([]), json!(true)];
+    let flags = [json!("yes"), json!(1), json!({})];
+    let cases = [
+        ("diffugpt-s", "layer_norm_epsilon", &numbers[..]),
+        ("diffugpt-s", "scale_attn_weights", &flags[..]),
+        ("diffugpt-s", "scale_attn_weights", &[json!(false)]),
+        ("diffugpt-s", "scale_attn_by_inverse_layer_idx", &[json!(true)]),
+        ("diffugpt-s", "activation_function", &[json!("relu"), json!("a\nb"), json!(7)]),
+        ("diffullama", "rms_norm_eps", &numbers[..]),
+        ("diffullama", "rope_theta", &numbers[..]),
+        ("diffullama", "rope_scaling", &[json!({"type": "linear", "factor": 2.0}), json!("x"), json!(2)]),
+        ("diffullama", "attention_bias", &[json!(true), json!("no")]),
+        ("diffullama", "mlp_bias", &[json!(true)]),
+        ("diffullama", "hidden_act", &[json!("relu"), json!(null)][..1]),
+    ];
+    for (golden, field, values) in cases {
+        for value in values {
+            let copy = Copy::of(golden);
+            copy.edit_json("config.json", |config| config[field] = value.clone());
+            copy.assert_refused(&["config.json", field]);
+        }
+    }
+}
+
+#[test]
+fn fields_that_are_missing_are_named() {
+    for field in ["n_embd", "n_head", "n_layer", "n_positions", "model_type"] {
+        let copy = Copy::of("diffugpt-s");
+        copy.edit_json("config.json", |config| drop(config.as_object_mut().unwrap().remove(field)));
+        copy.assert_refused(&["config.json", field, "missing"]);
+    }
+}
+
+#[test]
+fn a_configuration_that_contradicts_the_weights_is_refused() {
+    let cases = [
+        ("diffugpt-s", "n_head", json!(7), "n_head"),
+        ("diffugpt-s", "n_layer", json!(4), "h.3."),
+        ("diffugpt-s", "n_layer", json!(1 << 20), "h.3."),
+        ("diffugpt-s", "n_positions", json!(63), "wpe.weight"),
+        ("diffugpt-s", "n_positions", json!(1 << 20), "wpe.weight"),
+        ("diffugpt-s", "n_embd", json!(128), "embed_tokens.weight"),
+        ("diffugpt-s", "n_embd", json!(1 << 20), "embed_tokens.weight"),
+        ("diffugpt-s", "n_inner", json!(100), "mlp.c_fc"),
+        ("diffugpt-s", "n_inner", json!(1 << 20), "mlp.c_fc"),
+        ("diffullama", "num_attention_heads", json!(7), "num_attention_heads"),
+        ("diffullama", "num_attention_heads", json!(64), "head_dim"),
+        ("diffullama", "num_key_value_heads", json!(3), "num_key_value_heads"),
+        ("diffullama", "num_key_value_heads", json!(2), "k_proj"),
+        ("diffullama", "num_key_value_heads", json!(8), "num_key_value_heads"),
+        ("diffullama", "num_hidden_layers", json!(4), "layers.3."),
+        ("diffullama", "intermediate_size", json!(1 << 20), "gate_proj"),
+        ("diffullama", "head_dim", json!(32), "q_proj"),
+        ("diffullama", "head_dim", json!(15), "head_dim"),
+        ("diffullama", "head_dim", json!(1 << 20), "head_dim"),
+    ];
+    for (golden, field, value, named) in cases {
+        let copy = Copy::of(golden);
+        copy.edit_json("config.json", |config| config[field] = value);
+        copy.assert_refused(&[named]);
+    }
+}
+
+#[test]
+fn rotation_tables_that_no_memory_could_hold_are_not_built() {
+    let copy = Copy::of("diffullama");
+    copy.edit_json("config.json", |config| {
+        config["head_dim"] = json!(1 << 20);
+        config["max_position_embeddings"] = json!(1 << 20);
+    });
+    copy.assert_refused(&["config.json", "head_dim"]);
+}
+
+#[test]
+fn configurations_that_are_no_json_object_are_refused() {
+    let copy = Copy::of("diffugpt-s");
+    let deep = "{\"a\":".repeat(100_000);
+    for text in ["", "{", "[]", "7", "null", "\"gpt2\"", "{\"model_type\": \"gpt2\",}", "\u{feff}{}", &deep] {
+        copy.write("config.json", text);
+        copy.assert_refused(&["config.json"]);
+    }
+    copy.write("config.json", b"{\"model_type\": \"\xff\"}");
+    copy.assert_refused(&["config.json"]);
+}

@@ -1,0 +1,93 @@
+//! Tokenizers and their settings: garbage, ids out of range, and mask tokens that are not there.
+
+use serde_json::{Value, json};
+use unmask_model::checkpoint::Checkpoint;
+
+use crate::damage::Copy;
+
+#[test]
+fn tokenizers_that_are_garbage_are_refused() {
+    for text in ["", "{}", "[]", "null", "no json", "{\"model\":{\"type\":\"BPE\"}}", "{\"version\":\"9\"}"] {
+        let copy = Copy::of("diffugpt-s");
+        copy.write("tokenizer.json", text);
+        copy.assert_refused(&["tokenizer.json"]);
+    }
+    let edits: [(&str, Value); 10] = [
+        ("/normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+        ("/model/merges", json!([["no such", "tokens"]])),
+        ("/model/merges", json!(["a\nb c\nd"])),
+        ("/model/vocab", json!({})),
+        ("/model/vocab", json!({"a": -1})),
+        ("/model/type", json!("Unheard")),
+        ("/decoder", json!({"type": "WordPiece", "prefix": "##", "cleanup": true})),
+        ("/decoder", Value::Null),
+        ("/decoder", json!({"type": "Sequence", "decoders": []})),
+        ("/pre_tokenizer", json!({"type": "Unheard"})),
+    ];
+    for (place, value) in edits {
+        let copy = Copy::of("diffugpt-s");
+        copy.edit_json("tokenizer.json", |spec| *spec.pointer_mut(place).unwrap() = value);
+        copy.assert_refused(&["tokenizer.json"]);
+    }
+}
+
+#[test]
+fn ids_beyond_the_embedding_are_refused() {
+    for (token, id) in [("extra", 600_u64), ("two\nlines", 601), ("last", u64::from(u32::MAX))] {
+        let copy = Copy::of("diffugpt-s");
+        copy.edit_json("tokenizer.json", |spec| spec["model"]["vocab"][token] = json!(id));
+        copy.assert_refused(&["tokenizer.json", &id.to_string(), "600"]);
+    }
+    let copy = Copy::of("diffugpt-s");
+    copy.edit_json("tokenizer.json", |spec| {
+        let added = json!({"id": 600, "content": "<new>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true});
+        spec["added_tokens"].as_array_mut().unwrap().push(added);
+    });
+    copy.assert_refused(&["tokenizer.json", "600"]);
+}
+
+#[test]
+fn a_special_token_that_the_tokenizer_does_not_know_gets_no_id() {
+    let copy = Copy::of("diffugpt-s");
+    copy.edit_json("tokenizer_config.json", |config| config["pad_token"] = json!("[PAD]"));
+    let checkpoint = Checkpoint::open(copy.0.path(), None).unwrap();
+    let ids = checkpoint.tokenizer.encode_template("a[PAD]b", true).unwrap();
+    assert!(ids.iter().all(|&id| (id as usize) < checkpoint.tokenizer.rows()), "{ids:?}");
+}
+
+#[test]
+fn a_model_without_a_mask_token_is_refused() {
+    let copy = Copy::of("diffugpt-s");
+    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+        copy.edit_json(name, |config| drop(config.as_object_mut().unwrap().remove("mask_token")));
+    }
+    copy.assert_refused(&["tokenizer_config.json", "mask_token"]);
+    for value in [json!(7), json!(null), json!({}), json!({"content": 7}), json!([])] {
+        copy.edit_json("tokenizer_config.json", |config| config["mask_token"] = value);
+        copy.assert_refused(&["tokenizer_config.json", "mask_token"]);
+    }
+    copy.remove("tokenizer_config.json");
+    copy.remove("special_tokens_map.json");
+    copy.assert_refused(&["tokenizer_config.json", "mask_token"]);
+}
+
+#[test]
+fn a_mask_token_that_the_tokenizer_does_not_know_is_refused() {
+    for mask in ["<mask>", "", "two\nlines"] {
+        let copy = Copy::of("diffugpt-s");
+        copy.edit_json("tokenizer_config.json", |config| config["mask_token"] = json!(mask));
+        copy.assert_refused(&["tokenizer.json", "mask token"]);
+    }
+}
+
+#[test]
+fn tokenizer_settings_that_are_no_json_object_are_refused() {
+    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+        for text in ["", "[]", "no json"] {
+            let copy = Copy::of("diffugpt-s");
+            copy.write(name, text);
+            copy.assert_refused(&[name]);
+        }
+    }
+}

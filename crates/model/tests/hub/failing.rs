@@ -1,0 +1,153 @@
+//! Names, lists and answers that are refused, in one line that says which.
+
+use unmask_model::checkpoint::hub::{HubOptions, Wanted, fetch};
+use unmask_model::error::LoadError;
+
+use crate::server::{Hub, LATER};
+use crate::{home, refusal};
+
+#[test]
+fn an_unknown_repository_or_revision_says_so() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let options = hub.options(home.path());
+    let elsewhere = HubOptions { revision: "refs/pr/7".to_owned(), ..options.clone() };
+    for (name, options) in [("unmask/nothing", options), ("unmask/diffugpt-s", elsewhere)] {
+        let message = refusal(fetch(name, Wanted::Model, &options));
+        assert!(
+            message.contains("404") && message.contains("revision") && message.contains(name),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_repository_with_only_pickles_is_refused_before_any_transfer() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    hub.remove("model.safetensors");
+    let files = hub.state().repositories.pop_first().unwrap().1;
+    for pickle in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
+        let mut files = files.clone();
+        files.insert(pickle.to_owned(), b"\x80\x02".to_vec());
+        hub.state().repositories.insert("unmask/pickled".to_owned(), files);
+        let result = fetch("unmask/pickled", Wanted::Model, &hub.options(home.path()));
+        assert!(matches!(result, Err(LoadError::Pickle { .. })), "{result:?}");
+        assert!(refusal(result).contains("unmask/pickled/pytorch_model.bin"));
+    }
+    assert_eq!(hub.transfers(), []);
+}
+
+#[test]
+fn a_file_that_is_needed_and_not_listed_is_named() {
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let (hub, home) = (Hub::with("diffugpt-s"), home());
+        hub.remove(name);
+        let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
+        assert!(message.contains(name), "{message}");
+    }
+    let (hub, home) = (Hub::with("diffullama-gqa"), home());
+    hub.remove("model-00002-of-00002.safetensors");
+    let message = refusal(fetch("unmask/diffullama-gqa", Wanted::Model, &hub.options(home.path())));
+    assert!(message.contains("model-00002-of-00002.safetensors"), "{message}");
+}
+
+#[test]
+fn names_of_another_form_are_refused_before_anything_is_asked() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let options = hub.options(home.path());
+    let odd = [
+        "", "gpt2", "/", "a/", "/b", "a/b/c", "../b", "a/..", "a/b..c", "a b/c", "a/b?x", "a/b\nc", "./b",
+        "a/ü",
+    ];
+    for name in odd {
+        let message = refusal(fetch(name, Wanted::Model, &options));
+        assert!(message.contains("owner/name"), "{message}");
+    }
+    for revision in ["", "..", "../main", "a/../b", "/main", "main?", "a b"] {
+        let options = HubOptions { revision: revision.to_owned(), ..options.clone() };
+        assert!(refusal(fetch("unmask/diffugpt-s", Wanted::Model, &options)).contains("revision"));
+    }
+    assert_eq!(hub.state().requests, 0);
+}
+
+#[test]
+fn odd_file_lists_are_refused() {
+    let lists = [
+        ("200 OK", "<html>please log in</html>"),
+        ("200 OK", "[]"),
+        ("200 OK", "{}"),
+        ("200 OK", "{\"sha\":7,\"siblings\":[]}"),
+        ("200 OK", "{\"sha\":\"../../..\",\"siblings\":[]}"),
+        ("200 OK", "{\"sha\":\"\",\"siblings\":[]}"),
+        ("200 OK", "{\"sha\":\"abc\",\"siblings\":[{\"rfilename\":\"../config.json\"}]}"),
+        ("204 No Content", ""),
+        ("302 Found", ""),
+        ("418 I'm a teapot", ""),
+    ];
+    for list in lists {
+        let (hub, home) = (Hub::with("diffugpt-s"), home());
+        hub.state().list = Some(list);
+        let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
+        assert!(message.contains("unmask/diffugpt-s"), "{message}");
+        assert_eq!(hub.transfers(), []);
+    }
+}
+
+#[test]
+fn odd_answers_for_a_file_are_refused() {
+    let headers: [(&str, Option<&str>); 9] = [
+        ("etag", None),
+        ("etag", Some("../../../../escaped")),
+        ("etag", Some("\"/tmp/escaped\"")),
+        ("etag", Some("\"\"")),
+        ("x-repo-commit", None),
+        ("x-repo-commit", Some("../../../..")),
+        ("x-repo-commit", Some(LATER)),
+        ("content-range", None),
+        ("content-range", Some("bytes 0-0/many")),
+    ];
+    for header in headers {
+        let (hub, home) = (Hub::with("diffugpt-s"), home());
+        hub.state().headers.extend([header]);
+        let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
+        assert!(message.contains("config.json"), "{message}");
+        assert_eq!(hub.transfers(), [], "{header:?}");
+    }
+}
+
+#[test]
+fn a_redirect_to_nowhere_is_refused() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    hub.state().status = Some("302 Found");
+    let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
+    assert!(message.contains("config.json"), "{message}");
+}
+
+#[test]
+fn an_index_that_reaches_outside_its_folder_is_refused() {
+    for index in [
+        r#"{"weight_map":{"a":"../evil.safetensors"}}"#,
+        r#"{"weight_map":{"a":"/etc/passwd"}}"#,
+        r#"{"weight_map":{"a":7}}"#,
+        r#"{"weight_map":{}}"#,
+        "no json",
+    ] {
+        let (hub, home) = (Hub::with("diffullama-gqa"), home());
+        *Hub::file(&mut hub.state(), "model.safetensors.index.json") = index.as_bytes().to_vec();
+        let message = refusal(fetch("unmask/diffullama-gqa", Wanted::Model, &hub.options(home.path())));
+        assert!(message.contains("model.safetensors.index.json"), "{message}");
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() {
+    let home = home();
+    for endpoint in ["", "nonsense", "ftp://127.0.0.1", "http://", "http://127.0.0.1:1\n"] {
+        let options = HubOptions {
+            endpoint: endpoint.to_owned(),
+            home: Some(home.path().to_owned()),
+            ..HubOptions::default()
+        };
+        let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &options));
+        assert!(message.contains("HF_ENDPOINT"), "{message}");
+    }
+}

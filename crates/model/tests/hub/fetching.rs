@@ -1,0 +1,115 @@
+//! What arrives: every file once and byte for byte, also after transfers that broke off.
+
+use unmask_model::checkpoint::hub::{HubOptions, Wanted, fetch};
+use unmask_model::checkpoint::{Adapter, Checkpoint};
+
+use crate::server::{COMMIT, Fault, Hub, LATER};
+use crate::{SINGLE, assert_identical, home, refusal};
+
+#[test]
+fn a_sharded_checkpoint_arrives_byte_for_byte_and_opens() {
+    let (hub, home) = (Hub::with("diffullama-gqa"), home());
+    let folder = fetch("unmask/diffullama-gqa", Wanted::Model, &hub.options(home.path())).unwrap();
+    let names = [
+        "config.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
+    assert!(folder.starts_with(home.path().join("hub")));
+    assert_identical(&folder, "diffullama-gqa", &names);
+    assert_eq!(hub.transfers().len(), names.len(), "nothing but the checkpoint is transferred");
+    Checkpoint::open(&folder, None).unwrap();
+}
+
+#[test]
+fn a_transfer_that_breaks_off_goes_on_where_it_stopped() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    hub.state().faults = vec![("model.safetensors", Fault::Cut)];
+    let folder = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    assert_identical(&folder, "diffugpt-s", &SINGLE);
+    let size = std::fs::metadata(folder.join("model.safetensors")).unwrap().len();
+    let ranges: Vec<String> = hub
+        .transfers()
+        .into_iter()
+        .filter(|transfer| transfer.file == "model.safetensors")
+        .map(|transfer| transfer.range)
+        .collect();
+    assert_eq!(ranges, ["bytes=0-".to_owned(), format!("bytes={}-", size / 2)]);
+    Checkpoint::open(&folder, None).unwrap();
+}
+
+#[test]
+fn a_part_of_an_earlier_process_is_continued_even_when_the_first_request_fails() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let fail = vec![("model.safetensors", Fault::Cut), ("model.safetensors", Fault::Status(403))];
+    hub.state().faults = fail;
+    refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
+    hub.state().faults = vec![("model.safetensors", Fault::Status(503))];
+    hub.transfers();
+    let folder = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    assert_identical(&folder, "diffugpt-s", &SINGLE);
+    let transfers = hub.transfers();
+    assert_eq!(transfers.len(), 2, "{transfers:?}");
+    assert!(transfers.iter().all(|transfer| transfer.range != "bytes=0-"), "{transfers:?}");
+}
+
+#[test]
+fn an_answer_that_is_too_short_is_noticed_and_asked_for_again() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    hub.state().faults = vec![("model.safetensors", Fault::Short)];
+    let folder = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    assert_identical(&folder, "diffugpt-s", &SINGLE);
+}
+
+#[test]
+fn a_second_fetch_transfers_no_file() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let first = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    assert_eq!(hub.transfers().len(), SINGLE.len());
+    let requests = hub.state().requests;
+    let second = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    assert_eq!((first, hub.transfers()), (second, vec![]));
+    assert_eq!(hub.state().requests, requests + 1, "only the list is asked for");
+}
+
+#[test]
+fn a_later_commit_transfers_only_what_changed() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let first = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    hub.transfers();
+    LATER.clone_into(&mut hub.state().commit);
+    Hub::file(&mut hub.state(), "config.json").push(b'\n');
+    let second = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    assert_ne!(first, second);
+    let transfers: Vec<String> = hub.transfers().into_iter().map(|transfer| transfer.file).collect();
+    assert_eq!(transfers, ["config.json"]);
+    Checkpoint::open(&second, None).unwrap();
+    let old = HubOptions { revision: COMMIT.to_owned(), ..hub.options(home.path()) };
+    drop(hub);
+    assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &old).unwrap(), first, "commits are revisions too");
+}
+
+#[test]
+fn a_blob_that_was_deleted_from_the_cache_is_fetched_again() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let folder = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    std::fs::remove_file(std::fs::canonicalize(folder.join("config.json")).unwrap()).unwrap();
+    hub.transfers();
+    fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    assert_eq!(hub.transfers().len(), 1);
+    assert_identical(&folder, "diffugpt-s", &SINGLE);
+}
+
+#[test]
+fn an_adapter_arrives_byte_for_byte_and_opens() {
+    let (hub, home) = (Hub::with("diffullama-gsm-lora"), home());
+    let options = hub.options(home.path());
+    let folder = fetch("unmask/diffullama-gsm-lora", Wanted::Adapter, &options).unwrap();
+    let names = ["adapter_config.json", "adapter_model.safetensors"];
+    assert_identical(&folder, "diffullama-gsm-lora", &names);
+    Adapter::open(&folder).unwrap();
+}

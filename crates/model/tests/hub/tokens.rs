@@ -1,0 +1,42 @@
+//! The token: where it comes from, the messages when it is missing, and that it is not shown.
+
+use unmask_model::checkpoint::hub::{HubOptions, Wanted, fetch};
+
+use crate::server::{Fault, Hub};
+use crate::{home, refusal};
+
+#[test]
+fn without_a_token_the_message_names_the_option() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    for token in [None, Some("wrong".to_owned()), Some(" ".to_owned())] {
+        let options = HubOptions { token, ..hub.options(home.path()) };
+        let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &options));
+        assert!(message.contains("HF_TOKEN") && message.contains("--hub-token"), "{message}");
+        assert!(message.contains("unmask/diffugpt-s") && !message.contains("wrong"), "{message}");
+    }
+    assert_eq!(hub.transfers(), []);
+}
+
+#[test]
+fn a_gated_file_names_the_option_too() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    hub.state().faults = vec![("config.json", Fault::Status(403))];
+    let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
+    assert!(message.contains("config.json") && message.contains("--hub-token"), "{message}");
+}
+
+#[test]
+fn the_token_of_a_login_is_used_unless_one_is_given() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    std::fs::write(home.path().join("token"), "wrong\n").unwrap();
+    fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    std::fs::write(home.path().join("token"), "secret\n").unwrap();
+    let options = HubOptions { token: None, ..hub.options(home.path()) };
+    fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap();
+}
+
+#[test]
+fn the_token_is_not_shown() {
+    let options = HubOptions { token: Some("secret".to_owned()), ..HubOptions::default() };
+    assert!(!format!("{options:?}").contains("secret"));
+}
