@@ -1,7 +1,7 @@
 //! One row of logits to one token and its log-probabilities, without sorting the vocabulary.
 //!
-//! [`candidates`] says which tokens compete and with which logits, [`prefix`] finds the most probable of
-//! them, [`distribution`] measures what is left and draws from it.
+//! `candidates` says which tokens compete and with which logits, `prefix` finds the most probable of
+//! them, `distribution` measures what is left and draws from it.
 
 mod candidates;
 mod distribution;
