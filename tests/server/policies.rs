@@ -199,3 +199,20 @@ async fn the_work_is_reported_and_is_no_more_than_needed() {
     let answer = server.ok(PATH, &with(&body(), scored)).await;
     assert!(answer["diffusion"]["readout_rows"].as_u64().unwrap() > 24, "score orders read what is open");
 }
+
+/// The reference's unconditional runs leave position 0 open; no rule may ask the network for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_prompt_is_answered_by_every_rule_also_as_the_reference_does_it() {
+    let server = Server::start("diffugpt-s", &[]);
+    let presets =
+        ["reference", "exact", "balanced", "budget", "confidence", "dream", "llada", "threshold", "remdm"];
+    for preset in presets {
+        for (length, reproduce) in [(1, true), (2, true), (17, true), (1, false), (17, false)] {
+            let diffusion = json!({ "preset": preset, "steps": 6, "reproduce": reproduce });
+            let request = json!({ "prompt": "", "max_tokens": length, "seed": 1, "ignore_eos": true,
+                                  "diffusion": diffusion });
+            let answer = server.ok(PATH, &request).await;
+            assert_eq!(answer["usage"]["completion_tokens"], length, "{preset} {length} {reproduce}");
+        }
+    }
+}

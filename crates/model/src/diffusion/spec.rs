@@ -98,6 +98,14 @@ pub(super) fn checked_samplings(samplings: Vec<Sampling>) -> Vec<Sampling> {
     if samplings.is_empty() { vec![Sampling::default()] } else { samplings }
 }
 
+/// The spans, cut to a canvas of `length` positions.
+pub(super) fn within(mut spans: Vec<Span>, length: usize) -> Vec<Span> {
+    for span in &mut spans {
+        span.range.end = span.range.end.min(length);
+    }
+    spans
+}
+
 pub(super) fn penalises(sampling: &Sampling) -> bool {
     sampling.repetition_penalty != 1.0
         || sampling.frequency_penalty != 0.0

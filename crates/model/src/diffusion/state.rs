@@ -50,6 +50,7 @@ impl DenoisingState {
     pub fn new(spec: StateSpec, limits: &ModelLimits) -> Result<Self, CanvasError> {
         spec.policy.check()?;
         let canvas = Canvas::new(spec.given.iter().copied(), limits)?;
+        let length = canvas.tokens().len();
         let first_token = spec.first_token.filter(|_| limits.shift);
         if limits.shift && canvas.is_open(0) && first_token.is_none() {
             return Err(CanvasError::FirstPositionOpen);
@@ -66,7 +67,7 @@ impl DenoisingState {
             canvas,
             samplings: spec::checked_samplings(spec.samplings),
             allowed: spec.allowed,
-            spans: spec.spans,
+            spans: spec::within(spec.spans, length),
             policy: spec.policy,
             noise: spec.noise,
             first_token,

@@ -56,6 +56,8 @@ impl DenoisingState {
     /// The next positions of a random order, as many as may be worth reading.
     fn prepare_lookahead(&mut self) {
         self.round = self.evaluations + 1;
+        // Position 0 may be committed already.
+        self.plan.retain(|member| self.canvas.is_open(member.1));
         let next: Vec<Position> = self.plan.iter().rev().map(|member| member.1).collect();
         let block = |position: Position| self.block_of(position);
         let current = next.first().map(|&position| block(position));
