@@ -16,7 +16,7 @@ async fn each_refusal_names_its_reason_and_harms_nothing() {
         (COMPLETIONS, json!({}), "missing_field", json!("prompt")),
         (COMPLETIONS, json!({ "prompt": [] }), "out_of_range", json!("prompt")),
         (COMPLETIONS, json!({ "prompt": texts(65) }), "out_of_range", json!("prompt")),
-        (COMPLETIONS, json!({ "prompt": [[]] }), "conflicting_fields", Value::Null),
+        (COMPLETIONS, json!({ "prompt": [[]] }), "conflicting_fields", json!("prompt")),
         (COMPLETIONS, json!({ "prompt": [-1] }), "invalid_token", json!("prompt")),
         (COMPLETIONS, json!({ "prompt": [600] }), "invalid_token", json!("prompt")),
         (COMPLETIONS, json!({ "prompt": [4_294_967_296_u64] }), "invalid_token", json!("prompt")),

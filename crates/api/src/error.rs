@@ -177,9 +177,8 @@ impl ApiError {
             Self::Canvas(CanvasError::TokenOutOfVocabulary { .. }) => {
                 invalid("invalid_token", Some("prompt"))
             }
-            Self::Canvas(CanvasError::NothingToGenerate | CanvasError::FirstPositionOpen) => {
-                invalid("conflicting_fields", None)
-            }
+            Self::Canvas(CanvasError::NothingToGenerate) => invalid("conflicting_fields", None),
+            Self::Canvas(CanvasError::FirstPositionOpen) => invalid("conflicting_fields", Some("prompt")),
             Self::Canvas(CanvasError::Policy(_)) => invalid("conflicting_fields", Some("diffusion")),
             Self::Tokenize(_) => invalid("invalid_type", Some("prompt")),
             Self::ModelNotFound { .. } => {

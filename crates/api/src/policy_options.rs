@@ -83,7 +83,7 @@ impl DiffusionOptions {
         let base = self.preset.unwrap_or_default().policy(steps);
         let window = self.window(base.window)?;
         let quota_given = self.quota(steps, base.quota)?;
-        let alg_temp = number("diffusion.alg_temp", self.alg_temp, 0.0..=f64::MAX)?;
+        let alg_temp = number("diffusion.alg_temp", self.alg_temp, 0.0..=1000.0)?;
         let mut order = match (self.order, quota_given, self.preset) {
             (Some(name), ..) => name.order(),
             (None, Some(quota), None) => natural_order(quota),
@@ -96,7 +96,7 @@ impl DiffusionOptions {
         }
         let quota = match (quota_given, self.order, self.preset) {
             (Some(quota), ..) => quota,
-            (None, Some(_), None) => natural_quota(order, steps),
+            (None, Some(_), None) => natural_quota(window, order, steps),
             (None, ..) => base.quota,
         };
         let policy = Policy { window, order, quota, revise: self.revise(base.revise)? };
@@ -133,10 +133,8 @@ impl DiffusionOptions {
     fn quota(&self, steps: u32, base: Quota) -> Result<Option<Quota>, ApiError> {
         let k = count("diffusion.k", self.k, 1..=i64::from(u32::MAX))?.map(|k| Quota::Count(k as usize));
         let threshold = number("diffusion.threshold", self.threshold, 0.0..=1.0)?.map(Quota::Threshold);
-        let factor =
-            number("diffusion.factor", self.factor, f64::MIN_POSITIVE..=f64::MAX)?.map(Quota::Factor);
-        let entropy =
-            number("diffusion.entropy_budget", self.entropy_budget, 0.0..=f64::MAX)?.map(Quota::Entropy);
+        let factor = number("diffusion.factor", self.factor, 0.0..=1000.0)?.map(Quota::Factor);
+        let entropy = number("diffusion.entropy_budget", self.entropy_budget, 0.0..=1e9)?.map(Quota::Entropy);
         let numbers = [
             ("k", QuotaName::Count, k),
             ("threshold", QuotaName::Threshold, threshold),
@@ -189,8 +187,11 @@ fn natural_order(quota: Quota) -> Order {
     }
 }
 
-/// The quota that goes with an order, when a request names the order alone.
-fn natural_quota(order: Order, steps: u32) -> Quota {
+/// The quota that goes with a window and an order, when a request names the order alone.
+fn natural_quota(window: Window, order: Order, steps: u32) -> Quota {
+    if matches!(window, Window::Sliding(_) | Window::LeftToRight) {
+        return Quota::Count(1);
+    }
     match order {
         Order::Labels | Order::Stratified => Quota::Labels(steps),
         Order::Permutation => Quota::Balanced(steps),
@@ -243,6 +244,8 @@ mod tests {
         assert_eq!((rule.order, rule.quota), (OrderName::ModelConfidence.order(), Quota::Threshold(0.7)));
         let rule = policy(r#"{"preset": "dream", "order": "margin", "alg_temp": 0.5}"#).unwrap();
         assert_eq!(rule.order, Order::Score(Score { kind: ScoreKind::Margin, temperature: 0.5 }));
+        let rule = policy(r#"{"window": "left_to_right", "order": "margin"}"#).unwrap();
+        assert_eq!(rule.quota, Quota::Count(1));
     }
 
     #[test]

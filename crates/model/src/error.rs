@@ -92,6 +92,17 @@ pub enum PredictError {
     },
 }
 
+impl PredictError {
+    /// Which ask of the batch is at fault, when it is one.
+    #[must_use]
+    pub fn ask(&self) -> Option<usize> {
+        match self {
+            Self::NotFinite { ask, .. } | Self::Unreadable { ask, .. } => Some(*ask),
+            _ => None,
+        }
+    }
+}
+
 /// A checkpoint that cannot be served. The message is one line that names the file, tensor or field.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {

@@ -177,8 +177,14 @@ impl<P: MaskPredictor> Engine<P> {
     }
 
     fn fail_batch(&mut self, batch: &[SampleId], error: &GenerationError) {
-        tracing::error!(%error, canvases = batch.len(), "an evaluation failed; its requests fail");
-        for id in batch {
+        // Where one canvas is at fault, the others were not touched and are evaluated again.
+        let culprit = match error {
+            GenerationError::Predict(error) => error.ask().and_then(|ask| batch.get(ask)),
+            _ => None,
+        };
+        let failing = culprit.map_or(batch, std::slice::from_ref);
+        tracing::error!(%error, canvases = batch.len(), failing = failing.len(), "an evaluation failed");
+        for id in failing {
             self.end(id.request, |_| DenoisingEvent::Failed(error.clone()));
         }
     }

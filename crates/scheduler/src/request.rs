@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use unmask_model::diffusion::DenoisingState;
-use unmask_model::predictor::Read;
+use unmask_model::predictor::{Ask, Read};
 
 use crate::event::{DenoisingEvent, Timings};
 
@@ -40,10 +40,10 @@ impl Request {
         )
     }
 
-    /// The samples that still need evaluations, each with the rows of its canvas.
+    /// The samples that still need evaluations, each with the rows that it puts into a batch.
     pub(crate) fn open_samples(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
         let asks = (0..).zip(self.samples.iter().map(DenoisingState::ask));
-        asks.filter_map(|(sample, ask)| Some((sample, ask?.tokens.len())))
+        asks.filter_map(|(sample, ask)| Some((sample, rows(&ask?))))
     }
 
     /// Whether every sample is complete.
@@ -84,8 +84,7 @@ impl Request {
     pub(crate) fn advance(&mut self, sample: u32, reads: &[Read]) -> bool {
         let Some(state) = self.samples.get_mut(sample as usize) else { return true };
         if let Some(ask) = state.ask() {
-            let canvases = 1 + u64::from(ask.guidance.is_some());
-            self.rows += canvases * ask.tokens.len() as u64;
+            self.rows += rows(&ask) as u64;
             self.reads += ask.wants.len() as u64;
         }
         let round = state.round();
@@ -116,4 +115,9 @@ impl Request {
             tracing::error!("a request made more evaluations than it announced; an event was lost");
         }
     }
+}
+
+/// Rows that an ask puts through the network; guidance computes a second canvas.
+fn rows(ask: &Ask<'_>) -> usize {
+    ask.tokens.len() * (1 + usize::from(ask.guidance.is_some()))
 }

@@ -4,7 +4,7 @@ use std::panic::panic_any;
 use std::time::Duration;
 
 use unmask_model::error::PredictError;
-use unmask_model::predictor::{Ask, MaskPredictor, ModelLimits, Read, Script};
+use unmask_model::predictor::{Ask, MaskPredictor, ModelLimits, Read, Script, ScriptedPredictor};
 use unmask_scheduler::{DenoiseRequest, Engine, EngineConfig, EngineState, GenerationError, SubmitError};
 
 use crate::fixture::{Gate, LIMITS, Report, request, sample, spawn};
@@ -154,4 +154,32 @@ async fn every_accepted_request_ends_exactly_once() {
     handle.drain(Duration::from_hours(1)).await;
     let status = handle.status();
     assert_eq!((status.state, status.running, status.waiting), (EngineState::Stopped, 0, 0));
+}
+
+/// Answers like the scripted predictor, and refuses canvases that start with a certain token.
+struct Picky(ScriptedPredictor);
+
+impl MaskPredictor for Picky {
+    fn limits(&self) -> ModelLimits {
+        self.0.limits()
+    }
+
+    fn predict(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError> {
+        match asks.iter().position(|ask| ask.tokens[0] == 13) {
+            Some(ask) => Err(PredictError::NotFinite { ask, position: 1 }),
+            None => self.0.predict(asks),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_canvas_that_is_named_as_the_fault_fails_alone() {
+    let predictor = Picky(ScriptedPredictor::new(LIMITS, Script::default()));
+    let handle = Engine::spawn(predictor, EngineConfig::default()).unwrap();
+    let generations: Vec<_> = (10..20).map(|name| (name, handle.submit(request(name)).unwrap())).collect();
+    for (name, generation) in generations {
+        let report = Report::of(generation).await;
+        assert_eq!(report.end.is_err(), name == 13, "request {name}");
+        assert!(name == 13 || report.text().len() == 12);
+    }
 }
