@@ -23,8 +23,6 @@ pub mod telemetry;
 pub mod text_view;
 pub mod verify;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::Router;
@@ -57,10 +55,4 @@ pub async fn serve(
     };
     let server = axum::serve(listener, app).with_graceful_shutdown(over(watch.clone()));
     shutdown::bounded(async { server.await }, over(watch)).await.unwrap_or(Ok(()))
-}
-
-/// A flag for [`AppState::draining`].
-#[must_use]
-pub fn not_draining() -> Arc<AtomicBool> {
-    Arc::new(AtomicBool::new(false))
 }

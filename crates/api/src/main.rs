@@ -11,7 +11,7 @@ use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
 use unmask_api::load::{Loaded, load};
 use unmask_api::report::unix_seconds;
 use unmask_api::state::{AppState, ServedModel};
-use unmask_api::{not_draining, routes, serve, shutdown, telemetry, verify};
+use unmask_api::{routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
 use unmask_scheduler::Engine;
 
@@ -75,7 +75,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             model: Arc::new(served),
             engine,
             limits: args.limits.limits(),
-            draining: not_draining(),
+            draining: Arc::default(),
         };
         let drain = (args.server.drain_delay(), args.server.drain_timeout());
         serve(listener, state, shutdown::first(signals), drain).await.context("the server failed")
