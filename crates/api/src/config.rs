@@ -270,7 +270,12 @@ impl EngineArgs {
     /// For the scheduler.
     #[must_use]
     pub fn config(&self) -> EngineConfig {
-        EngineConfig { max_rows: self.max_rows, max_running: self.max_running, queue: self.queue }
+        EngineConfig {
+            max_rows: self.max_rows,
+            max_running: self.max_running,
+            queue: self.queue,
+            ..EngineConfig::default()
+        }
     }
 }
 

@@ -69,7 +69,7 @@ impl Running {
             views.push(Progress { view, remaining, done, stopped, planned, evaluations: 0 });
             states.push(state);
         }
-        let events = state.engine.submit(DenoiseRequest { samples: states })?;
+        let events = state.engine.submit(DenoiseRequest { samples: states, ..DenoiseRequest::default() })?;
         Ok(Self { views, events, model: Arc::clone(&state.model), stops: settings.stops.clone() })
     }
 
@@ -97,7 +97,7 @@ impl Running {
                     }
                     return Ok(Next::Step(Step { sample, edits }));
                 }
-                Some(DenoisingEvent::Finished(timings)) => return Ok(Next::Finished(timings)),
+                Some(DenoisingEvent::Finished(timings) | DenoisingEvent::Expired(timings)) => return Ok(Next::Finished(timings)),
                 Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
                 None => return Err(GenerationError::EngineStopped.into()),
             }

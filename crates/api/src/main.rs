@@ -13,7 +13,7 @@ use unmask_api::report::unix_seconds;
 use unmask_api::state::{AppState, ServedModel};
 use unmask_api::{routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
-use unmask_scheduler::Engine;
+use unmask_scheduler::{Engine, EngineMetrics};
 
 fn main() -> ExitCode {
     let mut cli = Cli::parse();
@@ -68,7 +68,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let address = args.server.listen;
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let engine = Engine::spawn(predictor, args.engine.config()).context("cannot start the engine")?;
+        let engine = Engine::spawn(predictor, args.engine.config(), EngineMetrics::default()).context("cannot start the engine")?;
         let bound = listener.local_addr().context("cannot read the address")?;
         tracing::info!(model = %served.id, context = limits.context, "listening on http://{bound}");
         let state = AppState {

@@ -1,10 +1,17 @@
 //! Who takes part in the next evaluation. Pure: no clock, no channels, no tensors.
 //!
-//! Requests wait in order of arrival and are admitted whole. Running samples take turns: a batch is the
-//! longest stretch from the front of the line that fits the budget, and then goes to its back, where
-//! newcomers queue up too. So the samples with the fewest evaluations since they joined the line go
-//! first, two samples that run side by side never differ by more than one turn, and nobody starves:
-//! each batch takes at least the first, and nobody ever gets in front.
+//! Running samples stand in a line and earn device time: at every turn each gets as much as the cheapest
+//! of them costs, whoever is in credit takes part and pays the price of its own canvas, and who was looked
+//! at goes to the back. So a fill of 30 positions is in every evaluation, and a document of 2,000 beside it
+//! sits most of them out until it has earned its next one: both get the same device time, not the same
+//! number of turns. (This is surplus round robin, Adiseshu et al. 1996, with evaluations for packets.)
+//!
+//! A line passes everybody, so nobody starves: between two evaluations of a sample that costs p, another
+//! of the same client takes part for at most p plus twice its own price. Clients share alike: the samples
+//! of one that has many running earn the less each.
+//!
+//! Requests wait in order of arrival and are admitted whole, those of the client with the fewest running
+//! samples first.
 
 use std::collections::VecDeque;
 
@@ -21,19 +28,59 @@ pub struct SampleId {
     pub sample: u32,
 }
 
+/// Names who asks: requests of one client share one client's part of the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
+/// What the batcher knows of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Which of its request, from 0.
+    pub sample: u32,
+    /// Token rows that it puts into a batch.
+    pub rows: usize,
+    /// Device time of an evaluation of it alone, in any unit, at least 1.
+    pub price: u64,
+    /// The first sample of the request with the same canvas at the start: their first evaluations are
+    /// computed once when they fall into one batch.
+    pub twin_of: u32,
+}
+
 /// The waiting requests and the running samples.
 #[derive(Clone, Debug)]
 pub struct Batcher {
     max_rows: usize,
     max_running: usize,
-    waiting: VecDeque<(RequestId, Vec<Entry>)>,
-    running: VecDeque<Entry>,
+    waiting: VecDeque<Waiting>,
+    running: VecDeque<Running>,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    request: RequestId,
+    client: ClientId,
+    members: Vec<Member>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    id: SampleId,
-    rows: usize,
+struct Running {
+    request: RequestId,
+    client: ClientId,
+    member: Member,
+    /// Device time earned and not spent; between two batches in (−price, 0].
+    credit: i64,
+    /// Not evaluated yet.
+    fresh: bool,
+}
+
+impl Running {
+    fn id(&self) -> SampleId {
+        SampleId { request: self.request, sample: self.member.sample }
+    }
+
+    fn price(&self) -> i64 {
+        i64::try_from(self.member.price.max(1)).unwrap_or(i64::MAX)
+    }
 }
 
 impl Batcher {
@@ -44,35 +91,40 @@ impl Batcher {
         Self { max_rows, max_running, waiting: VecDeque::new(), running: VecDeque::new() }
     }
 
-    /// Lets a request wait: its samples, each with the token rows that it puts into a batch.
-    pub fn add(&mut self, request: RequestId, samples: impl IntoIterator<Item = (u32, usize)>) {
-        let entries =
-            samples.into_iter().map(|(sample, rows)| Entry { id: SampleId { request, sample }, rows });
-        self.waiting.push_back((request, entries.collect()));
+    /// Lets a request wait.
+    pub fn add(&mut self, request: RequestId, client: ClientId, members: impl IntoIterator<Item = Member>) {
+        self.waiting.push_back(Waiting { request, client, members: members.into_iter().collect() });
     }
 
     /// Forgets a request, waiting or running.
     pub fn cancel(&mut self, request: RequestId) {
-        self.waiting.retain(|(waiting, _)| *waiting != request);
-        self.running.retain(|entry| entry.id.request != request);
+        self.waiting.retain(|waiting| waiting.request != request);
+        self.running.retain(|running| running.request != request);
     }
 
     /// Forgets a sample that is complete.
     pub fn retire(&mut self, sample: SampleId) {
-        self.running.retain(|entry| entry.id != sample);
+        self.running.retain(|running| running.id() != sample);
+    }
+
+    /// Puts a running sample into the next batch: its time is over and this is its last evaluation.
+    pub fn hasten(&mut self, sample: SampleId) {
+        let found = self.running.iter().position(|running| running.id() == sample);
+        if let Some(mut running) = found.and_then(|index| self.running.remove(index)) {
+            running.credit = 0;
+            self.running.push_front(running);
+        }
     }
 
     /// Admits who fits and returns the samples of the next evaluation; empty when nothing is left.
     pub fn next_batch(&mut self) -> Vec<SampleId> {
         self.admit();
-        let rows = self.running.iter().scan(0_usize, |rows, entry| {
-            *rows = rows.saturating_add(entry.rows);
-            Some(*rows)
-        });
-        let fitting = rows.take_while(|rows| *rows <= self.max_rows).count();
-        let taken = fitting.max(1).min(self.running.len());
-        self.running.rotate_left(taken);
-        self.running.range(self.running.len() - taken..).map(|entry| entry.id).collect()
+        loop {
+            let batch = self.turn();
+            if !batch.is_empty() || self.running.is_empty() {
+                return batch;
+            }
+        }
     }
 
     /// How many requests wait.
@@ -81,13 +133,60 @@ impl Batcher {
         self.waiting.len()
     }
 
-    fn admit(&mut self) {
-        while let Some((_, samples)) = self.waiting.front()
-            && (self.running.is_empty() || self.running.len() + samples.len() <= self.max_running)
-            && let Some((_, samples)) = self.waiting.pop_front()
-        {
-            self.running.extend(samples);
+    /// Whether a request still waits.
+    #[must_use]
+    pub fn is_waiting(&self, request: RequestId) -> bool {
+        self.waiting.iter().any(|waiting| waiting.request == request)
+    }
+
+    /// Pays everybody from the front of the line on until the batch is full. The cheapest sample of the
+    /// client with the fewest earns its whole price, so some turn soon has somebody in credit.
+    fn turn(&mut self) -> Vec<SampleId> {
+        let wage = self.running.iter().map(Running::price).min().unwrap_or(0);
+        let counts: Vec<i64> = self.running.iter().map(|running| self.count(running.client) as i64).collect();
+        let fewest = counts.iter().copied().min().unwrap_or(1);
+        let (mut batch, mut rows, mut seen, mut last) = (Vec::new(), 0_usize, 0, None);
+        for (running, count) in self.running.iter_mut().zip(counts) {
+            let credit = running.credit.saturating_add((wage.saturating_mul(fewest) / count).max(1));
+            if credit > 0 {
+                let canvas = running.fresh.then_some((running.request, running.member.twin_of));
+                let more = if canvas.is_some() && canvas == last { 0 } else { running.member.rows };
+                if !batch.is_empty() && rows.saturating_add(more) > self.max_rows {
+                    break;
+                }
+                (rows, last) = (rows.saturating_add(more), canvas);
+                batch.push(running.id());
+                running.fresh = false;
+                running.credit = credit - running.price();
+            } else {
+                running.credit = credit;
+            }
+            seen += 1;
         }
+        self.running.rotate_left(seen);
+        batch
+    }
+
+    fn admit(&mut self) {
+        while let Some(index) = self.next_in_line() {
+            let samples = self.waiting[index].members.len();
+            if !self.running.is_empty() && self.running.len() + samples > self.max_running {
+                return;
+            }
+            let Some(Waiting { request, client, members }) = self.waiting.remove(index) else { return };
+            let fresh = |member| Running { request, client, member, credit: 0, fresh: true };
+            self.running.extend(members.into_iter().map(fresh));
+        }
+    }
+
+    /// The first request of the client with the fewest running samples.
+    fn next_in_line(&self) -> Option<usize> {
+        let waiting = self.waiting.iter().enumerate();
+        waiting.min_by_key(|(index, waiting)| (self.count(waiting.client), *index)).map(|(index, _)| index)
+    }
+
+    fn count(&self, client: ClientId) -> usize {
+        self.running.iter().filter(|running| running.client == client).count()
     }
 }
 
@@ -99,15 +198,27 @@ mod tests {
 
     use super::*;
 
+    const ALICE: ClientId = ClientId(1);
+    const BOB: ClientId = ClientId(2);
+
     fn id(request: u64, sample: u32) -> SampleId {
         SampleId { request: RequestId(request), sample }
+    }
+
+    /// A sample of `rows` rows that costs as many units, with a canvas of its own.
+    fn member(sample: u32, rows: usize) -> Member {
+        Member { sample, rows, price: rows as u64, twin_of: sample }
+    }
+
+    fn members<const N: usize>(rows: [usize; N]) -> impl Iterator<Item = Member> {
+        (0..).zip(rows).map(|(sample, rows)| member(sample, rows))
     }
 
     #[test]
     fn a_batch_is_what_fits_and_the_rest_goes_first_next_time() {
         let mut batcher = Batcher::new(10, 8);
         for request in 0..3 {
-            batcher.add(RequestId(request), [(0, 4)]);
+            batcher.add(RequestId(request), ALICE, members([4]));
         }
         assert_eq!(batcher.next_batch(), [id(0, 0), id(1, 0)]);
         assert_eq!(batcher.next_batch(), [id(2, 0), id(0, 0)]);
@@ -118,7 +229,7 @@ mod tests {
     fn a_canvas_above_the_budget_goes_alone() {
         let mut batcher = Batcher::new(10, 8);
         for (request, rows) in [(0, 4), (1, 99), (2, 4)] {
-            batcher.add(RequestId(request), [(0, rows)]);
+            batcher.add(RequestId(request), ALICE, members([rows]));
         }
         assert_eq!(batcher.next_batch(), [id(0, 0)]);
         assert_eq!(batcher.next_batch(), [id(1, 0)]);
@@ -128,9 +239,9 @@ mod tests {
     #[test]
     fn a_request_is_admitted_whole_and_in_order_of_arrival() {
         let mut batcher = Batcher::new(100, 3);
-        batcher.add(RequestId(0), [(0, 1), (1, 1)]);
-        batcher.add(RequestId(1), [(0, 1), (1, 1)]);
-        batcher.add(RequestId(2), [(0, 1)]);
+        batcher.add(RequestId(0), ALICE, members([1, 1]));
+        batcher.add(RequestId(1), ALICE, members([1, 1]));
+        batcher.add(RequestId(2), ALICE, members([1]));
         assert_eq!(batcher.next_batch(), [id(0, 0), id(0, 1)]);
         // Request 2 would fit, but 1 came first.
         assert_eq!((batcher.waiting(), batcher.next_batch().len()), (2, 2));
@@ -143,8 +254,8 @@ mod tests {
     #[test]
     fn a_request_above_the_limit_of_samples_runs_when_nothing_else_does() {
         let mut batcher = Batcher::new(100, 2);
-        batcher.add(RequestId(0), [(0, 1)]);
-        batcher.add(RequestId(1), (0..5).map(|sample| (sample, 1)));
+        batcher.add(RequestId(0), ALICE, members([1]));
+        batcher.add(RequestId(1), ALICE, members([1; 5]));
         assert_eq!(batcher.next_batch().len(), 1);
         batcher.retire(id(0, 0));
         assert_eq!(batcher.next_batch().len(), 5);
@@ -153,10 +264,10 @@ mod tests {
     #[test]
     fn steady_short_arrivals_do_not_starve_a_long_request() {
         let mut batcher = Batcher::new(1, 4);
-        batcher.add(RequestId(0), [(0, 1)]);
+        batcher.add(RequestId(0), ALICE, members([1]));
         let mut turns = 0;
         for request in 1..=400 {
-            batcher.add(RequestId(request), [(0, 1)]);
+            batcher.add(RequestId(request), ALICE, members([1]));
             for sample in batcher.next_batch() {
                 if sample == id(0, 0) { turns += 1 } else { batcher.retire(sample) }
             }
@@ -164,16 +275,78 @@ mod tests {
         assert!(turns >= 100, "a fair share is one turn in four: {turns} of 400");
     }
 
+    /// A fill that shared every evaluation with a long document would take as long as the document does.
+    #[test]
+    fn a_short_canvas_beside_a_long_one_gets_the_same_time_not_the_same_turns() {
+        let mut batcher = Batcher::new(1000, 8);
+        batcher.add(RequestId(0), ALICE, members([320]));
+        assert_eq!(batcher.next_batch(), [id(0, 0)]);
+        batcher.add(RequestId(1), ALICE, members([10]));
+        let (mut short, mut long) = (0, 0);
+        for _ in 0..330 {
+            let batch = batcher.next_batch();
+            short += usize::from(batch.contains(&id(1, 0)));
+            long += usize::from(batch.contains(&id(0, 0)));
+        }
+        assert_eq!((short, long), (330, 10));
+    }
+
+    /// Somebody who sends ten requests would get ten times the device of somebody who sends one.
+    #[test]
+    fn clients_share_alike_whoever_has_more_samples() {
+        let mut batcher = Batcher::new(1000, 64);
+        batcher.add(RequestId(0), ALICE, members([7; 10]));
+        batcher.add(RequestId(1), BOB, members([7]));
+        let mut turns = BTreeMap::new();
+        for _ in 0..1000 {
+            batcher.next_batch().into_iter().for_each(|sample| *turns.entry(sample).or_insert(0) += 1);
+        }
+        let alice: i32 = (0..10).map(|sample| turns[&id(0, sample)]).sum();
+        assert!((turns[&id(1, 0)] - alice).abs() <= 20, "{turns:?}");
+    }
+
+    #[test]
+    fn a_client_with_less_running_is_admitted_first() {
+        let mut batcher = Batcher::new(100, 3);
+        batcher.add(RequestId(0), ALICE, members([1, 1]));
+        batcher.next_batch();
+        batcher.add(RequestId(1), ALICE, members([1]));
+        batcher.add(RequestId(2), BOB, members([1]));
+        assert!(batcher.next_batch().contains(&id(2, 0)));
+        assert!(batcher.is_waiting(RequestId(1)) && !batcher.is_waiting(RequestId(2)));
+    }
+
+    /// Eight answers to one prompt would pay for the same first evaluation eight times.
+    #[test]
+    fn twins_count_once_until_they_part() {
+        let mut batcher = Batcher::new(10, 8);
+        let twins = (0..4).map(|sample| Member { twin_of: 0, ..member(sample, 8) });
+        batcher.add(RequestId(0), ALICE, twins);
+        assert_eq!(batcher.next_batch().len(), 4);
+        assert_eq!(batcher.next_batch(), [id(0, 0)]);
+    }
+
+    #[test]
+    fn who_is_hastened_takes_part_next() {
+        let mut batcher = Batcher::new(10, 8);
+        batcher.add(RequestId(0), ALICE, members([2, 8]));
+        // Sample 1 is in debt for its first evaluation and would sit out three.
+        assert_eq!(batcher.next_batch(), [id(0, 0), id(0, 1)]);
+        batcher.hasten(id(0, 1));
+        assert_eq!(batcher.next_batch(), [id(0, 1), id(0, 0)]);
+    }
+
     #[derive(Clone, Debug)]
     enum Action {
-        Add(Vec<usize>),
+        Add(Vec<usize>, u64),
         Cancel(usize),
         Evaluate { retire: usize },
     }
 
     fn action() -> impl Strategy<Value = Action> {
+        let add = (prop::collection::vec(1_usize..40, 1..6), 0_u64..3);
         prop_oneof![
-            2 => prop::collection::vec(1_usize..40, 1..6).prop_map(Action::Add),
+            2 => add.prop_map(|(rows, client)| Action::Add(rows, client)),
             1 => (0_usize..64).prop_map(Action::Cancel),
             6 => (0_usize..4).prop_map(|retire| Action::Evaluate { retire }),
         ]
@@ -187,42 +360,51 @@ mod tests {
             actions in prop::collection::vec(action(), 1..200),
         ) {
             let mut batcher = Batcher::new(max_rows, max_running);
-            let mut requests: BTreeMap<RequestId, Vec<usize>> = BTreeMap::new();
-            // How many batches each running sample has sat out in a row.
-            let mut sat_out: BTreeMap<SampleId, usize> = BTreeMap::new();
-            let mut peak = 0;
+            let mut rows_of: BTreeMap<SampleId, usize> = BTreeMap::new();
+            let mut client_of: BTreeMap<RequestId, ClientId> = BTreeMap::new();
+            // What each running sample has paid since another was last evaluated.
+            let mut paid: BTreeMap<(SampleId, SampleId), usize> = BTreeMap::new();
             for (next, action) in (0..).map(RequestId).zip(actions) {
                 match action {
-                    Action::Add(rows) => {
-                        batcher.add(next, (0..).zip(rows.iter().copied()));
-                        requests.insert(next, rows);
+                    Action::Add(rows, client) => {
+                        for (sample, rows) in (0..).zip(&rows) {
+                            rows_of.insert(SampleId { request: next, sample }, *rows);
+                        }
+                        client_of.insert(next, ClientId(client));
+                        let members = (0..).zip(rows).map(|(sample, rows)| member(sample, rows));
+                        batcher.add(next, ClientId(client), members);
                     }
                     Action::Cancel(index) => {
-                        let Some(&request) = requests.keys().nth(index) else { continue };
+                        let Some(&request) = client_of.keys().nth(index) else { continue };
                         batcher.cancel(request);
-                        requests.remove(&request);
-                        sat_out.retain(|sample, _| sample.request != request);
+                        client_of.remove(&request);
                     }
                     Action::Evaluate { retire } => {
                         let idle = batcher.running.is_empty() && batcher.waiting.is_empty();
                         let batch = batcher.next_batch();
                         prop_assert_eq!(batch.is_empty(), idle);
-                        let rows: usize =
-                            batch.iter().map(|id| requests[&id.request][id.sample as usize]).sum();
+                        let rows: usize = batch.iter().map(|id| rows_of[id]).sum();
                         prop_assert!(rows <= max_rows || batch.len() == 1);
-                        let running: Vec<SampleId> = batcher.running.iter().map(|entry| entry.id).collect();
+                        let running: Vec<SampleId> = batcher.running.iter().map(Running::id).collect();
                         let whole = running.iter().all(|id| id.request == running[0].request);
                         prop_assert!(running.len() <= max_running || whole);
-                        peak = peak.max(running.len());
-                        for sample in &running {
-                            let missed = sat_out.entry(*sample).or_default();
-                            *missed = if batch.contains(sample) { 0 } else { *missed + 1 };
-                            prop_assert!(*missed < peak, "{:?} sat out {} batches", sample, missed);
+                        for waits in &running {
+                            for other in &running {
+                                let same = client_of[&waits.request] == client_of[&other.request];
+                                let sum = paid.entry((*waits, *other)).or_default();
+                                *sum = if batch.contains(waits) { 0 } else { *sum };
+                                *sum += if batch.contains(other) { rows_of[other] } else { 0 };
+                                let bound = rows_of[waits] + 2 * rows_of[other];
+                                prop_assert!(
+                                    !same || waits == other || *sum <= bound,
+                                    "{:?} waited while {:?} paid {}", waits, other, sum
+                                );
+                            }
                         }
-                        for sample in batch.into_iter().take(retire) {
-                            batcher.retire(sample);
-                            sat_out.remove(&sample);
+                        for running in &batcher.running {
+                            prop_assert!(running.credit <= 0 && running.credit > -running.price());
                         }
+                        batch.into_iter().take(retire).for_each(|sample| batcher.retire(sample));
                     }
                 }
             }

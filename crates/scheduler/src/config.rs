@@ -1,7 +1,11 @@
 //! The limits of an engine.
 
+use std::time::Duration;
+
+use crate::cost::CostModel;
+
 /// The limits of an engine. Each should be at least 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EngineConfig {
     /// Token rows per evaluation: the summed lengths of the canvases in a batch. A longer canvas is
     /// evaluated alone.
@@ -10,10 +14,20 @@ pub struct EngineConfig {
     pub max_running: usize,
     /// Requests that may wait: accepted and not yet running. 0 refuses everything.
     pub queue: usize,
+    /// How long a request may wait before it is given up.
+    pub max_wait: Duration,
+    /// What an evaluation costs, to share the device by.
+    pub cost: CostModel,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { max_rows: 2048, max_running: 64, queue: 128 }
+        Self {
+            max_rows: 2048,
+            max_running: 64,
+            queue: 128,
+            max_wait: Duration::from_secs(30),
+            cost: CostModel::default(),
+        }
     }
 }

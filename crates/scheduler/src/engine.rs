@@ -1,9 +1,12 @@
 //! The thread that owns the device: receive, choose a batch, evaluate it, report, again.
 
-use std::collections::BTreeMap;
+mod clock;
+mod fault;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fmt, io, mem, thread};
 
 use tokio::sync::watch;
@@ -14,11 +17,10 @@ use crate::config::EngineConfig;
 use crate::error::GenerationError;
 use crate::event::DenoisingEvent;
 use crate::handle::EngineHandle;
+use crate::cost::Work;
 use crate::inbox::{EngineState, Inbox};
-use crate::request::Request;
-
-/// Panics of the predictor in a row after which it is not trusted any more.
-const PANICS_IN_A_ROW: u32 = 2;
+use crate::metrics::EngineMetrics;
+use crate::request::{Request, work};
 
 /// The crate's only clock.
 #[expect(clippy::disallowed_methods, reason = "the engine measures its requests")]
@@ -32,7 +34,16 @@ pub struct Engine<P: MaskPredictor> {
     batcher: Batcher,
     requests: BTreeMap<RequestId, Request>,
     next_id: u64,
-    panics: u32,
+    config: EngineConfig,
+    metrics: EngineMetrics,
+    /// Took part in an evaluation that failed without naming its culprit; each is tried alone.
+    suspects: VecDeque<SampleId>,
+    /// The predictor panicked on a canvas of nobody's.
+    broken: bool,
+    /// How long the last evaluation took.
+    last_took: Duration,
+    /// Measured time of an evaluation over the predicted one, lately.
+    slowness: f64,
     inbox: Arc<Inbox>,
 }
 
@@ -41,7 +52,8 @@ impl<P: MaskPredictor> Engine<P> {
     ///
     /// # Errors
     /// The operating system refuses a thread.
-    pub fn spawn(predictor: P, config: EngineConfig) -> io::Result<EngineHandle> {
+    pub fn spawn(predictor: P, config: EngineConfig, metrics: EngineMetrics) -> io::Result<EngineHandle> {
+        metrics.cost(&config.cost);
         let inbox = Arc::new(Inbox::default());
         let (ended, watch) = watch::channel(());
         let engine = Self {
@@ -49,7 +61,12 @@ impl<P: MaskPredictor> Engine<P> {
             batcher: Batcher::new(config.max_rows, config.max_running),
             requests: BTreeMap::new(),
             next_id: 0,
-            panics: 0,
+            config,
+            metrics,
+            suspects: VecDeque::new(),
+            broken: false,
+            last_took: Duration::ZERO,
+            slowness: 1.0,
             inbox: Arc::clone(&inbox),
         };
         thread::Builder::new().name("unmask-engine".into()).spawn(move || {
@@ -64,16 +81,17 @@ impl<P: MaskPredictor> Engine<P> {
         while self.receive() {
             self.drop_cancelled();
             self.stop_samples();
-            let batch = self.batcher.next_batch();
+            self.enforce_times(now());
+            let batch = self.next_batch();
             if batch.is_empty() {
                 continue;
             }
             match self.evaluate(&batch) {
                 Ok(answers) => self.advance(&batch, &answers),
-                Err(error) => self.fail_batch(&batch, &error),
+                Err(error) => self.fail(&batch, &error),
             }
-            if self.panics == PANICS_IN_A_ROW {
-                tracing::error!(panics = self.panics, "the predictor panicked repeatedly; the engine stops");
+            if self.broken {
+                tracing::error!("the predictor panicked on an empty canvas, too; the engine stops");
                 return self.stop(EngineState::Failed, &GenerationError::EngineStopped);
             }
         }
@@ -103,7 +121,7 @@ impl<P: MaskPredictor> Engine<P> {
     fn accept(&mut self, request: Request) -> RequestId {
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        self.batcher.add(id, request.open_samples());
+        self.batcher.add(id, request.client, request.members(&self.config.cost));
         self.requests.insert(id, request);
         id
     }
@@ -117,7 +135,7 @@ impl<P: MaskPredictor> Engine<P> {
             }
             !cancelled
         });
-        self.publish(0);
+        self.publish();
     }
 
     /// Ends the samples whose reader has seen enough.
@@ -132,38 +150,67 @@ impl<P: MaskPredictor> Engine<P> {
         touched.into_iter().for_each(|id| self.finish_if_complete(id));
     }
 
-    /// One forward pass for the samples of `batch`: the reads of each, as many as it asked for.
-    fn evaluate(&mut self, batch: &[SampleId]) -> Result<Vec<Vec<Read>>, GenerationError> {
-        self.publish(1);
-        let now = now();
-        for sample in batch {
-            if let Some(request) = self.requests.get_mut(&sample.request) {
-                request.start(batch.len(), now);
+    /// Those who must be evaluated alone come first.
+    fn next_batch(&mut self) -> Vec<SampleId> {
+        while let Some(suspect) = self.suspects.pop_front() {
+            if self.ask(suspect).is_some() {
+                return vec![suspect];
             }
         }
+        self.batcher.next_batch()
+    }
+
+    fn ask(&self, id: SampleId) -> Option<Ask<'_>> {
+        self.requests.get(&id.request)?.samples.get(id.sample as usize)?.ask()
+    }
+
+    /// One forward pass for the samples of `batch`: the reads of each, as many as it asked for.
+    fn evaluate(&mut self, batch: &[SampleId]) -> Result<Vec<Vec<Read>>, GenerationError> {
+        let start = now();
+        self.begin(batch, start);
         let asks: Vec<Ask<'_>> = batch
             .iter()
             .filter_map(|id| self.requests.get(&id.request)?.samples.get(id.sample as usize)?.ask())
             .collect();
+        let mut total = Work::default();
+        asks.iter().for_each(|ask| total += work(ask));
         // A failed call changes nothing of the predictor, by its contract, so it can be called again.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.predictor.predict(&asks)));
-        let Ok(outcome) = outcome else {
-            self.panics += 1;
-            return Err(GenerationError::Panicked);
-        };
-        self.panics = 0;
+        self.inbox.lock().status.evaluating_since = None;
+        let Ok(outcome) = outcome else { return Err(GenerationError::Panicked) };
         let answers = outcome.map_err(|error| GenerationError::Predict(Arc::new(error)))?;
-        count("canvases", batch.len(), answers.len())?;
+        count("canvases", asks.len(), answers.len())?;
         for (ask, reads) in asks.iter().zip(&answers) {
             count("reads", ask.wants.len(), reads.len())?;
         }
+        let took = now().saturating_duration_since(start);
+        self.metrics.evaluated(asks.len(), total.rows, self.config.max_rows, took);
+        drop(asks);
+        self.learn(total, took);
         Ok(answers)
+    }
+
+    /// Notes in requests, status and metrics that an evaluation starts.
+    fn begin(&mut self, batch: &[SampleId], now: Instant) {
+        for sample in batch {
+            let request = self.requests.get_mut(&sample.request);
+            if let Some(waited) = request.and_then(|request| request.start(batch.len(), now)) {
+                self.metrics.started(waited);
+            }
+        }
+        let backlog = self.backlog();
+        let mut contents = self.inbox.lock();
+        contents.status.evaluations += 1;
+        contents.status.evaluating_since = Some(now);
+        contents.status.backlog = backlog;
     }
 
     fn advance(&mut self, batch: &[SampleId], answers: &[Vec<Read>]) {
         for (id, reads) in batch.iter().zip(answers) {
-            let request = self.requests.get_mut(&id.request);
-            if request.is_some_and(|request| request.advance(id.sample, reads)) {
+            let Some(request) = self.requests.get_mut(&id.request) else { continue };
+            let (committed, done) = request.advance(id.sample, reads);
+            self.metrics.committed(committed);
+            if done {
                 self.batcher.retire(*id);
                 self.finish_if_complete(id.request);
             }
@@ -176,24 +223,11 @@ impl<P: MaskPredictor> Engine<P> {
         }
     }
 
-    fn fail_batch(&mut self, batch: &[SampleId], error: &GenerationError) {
-        // Where one canvas is at fault, the others were not touched and are evaluated again.
-        let culprit = match error {
-            GenerationError::Predict(error) => error.ask().and_then(|ask| batch.get(ask)),
-            _ => None,
-        };
-        let failing = culprit.map_or(batch, std::slice::from_ref);
-        tracing::error!(%error, canvases = batch.len(), failing = failing.len(), "an evaluation failed");
-        for id in failing {
-            self.end(id.request, |_| DenoisingEvent::Failed(error.clone()));
-        }
-    }
-
     /// Removes a request, then gives it its last word: whoever reads it finds the status up to date.
     fn end(&mut self, id: RequestId, last: impl FnOnce(&Request) -> DenoisingEvent) {
         if let Some(request) = self.requests.remove(&id) {
             self.batcher.cancel(id);
-            self.publish(0);
+            self.publish();
             request.post(last(&request));
         }
     }
@@ -214,25 +248,14 @@ impl<P: MaskPredictor> Engine<P> {
     }
 
     /// Updates what the handles see.
-    fn publish(&self, evaluations: u64) {
+    fn publish(&self) {
         let mut contents = self.inbox.lock();
         contents.status.running = self.requests.len() - self.batcher.waiting();
         contents.status.waiting = self.batcher.waiting() + contents.arrivals.len();
-        contents.status.evaluations += evaluations;
-    }
-}
-
-/// A panic outside the predictor ends the thread: nobody may wait for it afterwards.
-impl<P: MaskPredictor> Drop for Engine<P> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            tracing::error!("the engine's thread panicked; the engine stops");
-            let mut contents = self.inbox.lock();
-            contents.status.state = EngineState::Failed;
-            contents.status.running = 0;
-            contents.status.waiting = 0;
-            contents.arrivals.clear();
+        if self.requests.is_empty() {
+            contents.status.backlog = Duration::ZERO;
         }
+        self.metrics.status(&contents.status);
     }
 }
 

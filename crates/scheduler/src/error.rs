@@ -1,6 +1,7 @@
 //! Why a request is refused, and why an accepted one fails.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use unmask_model::error::PredictError;
 
@@ -14,6 +15,8 @@ pub enum SubmitError {
         waiting: usize,
         /// Requests that may wait.
         limit: usize,
+        /// When everything accepted so far should be done, at the speed measured lately.
+        retry_after: Duration,
     },
     /// The engine drains: it finishes what it has and takes nothing new.
     #[error("the server is shutting down and accepts no new requests")]
@@ -45,6 +48,14 @@ pub enum GenerationError {
     /// The predictor panicked on a batch that this request was part of.
     #[error("the evaluation failed: the predictor panicked")]
     Panicked,
+    /// The request waited too long for its first evaluation.
+    #[error("the request waited {} s for its turn; the server is overloaded", waited.as_secs())]
+    QueueTimeout {
+        /// How long it waited.
+        waited: Duration,
+        /// When everything accepted so far should be done, at the speed measured lately.
+        retry_after: Duration,
+    },
     /// The grace period of a drain was over.
     #[error("the server shut down before the request finished")]
     ShuttingDown,

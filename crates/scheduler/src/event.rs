@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use unmask_model::diffusion::Edit;
+use unmask_model::diffusion::{EarlyExit, Edit};
 
 use crate::error::GenerationError;
 
-/// One event of a request: any number of steps, then exactly one of the other two.
+/// One event of a request: any number of steps, then exactly one of the other three.
 #[derive(Clone, Debug)]
 pub enum DenoisingEvent {
     /// One evaluation of one sample.
@@ -24,9 +24,13 @@ pub enum DenoisingEvent {
         /// Whether this was the sample's last step. Positions may then still be masked, where nothing of
         /// them would be shown.
         done: bool,
+        /// Why that came before its schedule, if it did.
+        early_exit: Option<EarlyExit>,
     },
     /// Every sample is complete.
     Finished(Timings),
+    /// The deadline passed first; what was committed until then stands.
+    Expired(Timings),
     /// The request ended early.
     Failed(GenerationError),
 }
@@ -39,7 +43,7 @@ impl DenoisingEvent {
     }
 }
 
-/// Where the time of a finished request went.
+/// Where the time of a request went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
     /// From acceptance to the start of the first evaluation.

@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use unmask_model::diffusion::DenoisingState;
 
+use crate::batcher::ClientId;
 use crate::engine;
 use crate::error::{GenerationError, SubmitError};
 use crate::event::DenoisingEvent;
@@ -18,10 +19,17 @@ use crate::inbox::{EngineState, EngineStatus, Inbox};
 use crate::request::Request;
 
 /// What a caller asks of the engine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DenoiseRequest {
     /// The samples to denoise, at least one. They advance independently of each other.
     pub samples: Vec<DenoisingState>,
+    /// Who asks.
+    pub client: ClientId,
+    /// Ends the request with what it has by then: nobody waits for it any longer.
+    pub deadline: Option<Instant>,
+    /// Makes the evaluation that should end at about this time the last one: it commits all that is open.
+    /// Sooner than the deadline, or it has no effect.
+    pub finish_by: Option<Instant>,
 }
 
 /// A caller's access to an engine; cheap to clone. When the last one is dropped, the engine finishes what
@@ -58,12 +66,13 @@ impl EngineHandle {
             return Err(SubmitError::NoSamples);
         }
         let limit = self.connection.queue;
-        let (request, events, stops) = Request::new(request.samples, engine::now());
+        let (request, events, stops) = Request::new(request, engine::now());
         self.connection.inbox.tell(|contents| {
             let status = &mut contents.status;
             match status.state {
                 EngineState::Serving if status.waiting >= limit => {
-                    return Err(SubmitError::QueueFull { waiting: status.waiting, limit });
+                    let (waiting, retry_after) = (status.waiting, status.backlog);
+                    return Err(SubmitError::QueueFull { waiting, limit, retry_after });
                 }
                 EngineState::Serving => status.waiting += 1,
                 EngineState::Draining => return Err(SubmitError::ShuttingDown),

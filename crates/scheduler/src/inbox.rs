@@ -1,6 +1,7 @@
 //! What the handles and the engine's thread share.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::request::Request;
 
@@ -12,7 +13,7 @@ pub enum EngineState {
     Serving,
     /// Finishes what it has and takes nothing new.
     Draining,
-    /// Ended by repeated panics, or died.
+    /// Ended by a predictor that can not be trusted any more, or died.
     Failed,
     /// Ended in order.
     Stopped,
@@ -27,6 +28,10 @@ pub struct EngineStatus {
     pub waiting: usize,
     /// Forward passes begun so far, however many canvases shared each.
     pub evaluations: u64,
+    /// Since when the evaluation under way runs, if one does.
+    pub evaluating_since: Option<Instant>,
+    /// When everything accepted should be done: the work left, at the speed measured lately.
+    pub backlog: Duration,
     /// Whether it takes and runs requests.
     pub state: EngineState,
 }

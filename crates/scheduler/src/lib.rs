@@ -10,17 +10,22 @@
 
 mod batcher;
 mod config;
+mod cost;
 mod engine;
 mod error;
 mod event;
 mod handle;
 mod inbox;
+mod metrics;
+mod probe;
 mod request;
 
-pub use batcher::{Batcher, RequestId, SampleId};
+pub use batcher::{Batcher, ClientId, Member, RequestId, SampleId};
 pub use config::EngineConfig;
+pub use cost::{CostModel, Work};
 pub use engine::Engine;
 pub use error::{GenerationError, SubmitError};
 pub use event::{DenoisingEvent, Timings};
 pub use handle::{DenoiseRequest, EngineHandle, Generation};
 pub use inbox::{EngineState, EngineStatus};
+pub use metrics::EngineMetrics;

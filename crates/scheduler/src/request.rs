@@ -5,13 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use unmask_model::diffusion::DenoisingState;
+use unmask_model::diffusion::{DenoisingState, Edit};
 use unmask_model::predictor::{Ask, Read};
 
+use crate::batcher::{ClientId, Member};
+use crate::cost::{CostModel, Work};
 use crate::event::{DenoisingEvent, Timings};
+use crate::handle::DenoiseRequest;
 
 pub(crate) struct Request {
     pub(crate) samples: Vec<DenoisingState>,
+    pub(crate) client: ClientId,
+    /// Nobody wants it after this.
+    pub(crate) deadline: Option<Instant>,
+    /// What is open by then is committed by one evaluation.
+    pub(crate) finish_by: Option<Instant>,
     events: mpsc::Sender<DenoisingEvent>,
     submitted: Instant,
     started: Option<Instant>,
@@ -25,30 +33,67 @@ pub(crate) struct Request {
 impl Request {
     /// A request, the receiving end of its events, and the flags that stop its samples.
     pub(crate) fn new(
-        samples: Vec<DenoisingState>,
+        request: DenoiseRequest,
         now: Instant,
     ) -> (Self, mpsc::Receiver<DenoisingEvent>, Arc<[AtomicBool]>) {
+        let DenoiseRequest { samples, client, deadline, finish_by } = request;
         // Room for every step and the terminal event: the engine never waits, and nothing is lost.
         let steps: usize = samples.iter().map(|sample| sample.evaluations_left() as usize).sum();
         let (events, receiver) = mpsc::channel(steps + 1);
         let stops: Arc<[AtomicBool]> = samples.iter().map(|_| AtomicBool::new(false)).collect();
         let flags = Arc::clone(&stops);
-        (
-            Self { samples, events, submitted: now, started: None, batch_peak: 0, rows: 0, reads: 0, stops },
-            receiver,
-            flags,
-        )
+        let request = Self {
+            samples,
+            client,
+            deadline,
+            finish_by,
+            events,
+            submitted: now,
+            started: None,
+            batch_peak: 0,
+            rows: 0,
+            reads: 0,
+            stops,
+        };
+        (request, receiver, flags)
     }
 
-    /// The samples that still need evaluations, each with the rows that it puts into a batch.
-    pub(crate) fn open_samples(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
-        let asks = (0..).zip(self.samples.iter().map(DenoisingState::ask));
-        asks.filter_map(|(sample, ask)| Some((sample, rows(&ask?))))
+    /// The samples that still need evaluations, as the batcher sees them.
+    pub(crate) fn members(&self, cost: &CostModel) -> Vec<Member> {
+        let asks: Vec<Option<Ask<'_>>> = self.samples.iter().map(DenoisingState::ask).collect();
+        let twin = |ask: &Ask<'_>| {
+            let same = |other: &Ask<'_>| {
+                let guides = (ask.guidance.map(|guide| guide.tokens), other.guidance.map(|guide| guide.tokens));
+                ask.tokens == other.tokens && guides.0 == guides.1
+            };
+            asks.iter().position(|other| other.as_ref().is_some_and(same)).unwrap_or(0) as u32
+        };
+        let open = (0..).zip(&asks).filter_map(|(sample, ask)| Some((sample, ask.as_ref()?)));
+        let member = |(sample, ask): (u32, &Ask<'_>)| {
+            let price = cost.time(work(ask)).as_nanos();
+            let price = u64::try_from(price).unwrap_or(u64::MAX).max(1);
+            Member { sample, rows: work(ask).rows as usize, price, twin_of: twin(ask) }
+        };
+        open.map(member).collect()
+    }
+
+    /// Predicted device time of all that is left to do.
+    pub(crate) fn time_left(&self, cost: &CostModel) -> Duration {
+        let left = |sample: &DenoisingState| {
+            let ask = sample.ask()?;
+            Some(cost.time(work(&ask)).saturating_mul(sample.evaluations_left()))
+        };
+        self.samples.iter().filter_map(left).fold(Duration::ZERO, Duration::saturating_add)
     }
 
     /// Whether every sample is complete.
     pub(crate) fn is_complete(&self) -> bool {
-        self.open_samples().next().is_none()
+        self.samples.iter().all(|sample| sample.ask().is_none())
+    }
+
+    /// How long it has waited for its first evaluation, while it does.
+    pub(crate) fn waited(&self, now: Instant) -> Option<Duration> {
+        self.started.is_none().then(|| now.saturating_duration_since(self.submitted))
     }
 
     /// Ends the samples whose reader has seen enough, and names them. Before its first evaluation a request
@@ -69,30 +114,46 @@ impl Request {
             .collect()
     }
 
+    /// Makes the next evaluation of every open sample its last one, and names them; once.
+    pub(crate) fn finish_next(&mut self) -> Vec<u32> {
+        self.finish_by = None;
+        let open = self.samples.iter_mut().zip(0..).filter(|(sample, _)| sample.ask().is_some());
+        open.map(|(sample, number)| {
+            sample.finish_next();
+            number
+        })
+        .collect()
+    }
+
     /// Whether nobody reads the events any more.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.events.is_closed()
     }
 
-    /// Notes that an evaluation of `canvases` canvases, some of them this request's, starts.
-    pub(crate) fn start(&mut self, canvases: usize, now: Instant) {
+    /// Notes that an evaluation of `canvases` canvases, some of them this request's, starts. Returns the
+    /// time in the queue when it is the first.
+    pub(crate) fn start(&mut self, canvases: usize, now: Instant) -> Option<Duration> {
+        let waited = self.waited(now);
         self.started.get_or_insert(now);
         self.batch_peak = self.batch_peak.max(canvases);
+        waited
     }
 
-    /// Takes the answers for one sample and reports the step; true when that sample is complete.
-    pub(crate) fn advance(&mut self, sample: u32, reads: &[Read]) -> bool {
-        let Some(state) = self.samples.get_mut(sample as usize) else { return true };
+    /// Takes the answers for one sample and reports the step: how many positions it committed, and whether
+    /// that sample is complete.
+    pub(crate) fn advance(&mut self, sample: u32, reads: &[Read]) -> (usize, bool) {
+        let Some(state) = self.samples.get_mut(sample as usize) else { return (0, true) };
         if let Some(ask) = state.ask() {
-            self.rows += rows(&ask) as u64;
+            self.rows += work(&ask).rows;
             self.reads += ask.wants.len() as u64;
         }
         let round = state.round();
         let edits = state.act(reads);
+        let committed = edits.iter().filter(|edit| matches!(edit, Edit::Commit(_))).count();
         let (evaluation, remaining) = (state.evaluations(), state.canvas().masked());
-        let done = state.ask().is_none();
-        self.post(DenoisingEvent::Step { sample, evaluation, round, edits, remaining, done });
-        done
+        let (done, early_exit) = (state.ask().is_none(), state.early_exit());
+        self.post(DenoisingEvent::Step { sample, evaluation, round, edits, remaining, done, early_exit });
+        (committed, done)
     }
 
     /// Where the time went until `now`.
@@ -117,7 +178,8 @@ impl Request {
     }
 }
 
-/// Rows that an ask puts through the network; guidance computes a second canvas.
-fn rows(ask: &Ask<'_>) -> usize {
-    ask.tokens.len() * (1 + usize::from(ask.guidance.is_some()))
+/// What an ask puts through the network; guidance computes a second canvas.
+pub(crate) fn work(ask: &Ask<'_>) -> Work {
+    let canvas = Work::canvas(ask.tokens.len());
+    if ask.guidance.is_some() { canvas + canvas } else { canvas }
 }

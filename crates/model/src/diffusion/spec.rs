@@ -78,13 +78,15 @@ impl Commit {
     }
 }
 
-/// Why a sample ended with positions masked.
+/// Why a sample ended before its schedule; after the first two, positions are still masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EarlyExit {
     /// All of them lie right of a document end.
     Eos,
     /// Its reader had what it wanted.
     Stop,
+    /// Its time was over: one evaluation committed everything that was open.
+    TimeBudget,
 }
 
 impl Default for Policy {

@@ -32,6 +32,8 @@ pub struct DenoisingState {
     round: u32,
     evaluations: u32,
     early_exit: Option<EarlyExit>,
+    /// Whether the pending evaluation commits everything that is open.
+    last: bool,
     wants: Vec<Want>,
     /// For the pending ask: the canvas without its condition, and the tokens on it.
     unconditional: Vec<TokenId>,
@@ -78,6 +80,7 @@ impl DenoisingState {
             round: 0,
             evaluations: 0,
             early_exit: None,
+            last: false,
             wants: Vec::new(),
             unconditional: Vec::new(),
             counts: Vec::new(),
@@ -111,7 +114,7 @@ impl DenoisingState {
         debug_assert_eq!(reads.len(), self.wants.len(), "one read per want");
         self.evaluations += 1;
         let mut edits = std::mem::take(&mut self.unreported);
-        let taken_back = self.remasks();
+        let taken_back = if self.last { Vec::new() } else { self.remasks() };
         for commit in self.commits(reads) {
             self.canvas.commit(commit.position, commit.token);
             edits.push(Edit::Commit(commit));
@@ -133,13 +136,24 @@ impl DenoisingState {
         }
     }
 
+    /// Makes the next evaluation the last one: it reads every open position and commits them all at once,
+    /// as a policy of one step would. Its random numbers are those of the pending round, so the text is a
+    /// function of the seed and of the moment this is called.
+    pub fn finish_next(&mut self) {
+        if !self.wants.is_empty() && !self.last {
+            self.last = true;
+            self.early_exit = Some(EarlyExit::TimeBudget);
+            self.prepare();
+        }
+    }
+
     /// The canvas as it stands.
     #[must_use]
     pub fn canvas(&self) -> &Canvas {
         &self.canvas
     }
 
-    /// Why the sample ended with positions masked, if it did.
+    /// Why the sample ended before its schedule, if it did.
     #[must_use]
     pub fn early_exit(&self) -> Option<EarlyExit> {
         self.early_exit
@@ -163,6 +177,9 @@ impl DenoisingState {
     pub fn evaluations_left(&self) -> u32 {
         if self.wants.is_empty() {
             return 0;
+        }
+        if self.last {
+            return 1;
         }
         let masked = self.canvas.masked() as u32;
         match (self.policy.quota, self.policy.order) {

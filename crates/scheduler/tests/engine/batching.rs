@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use unmask_model::diffusion::{DenoisingState, Noise, Policy, StateSpec, draw_round};
 use unmask_model::predictor::Script;
-use unmask_scheduler::{DenoiseRequest, EngineConfig, EngineState, SubmitError};
+use unmask_scheduler::{EngineConfig, EngineState, SubmitError};
 
-use crate::fixture::{Gate, LIMITS, Report, request, sample, spawn};
+use crate::fixture::{Gate, LIMITS, Report, of, request, sample, spawn};
 
 #[tokio::test]
 async fn text_alone_is_text_among_neighbours() {
@@ -40,7 +40,7 @@ async fn a_request_takes_one_evaluation_per_distinct_round() {
         let noise = Noise::Keyed { seed: u64::from(name), sample: 0 };
         let rounds: BTreeSet<u32> =
             state.canvas().open_positions().map(|position| draw_round(&noise, steps, position)).collect();
-        let report = Report::of(handle.submit(DenoiseRequest { samples: vec![state] }).unwrap()).await;
+        let report = Report::of(handle.submit(of(vec![state])).unwrap()).await;
         assert_eq!(report.end.as_ref().unwrap().evaluations as usize, rounds.len());
         assert!(report.steps.iter().map(|step| step.round).eq(rounds));
         assert!(report.steps.iter().map(|step| step.evaluation).eq(1..=report.steps.len() as u32));
@@ -54,7 +54,7 @@ async fn samples_of_a_request_advance_independently_and_end_together() {
     let handle = spawn(Script::default(), EngineConfig::default());
     let samples: Vec<_> = (0..3).map(|number| sample(1, number, 10 * (number as usize + 1), 20)).collect();
     let evaluations: Vec<u32> = samples.iter().map(DenoisingState::evaluations_left).collect();
-    let report = Report::of(handle.submit(DenoiseRequest { samples }).unwrap()).await;
+    let report = Report::of(handle.submit(of(samples)).unwrap()).await;
     let timings = report.end.as_ref().unwrap();
     assert_eq!((timings.evaluations, timings.batch_peak), (evaluations.iter().sum(), 3));
     for (number, evaluations) in (0..3).zip(evaluations) {
@@ -75,7 +75,7 @@ async fn a_batch_keeps_to_its_budget_and_the_others_come_next() {
     assert_eq!(gate.look(), [0]);
     generations.extend([1, 2].map(|name| handle.submit(request(name)).unwrap()));
     // 61 rows: more than the budget, so it is evaluated alone.
-    let long = DenoiseRequest { samples: vec![sample(3, 0, 60, 16)] };
+    let long = of(vec![sample(3, 0, 60, 16)]);
     generations.push(handle.submit(long).unwrap());
     for expected in [vec![0, 1], vec![2], vec![3], vec![0, 1], vec![2], vec![3]] {
         gate.go();
@@ -110,7 +110,7 @@ async fn a_full_queue_refuses_with_its_numbers() {
 #[tokio::test]
 async fn a_request_needs_samples_but_not_evaluations() {
     let handle = spawn(Script::default(), EngineConfig::default());
-    assert_eq!(handle.submit(DenoiseRequest { samples: vec![] }).unwrap_err(), SubmitError::NoSamples);
+    assert_eq!(handle.submit(of(vec![])).unwrap_err(), SubmitError::NoSamples);
     // Only position 0 is open, whose token is known without the network.
     let spec = StateSpec {
         given: vec![None, Some(1)],
@@ -122,7 +122,7 @@ async fn a_request_needs_samples_but_not_evaluations() {
         ..StateSpec::default()
     };
     let state = DenoisingState::new(spec, &LIMITS).unwrap();
-    let report = Report::of(handle.submit(DenoiseRequest { samples: vec![state] }).unwrap()).await;
+    let report = Report::of(handle.submit(of(vec![state])).unwrap()).await;
     assert_eq!((report.steps.len(), report.end.unwrap().evaluations), (0, 0));
     assert_eq!(handle.status().evaluations, 0);
 }
@@ -138,7 +138,7 @@ async fn joining_and_leaving_change_nobody_elses_text() {
             (random >> 33) % bound
         };
         let (script, gate) = Gate::new(Script::default());
-        let config = EngineConfig { max_rows: 20 + 13 * seed as usize, max_running: 6, queue: 64 };
+        let config = EngineConfig { max_rows: 20 + 13 * seed as usize, max_running: 6, queue: 64, ..EngineConfig::default() };
         let handle = spawn(script, config);
         let mut here = vec![(0, handle.submit(request(0)).unwrap())];
         for tick in 1..24 {

@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use unmask_model::error::PredictError;
 use unmask_model::predictor::{Ask, MaskPredictor, ModelLimits, Read, Script, ScriptedPredictor};
-use unmask_scheduler::{DenoiseRequest, Engine, EngineConfig, EngineState, GenerationError, SubmitError};
+use unmask_scheduler::{Engine, EngineConfig, EngineMetrics, EngineState, GenerationError, SubmitError};
 
-use crate::fixture::{Gate, LIMITS, Report, request, sample, spawn};
+use crate::fixture::{Gate, LIMITS, Report, of, request, sample, spawn};
 
 /// Rows for one of the fixture's canvases, so that every batch is one request.
-const ALONE: EngineConfig = EngineConfig { max_rows: 13, max_running: 64, queue: 128 };
+fn alone() -> EngineConfig {
+    EngineConfig { max_rows: 13, ..EngineConfig::default() }
+}
 
 /// Runs request 0 into a fault at call 0 while request 1 runs beside it, then request 2 on its own;
 /// returns why request 0 failed.
 async fn sole_casualty(script: Script) -> GenerationError {
     let (script, gate) = Gate::new(script);
-    let handle = spawn(script, ALONE);
+    let handle = spawn(script, alone());
     let hit = handle.submit(request(0)).unwrap();
     gate.look();
     let spared = handle.submit(request(1)).unwrap();
@@ -56,14 +58,14 @@ async fn a_missing_read_fails_its_batch_only() {
 async fn a_request_fails_once_however_many_of_its_samples_were_in_the_batch() {
     let handle = spawn(Script::default().fail_at(2), EngineConfig::default());
     let samples = (0..4).map(|number| sample(0, number, 12, 16)).collect();
-    let report = Report::of(handle.submit(DenoiseRequest { samples }).unwrap()).await;
+    let report = Report::of(handle.submit(of(samples)).unwrap()).await;
     assert_eq!(report.steps.len(), 8);
     assert!(matches!(report.end, Err(GenerationError::Predict(_))));
 }
 
 #[tokio::test]
 async fn panics_with_a_success_between_them_do_not_add_up() {
-    let handle = spawn(Script::default().panic_at(0).panic_at(2).panic_at(4), ALONE);
+    let handle = spawn(Script::default().panic_at(0).panic_at(2).panic_at(4), alone());
     for name in 0..3 {
         assert!(matches!(
             Report::of(handle.submit(request(name)).unwrap()).await.end,
@@ -76,7 +78,7 @@ async fn panics_with_a_success_between_them_do_not_add_up() {
 #[tokio::test]
 async fn two_panics_in_a_row_end_the_engine() {
     let (script, gate) = Gate::new(Script::default().panic_at(0).panic_at(1));
-    let handle = spawn(script, EngineConfig { max_running: 1, ..ALONE });
+    let handle = spawn(script, EngineConfig { max_running: 1, ..alone() });
     let generations = [0, 1, 2].map(|name| handle.submit(request(name)).unwrap());
     gate.look();
     drop(gate);
@@ -122,7 +124,7 @@ impl MaskPredictor for Deadly {
 
 #[tokio::test]
 async fn a_dead_thread_leaves_nobody_waiting() {
-    let handle = Engine::spawn(Deadly, EngineConfig::default()).unwrap();
+    let handle = Engine::spawn(Deadly, EngineConfig::default(), EngineMetrics::default()).unwrap();
     let report = Report::of(handle.submit(request(0)).unwrap()).await;
     assert!(matches!(report.end, Err(GenerationError::EngineStopped)));
     handle.ended().await;
@@ -134,12 +136,12 @@ async fn a_dead_thread_leaves_nobody_waiting() {
 async fn every_accepted_request_ends_exactly_once() {
     let script = (0..200).step_by(7).fold(Script::default(), Script::fail_at);
     let script = (3..200).step_by(11).fold(script, Script::panic_at);
-    let handle = spawn(script, EngineConfig { max_rows: 64, max_running: 8, queue: 1000 });
+    let handle = spawn(script, EngineConfig { max_rows: 64, max_running: 8, queue: 1000, ..EngineConfig::default() });
     let mut generations = Vec::new();
     for name in 0..200 {
         let samples =
             (0..1 + name % 3).map(|number| sample(name, number, 1 + name as usize % 40, 1 + name % 9));
-        let generation = handle.submit(DenoiseRequest { samples: samples.collect() });
+        let generation = handle.submit(of(samples.collect()));
         // Every fifth reader leaves at once.
         if name % 5 != 0 {
             generations.push(generation.unwrap());
@@ -175,7 +177,7 @@ impl MaskPredictor for Picky {
 #[tokio::test]
 async fn a_canvas_that_is_named_as_the_fault_fails_alone() {
     let predictor = Picky(ScriptedPredictor::new(LIMITS, Script::default()));
-    let handle = Engine::spawn(predictor, EngineConfig::default()).unwrap();
+    let handle = Engine::spawn(predictor, EngineConfig::default(), EngineMetrics::default()).unwrap();
     let generations: Vec<_> = (10..20).map(|name| (name, handle.submit(request(name)).unwrap())).collect();
     for (name, generation) in generations {
         let report = Report::of(generation).await;

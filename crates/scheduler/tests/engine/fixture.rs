@@ -6,7 +6,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use unmask_model::diffusion::{DenoisingState, Edit, Noise, Policy, StateSpec};
 use unmask_model::predictor::{ModelLimits, Sampling, Script, ScriptedPredictor, TokenId};
 use unmask_scheduler::{
-    DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineHandle, Generation, GenerationError, Timings,
+    DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineHandle, EngineMetrics, Generation,
+    GenerationError, Timings,
 };
 
 pub(crate) const LIMITS: ModelLimits =
@@ -27,13 +28,18 @@ pub(crate) fn sample(name: TokenId, number: u32, masked: usize, steps: u32) -> D
     DenoisingState::new(spec, &LIMITS).unwrap()
 }
 
+/// A request of these samples, without anything about time or clients.
+pub(crate) fn of(samples: Vec<DenoisingState>) -> DenoiseRequest {
+    DenoiseRequest { samples, ..DenoiseRequest::default() }
+}
+
 /// One sample of 12 open positions: 13 rows.
 pub(crate) fn request(name: TokenId) -> DenoiseRequest {
-    DenoiseRequest { samples: vec![sample(name, 0, 12, 16)] }
+    of(vec![sample(name, 0, 12, 16)])
 }
 
 pub(crate) fn spawn(script: Script, config: EngineConfig) -> EngineHandle {
-    Engine::spawn(ScriptedPredictor::new(LIMITS, script), config).unwrap()
+    Engine::spawn(ScriptedPredictor::new(LIMITS, script), config, EngineMetrics::default()).unwrap()
 }
 
 /// The test's end of the predictor's gate. Dropping it lets every later evaluation through.
@@ -87,6 +93,7 @@ impl Report {
                 }
                 DenoisingEvent::Finished(timings) => break Ok(timings),
                 DenoisingEvent::Failed(error) => break Err(error),
+                DenoisingEvent::Expired(_) => panic!("nothing here has a deadline"),
             }
         };
         assert!(generation.next().await.is_none());

@@ -10,7 +10,9 @@ use unmask_scheduler::{EngineConfig, EngineHandle, EngineState, GenerationError,
 
 use crate::fixture::{Gate, Report, request, spawn};
 
-const ONE_AT_A_TIME: EngineConfig = EngineConfig { max_rows: 2048, max_running: 1, queue: 128 };
+fn one_at_a_time() -> EngineConfig {
+    EngineConfig { max_running: 1, ..EngineConfig::default() }
+}
 
 /// Polls once and tells whether that was the end.
 async fn poll_once(mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
@@ -20,7 +22,7 @@ async fn poll_once(mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
 #[tokio::test]
 async fn a_drain_finishes_what_was_accepted_and_refuses_the_rest() {
     let (script, gate) = Gate::new(Script::default());
-    let handle = spawn(script, ONE_AT_A_TIME);
+    let handle = spawn(script, one_at_a_time());
     let running = handle.submit(request(0)).unwrap();
     gate.look();
     let waiting = handle.submit(request(1)).unwrap();
@@ -41,7 +43,7 @@ async fn a_drain_finishes_what_was_accepted_and_refuses_the_rest() {
 /// What a running and a waiting request end with when a drain gives them `grace`.
 async fn cut_short(grace: Duration, until_the_grace_is_over: impl Future<Output = ()>) {
     let (script, gate) = Gate::new(Script::default());
-    let handle = spawn(script, ONE_AT_A_TIME);
+    let handle = spawn(script, one_at_a_time());
     let running = handle.submit(request(0)).unwrap();
     gate.look();
     let waiting = handle.submit(request(1)).unwrap();
@@ -84,7 +86,7 @@ async fn an_idle_engine_drains_at_once() {
 #[tokio::test]
 async fn without_handles_the_engine_finishes_what_it_accepted() {
     let (script, gate) = Gate::new(Script::default());
-    let handle = spawn(script, ONE_AT_A_TIME);
+    let handle = spawn(script, one_at_a_time());
     let other = handle.clone();
     let generations = [0, 1].map(|name| handle.submit(request(name)).unwrap());
     gate.look();

@@ -30,6 +30,7 @@ impl DenoisingState {
     pub(super) fn commits(&mut self, reads: &[Read]) -> Vec<Commit> {
         let mut found = candidates(&self.wants, reads);
         match (self.policy.order, self.policy.quota) {
+            _ if self.last => {}
             (Order::Permutation, Quota::Entropy(budget)) => {
                 let place = |position: Position| self.plan.iter().rposition(|member| member.1 == position);
                 found.sort_by_key(|candidate| std::cmp::Reverse(place(candidate.position)));

@@ -25,6 +25,7 @@ impl DenoisingState {
             return;
         }
         match (self.policy.order, self.policy.quota) {
+            _ if self.last => self.prepare_rest(),
             _ if self.policy.revise != Revise::None => self.prepare_revision(),
             (Order::Permutation, Quota::Entropy(_)) => self.prepare_lookahead(),
             (Order::Score(_), Quota::Kept(_)) => self.prepare_kept(),
@@ -33,6 +34,19 @@ impl DenoisingState {
         }
         self.wants.sort_unstable_by_key(|want| want.position);
         self.describe();
+    }
+
+    /// Everything that is open; nothing follows.
+    fn prepare_rest(&mut self) {
+        self.first_due = self.targets.first().is_some_and(|&position| self.is_first(position));
+        for position in self.targets.clone() {
+            if self.canvas.is_open(position) && !self.is_first(position) {
+                self.want(position);
+            }
+        }
+        if self.wants.is_empty() {
+            self.commit_first();
+        }
     }
 
     /// The members of the next planned round that needs an evaluation.

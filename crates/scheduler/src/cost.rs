@@ -1,0 +1,250 @@
+//! How long an evaluation takes: overhead + per_row · rows + per_pair · Σ length².
+//!
+//! Linear layers see rows, whoever they belong to; attention sees each canvas by itself, so it costs the
+//! square of a length; launching it all costs the same for any batch. Three numbers measured once at start
+//! tell a fill of 30 positions from a document of 2,000.
+
+use std::ops::{Add, AddAssign};
+use std::time::{Duration, Instant};
+
+use unmask_model::error::PredictError;
+use unmask_model::predictor::MaskPredictor;
+
+use crate::probe::Probe;
+
+/// What an evaluation computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Token rows: the lengths of the canvases, summed.
+    pub rows: u64,
+    /// Pairs that attention compares: the squared lengths, summed.
+    pub pairs: u64,
+}
+
+impl Work {
+    /// One canvas of `length` positions.
+    #[must_use]
+    pub fn canvas(length: usize) -> Self {
+        let rows = length as u64;
+        Self { rows, pairs: rows.saturating_mul(rows) }
+    }
+}
+
+impl Add for Work {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_add(other.rows),
+            pairs: self.pairs.saturating_add(other.pairs),
+        }
+    }
+}
+
+impl AddAssign for Work {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+/// Predicts the time of an evaluation, in seconds. No coefficient is negative.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CostModel {
+    /// Seconds for any evaluation.
+    pub overhead: f64,
+    /// Seconds for each row.
+    pub per_row: f64,
+    /// Seconds for each pair of positions of one canvas.
+    pub per_pair: f64,
+}
+
+impl Default for CostModel {
+    /// A microsecond a row: a unit to compare with when nothing was measured.
+    fn default() -> Self {
+        Self { overhead: 0.0, per_row: 1e-6, per_pair: 0.0 }
+    }
+}
+
+/// Lengths of the canvases that are measured, as far as model and patience go, and how many at once.
+const SHAPES: [(usize, usize); 8] =
+    [(8, 1), (32, 1), (64, 1), (16, 8), (128, 1), (256, 1), (64, 8), (512, 1)];
+
+/// Each shape is measured this often; the fastest counts, since neighbours only ever slow a machine down.
+const REPEATS: usize = 3;
+
+impl CostModel {
+    /// Measures `predictor` on small canvases, for about `patience` and at least one evaluation.
+    ///
+    /// # Errors
+    /// An evaluation failed.
+    pub fn measure(
+        predictor: &mut impl MaskPredictor,
+        patience: Duration,
+        mut now: impl FnMut() -> Instant,
+    ) -> Result<Self, PredictError> {
+        let start = now();
+        let context = predictor.limits().context;
+        // The first evaluation pays for pages and threads that the later ones find ready.
+        Probe::new(&predictor.limits(), SHAPES[0].0.min(context)).evaluate(predictor, 1)?;
+        let mut measured: Vec<(Work, Duration)> = Vec::new();
+        for (length, canvases) in SHAPES.into_iter().filter(|shape| shape.0 <= context) {
+            let probe = Probe::new(&predictor.limits(), length);
+            let mut work = Work::default();
+            (0..canvases).for_each(|_| work += Work::canvas(length));
+            let mut fastest = Duration::MAX;
+            for _ in 0..REPEATS {
+                let left = patience.saturating_sub(now().duration_since(start));
+                // Four times as long a canvas takes about four times as long.
+                let known = measured.last().copied().unwrap_or_default();
+                let expected = known.1.mul_f64(work.rows as f64 / known.0.rows.max(1) as f64);
+                if !measured.is_empty() && expected > left {
+                    break;
+                }
+                let begun = now();
+                probe.evaluate(predictor, canvases)?;
+                fastest = fastest.min(now().duration_since(begun));
+                if fastest > left {
+                    break;
+                }
+            }
+            if fastest < Duration::MAX {
+                measured.push((work, fastest));
+            }
+        }
+        Ok(Self::fit(&measured))
+    }
+
+    /// The model with the least squared relative error on `measured`. Every choice of terms is solved
+    /// without constraint, and those with a negative coefficient are passed over; with three terms that
+    /// is the exact non-negative solution.
+    #[must_use]
+    pub fn fit(measured: &[(Work, Duration)]) -> Self {
+        let rows: Vec<[f64; 3]> = measured
+            .iter()
+            .map(|(work, time)| {
+                let seconds = time.as_secs_f64().max(1e-9);
+                [1.0 / seconds, work.rows as f64 / seconds, work.pairs as f64 / seconds]
+            })
+            .collect();
+        let error = |x: &[f64; 3]| -> f64 {
+            let predicted = rows.iter().map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum::<f64>());
+            predicted.map(|predicted| (predicted - 1.0).powi(2)).sum()
+        };
+        let solutions = (1..8_usize).filter_map(|terms| least_squares(&rows, terms));
+        let sound = solutions.filter(|x| x.iter().all(|value| value.is_finite() && *value >= 0.0));
+        sound.min_by(|a, b| error(a).total_cmp(&error(b))).map_or_else(
+            Self::default,
+            |[overhead, per_row, per_pair]| Self { overhead, per_row, per_pair },
+        )
+    }
+
+    /// The predicted time of an evaluation.
+    #[must_use]
+    pub fn time(&self, work: Work) -> Duration {
+        let seconds = self.overhead + self.per_row * work.rows as f64 + self.per_pair * work.pairs as f64;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
+    /// How many rows of short canvases an evaluation of `time` has room for.
+    #[must_use]
+    pub fn rows_within(&self, time: Duration) -> usize {
+        let rows = (time.as_secs_f64() - self.overhead) / self.per_row.max(1e-12);
+        rows.max(0.0) as usize
+    }
+}
+
+/// The x with the least |A·x − 1|² that uses only the terms whose bits are set: the normal equations,
+/// solved by elimination with the largest pivot. None where the terms cannot be told apart.
+fn least_squares(rows: &[[f64; 3]], terms: usize) -> Option<[f64; 3]> {
+    let used: Vec<usize> = (0..3).filter(|term| terms & (1 << term) != 0).collect();
+    let size = used.len();
+    // Terms differ by many orders of magnitude; scaled to length 1 they can be compared with a threshold.
+    let norms: Vec<f64> =
+        used.iter().map(|&term| rows.iter().map(|row| row[term] * row[term]).sum::<f64>().sqrt()).collect();
+    let mut system: Vec<Vec<f64>> = (0..size)
+        .map(|i| {
+            let dot = |f: &dyn Fn(&[f64; 3]) -> f64| -> f64 {
+                rows.iter().map(|row| row[used[i]] / norms[i] * f(row)).sum()
+            };
+            let left = (0..size).map(|j| dot(&|row| row[used[j]] / norms[j]));
+            left.chain([dot(&|_| 1.0)]).collect()
+        })
+        .collect();
+    for column in 0..size {
+        let pivot = (column..size).max_by(|&a, &b| system[a][column].abs().total_cmp(&system[b][column].abs()))?;
+        system.swap(column, pivot);
+        let head = system[column].clone();
+        if !(head[column].abs() > 1e-9) {
+            return None;
+        }
+        for (number, row) in system.iter_mut().enumerate().filter(|(number, _)| *number != column) {
+            let _ = number;
+            let factor = row[column] / head[column];
+            row.iter_mut().zip(&head).for_each(|(value, head)| *value -= factor * head);
+        }
+    }
+    let mut x = [0.0; 3];
+    for (i, &term) in used.iter().enumerate() {
+        x[term] = system[i][size] / system[i][i] / norms[i];
+    }
+    Some(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use proptest::prelude::*;
+    use unmask_model::predictor::{ModelLimits, Script, ScriptedPredictor};
+
+    use super::*;
+
+    fn shapes() -> Vec<Work> {
+        [1, 8, 32, 100, 128, 300, 512].map(Work::canvas).to_vec()
+    }
+
+    proptest! {
+        /// A fit that lost a term would price documents like fills, or the other way round.
+        #[test]
+        fn a_fit_finds_the_coefficients_it_was_made_of(
+            overhead in 1e-5_f64..1e-2, per_row in 1e-6_f64..1e-2, per_pair in 1e-8_f64..1e-4,
+        ) {
+            let truth = CostModel { overhead, per_row, per_pair };
+            let measured: Vec<_> = shapes().into_iter().map(|work| (work, truth.time(work))).collect();
+            let found = CostModel::fit(&measured);
+            for work in shapes() {
+                let (found, truth) = (found.time(work).as_secs_f64(), truth.time(work).as_secs_f64());
+                prop_assert!((found / truth - 1.0).abs() < 1e-3, "{found} for {truth}");
+            }
+        }
+
+        /// A negative coefficient would make some canvas free, and its request first for ever.
+        #[test]
+        fn no_coefficient_is_negative_whatever_was_measured(times in prop::collection::vec(0_u64..1_000_000, 7)) {
+            let measured: Vec<_> = shapes().into_iter().zip(times.into_iter().map(Duration::from_micros)).collect();
+            let found = CostModel::fit(&measured);
+            prop_assert!(found.overhead >= 0.0 && found.per_row >= 0.0 && found.per_pair >= 0.0, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn one_measurement_or_none_still_gives_a_price() {
+        let one = CostModel::fit(&[(Work::canvas(8), Duration::from_millis(8))]);
+        assert_eq!(one.time(Work::canvas(8)), Duration::from_millis(8));
+        assert_eq!(CostModel::fit(&[]), CostModel::default());
+    }
+
+    #[test]
+    fn measuring_stops_when_its_patience_is_over() {
+        let limits = ModelLimits { vocabulary: 10, context: 64, mask_token: 9, shift: true };
+        let mut predictor = ScriptedPredictor::new(limits, Script::default());
+        let (start, readings) = (crate::engine::now(), Cell::new(0));
+        let clock = || {
+            readings.set(readings.get() + 1);
+            start + Duration::from_secs(readings.get())
+        };
+        let found = CostModel::measure(&mut predictor, Duration::from_secs(5), clock).unwrap();
+        assert!(readings.get() < 12, "a slow model is measured once or twice, not {} times", readings.get());
+        assert!(found.time(Work::canvas(8)) > Duration::ZERO);
+    }
+}

@@ -1,0 +1,57 @@
+//! What time does to requests, and what the engine learns from it.
+
+use std::time::{Duration, Instant};
+
+use unmask_model::predictor::MaskPredictor;
+
+use super::Engine;
+use crate::batcher::{RequestId, SampleId};
+use crate::cost::Work;
+use crate::error::GenerationError;
+use crate::event::DenoisingEvent;
+use crate::request::Request;
+
+/// The share of the newest evaluation in what is known of the machine's speed.
+const NEWEST: f64 = 0.1;
+
+impl<P: MaskPredictor> Engine<P> {
+    /// Ends the requests whose deadline has passed or that waited too long, and lets those whose time is
+    /// nearly over finish with their next evaluation. Noticed between evaluations, so as late as the
+    /// longest of them.
+    pub(super) fn enforce_times(&mut self, now: Instant) {
+        let ids: Vec<RequestId> = self.requests.keys().copied().collect();
+        for id in ids {
+            let Some(request) = self.requests.get_mut(&id) else { continue };
+            let waited = request.waited(now).unwrap_or_default();
+            // This evaluation and a last one have to fit before `finish_by`, or this is the last one.
+            let end = now + self.last_took * 2;
+            if request.deadline.is_some_and(|deadline| deadline <= now) {
+                self.end(id, |request| DenoisingEvent::Expired(request.timings(now)));
+            } else if waited > self.config.max_wait {
+                let error = GenerationError::QueueTimeout { waited, retry_after: self.backlog() };
+                self.end(id, |_| DenoisingEvent::Failed(error));
+            } else if request.finish_by.is_some_and(|finish_by| finish_by <= end) {
+                let samples = request.finish_next();
+                // The front of the line is where the last one is put.
+                for sample in samples.into_iter().rev() {
+                    self.batcher.hasten(SampleId { request: id, sample });
+                }
+            }
+        }
+    }
+
+    /// When everything accepted should be done.
+    pub(super) fn backlog(&self) -> Duration {
+        let left = |request: &Request| request.time_left(&self.config.cost);
+        let predicted = self.requests.values().map(left).fold(Duration::ZERO, Duration::saturating_add);
+        Duration::try_from_secs_f64(predicted.as_secs_f64() * self.slowness).unwrap_or(Duration::MAX)
+    }
+
+    /// Compares an evaluation with what was predicted: neighbours slow a machine down, and batches of many
+    /// canvases can be faster than the sum of them.
+    pub(super) fn learn(&mut self, work: Work, took: Duration) {
+        self.last_took = took;
+        let predicted = self.config.cost.time(work).as_secs_f64().max(1e-9);
+        self.slowness += NEWEST * (took.as_secs_f64() / predicted - self.slowness);
+    }
+}
