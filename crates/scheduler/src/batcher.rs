@@ -288,15 +288,17 @@ mod tests {
             short += usize::from(batch.contains(&id(1, 0)));
             long += usize::from(batch.contains(&id(0, 0)));
         }
-        assert_eq!((short, long), (330, 10));
+        // 320 rows are paid for by 32 turns of 10.
+        assert_eq!((short, long), (330, 11));
     }
 
     /// Somebody who sends ten requests would get ten times the device of somebody who sends one.
     #[test]
     fn clients_share_alike_whoever_has_more_samples() {
         let mut batcher = Batcher::new(1000, 64);
-        batcher.add(RequestId(0), ALICE, members([7; 10]));
-        batcher.add(RequestId(1), BOB, members([7]));
+        let dear = |member| Member { price: 1000, ..member };
+        batcher.add(RequestId(0), ALICE, members([7; 10]).map(dear));
+        batcher.add(RequestId(1), BOB, members([7]).map(dear));
         let mut turns = BTreeMap::new();
         for _ in 0..1000 {
             batcher.next_batch().into_iter().for_each(|sample| *turns.entry(sample).or_insert(0) += 1);

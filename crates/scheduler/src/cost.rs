@@ -244,7 +244,8 @@ mod tests {
             start + Duration::from_secs(readings.get())
         };
         let found = CostModel::measure(&mut predictor, Duration::from_secs(5), clock).unwrap();
-        assert!(readings.get() < 12, "a slow model is measured once or twice, not {} times", readings.get());
+        // Every evaluation reads the clock three times, every shape that is passed over once.
+        assert!(readings.get() < 16, "{} readings: a slow model is measured once or twice", readings.get());
         assert!(found.time(Work::canvas(8)) > Duration::ZERO);
     }
 }

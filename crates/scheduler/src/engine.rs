@@ -198,6 +198,7 @@ impl<P: MaskPredictor> Engine<P> {
                 self.metrics.started(waited);
             }
         }
+        self.publish();
         let backlog = self.backlog();
         let mut contents = self.inbox.lock();
         contents.status.evaluations += 1;

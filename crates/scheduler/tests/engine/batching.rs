@@ -1,10 +1,11 @@
 //! Who shares an evaluation, and that it makes no difference to anybody's text.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use unmask_model::diffusion::{DenoisingState, Noise, Policy, StateSpec, draw_round};
 use unmask_model::predictor::Script;
-use unmask_scheduler::{EngineConfig, EngineState, SubmitError};
+use unmask_scheduler::{CostModel, EngineConfig, EngineState, SubmitError};
 
 use crate::fixture::{Gate, LIMITS, Report, of, request, sample, spawn};
 
@@ -51,7 +52,9 @@ async fn a_request_takes_one_evaluation_per_distinct_round() {
 
 #[tokio::test]
 async fn samples_of_a_request_advance_independently_and_end_together() {
-    let handle = spawn(Script::default(), EngineConfig::default());
+    // Where launching an evaluation is all that costs, everybody takes part in each.
+    let cost = CostModel { overhead: 1.0, ..CostModel::default() };
+    let handle = spawn(Script::default(), EngineConfig { cost, ..EngineConfig::default() });
     let samples: Vec<_> = (0..3).map(|number| sample(1, number, 10 * (number as usize + 1), 20)).collect();
     let evaluations: Vec<u32> = samples.iter().map(DenoisingState::evaluations_left).collect();
     let report = Report::of(handle.submit(of(samples)).unwrap()).await;
@@ -75,12 +78,16 @@ async fn a_batch_keeps_to_its_budget_and_the_others_come_next() {
     assert_eq!(gate.look(), [0]);
     generations.extend([1, 2].map(|name| handle.submit(request(name)).unwrap()));
     // 61 rows: more than the budget, so it is evaluated alone.
-    let long = of(vec![sample(3, 0, 60, 16)]);
-    generations.push(handle.submit(long).unwrap());
-    for expected in [vec![0, 1], vec![2], vec![3], vec![0, 1], vec![2], vec![3]] {
+    generations.push(handle.submit(of(vec![sample(3, 0, 60, 16)])).unwrap());
+    let mut turns = [0; 4];
+    for _ in 0..14 {
         gate.go();
-        assert_eq!(gate.look(), expected);
+        let batch = gate.look();
+        assert!(batch == [3] || (batch.len() <= 2 && !batch.contains(&3)), "{batch:?}");
+        batch.into_iter().for_each(|name| turns[name as usize] += 1);
     }
+    // It costs as much as nearly five of the others.
+    assert!(turns[..3].iter().all(|turns| *turns >= 6) && turns[3] <= 3, "{turns:?}");
     drop(gate);
     for generation in generations {
         assert!(Report::of(generation).await.end.is_ok());
@@ -97,7 +104,9 @@ async fn a_full_queue_refuses_with_its_numbers() {
     let status = handle.status();
     assert_eq!((status.running, status.waiting, status.evaluations), (1, 2, 1));
     let refusal = handle.submit(request(3)).unwrap_err();
-    assert_eq!(refusal, SubmitError::QueueFull { waiting: 2, limit: 2 });
+    let SubmitError::QueueFull { waiting: 2, limit: 2, retry_after } = refusal else { unreachable!("{refusal}") };
+    // One of 12 to 16 evaluations of 13 rows was predicted to be left when the evaluation under way began.
+    assert!(retry_after > Duration::ZERO && retry_after < Duration::from_secs(1), "{retry_after:?}");
     assert_eq!(refusal.to_string(), "the queue is full: 2 requests wait and 2 may");
     drop(gate);
     for generation in generations {

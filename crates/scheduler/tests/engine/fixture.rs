@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
-use unmask_model::diffusion::{DenoisingState, Edit, Noise, Policy, StateSpec};
+use unmask_model::diffusion::{DenoisingState, EarlyExit, Edit, Noise, Policy, StateSpec};
 use unmask_model::predictor::{ModelLimits, Sampling, Script, ScriptedPredictor, TokenId};
 use unmask_scheduler::{
     DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineHandle, EngineMetrics, Generation,
@@ -71,6 +71,8 @@ impl Gate {
 pub(crate) struct Report {
     pub(crate) steps: Vec<Step>,
     pub(crate) end: Result<Timings, GenerationError>,
+    /// Whether the end was the deadline.
+    pub(crate) expired: bool,
 }
 
 #[derive(Debug)]
@@ -80,25 +82,29 @@ pub(crate) struct Step {
     pub(crate) round: u32,
     pub(crate) edits: Vec<Edit>,
     pub(crate) remaining: usize,
+    pub(crate) early_exit: Option<EarlyExit>,
 }
 
 impl Report {
     /// Reads a request to its end: steps, exactly one terminal event, nothing after it.
     pub(crate) async fn of(mut generation: Generation) -> Self {
-        let mut steps = Vec::new();
+        let (mut steps, mut expired) = (Vec::new(), false);
         let end = loop {
             match generation.next().await.unwrap() {
-                DenoisingEvent::Step { sample, evaluation, round, edits, remaining, .. } => {
-                    steps.push(Step { sample, evaluation, round, edits, remaining });
+                DenoisingEvent::Step { sample, evaluation, round, edits, remaining, early_exit, .. } => {
+                    steps.push(Step { sample, evaluation, round, edits, remaining, early_exit });
                 }
                 DenoisingEvent::Finished(timings) => break Ok(timings),
                 DenoisingEvent::Failed(error) => break Err(error),
-                DenoisingEvent::Expired(_) => panic!("nothing here has a deadline"),
+                DenoisingEvent::Expired(timings) => {
+                    expired = true;
+                    break Ok(timings);
+                }
             }
         };
         assert!(generation.next().await.is_none());
         assert!(generation.next().await.is_none());
-        Self { steps, end }
+        Self { steps, end, expired }
     }
 
     /// The tokens committed, by sample and position; none twice.

@@ -7,3 +7,4 @@ mod cancelling;
 mod failing;
 mod fixture;
 mod shutdown;
+mod times;
