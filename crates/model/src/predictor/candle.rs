@@ -1,6 +1,6 @@
 //! The predictor that computes: pack, forward, read, back to plain numbers.
 
-use std::iter;
+use std::collections::HashMap;
 
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
@@ -82,78 +82,107 @@ impl CandlePredictor {
         if self.limits.shift { position.checked_sub(1) } else { Some(position) }
     }
 
-    /// Where the rows behind a want lie, `first` being the first row of its canvas.
-    fn locate<'a>(&self, ask: &'a Ask<'a>, want: &'a Want, first: u32) -> Option<Asked<'a>> {
+    /// Which rows speak of a want, `firsts` being the first rows of its canvas and of its guidance canvas.
+    fn locate<'a>(
+        &self,
+        (number, ask): (usize, &'a Ask<'a>),
+        (index, want): (usize, &'a Want),
+        firsts: (u32, Option<u32>),
+    ) -> Result<Asked<'a>, PredictError> {
         let length = ask.tokens.len();
         let valid = (want.position as usize) < length
             && (want.sampling as usize) < ask.samplings.len()
             && want.allowed.is_none_or(|set| (set as usize) < ask.allowed.len())
             && want.target.is_none_or(|token| (token as usize) < self.limits.vocabulary)
             && ask.guidance.is_none_or(|guidance| guidance.tokens.len() == length);
-        let row = first + self.row_of(want.position).filter(|_| valid)?;
-        let guide = guidance(ask).map(|guidance| (row + length as u32, guidance.weight));
-        Some(Asked { ask, want, row, guide })
+        let place = self.row_of(want.position).filter(|_| valid);
+        let place = place.ok_or(PredictError::Unreadable { ask: number, position: want.position })?;
+        let guide = guidance(ask).zip(firsts.1).map(|(guidance, first)| (first + place, guidance.weight));
+        Ok(Asked { number, index, ask, want, row: firsts.0 + place, guide })
     }
 
     fn evaluate(&self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError> {
-        let mut canvases: Vec<&[TokenId]> = Vec::new();
+        let mut canvases = Canvases::default();
         let mut asked = Vec::new();
-        let mut numbers = Vec::new();
-        let mut first = 0;
         for (number, ask) in asks.iter().enumerate() {
-            for want in ask.wants {
-                let unreadable = PredictError::Unreadable { ask: number, position: want.position };
-                asked.push(self.locate(ask, want, first).ok_or(unreadable)?);
-                numbers.push(number);
+            if ask.wants.is_empty() {
+                continue;
             }
-            for tokens in iter::once(ask.tokens).chain(guidance(ask).map(|guidance| guidance.tokens)) {
-                first += tokens.len() as u32;
-                canvases.push(tokens);
+            let own = canvases.place(ask.tokens);
+            let guide = guidance(ask).map(|guidance| canvases.place(guidance.tokens));
+            for want in ask.wants.iter().enumerate() {
+                asked.push(self.locate((number, ask), want, (own, guide))?);
             }
         }
-        let mut reads: Vec<Vec<Read>> = asks.iter().map(|ask| Vec::with_capacity(ask.wants.len())).collect();
+        let mut reads: Vec<Vec<Option<Read>>> = asks.iter().map(|ask| vec![None; ask.wants.len()]).collect();
         if asked.is_empty() {
-            return Ok(reads);
+            return Ok(asks.iter().map(|_| Vec::new()).collect());
         }
-        let packed = PackedRows::new(canvases, &self.placement.device)?;
+        let packed = PackedRows::new(canvases.packed, &self.placement.device)?;
         let hidden = self.backbone.hidden(&packed, &mut |_, _| Ok(()))?;
+        // Equal canvases ask for the same rows; side by side, each is multiplied with the head once.
+        asked.sort_by_key(|asked| asked.row);
         // A guided want has two rows.
         let guided = asked.iter().any(|asked| asked.guide.is_some());
-        let size = if guided { HEAD_ROWS / 2 } else { HEAD_ROWS };
-        for (asked, numbers) in asked.chunks(size).zip(numbers.chunks(size)) {
-            let own = asked.iter().map(|asked| asked.row);
-            let guides = asked.iter().filter_map(|asked| asked.guide);
-            let logits = self.head(&hidden, own.chain(guides.map(|(row, _)| row)).collect())?;
-            let (own, mut guides) = logits.split_at(asked.len() * self.limits.vocabulary);
-            let guides: Vec<Option<&[f32]>> = asked
-                .iter()
-                .map(|asked| asked.guide.and_then(|_| guides.split_off(..self.limits.vocabulary)))
+        for asked in asked.chunks(if guided { HEAD_ROWS / 2 } else { HEAD_ROWS }) {
+            let guides = asked.iter().filter_map(|asked| asked.guide).map(|(row, _)| row);
+            let mut rows: Vec<u32> = asked.iter().map(|asked| asked.row).chain(guides).collect();
+            rows.sort_unstable();
+            rows.dedup();
+            let logits = self.head(&hidden, &rows)?;
+            let row = |row: u32| -> Option<&[f32]> {
+                let place = rows.binary_search(&row).ok()?;
+                logits.chunks(self.limits.vocabulary).nth(place)
+            };
+            let found: Vec<Option<Read>> = asked
+                .par_iter()
+                .map_init(Buffers::default, |buffers, asked| {
+                    let guide = asked.guide.and_then(|(guide, _)| row(guide));
+                    asked.read(row(asked.row)?, guide, buffers)
+                })
                 .collect();
-            let found: Vec<Option<Read>> = own
-                .par_chunks(self.limits.vocabulary)
-                .zip(guides)
-                .zip(asked)
-                .map_init(Buffers::default, |buffers, ((own, guide), asked)| asked.read(own, guide, buffers))
-                .collect();
-            for ((read, asked), &ask) in found.into_iter().zip(asked).zip(numbers) {
-                let failed = PredictError::NotFinite { ask, position: asked.want.position };
-                reads[ask].push(read.ok_or(failed)?);
+            for (read, asked) in found.into_iter().zip(asked) {
+                let failed = PredictError::NotFinite { ask: asked.number, position: asked.want.position };
+                reads[asked.number][asked.index] = Some(read.ok_or(failed)?);
             }
         }
-        Ok(reads)
+        Ok(reads.into_iter().map(|reads| reads.into_iter().flatten().collect()).collect())
     }
 
     /// The logits of chosen rows, one row after another.
-    fn head(&self, hidden: &Tensor, rows: Vec<u32>) -> Result<Vec<f32>, PredictError> {
-        let count = rows.len();
-        let index = Tensor::from_vec(rows, count, &self.placement.device)?;
+    fn head(&self, hidden: &Tensor, rows: &[u32]) -> Result<Vec<f32>, PredictError> {
+        let index = Tensor::from_slice(rows, rows.len(), &self.placement.device)?;
         let logits = self.backbone.logits(&hidden.index_select(&index, 0)?)?;
         Ok(logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
 }
 
+/// The canvases of a forward pass, each once, however many asks show it: the samples of one prompt begin
+/// with the same one.
+#[derive(Default)]
+struct Canvases<'a> {
+    packed: Vec<&'a [TokenId]>,
+    firsts: HashMap<&'a [TokenId], u32>,
+    rows: u32,
+}
+
+impl<'a> Canvases<'a> {
+    /// The first row of a canvas.
+    fn place(&mut self, tokens: &'a [TokenId]) -> u32 {
+        *self.firsts.entry(tokens).or_insert_with(|| {
+            let first = self.rows;
+            self.rows += tokens.len() as u32;
+            self.packed.push(tokens);
+            first
+        })
+    }
+}
+
 /// A want and the rows of the packed canvases that answer it.
 struct Asked<'a> {
+    /// Which ask, and which of its wants.
+    number: usize,
+    index: usize,
     ask: &'a Ask<'a>,
     want: &'a Want,
     row: u32,
@@ -204,5 +233,20 @@ impl MaskPredictor for CandlePredictor {
 
     fn predict(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError> {
         self.threads.install(|| self.evaluate(asks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Eight answers to one prompt would otherwise compute the same first evaluation eight times.
+    #[test]
+    fn a_canvas_shown_by_several_asks_is_packed_once() {
+        let mut canvases = Canvases::default();
+        let firsts: Vec<u32> =
+            [&[1, 2, 3][..], &[9], &[1, 2, 3], &[1, 2], &[9]].map(|tokens| canvases.place(tokens)).to_vec();
+        assert_eq!(firsts, [0, 3, 0, 4, 3]);
+        assert_eq!((canvases.packed.len(), canvases.rows), (3, 6));
     }
 }
