@@ -1,5 +1,7 @@
 //! What a client is told when something goes wrong; the only mapping from failures to HTTP.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -136,6 +138,18 @@ pub enum ApiError {
     /// The engine took the request and did not finish it.
     #[error(transparent)]
     Generation(#[from] GenerationError),
+    /// The deadline passed before any text was settled.
+    #[error("the request's time of {} ms was over before any text was settled", waited.as_millis())]
+    Timeout {
+        /// From its arrival to its end.
+        waited: Duration,
+    },
+    /// An evaluation does not come to its end.
+    #[error("one evaluation has taken {} s so far; the process should be restarted", since.as_secs())]
+    Stuck {
+        /// How long it has taken.
+        since: Duration,
+    },
     /// A bug in a handler.
     #[error("the server made a mistake; its log says more under this request's id")]
     Internal,
@@ -147,9 +161,21 @@ struct Row {
     kind: &'static str,
     code: &'static str,
     param: Option<String>,
-    /// Seconds after which another try may help.
-    retry_after: Option<u32>,
+    retry: Retry,
 }
+
+/// What a client is told about another try.
+#[derive(Clone, Copy)]
+enum Retry {
+    /// Nothing: the status says it.
+    Unsaid,
+    /// When there should be room. Told as 1 to 60 s: clients give up on longer waits.
+    After(Duration),
+    /// It would fail alike; the SDKs would otherwise make two.
+    Never,
+}
+
+const SOON: Retry = Retry::After(Duration::from_secs(1));
 
 impl ApiError {
     /// The table: what each failure becomes.
@@ -161,10 +187,10 @@ impl ApiError {
                 kind: "invalid_request_error",
                 code,
                 param,
-                retry_after: None,
+                retry: Retry::Unsaid,
             }
         };
-        let status = |status, kind, code, retry_after| Row { status, kind, code, param: None, retry_after };
+        let server = |status, code, retry| Row { status, kind: "server_error", code, param: None, retry };
         use StatusCode as S;
         match self {
             Self::Body { code, param, .. } => invalid(code, param.as_deref()),
@@ -195,17 +221,21 @@ impl ApiError {
                 Row { status: S::PAYLOAD_TOO_LARGE, ..invalid("body_too_large", None) }
             }
             Self::Submit(SubmitError::NoSamples) => invalid("conflicting_fields", None),
-            Self::Submit(SubmitError::QueueFull { .. }) => {
-                status(S::SERVICE_UNAVAILABLE, "server_error", "server_overloaded", Some(1))
+            Self::Submit(SubmitError::QueueFull { retry_after, .. })
+            | Self::Generation(GenerationError::QueueTimeout { retry_after, .. }) => {
+                server(S::SERVICE_UNAVAILABLE, OVERLOADED, Retry::After(*retry_after))
             }
             Self::Submit(SubmitError::ShuttingDown) | Self::Generation(GenerationError::ShuttingDown) => {
-                status(S::SERVICE_UNAVAILABLE, "server_error", "server_draining", Some(1))
+                server(S::SERVICE_UNAVAILABLE, "server_draining", SOON)
             }
-            Self::Submit(SubmitError::EngineStopped) | Self::Generation(GenerationError::EngineStopped) => {
-                status(S::SERVICE_UNAVAILABLE, "server_error", "engine_error", Some(10))
+            Self::Submit(SubmitError::EngineStopped)
+            | Self::Generation(GenerationError::EngineStopped)
+            | Self::Stuck { .. } => {
+                server(S::SERVICE_UNAVAILABLE, "engine_error", Retry::After(Duration::from_secs(10)))
             }
+            Self::Timeout { .. } => server(S::GATEWAY_TIMEOUT, "request_timeout", Retry::Never),
             Self::Generation(_) | Self::Internal => {
-                status(S::INTERNAL_SERVER_ERROR, "server_error", "engine_error", None)
+                server(S::INTERNAL_SERVER_ERROR, "engine_error", Retry::Never)
             }
         }
     }
@@ -222,23 +252,82 @@ impl ApiError {
     pub fn status(&self) -> StatusCode {
         self.row().status
     }
+
+    /// The exact reason, for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.row().code
+    }
+}
+
+/// An error's code, beside its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorCode(pub &'static str);
+
+const OVERLOADED: &str = "server_overloaded";
+
+/// Gives requests that there was no room for `status`, which is the one part of the table that is a setting.
+pub fn set_overload_status(response: &mut Response, status: StatusCode) {
+    if response.extensions().get() == Some(&ErrorCode(OVERLOADED)) {
+        *response.status_mut() = status;
+    }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Row { status, code, retry_after, .. } = self.row();
+        let Row { status, code, retry, .. } = self.row();
         let mut response = (status, Json(ErrorBody { error: self.object() })).into_response();
+        response.extensions_mut().insert(ErrorCode(code));
         let headers = response.headers_mut();
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        let mut insert = |name, value| headers.insert(HeaderName::from_static(name), value);
+        match retry {
+            Retry::Unsaid => {}
+            Retry::After(time) => {
+                let time = time.clamp(Duration::from_secs(1), Duration::from_secs(60));
+                let milliseconds = time.as_millis() as u64;
+                insert("retry-after", HeaderValue::from(milliseconds.div_ceil(1000)));
+                insert("retry-after-ms", HeaderValue::from(milliseconds));
+            }
+            Retry::Never => {
+                insert("x-should-retry", HeaderValue::from_static("false"));
+            }
         }
         if code == "server_draining" {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
-            // A second try would fail alike; the SDKs would otherwise make two.
-            headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
-        }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_to_come_back_within_a_minute() {
+        let told = |milliseconds| {
+            let retry_after = Duration::from_millis(milliseconds);
+            let error = ApiError::from(SubmitError::QueueFull { waiting: 1, limit: 1, retry_after });
+            let response = error.into_response();
+            assert_eq!(response.status(), 503);
+            ["retry-after", "retry-after-ms"]
+                .map(|name| response.headers()[name].to_str().unwrap().to_owned())
+        };
+        assert_eq!(told(0), ["1", "1000"]);
+        assert_eq!(told(2001), ["3", "2001"]);
+        assert_eq!(told(u64::MAX), ["60", "60000"]);
+    }
+
+    #[test]
+    fn only_a_lack_of_room_has_the_status_of_the_flag() {
+        let status = |error: ApiError| {
+            let mut response = error.into_response();
+            set_overload_status(&mut response, StatusCode::TOO_MANY_REQUESTS);
+            response.status().as_u16()
+        };
+        let (waited, retry_after) = (Duration::ZERO, Duration::ZERO);
+        assert_eq!(status(GenerationError::QueueTimeout { waited, retry_after }.into()), 429);
+        assert_eq!(status(SubmitError::ShuttingDown.into()), 503);
+        assert_eq!(status(ApiError::Timeout { waited }), 504);
     }
 }
