@@ -141,6 +141,7 @@ impl Running {
                 }
                 Some(DenoisingEvent::Finished(timings)) => return Ok(self.finished(timings)),
                 Some(DenoisingEvent::Expired(timings)) => {
+                    self.observation.spent(timings);
                     for progress in self.views.iter_mut().filter(|progress| !progress.done) {
                         progress.early_exit = Some(Ending::Timeout);
                     }
@@ -161,7 +162,8 @@ impl Running {
         let texts: Vec<HoleText> = (0..self.views.len()).map(|index| self.text(index)).collect();
         let kept = texts.iter().map(|text| text.tokens).sum();
         let endings = self.views.iter().zip(&texts).map(|(progress, text)| progress.ending(text)).collect();
-        self.observation.generated(timings, kept, endings);
+        self.observation.spent(timings);
+        self.observation.generated(kept, endings);
         Next::Finished(timings)
     }
 

@@ -150,16 +150,20 @@ impl Observation {
         }
     }
 
-    /// The engine is done with it, and its texts ended for `endings`.
-    pub fn generated(&self, timings: Timings, kept_tokens: usize, endings: Vec<Ending>) {
-        let mut record = self.0.record();
-        record.timings = Some(timings);
-        record.kept_tokens = kept_tokens;
-        let late = endings.contains(&Ending::Timeout);
-        record.outcome.get_or_insert(if late { Outcome::Timeout } else { Outcome::Ok });
+    /// The engine is done with it.
+    pub fn spent(&self, timings: Timings) {
+        self.0.record().timings = Some(timings);
+    }
+
+    /// Its texts took `kept_tokens` and ended for `endings`.
+    pub fn generated(&self, kept_tokens: usize, endings: Vec<Ending>) {
         let names: Vec<&str> = endings.iter().map(|ending| ending.name()).collect();
         self.0.span.record(gen_ai::OUTPUT_TOKENS, kept_tokens);
         self.0.span.record(gen_ai::FINISH_REASONS, tracing::field::debug(names));
+        let mut record = self.0.record();
+        let late = endings.contains(&Ending::Timeout);
+        record.outcome.get_or_insert(if late { Outcome::Timeout } else { Outcome::Ok });
+        record.kept_tokens = kept_tokens;
         record.endings = endings;
     }
 
@@ -233,7 +237,7 @@ impl Watched {
                     model = generating.then_some(self.state.model.id.as_str()),
                     prompt_tokens = record.accepted.then_some(record.prompt_tokens),
                     canvas_tokens = record.accepted.then_some(record.canvas_tokens),
-                    kept_tokens = record.timings.map(|_| record.kept_tokens),
+                    kept_tokens = record.accepted.then_some(record.kept_tokens),
                     steps = record.accepted.then_some(record.steps),
                     queue_ms = record.timings.map(|timings| milliseconds(timings.queued)),
                     denoise_ms = record.timings.map(|timings| milliseconds(timings.denoising)),
