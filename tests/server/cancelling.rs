@@ -1,14 +1,11 @@
 //! Clients that go away: what they asked for is not computed to its end.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Health, Server};
+use crate::harness::{Health, Server};
 
 /// Each canvas of [`long`] fills an evaluation by itself.
-const ONE_BY_ONE: [&str; 2] = ["--max-rows", "128"];
+pub(crate) const ONE_BY_ONE: [&str; 2] = ["--max-rows", "128"];
 
 /// Samples of [`long`].
 const SAMPLES: u64 = 256;
@@ -23,12 +20,12 @@ pub(crate) fn long(stream: bool) -> Value {
     body
 }
 
-fn idle(health: &Health) -> bool {
+pub(crate) fn idle(health: &Health) -> bool {
     (health.running, health.waiting) == (Some(0), Some(0))
 }
 
 /// The engine is idle, did not finish `long`, and evaluates nothing that nobody asked for.
-async fn assert_cancelled(server: &Server) {
+pub(crate) async fn assert_cancelled(server: &Server) {
     let before = server.health_until("an idle engine", idle).await.evaluations.unwrap();
     let short = json!({ "prompt": "The", "max_tokens": 120, "seed": 1, "diffusion": { "steps": 512 } });
     let passes = server.ok("/v1/completions", &short).await["diffusion"]["forward_passes"].as_u64().unwrap();
@@ -76,33 +73,4 @@ async fn a_client_that_leaves_the_queue_is_forgotten_while_others_run() {
     assert_eq!(health.running, Some(1));
     drop(first);
     assert_cancelled(&server).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_clients_that_vanish_leave_nothing_behind() {
-    let server = Server::start("diffullama", &ONE_BY_ONE);
-    for number in 0..200 {
-        vanish(&server, number);
-    }
-    server.health_until("an idle engine", idle).await;
-    assert_cancelled(&server).await;
-}
-
-/// Connects, gets as far as `number` says, and is gone.
-fn vanish(server: &Server, number: usize) {
-    let body = long(number % 5 == 4).to_string();
-    let head = "POST /v1/completions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
-    let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
-    let sent = match number % 5 {
-        0 => 0,
-        1 => head.len() / 2,
-        2 => request.len() - body.len() / 2,
-        _ => request.len(),
-    };
-    let mut connection = TcpStream::connect(server.address()).unwrap();
-    connection.set_read_timeout(Some(DEADLINE)).unwrap();
-    connection.write_all(&request.as_bytes()[..sent]).unwrap();
-    if number % 5 == 4 {
-        assert!(connection.read(&mut [0; 100]).unwrap() > 0, "the head of the answer");
-    }
 }

@@ -88,7 +88,7 @@ impl Server {
             let line = server.lines.recv_timeout(DEADLINE);
             let line = line.unwrap_or_else(|error| panic!("the server does not listen ({error}): {log}"));
             if let Some((_, address)) = line.split_once("listening on ") {
-                server.url = address.split_whitespace().next().unwrap().to_owned();
+                server.url = address.split([' ', '"']).next().unwrap().to_owned();
                 return server;
             }
             log = format!("{log}\n{line}");
@@ -104,6 +104,13 @@ impl Server {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    /// Memory that the process has in use, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// Waits for the process to end by itself: its exit status and what it wrote to the log since it

@@ -1,22 +1,29 @@
 //! The real program over real sockets, with the tiny golden models.
 //!
-//! Nothing sleeps: a test that needs the server in a certain state asks `/health` until it is there.
+//! Nothing sleeps: a test that needs the server in a certain state asks `/health` until it is there. Where
+//! it matters what an evaluation is doing, `gated` serves a scripted predictor inside the test.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cancelling;
 mod completions;
+mod deadlines;
 mod determinism;
 mod draining;
 mod fields;
 mod fill;
+mod gated;
 mod harness;
+mod logs;
+mod metrics;
 mod mutations;
 mod openapi;
 mod overload;
 mod policies;
 mod refusals;
+mod slow_readers;
 mod special_text;
 mod sse;
 mod startup;
 mod stops;
 mod transport;
+mod vanishing;

@@ -31,7 +31,7 @@ async fn other_methods_are_405_and_say_what_is_allowed() {
     let server = Server::start("diffugpt-s", &[]);
     let odd = ["DELETE", "PUT", "PATCH", "TRACE", "OPTIONS", "BREW"];
     let routes = PATHS.map(|path| (path, "POST", "GET"));
-    let probes = ["/health", "/live", "/ready", "/v1/models", "/openapi.json"];
+    let probes = ["/health", "/live", "/ready", "/metrics", "/v1/models", "/openapi.json"];
     for (path, allowed, other) in routes.into_iter().chain(probes.map(|path| (path, "GET,HEAD", "POST"))) {
         for name in odd.into_iter().chain([other]) {
             let method = Method::from_bytes(name.as_bytes()).unwrap();

@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use unmask_model::device::{DeviceChoice, Precision};
-use unmask_scheduler::EngineConfig;
+use clap::{Args, Parser, Subcommand};
+use unmask_scheduler::{CostModel, EngineConfig};
 
+use crate::config_values::at_least_one;
+pub use crate::config_values::{DeviceArg, DtypeArg, LogFormat, OverloadArg, Secret};
 use crate::state::Limits;
 
 /// Inference server for masked diffusion language models.
@@ -134,16 +134,28 @@ pub struct ServerArgs {
     /// Seconds that running and waiting requests then have to finish.
     #[arg(long, env = "UNMASK_DRAIN_TIMEOUT", default_value_t = 25, value_name = "SECONDS")]
     pub drain_timeout: u64,
+    /// Seconds for which a client may take nothing of an answer; then its connection is closed and its
+    /// request is cancelled.
+    #[arg(long, env = "UNMASK_SLOW_READER", default_value_t = 30, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub slow_reader: u64,
+    /// Seconds that one evaluation may take before /live says 503.
+    #[arg(long, env = "UNMASK_WATCHDOG", default_value_t = 120, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub watchdog: u64,
+    /// The status of a request that finds the queue full or waits in it for too long.
+    #[arg(long, env = "UNMASK_OVERLOAD_STATUS", default_value = "503", value_name = "STATUS")]
+    pub overload_status: OverloadArg,
 }
 
 /// How requests share the device.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Positions per evaluation, over all canvases that share it.
-    #[arg(long, env = "UNMASK_MAX_ROWS", default_value_t = 2048, value_name = "N",
-          value_parser = at_least_one)]
-    pub max_rows: usize,
+    /// Positions per evaluation, over all canvases that share it [default: what the device computes in
+    /// about 250 ms, from 256 to 8192 and at least the model's context].
+    #[arg(long, env = "UNMASK_MAX_ROWS", value_name = "N", value_parser = at_least_one)]
+    pub max_rows: Option<usize>,
     /// Samples that are denoised at the same time.
     #[arg(long, env = "UNMASK_MAX_RUNNING", default_value_t = 64, value_name = "N",
           value_parser = at_least_one)]
@@ -152,6 +164,10 @@ pub struct EngineArgs {
     #[arg(long, env = "UNMASK_QUEUE", default_value_t = 128, value_name = "N",
           value_parser = at_least_one)]
     pub queue: usize,
+    /// Seconds that a request may wait.
+    #[arg(long, env = "UNMASK_MAX_WAIT", default_value_t = 30, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_wait: u64,
 }
 
 /// What a request may ask for.
@@ -182,6 +198,11 @@ pub struct LimitArgs {
     #[arg(long, env = "UNMASK_MAX_COST", default_value_t = Limits::default().cost, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub max_cost: u64,
+    /// Seconds that a request may take: the default of timeout_ms and the most it may be [default: four
+    /// times what the request would take alone, at least 120].
+    #[arg(long, env = "UNMASK_REQUEST_TIMEOUT", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub request_timeout: Option<u64>,
 }
 
 /// Log lines.
@@ -196,85 +217,25 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
+/// How long an evaluation should take that is as full as it may be. Requests join and leave between
+/// evaluations, so it is also how long a newcomer waits for its first.
+const FULL_EVALUATION: Duration = Duration::from_millis(250);
 
-/// A value that never shows up in a log line.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// `--device`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceArg(pub DeviceChoice);
-
-impl FromStr for DeviceArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let cuda = |number: &str| number.parse().ok().map(DeviceChoice::Cuda);
-        let choice = match text {
-            "auto" => Some(DeviceChoice::Auto),
-            "cpu" => Some(DeviceChoice::Cpu),
-            "cuda" => Some(DeviceChoice::Cuda(0)),
-            _ => text.strip_prefix("cuda:").and_then(cuda),
-        };
-        choice.map(Self).ok_or_else(|| "it must be auto, cpu, cuda or cuda:N".to_owned())
-    }
-}
-
-/// `--dtype`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DtypeArg {
-    /// What suits model and device.
-    Auto,
-    /// 32 bits.
-    F32,
-    /// bfloat16.
-    Bf16,
-    /// IEEE half precision (CUDA).
-    F16,
-}
-
-impl From<DtypeArg> for Precision {
-    fn from(arg: DtypeArg) -> Self {
-        match arg {
-            DtypeArg::Auto => Self::Auto,
-            DtypeArg::F32 => Self::F32,
-            DtypeArg::Bf16 => Self::Bf16,
-            DtypeArg::F16 => Self::F16,
-        }
-    }
-}
+/// Rows of an evaluation when no flag says otherwise: fewer would waste the device on overhead, more would
+/// only delay newcomers.
+const ROWS: std::ops::RangeInclusive<usize> = 256..=8192;
 
 impl EngineArgs {
-    /// For the scheduler.
+    /// For the scheduler, given what evaluations cost and the longest canvas there is.
     #[must_use]
-    pub fn config(&self) -> EngineConfig {
+    pub fn config(&self, cost: CostModel, context: usize) -> EngineConfig {
+        let rows = cost.rows_within(FULL_EVALUATION).clamp(*ROWS.start(), *ROWS.end()).max(context);
         EngineConfig {
-            max_rows: self.max_rows,
+            max_rows: self.max_rows.unwrap_or(rows),
             max_running: self.max_running,
             queue: self.queue,
-            ..EngineConfig::default()
+            max_wait: Duration::from_secs(self.max_wait),
+            cost,
         }
     }
 }
@@ -290,28 +251,49 @@ impl LimitArgs {
             prompts: self.max_prompts,
             canvas: self.max_canvas,
             cost: self.max_cost,
+            timeout: self.request_timeout.map(Duration::from_secs),
             ..Limits::default()
         }
     }
 }
 
 impl ServerArgs {
-    /// Time between the signal and the refusal of requests.
+    /// For the server.
     #[must_use]
-    pub fn drain_delay(&self) -> Duration {
-        Duration::from_secs(self.drain_delay)
-    }
-
-    /// Time to finish after that.
-    #[must_use]
-    pub fn drain_timeout(&self) -> Duration {
-        Duration::from_secs(self.drain_timeout)
+    pub fn patience(&self) -> Patience {
+        Patience {
+            drain_delay: Duration::from_secs(self.drain_delay),
+            drain_timeout: Duration::from_secs(self.drain_timeout),
+            slow_reader: Duration::from_secs(self.slow_reader),
+        }
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|count| *count > 0)
-        .ok_or_else(|| "it must be an integer of at least 1".to_owned())
+/// How long the server waits for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// From the signal to stop to the refusal of requests.
+    pub drain_delay: Duration,
+    /// For requests to finish after that.
+    pub drain_timeout: Duration,
+    /// For a client to take something of its answer.
+    pub slow_reader: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_of_an_evaluation_follow_from_what_a_row_costs() {
+        let rows = |per_row: f64, context: usize, flag: Option<usize>| {
+            let engine = EngineArgs { max_rows: flag, max_running: 1, queue: 1, max_wait: 1 };
+            engine.config(CostModel { per_row, ..CostModel::default() }, context).max_rows
+        };
+        assert_eq!(rows(1e-4, 64, None), 2500);
+        assert_eq!((rows(1e-2, 64, None), rows(1e-9, 64, None)), (256, 8192));
+        // The longest canvas has to fit.
+        assert_eq!(rows(1e-2, 2048, None), 2048);
+        assert_eq!(rows(1e-4, 64, Some(7)), 7);
+    }
 }

@@ -1,13 +1,17 @@
 //! What a client is told when something goes wrong; the only mapping from failures to HTTP.
 
-use axum::Json;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+mod response;
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
 use serde::Serialize;
 use unmask_model::error::CanvasError;
 use unmask_model::tokenizer::TokenizeError;
 use unmask_scheduler::{GenerationError, SubmitError};
 use utoipa::ToSchema;
+
+pub use self::response::{ErrorCode, set_overload_status};
 
 /// The body of every error, in OpenAI's published shape: all four keys are always there.
 #[derive(Debug, Serialize, ToSchema)]
@@ -136,6 +140,18 @@ pub enum ApiError {
     /// The engine took the request and did not finish it.
     #[error(transparent)]
     Generation(#[from] GenerationError),
+    /// The deadline passed before any text was settled.
+    #[error("the request's time of {} ms was over before any text was settled", waited.as_millis())]
+    Timeout {
+        /// From its arrival to its end.
+        waited: Duration,
+    },
+    /// An evaluation does not come to its end.
+    #[error("one evaluation has taken {} s so far; the process should be restarted", since.as_secs())]
+    Stuck {
+        /// How long it has taken.
+        since: Duration,
+    },
     /// A bug in a handler.
     #[error("the server made a mistake; its log says more under this request's id")]
     Internal,
@@ -147,9 +163,24 @@ struct Row {
     kind: &'static str,
     code: &'static str,
     param: Option<String>,
-    /// Seconds after which another try may help.
-    retry_after: Option<u32>,
+    retry: Retry,
 }
+
+/// What a client is told about another try.
+#[derive(Clone, Copy)]
+enum Retry {
+    /// Nothing: the status says it.
+    Unsaid,
+    /// When there should be room. Told as 1 to 60 s: clients give up on longer waits.
+    After(Duration),
+    /// It would fail alike; the SDKs would otherwise make two.
+    Never,
+}
+
+/// The code of a lack of room.
+const OVERLOADED: &str = "server_overloaded";
+
+const SOON: Retry = Retry::After(Duration::from_secs(1));
 
 impl ApiError {
     /// The table: what each failure becomes.
@@ -161,10 +192,10 @@ impl ApiError {
                 kind: "invalid_request_error",
                 code,
                 param,
-                retry_after: None,
+                retry: Retry::Unsaid,
             }
         };
-        let status = |status, kind, code, retry_after| Row { status, kind, code, param: None, retry_after };
+        let server = |status, code, retry| Row { status, kind: "server_error", code, param: None, retry };
         use StatusCode as S;
         match self {
             Self::Body { code, param, .. } => invalid(code, param.as_deref()),
@@ -195,17 +226,21 @@ impl ApiError {
                 Row { status: S::PAYLOAD_TOO_LARGE, ..invalid("body_too_large", None) }
             }
             Self::Submit(SubmitError::NoSamples) => invalid("conflicting_fields", None),
-            Self::Submit(SubmitError::QueueFull { .. }) => {
-                status(S::SERVICE_UNAVAILABLE, "server_error", "server_overloaded", Some(1))
+            Self::Submit(SubmitError::QueueFull { retry_after, .. })
+            | Self::Generation(GenerationError::QueueTimeout { retry_after, .. }) => {
+                server(S::SERVICE_UNAVAILABLE, OVERLOADED, Retry::After(*retry_after))
             }
             Self::Submit(SubmitError::ShuttingDown) | Self::Generation(GenerationError::ShuttingDown) => {
-                status(S::SERVICE_UNAVAILABLE, "server_error", "server_draining", Some(1))
+                server(S::SERVICE_UNAVAILABLE, "server_draining", SOON)
             }
-            Self::Submit(SubmitError::EngineStopped) | Self::Generation(GenerationError::EngineStopped) => {
-                status(S::SERVICE_UNAVAILABLE, "server_error", "engine_error", Some(10))
+            Self::Submit(SubmitError::EngineStopped)
+            | Self::Generation(GenerationError::EngineStopped)
+            | Self::Stuck { .. } => {
+                server(S::SERVICE_UNAVAILABLE, "engine_error", Retry::After(Duration::from_secs(10)))
             }
+            Self::Timeout { .. } => server(S::GATEWAY_TIMEOUT, "request_timeout", Retry::Never),
             Self::Generation(_) | Self::Internal => {
-                status(S::INTERNAL_SERVER_ERROR, "server_error", "engine_error", None)
+                server(S::INTERNAL_SERVER_ERROR, "engine_error", Retry::Never)
             }
         }
     }
@@ -222,23 +257,10 @@ impl ApiError {
     pub fn status(&self) -> StatusCode {
         self.row().status
     }
-}
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let Row { status, code, retry_after, .. } = self.row();
-        let mut response = (status, Json(ErrorBody { error: self.object() })).into_response();
-        let headers = response.headers_mut();
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if code == "server_draining" {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
-            // A second try would fail alike; the SDKs would otherwise make two.
-            headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
-        }
-        response
+    /// The exact reason, for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.row().code
     }
 }

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use unmask_model::diffusion::Edit;
-use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
+use unmask_model::diffusion::{EarlyExit, Edit};
+use unmask_scheduler::{ClientId, DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
 
+use crate::deadlines::{Deadlines, longest};
 use crate::error::ApiError;
+use crate::metrics::labels::Ending;
+use crate::observation::{Observation, now};
 use crate::options::Settings;
 use crate::prompt::{Layout, Sample, check_cost};
 use crate::state::{AppState, ServedModel};
-use crate::text_view::TextView;
+use crate::text_view::{End, HoleText, TextView};
 
 /// A request that the engine has taken.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub struct Running {
     events: Generation,
     model: Arc<ServedModel>,
     stops: Vec<String>,
+    observation: Observation,
 }
 
 /// How far a sample is.
@@ -30,12 +34,24 @@ pub struct Progress {
     pub remaining: usize,
     /// Whether it has ended.
     pub done: bool,
-    /// Whether it was ended because its text holds a stop string.
-    pub stopped: bool,
+    /// Why it ended before its schedule, if it did.
+    pub early_exit: Option<Ending>,
     /// Evaluations so far.
     pub evaluations: u32,
     /// Evaluations it will take at most; exact for planned orders.
     pub planned: u32,
+}
+
+impl Progress {
+    /// Why its first hole's text, as it is now, ends where it does.
+    #[must_use]
+    pub fn ending(&self, text: &HoleText) -> Ending {
+        match text.end {
+            End::Eos => Ending::Eos,
+            End::Stop => Ending::Stop,
+            End::Full => self.early_exit.unwrap_or(Ending::Full),
+        }
+    }
 }
 
 /// What happened to one sample.
@@ -52,35 +68,59 @@ impl Running {
     /// refused here, before anything is answered.
     ///
     /// # Errors
-    /// Too expensive, not a canvas of this model, or the engine takes nothing.
-    pub fn start(layouts: &[Layout], settings: &Settings, state: &AppState) -> Result<Self, ApiError> {
+    /// Too expensive, not a canvas of this model, a time that is too long, or the engine takes nothing.
+    pub fn start(
+        layouts: &[Layout],
+        settings: &Settings,
+        state: &AppState,
+        observation: Observation,
+    ) -> Result<Self, ApiError> {
         check_cost(layouts, settings, state)?;
-        let mut samples = Vec::with_capacity(layouts.len() * settings.samples);
+        let mut views = Vec::with_capacity(layouts.len() * settings.samples);
+        let mut samples = Vec::with_capacity(views.capacity());
         for layout in layouts {
-            for sample in 0..settings.samples as u32 {
-                samples.push(layout.sample(&state.model, settings, sample)?);
+            for number in 0..settings.samples as u32 {
+                let Sample { state, view } = layout.sample(&state.model, settings, number)?;
+                let (remaining, planned) = (state.canvas().masked(), state.evaluations_left());
+                let (done, early_exit) = (false, None);
+                views.push(Progress { view, remaining, done, early_exit, planned, evaluations: 0 });
+                samples.push(state);
             }
         }
-        let mut views = Vec::with_capacity(samples.len());
-        let mut states = Vec::with_capacity(samples.len());
-        for Sample { state, view } in samples {
-            let (remaining, planned) = (state.canvas().masked(), state.evaluations_left());
-            let (done, stopped) = (false, false);
-            views.push(Progress { view, remaining, done, stopped, planned, evaluations: 0 });
-            states.push(state);
-        }
-        let events = state.engine.submit(DenoiseRequest { samples: states, ..DenoiseRequest::default() })?;
-        Ok(Self { views, events, model: Arc::clone(&state.model), stops: settings.stops.clone() })
+        let times = settings.times.resolve(observation.arrived(), longest(&samples, state))?;
+        let Deadlines { deadline, finish_by } = times;
+        let request = DenoiseRequest { samples, client: ClientId::default(), deadline, finish_by };
+        let events = state.engine.submit(request)?;
+        observation.accepted(layouts, settings.samples);
+        let model = Arc::clone(&state.model);
+        Ok(Self { views, events, model, stops: settings.stops.clone(), observation })
+    }
+
+    /// The text of a sample as far as it is settled.
+    #[must_use]
+    pub fn text(&self, index: usize) -> HoleText {
+        let view = &self.views[index].view;
+        view.text(&view.holes()[0], &self.model.tokenizer, &self.stops)
     }
 
     /// The next step, folded into its view, or the timings at the end.
     ///
     /// # Errors
-    /// The engine did not finish the request.
+    /// The engine did not finish the request, or its deadline passed before any text was settled.
     pub async fn next(&mut self) -> Result<Next, ApiError> {
+        let found = self.find_next().await;
+        if let Err(error) = &found {
+            self.observation.failed(error);
+        }
+        found
+    }
+
+    async fn find_next(&mut self) -> Result<Next, ApiError> {
         loop {
             match self.events.next().await {
-                Some(DenoisingEvent::Step { sample, evaluation, edits, remaining, done, .. }) => {
+                Some(DenoisingEvent::Step {
+                    sample, evaluation, edits, remaining, done, early_exit, ..
+                }) => {
                     let sample = sample as usize;
                     let Some(progress) = self.views.get_mut(sample).filter(|progress| !progress.done) else {
                         // A sample was stopped while the engine was evaluating it.
@@ -89,19 +129,42 @@ impl Running {
                     progress.view.fold(&edits);
                     (progress.remaining, progress.evaluations, progress.done) = (remaining, evaluation, done);
                     if done {
+                        progress.early_exit = early_exit.map(ending);
                         progress.view.close();
                     } else if progress.view.stopped(&self.model.tokenizer, &self.stops) {
                         // Nothing that is still open would be shown.
                         self.events.stop(sample as u32);
-                        (progress.done, progress.stopped) = (true, true);
+                        (progress.done, progress.early_exit) = (true, Some(Ending::Stop));
                     }
+                    self.observation.step(progress.view.begun());
                     return Ok(Next::Step(Step { sample, edits }));
                 }
-                Some(DenoisingEvent::Finished(timings) | DenoisingEvent::Expired(timings)) => return Ok(Next::Finished(timings)),
+                Some(DenoisingEvent::Finished(timings)) => return Ok(self.finished(timings)),
+                Some(DenoisingEvent::Expired(timings)) => {
+                    self.observation.spent(timings);
+                    for progress in self.views.iter_mut().filter(|progress| !progress.done) {
+                        progress.early_exit = Some(Ending::Timeout);
+                    }
+                    let settled = |index: usize| self.views[index].done || !self.text(index).text.is_empty();
+                    if (0..self.views.len()).any(settled) {
+                        return Ok(self.finished(timings));
+                    }
+                    let waited = now().saturating_duration_since(self.observation.arrived());
+                    return Err(ApiError::Timeout { waited });
+                }
                 Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
                 None => return Err(GenerationError::EngineStopped.into()),
             }
         }
+    }
+
+    fn finished(&self, timings: Timings) -> Next {
+        let texts: Vec<HoleText> = (0..self.views.len()).map(|index| self.text(index)).collect();
+        let kept = texts.iter().map(|text| text.tokens).sum();
+        let endings = self.views.iter().zip(&texts).map(|(progress, text)| progress.ending(text)).collect();
+        self.observation.spent(timings);
+        self.observation.generated(kept, endings);
+        Next::Finished(timings)
     }
 
     /// Waits for the end.
@@ -124,4 +187,12 @@ pub enum Next {
     Step(Step),
     /// All samples are done.
     Finished(Timings),
+}
+
+fn ending(exit: EarlyExit) -> Ending {
+    match exit {
+        EarlyExit::Eos => Ending::Eos,
+        EarlyExit::Stop => Ending::Stop,
+        EarlyExit::TimeBudget => Ending::TimeBudget,
+    }
 }

@@ -7,9 +7,14 @@
 
 pub mod body;
 pub mod config;
+mod config_values;
+pub mod connection;
+pub mod deadlines;
 pub mod error;
 pub mod generation;
 pub mod load;
+pub mod metrics;
+pub mod observation;
 pub mod options;
 pub mod policy_names;
 pub mod policy_options;
@@ -21,14 +26,15 @@ pub mod sse;
 pub mod state;
 pub mod telemetry;
 pub mod text_view;
+pub mod trace;
 pub mod verify;
-
-use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::config::Patience;
+use crate::connection::Impatient;
 use crate::state::AppState;
 
 /// Serves until `stop` completes, then drains: see [`shutdown::drain`]. Returns when every answer has
@@ -40,13 +46,15 @@ pub async fn serve(
     listener: TcpListener,
     state: AppState,
     stop: impl Future<Output = ()> + Send + 'static,
-    (delay, grace): (Duration, Duration),
+    patience: Patience,
 ) -> std::io::Result<()> {
     let app: Router = routes::app(state.clone());
+    let listener =
+        Impatient { listener, patience: patience.slow_reader, stalled: state.metrics.stalled.clone() };
     let (drained, watch) = watch::channel(false);
     tokio::spawn(async move {
         stop.await;
-        shutdown::drain(&state, delay, grace).await;
+        shutdown::drain(&state, patience.drain_delay, patience.drain_timeout).await;
         drained.send_replace(true);
     });
     let over = |mut watch: watch::Receiver<bool>| async move {

@@ -3,17 +3,27 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use tokio::net::TcpListener;
 use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
 use unmask_api::load::{Loaded, load};
+use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::report::unix_seconds;
 use unmask_api::state::{AppState, ServedModel};
 use unmask_api::{routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
-use unmask_scheduler::{Engine, EngineMetrics};
+use unmask_scheduler::{CostModel, Engine};
+
+/// How long an evaluation is measured for: long enough for a few, short enough for a start.
+const MEASURING: Duration = Duration::from_millis(300);
+
+#[expect(clippy::disallowed_methods, reason = "the start of the program is measured")]
+fn now() -> Instant {
+    Instant::now()
+}
 
 fn main() -> ExitCode {
     let mut cli = Cli::parse();
@@ -43,17 +53,28 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             "no model given: use --model FOLDER or --model diffusionfamily/diffugpt-s (or set UNMASK_MODEL)"
         );
     };
-    let Loaded { name, checkpoint, placement, predictor } = load(model, &args.load)?;
+    let start = now();
+    let Loaded { name, checkpoint, placement, mut predictor } = load(model, &args.load)?;
+    let loading = now() - start;
     let limits = predictor.limits();
+    let cost = CostModel::measure(&mut predictor, MEASURING, now).context("the model cannot be evaluated")?;
+    let config = args.engine.config(cost, limits.context);
+    tracing::info!(
+        overhead_ms = cost.overhead * 1e3,
+        row_us = cost.per_row * 1e6,
+        pair_ns = cost.per_pair * 1e9,
+        max_rows = config.max_rows,
+        "measured an evaluation"
+    );
+    let device = if placement.device.is_cpu() { "cpu" } else { "cuda" };
     let served = ServedModel {
         id: args.model_name.clone().unwrap_or(name),
         created: unix_seconds(),
         fingerprint: format!(
-            "unmask-{}-{}-{:?}-{}",
+            "unmask-{}-{}-{:?}-{device}",
             env!("CARGO_PKG_VERSION"),
             checkpoint.weights.fingerprint(),
             placement.dtype,
-            if placement.device.is_cpu() { "cpu" } else { "cuda" },
         )
         .to_lowercase(),
         profile: checkpoint.profile,
@@ -61,6 +82,12 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         tokenizer: checkpoint.tokenizer,
         limits,
     };
+    let labels = ModelLabels {
+        id: served.id.clone(),
+        dtype: format!("{:?}", placement.dtype).to_lowercase(),
+        device: device.to_owned(),
+    };
+    let (metrics, engine_metrics) = Metrics::new(labels, loading);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         // Installed before the port is bound: no signal is lost once somebody can connect.
@@ -68,17 +95,22 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let address = args.server.listen;
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let engine = Engine::spawn(predictor, args.engine.config(), EngineMetrics::default()).context("cannot start the engine")?;
+        let engine = Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?;
         let bound = listener.local_addr().context("cannot read the address")?;
         tracing::info!(model = %served.id, context = limits.context, "listening on http://{bound}");
         let state = AppState {
             model: Arc::new(served),
             engine,
+            cost,
             limits: args.limits.limits(),
             draining: Arc::default(),
+            watchdog: Duration::from_secs(args.server.watchdog),
+            overload_status: args.server.overload_status.into(),
+            metrics: Arc::new(metrics),
         };
-        let drain = (args.server.drain_delay(), args.server.drain_timeout());
-        serve(listener, state, shutdown::first(signals), drain).await.context("the server failed")
+        serve(listener, state, shutdown::first(signals), args.server.patience())
+            .await
+            .context("the server failed")
     })?;
     // Handlers that a client keeps waiting must not keep the process.
     runtime.shutdown_background();

@@ -9,6 +9,7 @@ use unmask_model::diffusion::Policy;
 use unmask_model::predictor::{Sampling, TokenId};
 use utoipa::ToSchema;
 
+use crate::deadlines::{GivenTimes, TimeoutHeader};
 use crate::error::ApiError;
 use crate::policy_names::{EosRule, Preset};
 use crate::policy_options::DiffusionOptions;
@@ -66,6 +67,10 @@ pub struct GivenOptions {
     pub stop: Option<Strings>,
     /// How the canvas is denoised.
     pub diffusion: Option<DiffusionOptions>,
+    /// The header `x-request-timeout-ms`.
+    pub timeout_header: TimeoutHeader,
+    /// Milliseconds until the request is given up.
+    pub timeout_ms: Option<i64>,
 }
 
 /// The settings after validation: nobody checks them again.
@@ -93,6 +98,8 @@ pub struct Settings {
     pub state_every: u32,
     /// Whether the reference's law holds without our three deviations.
     pub reproduce: bool,
+    /// How long it may take. The bound depends on the canvases, so it is checked with them.
+    pub times: GivenTimes,
 }
 
 impl GivenOptions {
@@ -138,6 +145,11 @@ impl GivenOptions {
             states: diffusion.stream_states.unwrap_or_default(),
             state_every: state_every.unwrap_or(1) as u32,
             reproduce: diffusion.reproduce.unwrap_or(false),
+            times: GivenTimes {
+                header: self.timeout_header.0,
+                timeout: self.timeout_ms,
+                budget: diffusion.time_budget_ms,
+            },
         })
     }
 

@@ -60,6 +60,13 @@ pub struct DiffusionOptions {
     pub guidance: Option<f64>,
     /// What a document end in the last generated stretch means.
     pub eos: Option<EosRule>,
+    /// Milliseconds from the request's arrival after which it should be done: the evaluation that ends at
+    /// about this time commits all that is open, and `early_exit` says `time_budget`. When that happens
+    /// depends on the load, so the seed alone does not repeat such a text. At most what `timeout_ms` may be,
+    /// and without effect when that comes first.
+    #[serde(deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    pub time_budget_ms: Option<i64>,
     /// `delta` adds the denoising states to a stream.
     pub stream_states: Option<StreamStates>,
     /// Send the state of every k-th evaluation; the last one is always sent.

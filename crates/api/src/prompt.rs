@@ -81,6 +81,12 @@ impl Layout {
         model.tokenizer.bos_id().filter(|_| !self.ids_given)
     }
 
+    /// Tokens that the caller gave.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> usize {
+        self.before.len() + self.after.len()
+    }
+
     /// Positions of the canvas, BOS included.
     pub fn length(&self, model: &ServedModel) -> usize {
         self.range(model).end + self.after.len()

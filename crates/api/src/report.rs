@@ -1,7 +1,7 @@
 //! What an answer says about how it was computed: `usage` and `diffusion`.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use unmask_model::diffusion::{Commit, Edit};
@@ -9,10 +9,12 @@ use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
 use crate::generation::Progress;
+use crate::metrics::labels::Ending;
+use crate::observation::milliseconds;
 use crate::options::Settings;
 use crate::policy_names::{OrderName, ResolvedPolicy};
 use crate::state::ServedModel;
-use crate::text_view::{End, HoleText};
+use crate::text_view::HoleText;
 
 /// Tokens of a request and its answer. BOS is not counted; neither is what a document end or a stop
 /// string cut off.
@@ -59,8 +61,10 @@ pub struct DiffusionReport {
     pub canvas_tokens: usize,
     /// Those of them that are in the texts.
     pub kept_tokens: usize,
-    /// Why samples ended with positions open: `eos` (all of them behind a document end) or `stop` (the text
-    /// holds a stop string); null when none did.
+    /// Why a sample ended before its schedule: `eos` (all that was open lay behind a document end), `stop`
+    /// (the text holds a stop string), `time_budget` (one evaluation committed all that was open) or
+    /// `timeout` (the text is what was settled at the deadline); null when none did. Of several samples, the
+    /// first one that did. A text with one of the last two depends on time and not on the seed alone.
     pub early_exit: Option<&'static str>,
     /// Time in the queue, in milliseconds.
     pub queue_ms: f64,
@@ -86,10 +90,7 @@ impl DiffusionReport {
             readout_rows: timings.reads,
             canvas_tokens: holes.map(|hole| hole.range.len()).sum(),
             kept_tokens,
-            early_exit: views
-                .iter()
-                .find(|progress| progress.remaining > 0)
-                .map(|progress| if progress.stopped { "stop" } else { "eos" }),
+            early_exit: views.iter().find_map(|progress| progress.early_exit).map(Ending::name),
             queue_ms: milliseconds(timings.queued),
             denoise_ms: milliseconds(timings.denoising),
             batch_peak: timings.batch_peak,
@@ -101,10 +102,6 @@ impl DiffusionReport {
 #[must_use]
 pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// A denoising state in a stream. Positions count through all generated positions of a sample, holes
@@ -159,7 +156,7 @@ pub enum StateEvent {
         passes: u32,
         /// Leading generated positions that make up the text.
         cut: usize,
-        /// `eos`, `stop` or `full`.
+        /// `eos`, `stop`, `full`, `time_budget` or `timeout`.
         why: &'static str,
     },
 }
@@ -220,11 +217,7 @@ impl StateEvent {
     /// The end of sample `c`, whose first hole reads `text`.
     #[must_use]
     pub fn end(c: usize, progress: &Progress, text: &HoleText) -> Self {
-        let why = match text.end {
-            End::Full => "full",
-            End::Eos => "eos",
-            End::Stop => "stop",
-        };
+        let why = progress.ending(text).name();
         Self::End { c, n: progress.evaluations, passes: progress.evaluations, cut: text.tokens, why }
     }
 }

@@ -1,7 +1,8 @@
 //! A running request as server-sent events.
 //!
-//! The response body is a stream that owns the request: when the client goes away the body is dropped,
-//! the request with it, and the engine leaves it out of the next evaluation.
+//! The response body is a stream that owns the request: when the client goes away, or does not read for
+//! too long (`connection`), the body is dropped, the request with it, and the engine leaves it out of the
+//! next evaluation. Until then nothing is lost and nobody waits: the engine's events are kept.
 
 use std::time::Duration;
 

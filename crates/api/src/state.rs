@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
+use axum::http::StatusCode;
 use unmask_model::checkpoint::Profile;
 use unmask_model::predictor::ModelLimits;
 use unmask_model::tokenizer::TextTokenizer;
-use unmask_scheduler::EngineHandle;
+use unmask_scheduler::{CostModel, EngineHandle};
+
+use crate::metrics::Metrics;
 
 /// Shared by all handlers; cheap to clone.
 #[derive(Clone, Debug)]
@@ -15,10 +19,18 @@ pub struct AppState {
     pub model: Arc<ServedModel>,
     /// The engine that denoises.
     pub engine: EngineHandle,
+    /// What an evaluation costs here.
+    pub cost: CostModel,
     /// What a request may ask for.
     pub limits: Limits,
     /// Set when the server is about to stop: not ready, but still answering.
     pub draining: Arc<AtomicBool>,
+    /// How long one evaluation may take before the process counts as stuck.
+    pub watchdog: Duration,
+    /// The status of a request that the engine has no room for.
+    pub overload_status: StatusCode,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Everything about the model that is text or numbers.
@@ -57,6 +69,8 @@ pub struct Limits {
     pub stops: (usize, usize),
     /// (prompt + canvas) × evaluations × samples.
     pub cost: u64,
+    /// Time from arrival to the end; `None` follows from what the request would take alone.
+    pub timeout: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -69,6 +83,7 @@ impl Default for Limits {
             canvas: 1024,
             stops: (16, 256),
             cost: 8_000_000,
+            timeout: None,
         }
     }
 }

@@ -84,6 +84,12 @@ impl TextView {
         self.revised = false;
     }
 
+    /// Whether any token is settled, wherever its text then ends.
+    #[must_use]
+    pub fn begun(&self) -> bool {
+        !self.revised && self.holes.iter().any(|hole| self.tokens[hole.range.start].is_some())
+    }
+
     /// Where a canvas position lies among all generated positions, holes joined left to right.
     #[must_use]
     pub fn generated_index(&self, position: usize) -> Option<usize> {

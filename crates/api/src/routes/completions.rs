@@ -11,17 +11,18 @@ use unmask_model::predictor::TokenId;
 use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
-use super::{annotate, blocking, check_model, check_states};
+use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
+use crate::deadlines::TimeoutHeader;
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
+use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, StreamStates, Strings};
 use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, size};
 use crate::report::{DiffusionReport, StateEvent, Thinned, Usage, unix_seconds};
 use crate::sse::{self, Grammar, KEEP_ALIVE, json_event};
 use crate::state::AppState;
-use crate::telemetry::RequestId;
 use crate::text_view::End;
 
 /// Positions to generate when the request does not say.
@@ -85,6 +86,13 @@ pub struct CompletionRequest {
     stop: Option<Strings>,
     /// Send the text as it settles.
     stream: Option<bool>,
+    /// Milliseconds from the request's arrival until it is given up, with the text that is settled by then
+    /// (`early_exit`: `timeout`) or, without any, 504. At most, and by default, the server's own limit
+    /// (`limits.timeout_ms` of /v1/models; null: four times what the request takes alone, at least 120,000).
+    /// The header `x-request-timeout-ms` says the same; the earlier one counts.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    timeout_ms: Option<i64>,
     /// What else a stream carries.
     #[serde(default, deserialize_with = "object")]
     stream_options: Option<StreamOptions>,
@@ -175,16 +183,19 @@ pub enum Diffusion {
     post,
     path = "/v1/completions",
     tag = "generation",
+    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = CompletionRequest,
     responses(
         (status = 200, description = "The texts; with `stream`, `text/event-stream` of chunks of the same shape, ended by `data: [DONE]`", body = Completion),
         (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
         (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
+        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
     )
 )]
 pub async fn complete(
     State(state): State<AppState>,
-    id: RequestId,
+    observation: Observation,
+    timeout: TimeoutHeader,
     body: Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let Body { request, ignored } = body;
@@ -196,26 +207,31 @@ pub async fn complete(
     }
     let with_usage = request.stream_options.as_ref().and_then(|options| options.include_usage);
     let prepared = state.clone();
-    let (layouts, settings) = blocking(move || prepare(request, &prepared)).await?;
+    let (layouts, settings) = lay_out(&state, move || prepare(request, timeout, &prepared)).await?;
     check_states(&settings, stream)?;
-    let mut running = Running::start(&layouts, &settings, &state)?;
-    let prompt_tokens = layouts.iter().map(|layout| layout.before.len() + layout.after.len()).sum();
-    let (id, created) = (format!("cmpl-{id}"), unix_seconds());
+    let mut running = Running::start(&layouts, &settings, &state, observation.clone())?;
+    let prompt_tokens = layouts.iter().map(Layout::prompt_tokens).sum();
+    let (id, created) = (format!("cmpl-{}", observation.id()), unix_seconds());
     let answer = Answer { id, created, state: state.clone(), settings, prompt_tokens };
     let mut response = if stream {
+        observation.streams();
         let sent = vec![0; running.views.len()];
         let with_usage = with_usage.unwrap_or(false);
         sse::respond(running, Chunks { answer, sent, with_usage, thinned: Thinned::default() })
     } else {
         let timings = running.finish().await?;
-        Json(answer.whole(&running, &timings)).into_response()
+        put_times(Json(answer.whole(&running, &timings)).into_response(), &timings)
     };
     annotate(&mut response, &state, &ignored, &layouts);
     Ok(response)
 }
 
 /// Tokenizes the prompts and checks every setting.
-fn prepare(request: CompletionRequest, state: &AppState) -> Result<(Vec<Layout>, Settings), ApiError> {
+fn prepare(
+    request: CompletionRequest,
+    timeout_header: TimeoutHeader,
+    state: &AppState,
+) -> Result<(Vec<Layout>, Settings), ApiError> {
     let settings = GivenOptions {
         temperature: request.temperature,
         top_p: request.top_p,
@@ -231,6 +247,8 @@ fn prepare(request: CompletionRequest, state: &AppState) -> Result<(Vec<Layout>,
         n: request.n,
         stop: request.stop,
         diffusion: request.diffusion,
+        timeout_header,
+        timeout_ms: request.timeout_ms,
     }
     .validate(state)?;
     let (prompt, suffix, max_tokens) = (request.prompt, request.suffix, request.max_tokens);
@@ -306,19 +324,13 @@ impl Answer {
         }
     }
 
-    /// The text of a choice as far as it is settled: text, tokens, and why it ends.
-    fn text(&self, running: &Running, index: usize) -> crate::text_view::HoleText {
-        let view = &running.views[index].view;
-        view.text(&view.holes()[0], &self.state.model.tokenizer, &self.settings.stops)
-    }
-
     fn kept(&self, running: &Running) -> usize {
-        (0..running.views.len()).map(|index| self.text(running, index).tokens).sum()
+        (0..running.views.len()).map(|index| running.text(index).tokens).sum()
     }
 
     fn whole(&self, running: &Running, timings: &Timings) -> Completion {
         let choice = |index| {
-            let text = self.text(running, index);
+            let text = running.text(index);
             Choice { index, logprobs: (), finish_reason: Some(reason(text.end)), text: text.text }
         };
         let kept = self.kept(running);
@@ -366,7 +378,7 @@ impl Chunks {
 
     /// What the text of a choice has gained since it was last sent.
     fn gained(&mut self, running: &Running, index: usize) -> Option<String> {
-        let text = self.answer.text(running, index).text;
+        let text = running.text(index).text;
         let gained = text.get(self.sent[index]..).filter(|gained| !gained.is_empty())?.to_owned();
         self.sent[index] = text.len();
         Some(gained)
@@ -407,7 +419,7 @@ impl Grammar for Chunks {
             if let Some(text) = self.gained(running, c) {
                 events.push(self.event(c, text, None, None));
             }
-            let text = self.answer.text(running, c);
+            let text = running.text(c);
             if self.answer.settings.states == StreamStates::Delta {
                 events.push(self.state_event(StateEvent::end(c, progress, &text), c));
             }

@@ -11,18 +11,19 @@ use serde_json::json;
 use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
-use super::{annotate, blocking, check_model, check_states};
+use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
+use crate::deadlines::TimeoutHeader;
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
+use crate::metrics::labels::Ending;
+use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, StreamStates, Strings};
 use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, Size, keep_nearest, size};
 use crate::report::{DiffusionReport, StateEvent, Thinned, Usage, unix_seconds};
 use crate::sse::{self, Grammar, KEEP_ALIVE, json_event};
 use crate::state::AppState;
-use crate::telemetry::RequestId;
-use crate::text_view::End;
 
 /// Positions to generate when the request does not say.
 const DEFAULT_LENGTH: usize = 32;
@@ -86,6 +87,13 @@ pub struct FillRequest {
     stop: Option<Strings>,
     /// Send events as the hole fills.
     stream: Option<bool>,
+    /// Milliseconds from the request's arrival until it is given up, with the text that is settled by then
+    /// (`early_exit`: `timeout`) or, without any, 504. At most, and by default, the server's own limit
+    /// (`limits.timeout_ms` of /v1/models; null: four times what the request takes alone, at least 120,000).
+    /// The header `x-request-timeout-ms` says the same; the earlier one counts.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    timeout_ms: Option<i64>,
     /// Which of `text` and `holes` to return. Default both.
     #[serde(rename = "return")]
     parts: Option<Parts>,
@@ -167,7 +175,8 @@ pub struct FilledHole {
     tokens: usize,
     /// Positions that were generated.
     length: usize,
-    /// `filled`, `stop` or `eos`.
+    /// `filled`; `stop` or `eos`, which cut the text; `time_budget`, when one evaluation committed what was
+    /// open; `timeout`, when the text is what was settled at the deadline.
     finish_reason: &'static str,
     /// Mean log-probability (nats) of its tokens; null when it is empty.
     mean_logprob: Option<f64>,
@@ -181,16 +190,19 @@ const DESCRIPTION: &str = "The filled text; with `stream`, named events: `fill.s
     post,
     path = "/fill",
     tag = "generation",
+    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = FillRequest,
     responses(
         (status = 200, description = DESCRIPTION, body = Filled),
         (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
         (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
+        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
     )
 )]
 pub async fn fill(
     State(state): State<AppState>,
-    id: RequestId,
+    observation: Observation,
+    timeout: TimeoutHeader,
     body: Body<FillRequest>,
 ) -> Result<Response, ApiError> {
     let mut request = body.request;
@@ -203,19 +215,19 @@ pub async fn fill(
     let prefix = request.prefix.take().unwrap_or_default();
     let suffix = request.suffix.take().unwrap_or_default();
     let prepared = state.clone();
-    let (layout, settings, around) = blocking(move || {
+    let (layout, settings, around) = lay_out(&state, move || {
         let around = Around { prefix, suffix };
-        let (layout, truncated, settings) = prepare(request, &around, &prepared)?;
+        let (layout, truncated, settings) = prepare(request, timeout, &around, &prepared)?;
         Ok((layout, settings, (around, truncated)))
     })
     .await?;
     check_states(&settings, stream)?;
     let layouts = [layout];
-    let mut running = Running::start(&layouts, &settings, &state)?;
+    let mut running = Running::start(&layouts, &settings, &state, observation.clone())?;
     let (around, truncated) = around;
-    let prompt_tokens = layouts[0].before.len() + layouts[0].after.len();
+    let prompt_tokens = layouts[0].prompt_tokens();
     let answer = Answer {
-        id: format!("fill-{id}"),
+        id: format!("fill-{}", observation.id()),
         created: unix_seconds(),
         state: state.clone(),
         settings,
@@ -225,10 +237,11 @@ pub async fn fill(
         prompt_tokens,
     };
     let mut response = if stream {
+        observation.streams();
         sse::respond(running, Events { answer, seq: 0, thinned: Thinned::default() })
     } else {
         let timings = running.finish().await?;
-        Json(answer.whole(&running, &timings)).into_response()
+        put_times(Json(answer.whole(&running, &timings)).into_response(), &timings)
     };
     annotate(&mut response, &state, &[], &layouts);
     Ok(response)
@@ -239,19 +252,22 @@ pub async fn fill(
     post,
     path = "/v1/fill",
     tag = "generation",
+    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = FillRequest,
     responses(
         (status = 200, description = DESCRIPTION, body = Filled),
         (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
         (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
+        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
     )
 )]
 pub async fn fill_v1(
     state: State<AppState>,
-    id: RequestId,
+    observation: Observation,
+    timeout: TimeoutHeader,
     body: Body<FillRequest>,
 ) -> Result<Response, ApiError> {
-    fill(state, id, body).await
+    fill(state, observation, timeout, body).await
 }
 
 /// The caller's own text.
@@ -263,6 +279,7 @@ struct Around {
 /// Tokenizes the text around the hole and checks every setting.
 fn prepare(
     request: FillRequest,
+    timeout_header: TimeoutHeader,
     around: &Around,
     state: &AppState,
 ) -> Result<(Layout, bool, Settings), ApiError> {
@@ -286,6 +303,8 @@ fn prepare(
         n: request.n,
         stop: request.stop,
         diffusion: request.diffusion,
+        timeout_header,
+        timeout_ms: request.timeout_ms,
     }
     .validate(state)?;
     let tokenizer = &state.model.tokenizer;
@@ -323,7 +342,7 @@ impl Answer {
     fn hole(&self, running: &Running, index: usize) -> FilledHole {
         let view = &running.views[index].view;
         let hole = &view.holes()[0];
-        let text = view.text(hole, &self.state.model.tokenizer, &self.settings.stops);
+        let text = running.text(index);
         let start = self.around.prefix.chars().count();
         FilledHole {
             id: hole.id.clone(),
@@ -331,10 +350,9 @@ impl Answer {
             end: start + text.text.chars().count(),
             tokens: text.tokens,
             length: hole.range.len(),
-            finish_reason: match text.end {
-                End::Full => "filled",
-                End::Stop => "stop",
-                End::Eos => "eos",
+            finish_reason: match running.views[index].ending(&text) {
+                Ending::Full => "filled",
+                ending => ending.name(),
             },
             mean_logprob: view.mean_logprob(hole, text.tokens),
             text: text.text,
@@ -438,8 +456,15 @@ impl Grammar for Events {
     }
 
     fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event> {
+        let mut events = Vec::new();
+        // What the deadline cut short was not announced when it was done.
+        for (choice, _) in running.views.iter().enumerate().filter(|(_, progress)| !progress.done) {
+            let hole = self.answer.hole(running, choice);
+            events.push(self.event("fill.hole", HoleOf { choice, hole }));
+        }
         let filled = self.answer.whole(running, timings);
-        vec![self.event("fill.done", filled)]
+        events.push(self.event("fill.done", filled));
+        events
     }
 
     fn fail(&mut self, error: &ApiError) -> Vec<Event> {

@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod fill;
 pub mod health;
+pub mod metrics;
 pub mod models;
 pub mod openapi;
 
@@ -11,11 +12,13 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
+use unmask_scheduler::Timings;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::openapi::document;
 use crate::error::ApiError;
+use crate::observation::now;
 use crate::options::Settings;
 use crate::prompt::Layout;
 use crate::state::{AppState, ServedModel};
@@ -31,6 +34,7 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::health))
+        .routes(routes!(metrics::show))
         .routes(routes!(openapi::serve))
 }
 
@@ -45,7 +49,7 @@ pub fn app(state: AppState) -> Router {
         })
         .layer(DefaultBodyLimit::max(state.limits.body_bytes))
         .layer(CatchPanicLayer::custom(|_| ApiError::Internal.into_response()))
-        .layer(axum::middleware::from_fn(telemetry::observe))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), telemetry::observe))
         .with_state(state)
 }
 
@@ -62,11 +66,24 @@ fn check_model(asked: Option<&str>, model: &ServedModel) -> Result<(), ApiError>
     }
 }
 
-/// Tokenizes off the threads that serve connections: a long text takes milliseconds.
-async fn blocking<T: Send + 'static>(
+/// Checks and tokenizes off the threads that serve connections: a long text takes milliseconds.
+async fn lay_out<T: Send + 'static>(
+    state: &AppState,
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(ApiError::Internal))
+    let start = now();
+    let done = tokio::task::spawn_blocking(work).await.unwrap_or(Err(ApiError::Internal));
+    state.metrics.tokenized(now().saturating_duration_since(start));
+    done
+}
+
+/// Headers that tell how long the engine had a request, in milliseconds: queue and denoising.
+fn put_times(mut response: Response, timings: &Timings) -> Response {
+    let milliseconds = (timings.queued + timings.denoising).as_millis().to_string();
+    for name in ["x-engine-ms", "openai-processing-ms"] {
+        insert(response.headers_mut(), name, &milliseconds);
+    }
+    response
 }
 
 /// Headers that tell about an answer: the model, fields without effect, and a canvas longer than the

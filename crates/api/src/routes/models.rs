@@ -79,6 +79,9 @@ pub struct RequestLimits {
     canvas: usize,
     /// (given + generated positions) × evaluations × answers.
     cost: u64,
+    /// Largest and default `timeout_ms`; null when it is four times what a request takes alone, at least
+    /// 120,000.
+    timeout_ms: Option<u64>,
 }
 
 /// What is served here.
@@ -113,6 +116,7 @@ pub async fn list(State(state): State<AppState>) -> Json<Models> {
             prompts: limits.prompts,
             canvas: limits.canvas.min(model.limits.context),
             cost: limits.cost,
+            timeout_ms: limits.timeout.map(|timeout| timeout.as_millis() as u64),
         },
     };
     Json(Models { object: "list", data: vec![entry] })

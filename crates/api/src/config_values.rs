@@ -1,0 +1,104 @@
+//! The types of settings that are more than a number or a name.
+
+use std::str::FromStr;
+
+use axum::http::StatusCode;
+use clap::ValueEnum;
+use unmask_model::device::{DeviceChoice, Precision};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// A value that never shows up in a log line.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// `--device`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceArg(pub DeviceChoice);
+
+impl FromStr for DeviceArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let cuda = |number: &str| number.parse().ok().map(DeviceChoice::Cuda);
+        let choice = match text {
+            "auto" => Some(DeviceChoice::Auto),
+            "cpu" => Some(DeviceChoice::Cpu),
+            "cuda" => Some(DeviceChoice::Cuda(0)),
+            _ => text.strip_prefix("cuda:").and_then(cuda),
+        };
+        choice.map(Self).ok_or_else(|| "it must be auto, cpu, cuda or cuda:N".to_owned())
+    }
+}
+
+/// `--dtype`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DtypeArg {
+    /// What suits model and device.
+    Auto,
+    /// 32 bits.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// IEEE half precision (CUDA).
+    F16,
+}
+
+impl From<DtypeArg> for Precision {
+    fn from(arg: DtypeArg) -> Self {
+        match arg {
+            DtypeArg::Auto => Self::Auto,
+            DtypeArg::F32 => Self::F32,
+            DtypeArg::Bf16 => Self::Bf16,
+            DtypeArg::F16 => Self::F16,
+        }
+    }
+}
+
+/// `--overload-status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OverloadArg {
+    /// "This replica is full, try another."
+    #[value(name = "503")]
+    Unavailable,
+    /// "You are too fast."
+    #[value(name = "429")]
+    TooManyRequests,
+}
+
+impl From<OverloadArg> for StatusCode {
+    fn from(arg: OverloadArg) -> Self {
+        match arg {
+            OverloadArg::Unavailable => Self::SERVICE_UNAVAILABLE,
+            OverloadArg::TooManyRequests => Self::TOO_MANY_REQUESTS,
+        }
+    }
+}
+
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| "it must be an integer of at least 1".to_owned())
+}

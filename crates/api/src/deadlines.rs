@@ -1,0 +1,130 @@
+//! How long a request may take: its own wishes, and the server's bound on them.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use unmask_model::diffusion::DenoisingState;
+use unmask_scheduler::{CostModel, Work};
+
+use crate::error::ApiError;
+use crate::options::out_of_range;
+use crate::state::AppState;
+
+/// The header twin of `timeout_ms`.
+const HEADER: &str = "x-request-timeout-ms";
+
+/// Unless a flag says otherwise: at least this, and this many times what the request would take alone. Its
+/// neighbours slow it down, and no request should fail on an idle machine.
+const LEAST: Duration = Duration::from_secs(120);
+const TIMES: u32 = 4;
+
+/// `x-request-timeout-ms`: a whole number of milliseconds, if it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeoutHeader(pub Option<i64>);
+
+impl<S: Sync> FromRequestParts<S> for TimeoutHeader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get(HEADER) else { return Ok(Self(None)) };
+        let milliseconds = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+        let error = || ApiError::Body {
+            code: "invalid_type",
+            param: Some(HEADER.to_owned()),
+            message: format!("`{HEADER}` is not a whole number of milliseconds"),
+        };
+        milliseconds.map(|milliseconds| Self(Some(milliseconds))).ok_or_else(error)
+    }
+}
+
+/// What a request says about its time, in milliseconds from its arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GivenTimes {
+    /// The header.
+    pub header: Option<i64>,
+    /// `timeout_ms`.
+    pub timeout: Option<i64>,
+    /// `diffusion.time_budget_ms`.
+    pub budget: Option<i64>,
+}
+
+/// When a request ends at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// It is given up.
+    pub deadline: Option<Instant>,
+    /// What is open by then is committed by one evaluation.
+    pub finish_by: Option<Instant>,
+}
+
+impl GivenTimes {
+    /// Moments for a request that arrived at `arrived`. Of header and field the earlier counts.
+    ///
+    /// # Errors
+    /// A time that is not from 1 to `longest`.
+    pub fn resolve(self, arrived: Instant, longest: Duration) -> Result<Deadlines, ApiError> {
+        let checked = |name: &str, given: Option<i64>| match given {
+            None => Ok(None),
+            Some(given) => {
+                let time = u64::try_from(given).ok().filter(|given| *given > 0).map(Duration::from_millis);
+                let time = time.filter(|time| *time <= longest);
+                let allowed = || format!("from 1 to {}", longest.as_millis());
+                time.map(Some).ok_or_else(|| out_of_range(name, given, allowed()))
+            }
+        };
+        let header = checked(HEADER, self.header)?;
+        let timeout = checked("timeout_ms", self.timeout)?;
+        let budget = checked("diffusion.time_budget_ms", self.budget)?;
+        let timeout = header.into_iter().chain(timeout).min().unwrap_or(longest);
+        Ok(Deadlines {
+            deadline: arrived.checked_add(timeout),
+            finish_by: budget.and_then(|budget| arrived.checked_add(budget)),
+        })
+    }
+}
+
+/// The longest time that a request for `samples` may take.
+#[must_use]
+pub fn longest(samples: &[DenoisingState], state: &AppState) -> Duration {
+    let scaled = || alone(samples, &state.cost).saturating_mul(TIMES).max(LEAST);
+    state.limits.timeout.unwrap_or_else(scaled)
+}
+
+/// What `samples` would take if the device had nothing else to do.
+fn alone(samples: &[DenoisingState], cost: &CostModel) -> Duration {
+    let time = |sample: &DenoisingState| {
+        let ask = sample.ask()?;
+        let canvas = Work::canvas(ask.tokens.len());
+        let work = if ask.guidance.is_some() { canvas + canvas } else { canvas };
+        Some(cost.time(work).saturating_mul(sample.evaluations_left()))
+    };
+    samples.iter().filter_map(time).fold(Duration::ZERO, Duration::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earlier_time_counts_and_none_is_longer_than_the_servers() {
+        let (arrived, longest) = (crate::observation::now(), Duration::from_millis(1000));
+        let resolve = |header, timeout, budget| {
+            GivenTimes { header, timeout, budget }
+                .resolve(arrived, longest)
+                .map_err(|error| error.to_string())
+        };
+        let at = |milliseconds| Some(arrived + Duration::from_millis(milliseconds));
+        assert_eq!(resolve(None, None, None), Ok(Deadlines { deadline: at(1000), finish_by: None }));
+        assert_eq!(
+            resolve(Some(30), Some(20), Some(10)),
+            Ok(Deadlines { deadline: at(20), finish_by: at(10) })
+        );
+        assert_eq!(resolve(Some(10), Some(20), None).unwrap().deadline, at(10));
+        for wrong in [0, -1, 1001, i64::MIN, i64::MAX] {
+            assert!(resolve(Some(wrong), None, None).unwrap_err().contains("`x-request-timeout-ms`"));
+            assert!(resolve(None, Some(wrong), None).unwrap_err().contains("`timeout_ms`"));
+            assert!(resolve(None, None, Some(wrong)).unwrap_err().contains("`diffusion.time_budget_ms`"));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The values of labels: closed sets, so that no client can add a time series.
+
+use std::fmt::{self, Write};
+
+use axum::http::StatusCode;
+use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
+
+/// What a generating route does, in the GenAI conventions' words and one of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `/v1/completions`.
+    TextCompletion,
+    /// `/fill`.
+    Fill,
+}
+
+impl Operation {
+    /// Of a route; the others generate nothing.
+    #[must_use]
+    pub fn of(route: &str) -> Option<Self> {
+        match route {
+            "/v1/completions" => Some(Self::TextCompletion),
+            "/fill" | "/v1/fill" => Some(Self::Fill),
+            _ => None,
+        }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TextCompletion => "text_completion",
+            Self::Fill => "fill",
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// As asked.
+    Ok,
+    /// The request was wrong.
+    ClientError,
+    /// There was no room for it, or the server was stopping.
+    Overloaded,
+    /// The client went away, or did not read.
+    Cancelled,
+    /// Its deadline passed, with a part of the text or none.
+    Timeout,
+    /// The server is at fault.
+    Error,
+}
+
+impl Outcome {
+    /// Of an error.
+    #[must_use]
+    pub fn of(status: StatusCode, code: &str) -> Self {
+        match status {
+            StatusCode::GATEWAY_TIMEOUT => Self::Timeout,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS if code != "engine_error" => {
+                Self::Overloaded
+            }
+            status if status.is_client_error() => Self::ClientError,
+            _ => Self::Error,
+        }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ClientError => "client_error",
+            Self::Overloaded => "overloaded",
+            Self::Cancelled => "cancelled",
+            Self::Timeout => "timeout",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Why a text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// Every position has its token.
+    Full,
+    /// At a document end.
+    Eos,
+    /// Before a stop string.
+    Stop,
+    /// The time budget was nearly used up: one evaluation committed what was open.
+    TimeBudget,
+    /// The deadline passed: what was settled by then is the text.
+    Timeout,
+}
+
+impl Ending {
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Eos => "eos",
+            Self::Stop => "stop",
+            Self::TimeBudget => "time_budget",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+macro_rules! label_values {
+    ($($label:ty),*) => {$(
+        impl EncodeLabelValue for $label {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+                encoder.write_str(self.name())
+            }
+        }
+    )*};
+}
+
+label_values!(Operation, Outcome, Ending);

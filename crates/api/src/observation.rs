@@ -1,0 +1,272 @@
+//! What is known of one request. Whoever works on a request fills it in; when the last of them lets go, it
+//! becomes one log line and its counts. So a request whose client has gone is recorded like any other, once,
+//! at its end. Prompts and texts never enter it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{FromRequestParts, MatchedPath, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use tracing::Span;
+use tracing::field::Empty;
+use unmask_scheduler::Timings;
+
+use crate::error::{ApiError, ErrorCode};
+use crate::metrics::labels::{Ending, Operation, Outcome};
+use crate::prompt::Layout;
+use crate::state::AppState;
+use crate::trace::{RequestId, Trace};
+
+/// The GenAI conventions' names for what a span says; they are still in development, so they stand here
+/// and nowhere else.
+mod gen_ai {
+    pub(super) const OPERATION: &str = "gen_ai.operation.name";
+    pub(super) const MODEL: &str = "gen_ai.request.model";
+    pub(super) const INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
+    pub(super) const OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
+    pub(super) const FINISH_REASONS: &str = "gen_ai.response.finish_reasons";
+    pub(super) const ERROR_TYPE: &str = "error.type";
+}
+
+/// The edge's only clock.
+#[expect(clippy::disallowed_methods, reason = "the edge of the server measures how long it takes")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// A share in what is known of a request.
+#[derive(Clone)]
+pub struct Observation(Arc<Watched>);
+
+struct Watched {
+    id: RequestId,
+    trace: Trace,
+    route: String,
+    operation: Option<Operation>,
+    arrived: Instant,
+    span: Span,
+    state: AppState,
+    record: Mutex<Record>,
+}
+
+/// What is filled in on the way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) status: Option<u16>,
+    /// The error's, if it ended with one.
+    pub(crate) code: Option<&'static str>,
+    /// `None` at the end means that nobody waited for it.
+    pub(crate) outcome: Option<Outcome>,
+    /// Whether the answer goes on after its head.
+    streams: bool,
+    /// Whether the engine took it.
+    pub(crate) accepted: bool,
+    pub(crate) prompt_tokens: usize,
+    /// Positions to generate of each prompt's samples.
+    pub(crate) canvases: Vec<usize>,
+    pub(crate) canvas_tokens: usize,
+    pub(crate) kept_tokens: usize,
+    pub(crate) steps: u32,
+    pub(crate) first_state: Option<Duration>,
+    pub(crate) first_text: Option<Duration>,
+    pub(crate) timings: Option<Timings>,
+    /// Why each text ended.
+    pub(crate) endings: Vec<Ending>,
+}
+
+impl Observation {
+    /// Of a request that has just arrived.
+    #[must_use]
+    pub fn begin(request: &Request, state: &AppState) -> Self {
+        let (id, trace) = (RequestId::of(request.headers()), Trace::of(request.headers()));
+        // What a client sent is not a route's name unless it matched one.
+        let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+        let operation = Operation::of(route);
+        let span = tracing::info_span!(
+            "request",
+            request_id = %id,
+            trace_id = trace.trace_id,
+            span_id = trace.span_id,
+            parent_id = trace.parent_id,
+            route,
+            { gen_ai::OPERATION } = operation.map(Operation::name),
+            { gen_ai::MODEL } = operation.map(|_| state.model.id.as_str()),
+            { gen_ai::INPUT_TOKENS } = Empty,
+            { gen_ai::OUTPUT_TOKENS } = Empty,
+            { gen_ai::FINISH_REASONS } = Empty,
+            { gen_ai::ERROR_TYPE } = Empty,
+        );
+        Self(Arc::new(Watched {
+            id,
+            trace,
+            route: route.to_owned(),
+            operation,
+            arrived: now(),
+            span,
+            state: state.clone(),
+            record: Mutex::default(),
+        }))
+    }
+
+    /// The request's id.
+    #[must_use]
+    pub fn id(&self) -> &RequestId {
+        &self.0.id
+    }
+
+    /// When it arrived.
+    #[must_use]
+    pub fn arrived(&self) -> Instant {
+        self.0.arrived
+    }
+
+    /// The span of its work.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.0.span.clone()
+    }
+
+    /// The engine took it: `samples` of each layout.
+    pub fn accepted(&self, layouts: &[Layout], samples: usize) {
+        let mut record = self.0.record();
+        record.accepted = true;
+        record.prompt_tokens = layouts.iter().map(Layout::prompt_tokens).sum();
+        record.canvases = layouts.iter().map(|layout| layout.hole).collect();
+        record.canvas_tokens = record.canvases.iter().sum::<usize>() * samples;
+        self.0.span.record(gen_ai::INPUT_TOKENS, record.prompt_tokens);
+    }
+
+    /// A sample was evaluated; `settled` is whether any text of it stands.
+    pub fn step(&self, settled: bool) {
+        let age = now().saturating_duration_since(self.0.arrived);
+        let mut record = self.0.record();
+        record.steps += 1;
+        record.first_state.get_or_insert(age);
+        if settled {
+            record.first_text.get_or_insert(age);
+        }
+    }
+
+    /// The engine is done with it.
+    pub fn spent(&self, timings: Timings) {
+        self.0.record().timings = Some(timings);
+    }
+
+    /// Its texts took `kept_tokens` and ended for `endings`.
+    pub fn generated(&self, kept_tokens: usize, endings: Vec<Ending>) {
+        let names: Vec<&str> = endings.iter().map(|ending| ending.name()).collect();
+        self.0.span.record(gen_ai::OUTPUT_TOKENS, kept_tokens);
+        self.0.span.record(gen_ai::FINISH_REASONS, tracing::field::debug(names));
+        let mut record = self.0.record();
+        let late = endings.contains(&Ending::Timeout);
+        record.outcome.get_or_insert(if late { Outcome::Timeout } else { Outcome::Ok });
+        record.kept_tokens = kept_tokens;
+        record.endings = endings;
+    }
+
+    /// It ended with an error, maybe after its answer had begun.
+    pub fn failed(&self, error: &ApiError) {
+        self.0.fail(error.status(), error.code());
+    }
+
+    /// Its answer goes on after the head, so it is not at its end when the head is.
+    pub fn streams(&self) {
+        self.0.record().streams = true;
+    }
+
+    /// The head of its answer.
+    pub fn answered(&self, response: &Response) {
+        let (status, code) = (response.status(), response.extensions().get::<ErrorCode>());
+        let streams = {
+            let mut record = self.0.record();
+            record.status = Some(status.as_u16());
+            record.streams
+        };
+        match code {
+            Some(ErrorCode(code)) => self.0.fail(status, code),
+            None if !streams => drop(self.0.record().outcome.get_or_insert(Outcome::Ok)),
+            None => {}
+        }
+    }
+}
+
+impl fmt::Debug for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observation").field("id", &self.0.id).finish_non_exhaustive()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Observation {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get::<Self>().cloned().ok_or(ApiError::Internal)
+    }
+}
+
+impl Watched {
+    /// Plain values; a panic elsewhere leaves none half written.
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, status: StatusCode, code: &'static str) {
+        let mut record = self.record();
+        record.code = Some(code);
+        record.outcome.get_or_insert(Outcome::of(status, code));
+        self.span.record(gen_ai::ERROR_TYPE, code);
+    }
+
+    fn write(&self, record: &Record, took: Duration) {
+        let outcome = record.outcome.unwrap_or(Outcome::Cancelled);
+        let generating = self.operation.is_some();
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::event!(
+                    parent: None,
+                    tracing::Level::$level,
+                    request_id = %self.id,
+                    trace_id = self.trace.trace_id,
+                    span_id = self.trace.span_id,
+                    route = self.route,
+                    status = record.status,
+                    code = record.code,
+                    model = generating.then_some(self.state.model.id.as_str()),
+                    prompt_tokens = record.accepted.then_some(record.prompt_tokens),
+                    canvas_tokens = record.accepted.then_some(record.canvas_tokens),
+                    kept_tokens = record.accepted.then_some(record.kept_tokens),
+                    steps = record.accepted.then_some(record.steps),
+                    queue_ms = record.timings.map(|timings| milliseconds(timings.queued)),
+                    denoise_ms = record.timings.map(|timings| milliseconds(timings.denoising)),
+                    ms = milliseconds(took),
+                    outcome = outcome.name(),
+                    "request ended"
+                )
+            };
+        }
+        let probe = ["/live", "/ready", "/health", "/metrics"].contains(&self.route.as_str());
+        match outcome {
+            _ if probe => line!(DEBUG),
+            Outcome::Ok | Outcome::ClientError | Outcome::Cancelled => line!(INFO),
+            Outcome::Overloaded | Outcome::Timeout => line!(WARN),
+            Outcome::Error => line!(ERROR),
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let took = now().saturating_duration_since(self.arrived);
+        let record = std::mem::take(&mut *self.record());
+        self.state.metrics.ended(&self.route, self.operation, &record, took);
+        self.write(&record, took);
+    }
+}
+
+/// With three decimals.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
