@@ -34,10 +34,7 @@ impl Add for Work {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self {
-            rows: self.rows.saturating_add(other.rows),
-            pairs: self.pairs.saturating_add(other.pairs),
-        }
+        Self { rows: self.rows.saturating_add(other.rows), pairs: self.pairs.saturating_add(other.pairs) }
     }
 }
 
@@ -132,10 +129,9 @@ impl CostModel {
         };
         let solutions = (1..8_usize).filter_map(|terms| least_squares(&rows, terms));
         let sound = solutions.filter(|x| x.iter().all(|value| value.is_finite() && *value >= 0.0));
-        sound.min_by(|a, b| error(a).total_cmp(&error(b))).map_or_else(
-            Self::default,
-            |[overhead, per_row, per_pair]| Self { overhead, per_row, per_pair },
-        )
+        sound
+            .min_by(|a, b| error(a).total_cmp(&error(b)))
+            .map_or_else(Self::default, |[overhead, per_row, per_pair]| Self { overhead, per_row, per_pair })
     }
 
     /// The predicted time of an evaluation.
@@ -171,14 +167,14 @@ fn least_squares(rows: &[[f64; 3]], terms: usize) -> Option<[f64; 3]> {
         })
         .collect();
     for column in 0..size {
-        let pivot = (column..size).max_by(|&a, &b| system[a][column].abs().total_cmp(&system[b][column].abs()))?;
+        let pivot =
+            (column..size).max_by(|&a, &b| system[a][column].abs().total_cmp(&system[b][column].abs()))?;
         system.swap(column, pivot);
         let head = system[column].clone();
-        if !(head[column].abs() > 1e-9) {
+        if head[column].abs() < 1e-9 || !head[column].is_finite() {
             return None;
         }
-        for (number, row) in system.iter_mut().enumerate().filter(|(number, _)| *number != column) {
-            let _ = number;
+        for (_, row) in system.iter_mut().enumerate().filter(|(number, _)| *number != column) {
             let factor = row[column] / head[column];
             row.iter_mut().zip(&head).for_each(|(value, head)| *value -= factor * head);
         }

@@ -14,10 +14,10 @@ use unmask_model::predictor::{Ask, MaskPredictor, Read};
 
 use crate::batcher::{Batcher, RequestId, SampleId};
 use crate::config::EngineConfig;
+use crate::cost::Work;
 use crate::error::GenerationError;
 use crate::event::DenoisingEvent;
 use crate::handle::EngineHandle;
-use crate::cost::Work;
 use crate::inbox::{EngineState, Inbox};
 use crate::metrics::EngineMetrics;
 use crate::request::{Request, work};
@@ -74,7 +74,7 @@ impl<P: MaskPredictor> Engine<P> {
             // Closes the watch after the predictor and its device memory are gone, also on a panic.
             drop(ended);
         })?;
-        Ok(EngineHandle::new(inbox, config.queue, watch))
+        Ok(EngineHandle::new(inbox, config, watch))
     }
 
     fn run(mut self) {
@@ -121,7 +121,7 @@ impl<P: MaskPredictor> Engine<P> {
     fn accept(&mut self, request: Request) -> RequestId {
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        self.batcher.add(id, request.client, request.members(&self.config.cost));
+        self.batcher.add(id, request.client, request.members());
         self.requests.insert(id, request);
         id
     }

@@ -12,6 +12,7 @@ use tokio_stream::Stream;
 use unmask_model::diffusion::DenoisingState;
 
 use crate::batcher::ClientId;
+use crate::config::EngineConfig;
 use crate::engine;
 use crate::error::{GenerationError, SubmitError};
 use crate::event::DenoisingEvent;
@@ -41,7 +42,7 @@ pub struct EngineHandle {
 
 struct Connection {
     inbox: Arc<Inbox>,
-    queue: usize,
+    config: EngineConfig,
     /// Closed when the engine's thread ends.
     ended: watch::Receiver<()>,
 }
@@ -53,8 +54,8 @@ impl Drop for Connection {
 }
 
 impl EngineHandle {
-    pub(crate) fn new(inbox: Arc<Inbox>, queue: usize, ended: watch::Receiver<()>) -> Self {
-        Self { connection: Arc::new(Connection { inbox, queue, ended }) }
+    pub(crate) fn new(inbox: Arc<Inbox>, config: EngineConfig, ended: watch::Receiver<()>) -> Self {
+        Self { connection: Arc::new(Connection { inbox, config, ended }) }
     }
 
     /// Hands a request to the engine. Never blocks.
@@ -65,8 +66,8 @@ impl EngineHandle {
         if request.samples.is_empty() {
             return Err(SubmitError::NoSamples);
         }
-        let limit = self.connection.queue;
-        let (request, events, stops) = Request::new(request, engine::now());
+        let EngineConfig { queue: limit, cost, .. } = self.connection.config;
+        let (request, events, stops) = Request::new(request, &cost, engine::now());
         self.connection.inbox.tell(|contents| {
             let status = &mut contents.status;
             match status.state {

@@ -64,18 +64,33 @@ impl EngineMetrics {
         add(registry, "unmask_requests_running", "Requests being denoised", &m.running);
         add(registry, "unmask_requests_waiting", "Accepted requests that do not run yet", &m.waiting);
         add(registry, "unmask_backlog_seconds", "Time until all accepted work is done", &m.backlog);
-        add(registry, "unmask_batch_utilization_ratio", "Rows of the last batch, of those it could hold", &m.utilization);
+        add(
+            registry,
+            "unmask_batch_utilization_ratio",
+            "Rows of the last batch, of those it could hold",
+            &m.utilization,
+        );
         add(registry, "unmask_forward_passes", "Evaluations of the network", &m.passes);
         add(registry, "unmask_rows", "Token rows through the network", &m.rows);
         add(registry, "unmask_committed_tokens", "Positions committed", &m.committed);
         add(registry, "unmask_forward_failures", "Evaluations that failed", &m.failures);
         add(registry, "unmask_forward_seconds", "Time of an evaluation", &m.forward);
         add(registry, "unmask_batch_size", "Canvases in an evaluation", &m.batch);
-        add(registry, "unmask_tokens_committed_per_pass", "Positions that an evaluation of one canvas committed", &m.per_pass);
+        add(
+            registry,
+            "unmask_tokens_committed_per_pass",
+            "Positions that an evaluation of one canvas committed",
+            &m.per_pass,
+        );
         add(registry, "unmask_queue_seconds", "Time from acceptance to the first evaluation", &m.queued);
         add(registry, "unmask_cost_overhead_seconds", "Fitted time of any evaluation", &m.overhead);
         add(registry, "unmask_cost_row_seconds", "Fitted time of a row", &m.per_row);
-        add(registry, "unmask_cost_pair_seconds", "Fitted time of a pair of positions in attention", &m.per_pair);
+        add(
+            registry,
+            "unmask_cost_pair_seconds",
+            "Fitted time of a pair of positions in attention",
+            &m.per_pair,
+        );
         metrics
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Request {
     batch_peak: usize,
     rows: u64,
     reads: u64,
+    /// Predicted device time of an evaluation of each sample, and of all that it may still take.
+    prices: Vec<(Duration, Duration)>,
     /// Samples whose reader has seen enough.
     stops: Arc<[AtomicBool]>,
 }
@@ -34,9 +36,15 @@ impl Request {
     /// A request, the receiving end of its events, and the flags that stop its samples.
     pub(crate) fn new(
         request: DenoiseRequest,
+        cost: &CostModel,
         now: Instant,
     ) -> (Self, mpsc::Receiver<DenoisingEvent>, Arc<[AtomicBool]>) {
         let DenoiseRequest { samples, client, deadline, finish_by } = request;
+        let price = |sample: &DenoisingState| {
+            let price = sample.ask().map_or(Duration::ZERO, |ask| cost.time(work(&ask)));
+            (price, price.saturating_mul(sample.evaluations_left()))
+        };
+        let prices = samples.iter().map(price).collect();
         // Room for every step and the terminal event: the engine never waits, and nothing is lost.
         let steps: usize = samples.iter().map(|sample| sample.evaluations_left() as usize).sum();
         let (events, receiver) = mpsc::channel(steps + 1);
@@ -53,24 +61,26 @@ impl Request {
             batch_peak: 0,
             rows: 0,
             reads: 0,
+            prices,
             stops,
         };
         (request, receiver, flags)
     }
 
     /// The samples that still need evaluations, as the batcher sees them.
-    pub(crate) fn members(&self, cost: &CostModel) -> Vec<Member> {
+    pub(crate) fn members(&self) -> Vec<Member> {
         let asks: Vec<Option<Ask<'_>>> = self.samples.iter().map(DenoisingState::ask).collect();
         let twin = |ask: &Ask<'_>| {
             let same = |other: &Ask<'_>| {
-                let guides = (ask.guidance.map(|guide| guide.tokens), other.guidance.map(|guide| guide.tokens));
+                let guides =
+                    (ask.guidance.map(|guide| guide.tokens), other.guidance.map(|guide| guide.tokens));
                 ask.tokens == other.tokens && guides.0 == guides.1
             };
             asks.iter().position(|other| other.as_ref().is_some_and(same)).unwrap_or(0) as u32
         };
         let open = (0..).zip(&asks).filter_map(|(sample, ask)| Some((sample, ask.as_ref()?)));
         let member = |(sample, ask): (u32, &Ask<'_>)| {
-            let price = cost.time(work(ask)).as_nanos();
+            let price = self.prices.get(sample as usize).map_or(1, |(price, _)| price.as_nanos());
             let price = u64::try_from(price).unwrap_or(u64::MAX).max(1);
             Member { sample, rows: work(ask).rows as usize, price, twin_of: twin(ask) }
         };
@@ -78,12 +88,9 @@ impl Request {
     }
 
     /// Predicted device time of all that is left to do.
-    pub(crate) fn time_left(&self, cost: &CostModel) -> Duration {
-        let left = |sample: &DenoisingState| {
-            let ask = sample.ask()?;
-            Some(cost.time(work(&ask)).saturating_mul(sample.evaluations_left()))
-        };
-        self.samples.iter().filter_map(left).fold(Duration::ZERO, Duration::saturating_add)
+    pub(crate) fn time_left(&self) -> Duration {
+        let open = self.prices.iter().zip(&self.samples).filter(|(_, sample)| sample.ask().is_some());
+        open.map(|((_, left), _)| *left).fold(Duration::ZERO, Duration::saturating_add)
     }
 
     /// Whether every sample is complete.
@@ -146,6 +153,9 @@ impl Request {
         if let Some(ask) = state.ask() {
             self.rows += work(&ask).rows;
             self.reads += ask.wants.len() as u64;
+        }
+        if let Some((price, left)) = self.prices.get_mut(sample as usize) {
+            *left = left.saturating_sub(*price);
         }
         let round = state.round();
         let edits = state.act(reads);

@@ -42,8 +42,8 @@ impl<P: MaskPredictor> Engine<P> {
 
     /// When everything accepted should be done.
     pub(super) fn backlog(&self) -> Duration {
-        let left = |request: &Request| request.time_left(&self.config.cost);
-        let predicted = self.requests.values().map(left).fold(Duration::ZERO, Duration::saturating_add);
+        let predicted =
+            self.requests.values().map(Request::time_left).fold(Duration::ZERO, Duration::saturating_add);
         Duration::try_from_secs_f64(predicted.as_secs_f64() * self.slowness).unwrap_or(Duration::MAX)
     }
 

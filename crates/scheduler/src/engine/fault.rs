@@ -39,7 +39,8 @@ impl<P: MaskPredictor> Engine<P> {
     fn answers_a_probe(&mut self) -> bool {
         let limits = self.predictor.limits();
         let probe = Probe::new(&limits, PROBE.min(limits.context));
-        catch_unwind(AssertUnwindSafe(|| probe.evaluate(&mut self.predictor, 1))).is_ok_and(|done| done.is_ok())
+        catch_unwind(AssertUnwindSafe(|| probe.evaluate(&mut self.predictor, 1)))
+            .is_ok_and(|done| done.is_ok())
     }
 }
 

@@ -104,7 +104,9 @@ async fn a_full_queue_refuses_with_its_numbers() {
     let status = handle.status();
     assert_eq!((status.running, status.waiting, status.evaluations), (1, 2, 1));
     let refusal = handle.submit(request(3)).unwrap_err();
-    let SubmitError::QueueFull { waiting: 2, limit: 2, retry_after } = refusal else { unreachable!("{refusal}") };
+    let SubmitError::QueueFull { waiting: 2, limit: 2, retry_after } = refusal else {
+        unreachable!("{refusal}")
+    };
     // One of 12 to 16 evaluations of 13 rows was predicted to be left when the evaluation under way began.
     assert!(retry_after > Duration::ZERO && retry_after < Duration::from_secs(1), "{retry_after:?}");
     assert_eq!(refusal.to_string(), "the queue is full: 2 requests wait and 2 may");
@@ -147,7 +149,12 @@ async fn joining_and_leaving_change_nobody_elses_text() {
             (random >> 33) % bound
         };
         let (script, gate) = Gate::new(Script::default());
-        let config = EngineConfig { max_rows: 20 + 13 * seed as usize, max_running: 6, queue: 64, ..EngineConfig::default() };
+        let config = EngineConfig {
+            max_rows: 20 + 13 * seed as usize,
+            max_running: 6,
+            queue: 64,
+            ..EngineConfig::default()
+        };
         let handle = spawn(script, config);
         let mut here = vec![(0, handle.submit(request(0)).unwrap())];
         for tick in 1..24 {

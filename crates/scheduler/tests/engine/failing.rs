@@ -140,7 +140,8 @@ async fn every_accepted_request_ends_exactly_once() {
     // Not where the next call, the probe, would fail.
     let panics = (3..200).step_by(11).filter(|call| (call + 1) % 7 != 0);
     let script = panics.fold(script, Script::panic_at);
-    let handle = spawn(script, EngineConfig { max_rows: 64, max_running: 8, queue: 1000, ..EngineConfig::default() });
+    let handle =
+        spawn(script, EngineConfig { max_rows: 64, max_running: 8, queue: 1000, ..EngineConfig::default() });
     let mut generations = Vec::new();
     for name in 0..200 {
         let samples =
