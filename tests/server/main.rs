@@ -1,4 +1,4 @@
-//! The real program over real sockets, with the tiny golden models.
+//! The real program over real sockets, with the tiny golden models and the embedded one.
 //!
 //! Nothing sleeps: a test that needs the server in a certain state asks `/health` until it is there.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -7,6 +7,8 @@ mod cancelling;
 mod completions;
 mod determinism;
 mod draining;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod fields;
 mod fill;
 mod harness;
@@ -14,6 +16,8 @@ mod mutations;
 mod openapi;
 mod overload;
 mod policies;
+#[cfg(feature = "embedded")]
+mod readme;
 mod refusals;
 mod special_text;
 mod sse;

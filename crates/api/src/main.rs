@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
 use tokio::net::TcpListener;
 use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
@@ -38,12 +38,7 @@ fn main() -> ExitCode {
 fn run(args: &ServeArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     tracing::debug!(?args, "settings");
-    let Some(model) = &args.model else {
-        bail!(
-            "no model given: use --model FOLDER or --model diffusionfamily/diffugpt-s (or set UNMASK_MODEL)"
-        );
-    };
-    let Loaded { name, checkpoint, placement, predictor } = load(model, &args.load)?;
+    let Loaded { name, checkpoint, placement, predictor } = load(args.model.as_deref(), &args.load)?;
     let limits = predictor.limits();
     let served = ServedModel {
         id: args.model_name.clone().unwrap_or(name),
