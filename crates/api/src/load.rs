@@ -69,15 +69,14 @@ fn read(
 fn embedded() -> anyhow::Result<(ModelFiles, String)> {
     use unmask_model::checkpoint::embedded::{FILES, NAME};
 
-    tracing::info!("no model was named: using the embedded model {NAME}; --model chooses another");
     Ok((FILES.clone(), NAME.to_owned()))
 }
 
 #[cfg(not(feature = "embedded"))]
 fn embedded() -> anyhow::Result<(ModelFiles, String)> {
     bail!(
-        "no model was named, and this build carries none (it lacks the feature `embedded`): use --model FOLDER \
-         or --model diffusionfamily/diffugpt-s (or set UNMASK_MODEL)"
+        "no model was named, and this build carries none (it lacks the feature `embedded`): name a folder or a \
+         hub name such as diffusionfamily/diffugpt-s (`serve` takes --model, `verify` an argument, both UNMASK_MODEL)"
     );
 }
 

@@ -66,6 +66,9 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let engine = Engine::spawn(predictor, args.engine.config()).context("cannot start the engine")?;
         let bound = listener.local_addr().context("cannot read the address")?;
         tracing::info!(model = %served.id, context = limits.context, "listening on http://{bound}");
+        if args.model.is_none() {
+            tracing::info!("this is the embedded model; --model chooses another");
+        }
         let state = AppState {
             model: Arc::new(served),
             engine,
