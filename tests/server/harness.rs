@@ -63,6 +63,14 @@ impl Server {
         Self::spawn(command)
     }
 
+    /// What a newcomer starts: no arguments, so the embedded model.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn start_embedded() -> Self {
+        let mut command = unmask(&[]);
+        command.env("UNMASK_LISTEN", "127.0.0.1:0");
+        Self::spawn(command)
+    }
+
     /// Serves one of [`MODELS`].
     pub(crate) fn start_model((folder, adapter, _): (&str, Option<&str>, u64)) -> Self {
         let adapter = adapter.map(|name| golden(name).display().to_string());

@@ -1,4 +1,4 @@
-//! The real program over real sockets, with the tiny golden models.
+//! The real program over real sockets, with the tiny golden models and the embedded one.
 //!
 //! Nothing sleeps: a test that needs the server in a certain state asks `/health` until it is there. Where
 //! it matters what an evaluation is doing, `gated` serves a scripted predictor inside the test.
@@ -9,6 +9,8 @@ mod completions;
 mod deadlines;
 mod determinism;
 mod draining;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod fields;
 mod fill;
 mod gated;
@@ -19,6 +21,8 @@ mod mutations;
 mod openapi;
 mod overload;
 mod policies;
+#[cfg(feature = "embedded")]
+mod readme;
 mod refusals;
 mod slow_readers;
 mod special_text;

@@ -55,10 +55,12 @@ fn copy(model: &str) -> TempDir {
     folder
 }
 
+#[cfg(not(feature = "embedded"))]
 #[test]
-fn without_a_model_the_flag_is_named() {
-    assert_last_line(unmask(&["serve"]), &["--model", "UNMASK_MODEL"]);
+fn without_any_model_the_flag_is_named() {
+    assert_last_line(unmask(&["serve"]), &["embedded", "--model", "UNMASK_MODEL"]);
     assert_last_line(unmask(&[]), &["--model"]);
+    assert_last_line(unmask(&["verify"]), &["--model"]);
 }
 
 #[test]

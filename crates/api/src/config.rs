@@ -36,10 +36,10 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// The model: a folder with config.json, tokenizer.json and safetensors files, or a hub name such as
-    /// diffusionfamily/diffugpt-s.
+    /// diffusionfamily/diffugpt-s [default: a small model of Python code inside this program].
     #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
     pub model: Option<String>,
-    /// The model's name in requests and answers [default: its folder or hub name].
+    /// The model's name in requests and answers [default: its folder or hub name, or unmask-code].
     #[arg(long, env = "UNMASK_MODEL_NAME", value_name = "NAME")]
     pub model_name: Option<String>,
     /// How it is loaded.
@@ -62,9 +62,9 @@ pub struct ServeArgs {
 /// Settings of `unmask verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The model: a folder or a hub name.
-    #[arg(value_name = "MODEL")]
-    pub model: String,
+    /// The model: a folder or a hub name [default: the one inside this program].
+    #[arg(env = "UNMASK_MODEL", value_name = "MODEL")]
+    pub model: Option<String>,
     /// How it is loaded.
     #[command(flatten)]
     pub load: LoadArgs,

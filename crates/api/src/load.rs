@@ -1,9 +1,9 @@
-//! From the model's name to a predictor: folder or hub, files, device.
+//! From the model's name to a predictor: folder, hub or the embedded model; files; device.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use unmask_model::checkpoint::Checkpoint;
+use unmask_model::checkpoint::{Checkpoint, ModelFiles};
 use unmask_model::device::Placement;
 use unmask_model::predictor::CandlePredictor;
 
@@ -12,7 +12,7 @@ use crate::config::LoadArgs;
 /// A checkpoint and the predictor that computes it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The model's name: its folder's, or the one on the hub.
+    /// The model's name: its folder's, the one on the hub, or the embedded model's.
     pub name: String,
     /// What was read of its files.
     pub checkpoint: Checkpoint,
@@ -22,13 +22,19 @@ pub struct Loaded {
     pub predictor: CandlePredictor,
 }
 
-/// Loads a model.
+/// Loads a model, the embedded one when none is named.
 ///
 /// # Errors
-/// As `Checkpoint::open` and `CandlePredictor::load`, and the hub's.
-pub fn load(model: &str, args: &LoadArgs) -> anyhow::Result<Loaded> {
-    let (folder, name) =
-        locate(model, args, Kind::Model).with_context(|| format!("cannot load model {model}"))?;
+/// As `Checkpoint::read` and `CandlePredictor::load`, and the hub's.
+pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
+    let (files, name) = match model {
+        Some(model) => {
+            let found = locate(model, args, Kind::Model);
+            let (folder, name) = found.with_context(|| format!("cannot load model {model}"))?;
+            (ModelFiles::Folder(folder), name)
+        }
+        None => embedded()?,
+    };
     let adapter = match &args.adapter {
         Some(adapter) => {
             let found = locate(adapter, args, Kind::Adapter);
@@ -36,21 +42,20 @@ pub fn load(model: &str, args: &LoadArgs) -> anyhow::Result<Loaded> {
         }
         None => None,
     };
-    let loaded =
-        read(&folder, adapter.as_deref(), args).with_context(|| format!("cannot load model {model}"));
-    let (checkpoint, placement, predictor) = loaded?;
+    let loaded = read(files, adapter.as_deref(), args);
+    let (checkpoint, placement, predictor) = loaded.with_context(|| format!("cannot load model {name}"))?;
     Ok(Loaded { name, checkpoint, placement, predictor })
 }
 
 fn read(
-    folder: &Path,
+    files: ModelFiles,
     adapter: Option<&Path>,
     args: &LoadArgs,
 ) -> anyhow::Result<(Checkpoint, Placement, CandlePredictor)> {
-    let checkpoint = Checkpoint::open(folder, adapter)?;
+    let checkpoint = Checkpoint::read(files, adapter)?;
     let (parameters, bytes) = checkpoint.weights.size();
     tracing::info!(
-        folder = %folder.display(),
+        files = %checkpoint.files,
         parameters,
         megabytes = bytes / 1_000_000,
         "loading weights"
@@ -58,6 +63,21 @@ fn read(
     let placement = Placement::new(args.device.0, args.dtype.into(), checkpoint.profile.family)?;
     let predictor = CandlePredictor::load(&checkpoint, placement.clone(), args.threads)?;
     Ok((checkpoint, placement, predictor))
+}
+
+#[cfg(feature = "embedded")]
+fn embedded() -> anyhow::Result<(ModelFiles, String)> {
+    use unmask_model::checkpoint::embedded::{FILES, NAME};
+
+    Ok((FILES.clone(), NAME.to_owned()))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded() -> anyhow::Result<(ModelFiles, String)> {
+    bail!(
+        "no model was named, and this build carries none (it lacks the feature `embedded`): name a folder or a \
+         hub name such as diffusionfamily/diffugpt-s (`serve` takes --model, `verify` an argument, both UNMASK_MODEL)"
+    );
 }
 
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
 use tokio::net::TcpListener;
 use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
@@ -48,13 +48,8 @@ fn main() -> ExitCode {
 fn run(args: &ServeArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     tracing::debug!(?args, "settings");
-    let Some(model) = &args.model else {
-        bail!(
-            "no model given: use --model FOLDER or --model diffusionfamily/diffugpt-s (or set UNMASK_MODEL)"
-        );
-    };
     let start = now();
-    let Loaded { name, checkpoint, placement, mut predictor } = load(model, &args.load)?;
+    let Loaded { name, checkpoint, placement, mut predictor } = load(args.model.as_deref(), &args.load)?;
     let loading = now() - start;
     let limits = predictor.limits();
     let cost = CostModel::measure(&mut predictor, MEASURING, now).context("the model cannot be evaluated")?;
@@ -98,6 +93,9 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let engine = Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?;
         let bound = listener.local_addr().context("cannot read the address")?;
         tracing::info!(model = %served.id, context = limits.context, "listening on http://{bound}");
+        if args.model.is_none() {
+            tracing::info!("this is the embedded model; --model chooses another");
+        }
         let state = AppState {
             model: Arc::new(served),
             engine,

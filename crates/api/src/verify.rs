@@ -13,7 +13,7 @@ use crate::load::{Loaded, load};
 /// # Errors
 /// Whatever keeps the model from being served.
 pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    let Loaded { name, checkpoint, placement, mut predictor } = load(&args.model, &args.load)?;
+    let Loaded { name, checkpoint, placement, mut predictor } = load(args.model.as_deref(), &args.load)?;
     let tokenizer = &checkpoint.tokenizer;
     let (parameters, bytes) = checkpoint.weights.size();
     let config = &checkpoint.config;
@@ -21,7 +21,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let id = |id: Option<u32>| id.map_or("none".to_owned(), |id| id.to_string());
     let lines = [
         ("model", name),
-        ("folder", checkpoint.folder.display().to_string()),
+        ("files", checkpoint.files.to_string()),
         ("family", format!("{:?}", profile.family)),
         ("architecture", format!("{:?}", config.architecture)),
         (

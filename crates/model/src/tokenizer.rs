@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
 
-use crate::checkpoint::Profile;
+use crate::checkpoint::{ModelFiles, Profile};
 use crate::error::{LoadError, one_line};
 use crate::predictor::TokenId;
 
@@ -45,18 +45,13 @@ impl TextTokenizer {
     /// # Errors
     /// The file is missing or damaged, holds ids beyond the embedding, has a decoder other than
     /// byte-level or SentencePiece, or does not know the mask token.
-    pub fn read(folder: &Path, profile: &Profile, rows: usize) -> Result<Self, LoadError> {
-        let path = folder.join("tokenizer.json");
+    pub fn read(files: &ModelFiles, profile: &Profile, rows: usize) -> Result<Self, LoadError> {
+        let path = files.path("tokenizer.json");
         let malformed =
             |reason: String| LoadError::Malformed { path: path.clone(), reason: one_line(&reason) };
-        let file = std::fs::read(&path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => {
-                let hint = ": the fast tokenizer's file is needed; transformers writes it with \
-                            AutoTokenizer.from_pretrained(…).save_pretrained(…)";
-                LoadError::FileMissing { path: path.clone(), hint: hint.to_owned() }
-            }
-            _ => LoadError::Read { path: path.clone(), source },
-        })?;
+        let hint = ": the fast tokenizer's file is needed; transformers writes it with \
+                    AutoTokenizer.from_pretrained(…).save_pretrained(…)";
+        let file = files.read("tokenizer.json", hint)?;
         let spec: Value = serde_json::from_slice(&file).map_err(|error| malformed(error.to_string()))?;
         let parse = |bytes: &[u8]| parse(bytes).map_err(malformed);
         let mut text = parse(&file)?;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
-use candle_core::safetensors::MmapedSafetensors;
+use sha2::{Digest, Sha256};
 
-use super::read_json;
-use super::weights::{StoredTensor, digest, open_safetensors};
+use super::files::{ModelFiles, TensorFile};
+use super::weights::StoredTensor;
 use crate::error::{LoadError, one_line};
 
 /// What PEFT puts before every name.
@@ -21,7 +21,7 @@ const LORA: [[&str; 2]; 2] = [[".lora_A.weight", ".lora_B.weight"], [".lora_B.we
 /// One adapter: merged weight = W + scale · B·A, and possibly a whole embedding.
 pub struct Adapter {
     path: PathBuf,
-    file: MmapedSafetensors,
+    file: TensorFile,
     /// Columns of B and rows of A, in all modules.
     rank: usize,
     scale: f64,
@@ -43,9 +43,11 @@ impl Adapter {
     /// # Errors
     /// A file is missing or damaged, or the adapter is of a kind that cannot be merged by W + s·B·A.
     pub fn open(folder: &Path) -> Result<Self, LoadError> {
-        let (rank, scale) = rank_and_scale(&folder.join("adapter_config.json"))?;
-        let path = folder.join("adapter_model.safetensors");
-        let file = open_safetensors(&path)?;
+        let files = ModelFiles::Folder(folder.to_owned());
+        let (rank, scale) = rank_and_scale(&files, "adapter_config.json")?;
+        let name = "adapter_model.safetensors";
+        let (path, file) = (files.path(name), files.safetensors(name)?);
+        let digest = Sha256::digest(files.read(name, "")?).iter().map(|byte| format!("{byte:02x}")).collect();
         let mut modules = BTreeMap::new();
         let mut embedding = None;
         let names: BTreeSet<String> = file.tensors().into_iter().map(|(name, _)| name).collect();
@@ -72,7 +74,6 @@ impl Adapter {
         if modules.is_empty() && embedding.is_none() {
             return Err(LoadError::Adapter { path, reason: "holds no LoRA factors".to_owned() });
         }
-        let digest = digest(&path)?;
         Ok(Self { path, file, rank, scale, digest, modules, embedding })
     }
 
@@ -118,10 +119,10 @@ impl Adapter {
 }
 
 /// r, and alpha/r (alpha/√r for rank-stabilised LoRA), of `adapter_config.json`.
-fn rank_and_scale(path: &Path) -> Result<(usize, f64), LoadError> {
-    let fields = read_json(path)?;
+fn rank_and_scale(files: &ModelFiles, name: &str) -> Result<(usize, f64), LoadError> {
+    let fields = files.json(name)?;
     let error = |field: &str, reason: String| LoadError::Field {
-        path: path.to_owned(),
+        path: files.path(name),
         field: field.to_owned(),
         reason: one_line(&reason),
     };

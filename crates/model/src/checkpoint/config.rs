@@ -1,10 +1,10 @@
 //! `config.json`: the shapes and constants of the network.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::read_json;
+use super::ModelFiles;
 use crate::error::{LoadError, one_line};
 use crate::kernel::Heads;
 
@@ -55,13 +55,14 @@ impl ModelConfig {
     /// # Errors
     /// The file is missing or damaged, names another architecture, lacks a field, or asks for a variant
     /// of the architecture that this server does not compute.
-    pub fn read(path: &Path) -> Result<Self, LoadError> {
-        let fields = Fields { path: path.to_owned(), fields: read_json(path)? };
+    pub fn read(files: &ModelFiles) -> Result<Self, LoadError> {
+        let fields = Fields { path: files.path("config.json"), fields: files.json("config.json")? };
         match fields.text("model_type")? {
             Some("gpt2") => Self::gpt2(&fields),
             Some("llama") => Self::llama(&fields),
             Some(other) => {
-                Err(LoadError::UnsupportedArchitecture { path: path.to_owned(), found: one_line(&other) })
+                let found = one_line(&other);
+                Err(LoadError::UnsupportedArchitecture { path: fields.path.clone(), found })
             }
             None => Err(fields.error("model_type", "is missing; it names the architecture")),
         }

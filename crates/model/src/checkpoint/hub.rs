@@ -16,6 +16,7 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use self::failure::{Failure, guarded};
 use self::report::Report;
+use super::files::read_json;
 use super::weights::shard_names;
 use crate::error::LoadError;
 
@@ -116,7 +117,7 @@ impl Wanted {
         }
         let path = get(weights)?;
         if weights == INDEX {
-            for name in shard_names(&path)? {
+            for name in shard_names(&path, &read_json(&path)?)? {
                 get(&name)?;
             }
         }

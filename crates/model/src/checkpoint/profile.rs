@@ -4,12 +4,10 @@
 //! checkpoint's own files, so that a further family is a further arm of a few matches and no caller
 //! changes.
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
+use super::ModelFiles;
 use super::config::{Architecture, ModelConfig};
-use super::read_json;
 use crate::error::LoadError;
 
 /// A family of masked diffusion models.
@@ -58,16 +56,15 @@ impl Profile {
     ///
     /// # Errors
     /// A file is damaged, or none names a mask token.
-    pub fn read(folder: &Path, config: &ModelConfig) -> Result<Self, LoadError> {
-        let tokenizer_config = folder.join("tokenizer_config.json");
-        let names = [tokenizer_config.clone(), folder.join("special_tokens_map.json")];
-        let mut files = Vec::new();
-        for path in names.iter().filter(|path| path.exists()) {
-            files.push(read_json(path)?);
+    pub fn read(files: &ModelFiles, config: &ModelConfig) -> Result<Self, LoadError> {
+        let names = ["tokenizer_config.json", "special_tokens_map.json"];
+        let mut settings = Vec::new();
+        for name in names.iter().filter(|name| files.exists(name)) {
+            settings.push(files.json(name)?);
         }
-        let special = |name: &str| files.iter().find_map(|fields| token_text(fields, name));
+        let special = |name: &str| settings.iter().find_map(|fields| token_text(fields, name));
         let mask_token = special("mask_token").ok_or_else(|| LoadError::MaskToken {
-            path: tokenizer_config,
+            path: files.path(names[0]),
             reason: "names no `mask_token`, and neither does special_tokens_map.json; a diffusion model \
                      needs one (a plain GPT-2 or LLaMA checkpoint cannot be served)"
                 .to_owned(),

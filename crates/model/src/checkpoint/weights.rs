@@ -3,14 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::safetensors::MmapedSafetensors;
+use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::adapter::Adapter;
 use super::config::Architecture;
-use super::{read_file, read_json};
+use super::files::{ModelFiles, TensorFile};
 use crate::device::Placement;
 use crate::error::{LoadError, one_line};
 
@@ -27,9 +28,12 @@ const LLAMA_LAYOUTS: [(&str, &str); 2] =
 /// The head, in every layout.
 const HEAD: &str = "lm_head.weight";
 
-/// The tensors of a checkpoint, read from their memory-mapped files on demand.
+/// The weights when they are not sharded.
+const SINGLE: &str = "model.safetensors";
+
+/// The tensors of a checkpoint, read from their files on demand.
 pub struct Weights {
-    files: Vec<(PathBuf, MmapedSafetensors)>,
+    files: Vec<(PathBuf, TensorFile)>,
     /// Which file holds a tensor.
     index: HashMap<String, usize>,
     embedding: &'static str,
@@ -58,16 +62,16 @@ impl Weights {
     /// There are no such files, one is damaged, there is only a pickle, or the adapter speaks of tensors
     /// that the model does not have.
     pub fn open(
-        folder: &Path,
+        files: &ModelFiles,
         architecture: Architecture,
         adapter: Option<Adapter>,
     ) -> Result<Self, LoadError> {
-        let mut files = Vec::new();
+        let mut opened = Vec::new();
         let mut index = HashMap::new();
-        for path in weight_files(folder)? {
-            let file = open_safetensors(&path)?;
-            index.extend(file.tensors().into_iter().map(|(name, _)| (name, files.len())));
-            files.push((path, file));
+        for name in weight_files(files)? {
+            let file = files.safetensors(&name)?;
+            index.extend(file.tensors().into_iter().map(|(name, _)| (name, opened.len())));
+            opened.push((files.path(&name), file));
         }
         let layouts = match architecture {
             Architecture::Gpt2 => &GPT2_LAYOUTS[..],
@@ -75,10 +79,10 @@ impl Weights {
         };
         let found = layouts.iter().find(|(embedding, _)| index.contains_key(*embedding));
         let Some(&(embedding, prefix)) = found else {
-            let path = files.first().map_or_else(|| folder.to_owned(), |(path, _)| path.clone());
+            let path = opened.first().map_or_else(|| files.path(SINGLE), |(path, _)| path.clone());
             return Err(LoadError::TensorMissing { path, name: layouts[0].0.to_owned() });
         };
-        let weights = Self { files, index, embedding, prefix, adapter };
+        let weights = Self { files: opened, index, embedding, prefix, adapter };
         if let Some(adapter) = &weights.adapter {
             adapter.check(|name| {
                 let name = format!("{prefix}{name}.weight");
@@ -166,7 +170,7 @@ impl Weights {
 
 impl StoredTensor {
     /// Copies a tensor out of its file.
-    pub(super) fn load(file: &MmapedSafetensors, path: &Path, name: &str) -> Result<Self, LoadError> {
+    pub(super) fn load(file: &TensorFile, path: &Path, name: &str) -> Result<Self, LoadError> {
         let malformed = |error: candle_core::Error| LoadError::Malformed {
             path: path.to_owned(),
             reason: format!("tensor `{name}`: {}", one_line(&error)),
@@ -176,7 +180,7 @@ impl StoredTensor {
             let found = format!("{:?}", view.dtype());
             return Err(LoadError::TensorType { path: path.to_owned(), name: name.to_owned(), found });
         }
-        let tensor = file.load(name, &Device::Cpu).map_err(malformed)?;
+        let tensor = view.load(&Device::Cpu).map_err(malformed)?;
         Ok(Self { tensor, path: path.to_owned(), name: name.to_owned() })
     }
 
@@ -246,51 +250,30 @@ impl StoredTensor {
     }
 }
 
-/// Maps a safetensors file into memory and checks its header against its size.
-pub(super) fn open_safetensors(path: &Path) -> Result<MmapedSafetensors, LoadError> {
-    // Reading one byte gives the file system's own message for a file that is not there or locked.
-    let file = std::fs::File::open(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => LoadError::FileMissing { path: path.to_owned(), hint: String::new() },
-        _ => LoadError::Read { path: path.to_owned(), source },
-    })?;
-    if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
-        let reason = "the file is empty".to_owned();
-        return Err(LoadError::Malformed { path: path.to_owned(), reason });
+/// The names of the safetensors files.
+fn weight_files(files: &ModelFiles) -> Result<BTreeSet<String>, LoadError> {
+    let index = "model.safetensors.index.json";
+    if files.exists(SINGLE) {
+        return Ok(BTreeSet::from([SINGLE.to_owned()]));
     }
-    // SAFETY: the map is only read. A process that shortens the file meanwhile would end this one with
-    // a bus error; checkpoints are written once and replaced by renaming, and the whole file is read
-    // during start-up, before a port is bound.
-    #[expect(unsafe_code, reason = "memory-maps the weights")]
-    let mapped = unsafe { MmapedSafetensors::new(path) };
-    mapped.map_err(|error| LoadError::Malformed { path: path.to_owned(), reason: one_line(&error) })
-}
-
-/// The safetensors files of a folder.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let single = folder.join("model.safetensors");
-    let index = folder.join("model.safetensors.index.json");
-    let pickle = folder.join("pytorch_model.bin");
-    if single.exists() {
-        return Ok(vec![single]);
+    if files.exists(index) {
+        return shard_names(&files.path(index), &files.json(index)?);
     }
-    if index.exists() {
-        return Ok(shard_names(&index)?.into_iter().map(|name| folder.join(name)).collect());
-    }
-    if pickle.exists() || folder.join("pytorch_model.bin.index.json").exists() {
-        return Err(LoadError::Pickle { path: pickle });
+    let pickle = "pytorch_model.bin";
+    if files.exists(pickle) || files.exists("pytorch_model.bin.index.json") {
+        return Err(LoadError::Pickle { path: files.path(pickle) });
     }
     let hint = ": weights must be safetensors, one file or shards with model.safetensors.index.json";
-    Err(LoadError::FileMissing { path: single, hint: hint.to_owned() })
+    Err(LoadError::FileMissing { path: files.path(SINGLE), hint: hint.to_owned() })
 }
 
-/// The files that an index names.
-pub(super) fn shard_names(index: &Path) -> Result<BTreeSet<String>, LoadError> {
+/// The files that an index names; `path` is the index file's, for messages.
+pub(super) fn shard_names(path: &Path, fields: &Map<String, Value>) -> Result<BTreeSet<String>, LoadError> {
     let error = |reason: &str| LoadError::Field {
-        path: index.to_owned(),
+        path: path.to_owned(),
         field: "weight_map".to_owned(),
         reason: reason.to_owned(),
     };
-    let fields = read_json(index)?;
     let map = fields.get("weight_map").and_then(|map| map.as_object());
     let map = map.ok_or_else(|| error("is missing; it maps tensor names to files"))?;
     let mut names = BTreeSet::new();
@@ -307,10 +290,4 @@ pub(super) fn shard_names(index: &Path) -> Result<BTreeSet<String>, LoadError> {
         return Err(error("is empty; it maps tensor names to files"));
     }
     Ok(names)
-}
-
-/// The bytes of a file, for a hash.
-pub(super) fn digest(path: &Path) -> Result<String, LoadError> {
-    let bytes = read_file(path, "")?;
-    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }

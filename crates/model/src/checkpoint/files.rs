@@ -1,0 +1,164 @@
+//! Where the files of a model are: in a folder, or in memory.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
+use safetensors::tensor::TensorView;
+use serde_json::{Map, Value};
+
+use crate::error::{LoadError, one_line};
+
+/// The files of a model, which are known by their names.
+#[derive(Clone)]
+pub enum ModelFiles {
+    /// The files of a folder.
+    Folder(PathBuf),
+    /// Files in memory.
+    Memory {
+        /// Stands where a folder would stand when an error names a file.
+        name: &'static str,
+        /// Their names and contents.
+        files: &'static [(&'static str, &'static [u8])],
+    },
+}
+
+impl fmt::Display for ModelFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Memory { name, .. } => write!(f, "{name} (in memory)"),
+        }
+    }
+}
+
+/// As displayed: megabytes of weights are no help to anybody.
+impl fmt::Debug for ModelFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ModelFiles({self})")
+    }
+}
+
+impl ModelFiles {
+    /// How errors name a file.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Folder(folder) => folder.join(name),
+            Self::Memory { name: model, .. } => Path::new(model).join(name),
+        }
+    }
+
+    /// Whether there is such a file.
+    pub(super) fn exists(&self, name: &str) -> bool {
+        match self {
+            Self::Folder(folder) => folder.join(name).exists(),
+            Self::Memory { .. } => self.in_memory(name).is_some(),
+        }
+    }
+
+    /// A whole file; `hint` is added to the message when it is not there.
+    pub(crate) fn read(&self, name: &str, hint: &str) -> Result<Cow<'static, [u8]>, LoadError> {
+        match self {
+            Self::Folder(folder) => read_file(&folder.join(name), hint).map(Cow::Owned),
+            Self::Memory { .. } => self.needed(name, hint).map(Cow::Borrowed),
+        }
+    }
+
+    /// A JSON file whose top level is an object.
+    pub(super) fn json(&self, name: &str) -> Result<Map<String, Value>, LoadError> {
+        parse_json(&self.path(name), &self.read(name, "")?)
+    }
+
+    /// A safetensors file, whose header agrees with its size.
+    pub(super) fn safetensors(&self, name: &str) -> Result<TensorFile, LoadError> {
+        let path = self.path(name);
+        let opened = match self {
+            Self::Folder(_) => map_safetensors(&path)?.map(TensorFile::Mapped),
+            Self::Memory { .. } => SliceSafetensors::new(self.needed(name, "")?).map(TensorFile::Memory),
+        };
+        opened.map_err(|error| LoadError::Malformed { path, reason: one_line(&error) })
+    }
+
+    fn in_memory(&self, name: &str) -> Option<&'static [u8]> {
+        match self {
+            Self::Folder(_) => None,
+            Self::Memory { files, .. } => files.iter().find(|(file, _)| *file == name).map(|file| file.1),
+        }
+    }
+
+    fn needed(&self, name: &str, hint: &str) -> Result<&'static [u8], LoadError> {
+        let missing = || LoadError::FileMissing { path: self.path(name), hint: hint.to_owned() };
+        self.in_memory(name).ok_or_else(missing)
+    }
+}
+
+/// An open safetensors file.
+pub(super) enum TensorFile {
+    /// Mapped into memory, read from the disk when a tensor is asked for.
+    Mapped(MmapedSafetensors),
+    /// In memory already.
+    Memory(SliceSafetensors<'static>),
+}
+
+impl TensorFile {
+    /// All tensors with their names.
+    pub(super) fn tensors(&self) -> Vec<(String, TensorView<'_>)> {
+        match self {
+            Self::Mapped(file) => file.tensors(),
+            Self::Memory(file) => file.tensors(),
+        }
+    }
+
+    /// One tensor.
+    pub(super) fn get(&self, name: &str) -> candle_core::Result<TensorView<'_>> {
+        match self {
+            Self::Mapped(file) => file.get(name),
+            Self::Memory(file) => file.get(name),
+        }
+    }
+}
+
+/// Maps a safetensors file into memory; the inner result is about its header.
+fn map_safetensors(path: &Path) -> Result<candle_core::Result<MmapedSafetensors>, LoadError> {
+    // Opening it first gives the file system's own message for a file that is not there or locked.
+    let file = std::fs::File::open(path).map_err(|source| unreadable(path, "", source))?;
+    if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+        let reason = "the file is empty".to_owned();
+        return Err(LoadError::Malformed { path: path.to_owned(), reason });
+    }
+    // SAFETY: the map is only read. A process that shortens the file meanwhile would end this one with
+    // a bus error; checkpoints are written once and replaced by renaming, and the whole file is read
+    // during start-up, before a port is bound.
+    #[expect(unsafe_code, reason = "memory-maps the weights")]
+    let mapped = unsafe { MmapedSafetensors::new(path) };
+    Ok(mapped)
+}
+
+/// A JSON file of a folder whose top level is an object.
+#[cfg(feature = "hub")]
+pub(super) fn read_json(path: &Path) -> Result<Map<String, Value>, LoadError> {
+    parse_json(path, &read_file(path, "")?)
+}
+
+fn parse_json(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, LoadError> {
+    let malformed = |reason| LoadError::Malformed { path: path.to_owned(), reason };
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(malformed("expected a JSON object".to_owned())),
+        Err(error) => Err(malformed(one_line(&error))),
+    }
+}
+
+fn read_file(path: &Path, hint: &str) -> Result<Vec<u8>, LoadError> {
+    std::fs::read(path).map_err(|source| unreadable(path, hint, source))
+}
+
+fn unreadable(path: &Path, hint: &str, source: std::io::Error) -> LoadError {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            LoadError::FileMissing { path: path.to_owned(), hint: hint.to_owned() }
+        }
+        _ => LoadError::Read { path: path.to_owned(), source },
+    }
+}

@@ -1,0 +1,50 @@
+//! `unmask` without a model: it serves and verifies the one that it carries. If these failed, a newcomer's
+//! first command would.
+
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::harness::{Server, unmask};
+
+const NAME: &str = "unmask-code";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_model_the_embedded_one_is_served_under_its_name() {
+    let server = Server::start_embedded();
+    let models = server.get("/v1/models").await.json();
+    assert_eq!(models["data"][0]["id"], NAME);
+    let answer = server.ok("/v1/completions", &json!({ "model": NAME, "prompt": "import " })).await;
+    assert_eq!(answer["model"], NAME);
+    let (_, log) = server.stop().await;
+    let told = |line: &String| line.contains("embedded model") && line.contains("--model");
+    assert!(log.iter().any(told), "the log says how to serve another: {log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn default_lengths_shrink_to_what_is_left_of_its_small_context() {
+    let server = Server::start_embedded();
+    let context = server.get("/v1/models").await.json()["data"][0]["max_model_len"].as_u64().unwrap();
+    // Ids are taken as they are, without a document start before them: five positions are left.
+    let prompt = vec![json!(5); context as usize - 5];
+    let answer = server.ok("/v1/completions", &json!({ "prompt": prompt, "ignore_eos": true })).await;
+    assert_eq!(
+        (&answer["usage"]["completion_tokens"], &answer["diffusion"]["steps"]),
+        (&json!(5), &json!(64))
+    );
+    let file = "    def close(self):\n        pass\n\n".repeat(context as usize);
+    let answer = server.ok("/fill", &json!({ "prefix": file, "suffix": file })).await;
+    assert_eq!(
+        (&answer["truncated"], &answer["choices"][0]["holes"][0]["length"]),
+        (&json!(true), &json!(32))
+    );
+}
+
+#[test]
+fn verify_without_a_model_checks_the_embedded_one() {
+    let output = unmask(&["verify"]).stdout(Stdio::piped()).output().unwrap();
+    let (out, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{log}");
+    let first = out.lines().next().unwrap().split_whitespace();
+    assert_eq!((first.collect::<Vec<_>>(), out.lines().last()), (vec!["model", NAME], Some("ok")), "{out}");
+}
