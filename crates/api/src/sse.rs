@@ -34,40 +34,62 @@ pub trait Grammar: Send + 'static {
     fn keep_alive(&self) -> KeepAlive;
 }
 
-/// The response that streams a request under a route's grammar.
-pub fn respond<G: Grammar>(running: Running, grammar: G) -> Response {
+/// The response that streams a request under a route's grammar. It begins when the first evaluation is done,
+/// so that a request which fails in the queue gets the status of its error; but not later than a proxy's
+/// patience allows.
+///
+/// # Errors
+/// The request ended before its first evaluation.
+pub async fn respond<G: Grammar>(mut running: Running, mut grammar: G) -> Result<Response, ApiError> {
     let keep_alive = grammar.keep_alive();
-    let events = events(running, grammar).map(Ok::<_, std::convert::Infallible>);
+    let mut begun = grammar.start(&running);
+    let mut phase = Phase::Run;
+    // Dropping the wait loses nothing: events are kept until they are read.
+    if let Ok(first) = tokio::time::timeout(KEEP_ALIVE, running.next()).await {
+        let (next, events) = advance(&running, &mut grammar, Ok(first?));
+        begun.extend(events);
+        phase = next;
+    }
+    let rest = events(phase, running, grammar);
+    let events = stream::iter(begun).chain(rest).map(Ok::<_, std::convert::Infallible>);
     let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     // nginx would otherwise collect the whole stream before passing it on.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
+    Ok(response)
 }
 
 enum Phase {
-    Start,
     Run,
     Over,
 }
 
-fn events<G: Grammar>(running: Running, grammar: G) -> impl Stream<Item = Event> {
-    let state = (Phase::Start, running, grammar);
-    let batches = stream::unfold(state, async |(phase, mut running, mut grammar)| {
-        let (phase, events) = match phase {
-            Phase::Start => (Phase::Run, grammar.start(&running)),
-            Phase::Run => match running.next().await {
-                Ok(Next::Step(step)) => (Phase::Run, grammar.step(&running, step)),
-                Ok(Next::Finished(timings)) => (Phase::Over, grammar.finish(&running, &timings)),
-                Err(error) => (Phase::Over, grammar.fail(&error)),
-            },
-            Phase::Over => return None,
-        };
-        Some((stream::iter(events), (phase, running, grammar)))
+fn events<G: Grammar>(phase: Phase, running: Running, grammar: G) -> impl Stream<Item = Event> {
+    let state = (phase, running, grammar);
+    let batches = stream::unfold(state, async |(phase, mut running, mut grammar)| match phase {
+        Phase::Run => {
+            let found = running.next().await;
+            let (phase, events) = advance(&running, &mut grammar, found);
+            Some((stream::iter(events), (phase, running, grammar)))
+        }
+        Phase::Over => None,
     });
     batches.flatten()
+}
+
+/// What is written about what happened next.
+fn advance<G: Grammar>(
+    running: &Running,
+    grammar: &mut G,
+    found: Result<Next, ApiError>,
+) -> (Phase, Vec<Event>) {
+    match found {
+        Ok(Next::Step(step)) => (Phase::Run, grammar.step(running, step)),
+        Ok(Next::Finished(timings)) => (Phase::Over, grammar.finish(running, &timings)),
+        Err(error) => (Phase::Over, grammar.fail(&error)),
+    }
 }
 
 /// One event whose data is `value` on a single line.

@@ -217,7 +217,7 @@ pub async fn complete(
         observation.streams();
         let sent = vec![0; running.views.len()];
         let with_usage = with_usage.unwrap_or(false);
-        sse::respond(running, Chunks { answer, sent, with_usage, thinned: Thinned::default() })
+        sse::respond(running, Chunks { answer, sent, with_usage, thinned: Thinned::default() }).await?
     } else {
         let timings = running.finish().await?;
         put_times(Json(answer.whole(&running, &timings)).into_response(), &timings)

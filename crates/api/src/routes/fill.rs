@@ -238,7 +238,7 @@ pub async fn fill(
     };
     let mut response = if stream {
         observation.streams();
-        sse::respond(running, Events { answer, seq: 0, thinned: Thinned::default() })
+        sse::respond(running, Events { answer, seq: 0, thinned: Thinned::default() }).await?
     } else {
         let timings = running.finish().await?;
         put_times(Json(answer.whole(&running, &timings)).into_response(), &timings)
