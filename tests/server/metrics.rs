@@ -56,7 +56,8 @@ impl Scrape {
 
     /// Buckets rise to the count.
     fn assert_histograms(&self) {
-        let mut buckets: BTreeMap<(&str, Vec<(&String, &String)>), Vec<(f64, f64)>> = BTreeMap::new();
+        type Series<'a> = (&'a str, Vec<(&'a String, &'a String)>);
+        let mut buckets: BTreeMap<Series<'_>, Vec<(f64, f64)>> = BTreeMap::new();
         for sample in &self.samples {
             let Some(name) = sample.name.strip_suffix("_bucket") else { continue };
             let labels = sample.labels.iter().filter(|(name, _)| *name != "le").collect();
