@@ -135,7 +135,7 @@ pub async fn compare(
     for canvas in &plan.canvases {
         batching.push(together_and_apart(server, plan, *canvas, progress).await?);
     }
-    let short = plan.canvases.first().copied().unwrap_or(8);
+    let short = plan.canvases.last().copied().unwrap_or(32);
     let long = plan.long.min(about.room.canvas).min(about.room.context.saturating_sub(AROUND));
     let mixed = short_beside_long(server, plan.repeats, (short, long), progress).await?;
     let rows = before.zip(server.rows().await).map(|(before, after)| after.since(before));

@@ -19,6 +19,9 @@ pub struct Cli {
     /// What to do; nothing means `serve`.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Settings of `serve`, which need not be named.
+    #[command(flatten)]
+    pub serve: ServeArgs,
 }
 
 /// What the program can do.
@@ -153,7 +156,7 @@ pub struct ServerArgs {
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
     /// Positions per evaluation, over all canvases that share it [default: what the device computes in
-    /// about 250 ms, from 256 to 8192 and at least the model's context].
+    /// about 250 ms, from 256 to 8192]. A longer canvas is evaluated alone.
     #[arg(long, env = "UNMASK_MAX_ROWS", value_name = "N", value_parser = at_least_one)]
     pub max_rows: Option<usize>,
     /// Samples that are denoised at the same time.
@@ -226,10 +229,10 @@ const FULL_EVALUATION: Duration = Duration::from_millis(250);
 const ROWS: std::ops::RangeInclusive<usize> = 256..=8192;
 
 impl EngineArgs {
-    /// For the scheduler, given what evaluations cost and the longest canvas there is.
+    /// For the scheduler, given what evaluations cost.
     #[must_use]
-    pub fn config(&self, cost: CostModel, context: usize) -> EngineConfig {
-        let rows = cost.rows_within(FULL_EVALUATION).clamp(*ROWS.start(), *ROWS.end()).max(context);
+    pub fn config(&self, cost: CostModel) -> EngineConfig {
+        let rows = cost.rows_within(FULL_EVALUATION).clamp(*ROWS.start(), *ROWS.end());
         EngineConfig {
             max_rows: self.max_rows.unwrap_or(rows),
             max_running: self.max_running,
@@ -286,14 +289,12 @@ mod tests {
 
     #[test]
     fn the_rows_of_an_evaluation_follow_from_what_a_row_costs() {
-        let rows = |per_row: f64, context: usize, flag: Option<usize>| {
+        let rows = |per_row: f64, flag: Option<usize>| {
             let engine = EngineArgs { max_rows: flag, max_running: 1, queue: 1, max_wait: 1 };
-            engine.config(CostModel { per_row, ..CostModel::default() }, context).max_rows
+            engine.config(CostModel { per_row, ..CostModel::default() }).max_rows
         };
-        assert_eq!(rows(1e-4, 64, None), 2500);
-        assert_eq!((rows(1e-2, 64, None), rows(1e-9, 64, None)), (256, 8192));
-        // The longest canvas has to fit.
-        assert_eq!(rows(1e-2, 2048, None), 2048);
-        assert_eq!(rows(1e-4, 64, Some(7)), 7);
+        assert_eq!(rows(1e-4, None), 2500);
+        assert_eq!((rows(1e-2, None), rows(1e-9, None)), (256, 8192));
+        assert_eq!(rows(1e-4, Some(7)), 7);
     }
 }

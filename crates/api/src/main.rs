@@ -18,7 +18,7 @@ use unmask_model::predictor::MaskPredictor;
 use unmask_scheduler::{CostModel, Engine};
 
 /// How long an evaluation is measured for: long enough for a few, short enough for a start.
-const MEASURING: Duration = Duration::from_millis(300);
+const MEASURING: Duration = Duration::from_secs(1);
 
 #[expect(clippy::disallowed_methods, reason = "the start of the program is measured")]
 fn now() -> Instant {
@@ -26,15 +26,12 @@ fn now() -> Instant {
 }
 
 fn main() -> ExitCode {
-    let mut cli = Cli::parse();
-    if cli.command.is_none() {
-        cli = Cli::parse_from(["unmask", "serve"]);
-    }
+    let cli = Cli::parse();
     let done = match cli.command {
         Some(Command::Serve(args)) => run(&args),
         Some(Command::Verify(args)) => check(&args),
         Some(Command::PrintOpenapi) => print_openapi(),
-        None => Ok(()),
+        None => run(&cli.serve),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,7 +50,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let loading = now() - start;
     let limits = predictor.limits();
     let cost = CostModel::measure(&mut predictor, MEASURING, now).context("the model cannot be evaluated")?;
-    let config = args.engine.config(cost, limits.context);
+    let config = args.engine.config(cost);
     tracing::info!(
         overhead_ms = cost.overhead * 1e3,
         row_us = cost.per_row * 1e6,

@@ -86,7 +86,7 @@ async fn a_time_budget_that_is_over_already_takes_one_evaluation() {
     assert_eq!((report.steps.len(), report.text().len()), (1, 12));
 }
 
-/// In debt for an expensive evaluation, a long canvas would come back long after its budget.
+/// A long canvas that has to save for its next evaluation would come back long after its budget.
 #[tokio::test]
 async fn a_last_evaluation_does_not_wait_for_its_turn() {
     let (script, gate) = Gate::new(Script::default());
@@ -96,9 +96,9 @@ async fn a_last_evaluation_does_not_wait_for_its_turn() {
     let long = handle.submit(long).unwrap();
     assert_eq!(gate.look(), [7]);
     let short = handle.submit(request(1)).unwrap();
-    for expected in [vec![7, 1], vec![1]] {
+    for _ in 0..2 {
         gate.go();
-        assert_eq!(gate.look(), expected);
+        assert_eq!(gate.look(), [1]);
     }
     pass(budget);
     gate.go();
