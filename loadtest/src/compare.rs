@@ -13,7 +13,7 @@ use crate::answer::Work;
 use crate::call::{Call, Route};
 use crate::client::Server;
 use crate::ending::{Ending, Failure, milliseconds};
-use crate::observe::{About, Rows};
+use crate::observe::About;
 use crate::quantiles::sorted;
 use crate::trace::{Planned, Reader};
 
@@ -115,8 +115,8 @@ pub struct Comparison {
     pub batching: Vec<Batching>,
     /// Short beside long.
     pub mixed: Mixed,
-    /// Rows that the server evaluated meanwhile, if it counts them.
-    pub rows: Option<Rows>,
+    /// Share of the rows through the network that nobody asked for; none if the server does not count.
+    pub padding: Option<f64>,
 }
 
 /// Measures everything in `plan`. Nobody else should use the server meanwhile.
@@ -131,15 +131,18 @@ pub async fn compare(
     let about = server.about().await?;
     progress.set_length(u64::from(plan.repeats) * (plan.canvases.len() as u64 + 1));
     let before = server.rows().await;
-    let mut batching = Vec::new();
+    let (mut batching, mut asked) = (Vec::new(), 0);
     for canvas in &plan.canvases {
-        batching.push(together_and_apart(server, plan, *canvas, progress).await?);
+        let (measured, rows) = together_and_apart(server, plan, *canvas, progress).await?;
+        batching.push(measured);
+        asked += rows;
     }
+    let computed = before.zip(server.rows().await).map(|(before, after)| after - before);
+    let padding = computed.filter(|rows| *rows > 0.0).map(|rows| 1.0 - asked as f64 / rows);
     let short = plan.canvases.last().copied().unwrap_or(32);
     let long = plan.long.min(about.room.canvas).min(about.room.context.saturating_sub(AROUND));
     let mixed = short_beside_long(server, plan.repeats, (short, long), progress).await?;
-    let rows = before.zip(server.rows().await).map(|(before, after)| after.since(before));
-    Ok(Comparison { server: about, requests: plan.requests, batching, mixed, rows })
+    Ok(Comparison { server: about, requests: plan.requests, batching, mixed, padding })
 }
 
 async fn together_and_apart(
@@ -147,7 +150,7 @@ async fn together_and_apart(
     plan: &Plan,
     canvas: u32,
     progress: &ProgressBar,
-) -> Result<Batching, CompareError> {
+) -> Result<(Batching, u64), CompareError> {
     let request = |seed| request(Route::Completion, canvas, seed);
     // The first evaluation of a size pays for memory that later ones find in place.
     let mut seen = vec![perform(server, &request(0)).await?];
@@ -155,7 +158,7 @@ async fn together_and_apart(
     for _ in 0..plan.repeats {
         let start = Instant::now();
         for seed in 0..plan.requests {
-            perform(server, &request(seed)).await?;
+            seen.push(perform(server, &request(seed)).await?);
         }
         apart.push(milliseconds(start.elapsed()));
 
@@ -174,14 +177,15 @@ async fn together_and_apart(
     let (together_ms, one_by_one_ms) = (Repeats::from(together), Repeats::from(apart));
     let rows: u64 = seen.iter().map(|work| work.row_evaluations).sum();
     let passes: u32 = seen.iter().map(|work| work.forward_passes).sum();
-    Ok(Batching {
+    let batching = Batching {
         canvas,
         rows: rows as f64 / f64::from(passes),
         ratio: together_ms.median / one_by_one_ms.median,
         batch_peak: seen.iter().map(|work| work.batch_peak).max().unwrap_or(0),
         together_ms,
         one_by_one_ms,
-    })
+    };
+    Ok((batching, rows))
 }
 
 async fn short_beside_long(

@@ -63,13 +63,11 @@ async fn run_load(args: &RunArgs) -> anyhow::Result<bool> {
         Rate::TimesCapacity(times) => times * capacity.map_or(0.0, |capacity| capacity.per_second),
     };
     let trace = Trace::new(&load, about.room, rate)?.within(Duration::from_secs_f64(args.seconds));
-    let rows = server.rows().await;
     let bar = progress("requests ended", trace.len() as u64);
     let run = open_loop(&server, &trace, args.pid, &bar).await;
     bar.finish_and_clear();
     let mut report = Report::new(about, args.settings(rate), &run);
     report.capacity = capacity;
-    report.rows = rows.zip(server.rows().await).map(|(before, after)| after.since(before));
     if let Some(sample) = args.verify {
         let bar = progress("compared", 0);
         report.verified = Some(verify(&server, &trace, &run.records, sample, &bar).await);

@@ -32,23 +32,6 @@ pub struct Health {
     pub waiting: u64,
 }
 
-/// Rows that went through the network since the server started, by its own counters.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Rows {
-    /// All rows.
-    pub rows: f64,
-    /// Those of them that only filled up a batch.
-    pub padding: f64,
-}
-
-impl Rows {
-    /// What was counted after `earlier`.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        Self { rows: self.rows - earlier.rows, padding: self.padding - earlier.padding }
-    }
-}
-
 impl Server {
     /// The model, out of `GET /v1/models`.
     ///
@@ -79,11 +62,10 @@ impl Server {
         serde_json::from_str(&body).ok()
     }
 
-    /// Its counters of rows; none if it has no metrics, or not these.
-    pub async fn rows(&self) -> Option<Rows> {
+    /// Rows that it put through the network since it started; none if it has no such counter.
+    pub async fn rows(&self) -> Option<f64> {
         let (status, text) = self.get("/metrics").await.ok()?;
-        let rows = counter(&text, "unmask_rows_total")?;
-        (status == 200).then_some(Rows { rows, padding: counter(&text, "unmask_padding_rows_total")? })
+        counter(&text, "unmask_rows_total").filter(|_| status == 200)
     }
 
     /// Waits until `holds` for the server's health; how long that took, or none if it took longer than
@@ -155,9 +137,8 @@ mod tests {
     fn counters_are_summed_over_their_labels() {
         let text = "# TYPE unmask_rows_total counter\n\
             unmask_rows_total{model=\"a b\"} 40\nunmask_rows_total{model=\"c\"} 2 1700000000\n\
-            unmask_rows_total_created 9\nunmask_padding_rows_total 0\n";
+            unmask_rows_total_created 9\n";
         assert_eq!(counter(text, "unmask_rows_total"), Some(42.0));
-        assert_eq!(counter(text, "unmask_padding_rows_total"), Some(0.0));
         assert_eq!(counter(text, "unmask_other_total"), None, "absent is not 0");
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 pub use self::numbers::{finished, steady};
 use crate::ending::milliseconds;
-use crate::observe::{About, MemorySample, Rows};
+use crate::observe::{About, MemorySample};
 use crate::quantiles::Quantiles;
 use crate::run::{Capacity, IDLE_WITHIN, Run};
 use crate::verify::Verified;
@@ -72,8 +72,6 @@ pub struct Report {
     pub memory: Option<MemoryGrowth>,
     /// How long after the last end the server was idle, in milliseconds.
     pub idle_after_ms: Option<f64>,
-    /// Rows that the server evaluated during the run, if it counts them.
-    pub rows: Option<Rows>,
     /// The comparison with answers alone.
     pub verified: Option<Verified>,
     /// Why the run failed; empty if it did not.
@@ -179,7 +177,6 @@ impl Report {
             batch_peak: finished(&run.records).map(|(_, answer)| answer.work.batch_peak).max(),
             memory: numbers::memory(&run.memory),
             idle_after_ms: run.idle_after.map(milliseconds),
-            rows: None,
             verified: None,
             faults: Vec::new(),
         }

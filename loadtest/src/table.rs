@@ -3,7 +3,6 @@
 use std::fmt;
 
 use crate::compare::{Batching, Comparison, Mixed, Repeats};
-use crate::observe::Rows;
 use crate::quantiles::Quantiles;
 use crate::report::{RefusalCount, Report};
 use crate::run::Capacity;
@@ -98,7 +97,6 @@ impl Report {
         writeln!(out, "{:<22}{:>10.0}/s", "positions × passes", rates.positions_times_passes)?;
         let peak = self.batch_peak.map_or("n/a".to_owned(), |peak| format!("{peak} canvases"));
         writeln!(out, "{:<22}{peak:>10}", "largest batch")?;
-        writeln!(out, "{:<22}{:>10}", "padding rows", padding(self.rows))?;
         match &self.memory {
             Some(memory) => writeln!(
                 out,
@@ -135,16 +133,6 @@ fn write_quantiles(out: &mut fmt::Formatter<'_>, name: &str, quantiles: Option<Q
     }
 }
 
-/// The share of rows that were padding.
-fn padding(rows: Option<Rows>) -> String {
-    match rows {
-        Some(rows) if rows.rows > 0.0 => {
-            format!("{:.1} % of {}", rows.padding / rows.rows * 100.0, rows.rows)
-        }
-        _ => "n/a".to_owned(),
-    }
-}
-
 impl fmt::Display for Comparison {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "{}, context {}", self.server.model, self.server.room.context)?;
@@ -165,7 +153,8 @@ impl fmt::Display for Comparison {
         writeln!(out, "{:<22}{long_ms:>22.1}", "the long one alone")?;
         let repeats = beside_ms.all.len();
         writeln!(out, "the long one outlasted the short one in {overlapped} of {repeats} repeats")?;
-        writeln!(out, "\npadding rows: {}", padding(self.rows))
+        let padding = self.padding.map_or("n/a".to_owned(), |share| format!("{:.1} %", share * 100.0));
+        writeln!(out, "\npadding rows: {padding}")
     }
 }
 

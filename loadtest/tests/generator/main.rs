@@ -217,6 +217,6 @@ async fn a_comparison_measures_both_orders_and_a_short_one_beside_a_long_one() {
     let mixed = &comparison.mixed;
     assert_eq!(u64::from(mixed.long), stub::LONG, "512 positions are more than this model has");
     assert_eq!(mixed.overlapped, 2, "the stub never answers a long one twice");
-    assert_eq!(comparison.rows, None);
+    assert_eq!(comparison.padding, None);
     assert!(comparison.to_string().contains("padding rows: n/a"), "{comparison}");
 }
