@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""Makes the held-out numbers of the model's card, by asking a running server.
+
+    unmask serve --model crates/model/embedded --listen 127.0.0.1:8080 &
+    python evaluate.py --ar run/ar --json numbers.json
+
+The questions come from the files that train.py holds out:
+
+* masked tokens: some tokens of a block become holes of one token each, and the server fills all of
+  them in one evaluation with the most probable token;
+* lines: one line of a function becomes a hole of as many tokens as it had, filled one token per
+  evaluation, the surest first. Right means the same text; the token accuracy compares position by
+  position; and the filled function is given to Python's `ast`.
+
+Two baselines answer the same questions: the left-to-right model of the same size (`--ar`), which
+sees only what stands before, and the token that is most frequent among the answers themselves.
+It needs torch, tokenizers, numpy and safetensors, like train.py; the server is asked over HTTP alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import math
+import random
+import sys
+import sysconfig
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from train import Corpus, Model, attention_bias, from_folder, functions_of, read_corpus
+
+# Mask rates, and how long the blocks are: a request may have at most 64 holes.
+MASKED_BLOCKS = {0.15: 240, 0.5: 112, 0.9: 64}
+MOST_HOLES = 64
+# Lines that become holes, in tokens.
+LONGEST_LINE, SHORT_LINE = 12, 5
+
+
+class Server:
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/") + "/fill"
+
+    def fill(self, **request: Any) -> dict[str, Any]:
+        """The first choice of the answer."""
+        body = json.dumps({"temperature": 0, "seed": 0, "truncate": False, **request}).encode()
+        asked = urllib.request.Request(self.url, body, {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(asked, timeout=120) as answer:
+                return json.load(answer)["choices"][0]
+        except urllib.error.HTTPError as error:
+            sys.exit(f"the server answered {error.code}: {error.read().decode(errors='replace')}")
+
+
+class Reader:
+    """The left-to-right baseline."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model: Model = from_folder(folder).eval()
+
+    @torch.no_grad()
+    def logits(self, tokens: list[int]) -> torch.Tensor:
+        inputs = torch.tensor([tokens])
+        hidden = self.model.trunk(inputs, attention_bias(len(tokens), 0.0, inputs.device, torch.float32))
+        return hidden[0] @ self.model.embed.weight.T
+
+    def next_tokens(self, tokens: list[int]) -> list[int]:
+        """For every token but the first, the one this model would have written there."""
+        return self.logits(tokens)[:-1].argmax(-1).tolist()
+
+    def go_on(self, tokens: list[int], count: int) -> list[int]:
+        tokens = list(tokens)
+        for _ in range(count):
+            tokens.append(int(self.logits(tokens[-self.model.shape.positions :])[-1].argmax()))
+        return tokens[-count:]
+
+
+class Tally:
+    """Shares of right answers, per contestant."""
+
+    def __init__(self) -> None:
+        self.right: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
+
+    def add(self, who: str, right: int, asked: int = 1) -> None:
+        self.right[who] += right
+        self.asked[who] += asked
+
+    def shares(self) -> dict[str, dict[str, float]]:
+        result = {}
+        for who, asked in self.asked.items():
+            share = self.right[who] / asked
+            error = math.sqrt(share * (1 - share) / asked)
+            result[who] = {"share": round(share, 4), "standard_error": round(error, 4), "asked": asked}
+        return result
+
+
+def text_of(tokenizer: Tokenizer, tokens: list[int]) -> str:
+    return tokenizer.decode(tokens, skip_special_tokens=False)
+
+
+def choose_masks(tokenizer: Tokenizer, tokens: list[int], rate: float, rng: random.Random) -> list[bool]:
+    """Masks tokens, and takes back masks until every text between two holes is split into the same
+    tokens when it stands alone, as the server will see it."""
+    masked = [rng.random() < rate for _ in tokens]
+    chosen = [i for i, m in enumerate(masked) if m]
+    for i in rng.sample(chosen, max(0, len(chosen) - MOST_HOLES)):
+        masked[i] = False
+    position = 0
+    while position < len(tokens):
+        end = position
+        while end < len(tokens) and masked[end] == masked[position]:
+            end += 1
+        piece = tokens[position:end]
+        if not masked[position] and tokenizer.encode(text_of(tokenizer, piece)).ids != piece:
+            # Give back the hole on one side and look at the longer piece from its beginning.
+            if end < len(tokens):
+                masked[end] = False
+            else:
+                masked[position - 1] = False
+            while position > 0 and not masked[position - 1]:
+                position -= 1
+            continue
+        position = end
+    return masked
+
+
+def masked_tokens(server: Server, tokenizer: Tokenizer, held_out: Corpus, reader: Reader | None, blocks: int) -> dict[str, Any]:
+    result = {}
+    for rate, length in MASKED_BLOCKS.items():
+        rng = random.Random(f"masked {rate}")
+        tally, truths, seen = Tally(), Counter[int](), 0
+        while seen < blocks:
+            start = rng.randrange(len(held_out.files) - length)
+            tokens = held_out.files[start : start + length].tolist()
+            if held_out.eos in tokens or tokenizer.encode(text_of(tokenizer, tokens)).ids != tokens:
+                continue  # a document border, or a cut inside of a word
+            masked = choose_masks(tokenizer, tokens, rate, rng)
+            if not any(masked):
+                continue
+            seen += 1
+            segments: list[Any] = []
+            for i, token in enumerate(tokens):
+                if masked[i]:
+                    segments.append({"hole": str(i), "length": 1})
+                elif segments and isinstance(segments[-1], list):
+                    segments[-1].append(token)
+                else:
+                    segments.append([token])
+            segments = [text_of(tokenizer, s) if isinstance(s, list) else s for s in segments]
+            choice = server.fill(segments=segments, diffusion={"steps": 1})
+            guesses = {int(hole["id"]): hole["text"] for hole in choice["holes"]}
+            follows = reader.next_tokens([held_out.eos, *tokens]) if reader else []
+            for i, token in enumerate(tokens):
+                if masked[i]:
+                    truths[token] += 1
+                    tally.add("server", guesses[i] == text_of(tokenizer, [token]))
+                    if reader:
+                        tally.add("left to right", follows[i] == token)
+        tally.add("most frequent token", truths.most_common(1)[0][1], truths.total())
+        result[f"masked tokens, rate {rate}, blocks of {length}"] = tally.shares()
+    return result
+
+
+def lines(server: Server, tokenizer: Tokenizer, files: dict[str, str], eos: int, reader: Reader | None,
+          longest: int, count: int) -> dict[str, Any]:
+    rng = random.Random("lines")
+    functions = [f.source for name in sorted(files) for f in functions_of(files[name]) if "test" not in name]
+    functions = sorted({f for f in functions if f.count("\n") >= 3})
+    rng.shuffle(functions)
+    cases: list[tuple[str, str, str, list[int]]] = []
+    for source in functions:
+        rows = source.split("\n")
+        inner = [i for i in range(1, len(rows)) if rows[i].strip() and not rows[i].strip().startswith(("#", '"', "'"))]
+        if not inner or len(tokenizer.encode(source).ids) > longest:
+            continue
+        i = rng.choice(inner)
+        line = rows[i].strip()
+        before = "\n".join(rows[:i]) + "\n" + rows[i][: len(rows[i]) - len(rows[i].lstrip())]
+        after = "\n" + "\n".join(rows[i + 1 :])
+        hole = tokenizer.encode(line).ids
+        if len(hole) <= LONGEST_LINE and parses(before + line + after):
+            cases.append((before, line, after, hole))
+    exact, short, token, parse = Tally(), Tally(), Tally(), Tally()
+    cases = cases[:count]
+    truths = Counter(t for *_, hole in cases for t in hole)
+    frequent = truths.most_common(1)[0][0]
+    for before, line, after, hole in cases:
+        choice = server.fill(prefix=before, suffix=after, length=len(hole), diffusion={"preset": "greedy"})
+        answer = choice["holes"][0]["text"]
+        answers = {"server": (answer, tokenizer.encode(answer).ids)}
+        if reader:
+            written = reader.go_on([eos, *tokenizer.encode(before).ids], len(hole))
+            answers["left to right"] = (text_of(tokenizer, written), written)
+        repeated = [frequent] * len(hole)
+        answers["most frequent token"] = (text_of(tokenizer, repeated), repeated)
+        for who, (answer, written) in answers.items():
+            right = answer.strip() == line
+            exact.add(who, right)
+            if len(hole) <= SHORT_LINE:
+                short.add(who, right)
+            token.add(who, sum(a == b for a, b in zip(written, hole)), len(hole))
+            parse.add(who, parses(before + answer + after))
+    return {
+        f"lines of at most {LONGEST_LINE} tokens, exact": exact.shares(),
+        f"lines of at most {SHORT_LINE} tokens, exact": short.shares(),
+        "lines, tokens": token.shares(),
+        "lines, filled function parses": parse.shares(),
+    }
+
+
+def parses(source: str) -> bool:
+    try:
+        ast.parse(source)
+        return True
+    except (SyntaxError, ValueError):
+        return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--url", default="http://127.0.0.1:8080")
+    add("--model", type=Path, default=Path(__file__).parent, help="the folder that is served, for its tokenizer")
+    add("--ar", type=Path, help="the left-to-right model that train.py saved (ar/ in its output)")
+    add("--corpus", type=Path, default=Path(sysconfig.get_paths()["stdlib"]))
+    add("--only", choices=["masked", "lines"])
+    add("--blocks", type=int, default=150, help="blocks per mask rate")
+    add("--lines", type=int, default=400)
+    add("--json", type=Path, help="also write the numbers to this file")
+    args = parser.parse_args()
+    tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True
+    files = read_corpus(args.corpus)[1]
+    held_out = Corpus(files, tokenizer, 1)
+    reader = Reader(args.ar) if args.ar else None
+    server = Server(args.url)
+    positions = json.loads((args.model / "config.json").read_text())["n_positions"]
+    numbers: dict[str, Any] = {}
+    if args.only != "lines":
+        numbers |= masked_tokens(server, tokenizer, held_out, reader, args.blocks)
+    if args.only != "masked":
+        numbers |= lines(server, tokenizer, files, held_out.eos, reader, positions - 16, args.lines)
+    contestants = ["server", *(["left to right"] if reader else []), "most frequent token"]
+    print("| held-out files | " + " | ".join(contestants) + " | asked |")
+    print("| --- |" + " --- |" * (len(contestants) + 1))
+    for name, shares in numbers.items():
+        cells = [f"{shares[who]['share']:.3f} ± {shares[who]['standard_error']:.3f}" for who in contestants]
+        print(f"| {name} | " + " | ".join(cells) + f" | {shares['server']['asked']} |")
+    if args.json:
+        args.json.write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
