@@ -15,6 +15,7 @@ mod fields;
 mod fill;
 mod gated;
 mod harness;
+mod holes;
 mod logs;
 mod metrics;
 mod mutations;
