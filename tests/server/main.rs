@@ -16,6 +16,7 @@ mod fill;
 mod gated;
 mod harness;
 mod holes;
+mod lengths;
 mod logs;
 mod metrics;
 mod mutations;

@@ -9,6 +9,7 @@ use super::request::{Parts, ScoreName};
 use super::search::best;
 use crate::generation::Running;
 use crate::metrics::labels::Ending;
+use crate::observation::Observation;
 use crate::options::Settings;
 use crate::report::{DiffusionReport, Usage};
 use crate::state::AppState;
@@ -100,6 +101,15 @@ pub(super) struct Answer {
     pub(super) parts: Parts,
     pub(super) truncated: bool,
     pub(super) prompt_tokens: usize,
+    pub(super) observation: Observation,
+}
+
+/// One way to fill the holes, whatever of it is returned.
+pub(super) struct Choice {
+    score: Option<f64>,
+    pub(super) holes: Vec<FilledHole>,
+    /// Of the first hole.
+    ending: Ending,
 }
 
 impl Answer {
@@ -108,14 +118,18 @@ impl Answer {
         self.lengths.len() > 1
     }
 
-    /// Which sample is the choice: of every candidate there is one for it.
-    fn winner(&self, running: &Running, choice: usize) -> usize {
-        let of = |candidate: usize| candidate * self.settings.samples + choice;
-        let rated = (0..self.lengths.len()).map(|candidate| {
-            let sample = of(candidate);
-            (running.views[sample].done, self.score(running, sample))
-        });
-        of(best(rated))
+    /// The sample of a candidate for a choice.
+    fn sample(&self, candidate: usize, choice: usize) -> usize {
+        candidate * self.settings.samples + choice
+    }
+
+    /// The scores of all candidates for a choice, and which of them is the best.
+    fn rated(&self, running: &Running, choice: usize) -> (Vec<Option<f64>>, usize) {
+        let samples = (0..self.lengths.len()).map(|candidate| self.sample(candidate, choice));
+        let rated: Vec<(bool, Option<f64>)> =
+            samples.map(|sample| (running.views[sample].done, self.score(running, sample))).collect();
+        let best = best(rated.iter().copied());
+        (rated.into_iter().map(|(_, score)| score).collect(), best)
     }
 
     /// How good a sample is; `None` without a token.
@@ -131,59 +145,52 @@ impl Answer {
         })
     }
 
-    /// The lengths that were tried for a hole of a choice.
-    fn candidates(&self, running: &Running, choice: usize, number: usize) -> Option<Vec<Candidate>> {
-        let of = |(candidate, lengths): (usize, &Vec<usize>)| {
-            let score = self.score(running, candidate * self.settings.samples + choice);
-            Candidate { length: lengths[number], score }
+    /// A choice as far as it is settled: its score and its holes, and why its text ends where it does.
+    pub(super) fn choice(&self, running: &Running, choice: usize) -> Choice {
+        let (scores, winner) = self.rated(running, choice);
+        let progress = &running.views[self.sample(winner, choice)];
+        let ending = |number: usize| progress.endings[number].or(progress.early_exit).unwrap_or(Ending::Full);
+        let tried = |number: usize| {
+            let lengths = self.lengths.iter().map(|lengths| lengths[number]);
+            lengths.zip(&scores).map(|(length, &score)| Candidate { length, score }).collect()
         };
-        self.text.holes[number].ranged().then(|| self.lengths.iter().enumerate().map(of).collect())
-    }
-
-    /// All holes of a choice, as far as they are settled.
-    pub(super) fn holes(&self, running: &Running, choice: usize) -> Vec<FilledHole> {
-        let sample = self.winner(running, choice);
-        let progress = &running.views[sample];
-        let mut start = 0;
+        let mut end = 0;
         let mut holes = Vec::new();
-        for (number, text) in running.texts(sample).into_iter().enumerate() {
-            start += self.text.texts[number].chars().count();
-            let HoleText { ref text, tokens, .. } = text;
+        for (number, found) in running.texts(self.sample(winner, choice)).into_iter().enumerate() {
+            let HoleText { text, tokens, .. } = found;
             let hole = &progress.view.holes()[number];
-            let end = start + text.chars().count();
-            let ending = progress.endings[number].or(progress.early_exit).unwrap_or(Ending::Full);
+            let start = end + self.text.texts[number].chars().count();
+            end = start + text.chars().count();
             holes.push(FilledHole {
                 id: hole.id.clone(),
-                text: text.clone(),
+                text,
                 start,
                 end,
                 tokens,
                 length: hole.range.len(),
-                finish_reason: if ending == Ending::Full { "filled" } else { ending.name() },
+                finish_reason: if ending(number) == Ending::Full { "filled" } else { ending(number).name() },
                 mean_logprob: (tokens > 0).then(|| progress.view.logprob(hole, tokens) / tokens as f64),
-                candidates: self.candidates(running, choice, number),
+                candidates: self.text.holes[number].ranged().then(|| tried(number)),
             });
-            start = end;
         }
-        holes
+        Choice { score: scores[winner], holes, ending: ending(0) }
     }
 
     /// The whole answer.
     pub(super) fn whole(&self, running: &Running, timings: &Timings) -> Filled {
         let model = &self.state.model;
-        let mut kept = 0;
-        let choices = (0..self.settings.samples).map(|index| {
-            let holes = self.holes(running, index);
+        let (mut choices, mut endings, mut kept) = (Vec::new(), Vec::new(), 0);
+        for index in 0..self.settings.samples {
+            let Choice { score, holes, ending } = self.choice(running, index);
             kept += holes.iter().map(|hole| hole.tokens).sum::<usize>();
-            FilledChoice {
-                index,
-                text: (self.parts != Parts::Holes)
-                    .then(|| self.text.spliced(holes.iter().map(|hole| hole.text.as_str()))),
-                score: self.score(running, self.winner(running, index)),
-                holes: (self.parts != Parts::Full).then_some(holes),
-            }
-        });
-        let choices = choices.collect();
+            endings.push(ending);
+            let text = (self.parts != Parts::Holes)
+                .then(|| self.text.spliced(holes.iter().map(|hole| hole.text.as_str())));
+            let holes = (self.parts != Parts::Full).then_some(holes);
+            choices.push(FilledChoice { index, text, score, holes });
+        }
+        // Candidates that lost were counted with the rest at the end.
+        self.observation.generated(kept, endings);
         Filled {
             id: self.id.clone(),
             object: "fill",

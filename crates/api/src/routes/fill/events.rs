@@ -26,7 +26,10 @@ impl Events {
 
     /// One `fill.hole` for each hole of a choice that `due` names.
     fn holes(&mut self, running: &Running, choice: usize, due: &[usize]) -> Vec<Event> {
-        let holes = self.answer.holes(running, choice).into_iter().enumerate();
+        if due.is_empty() {
+            return Vec::new();
+        }
+        let holes = self.answer.choice(running, choice).holes.into_iter().enumerate();
         let due = holes.filter(|(number, _)| due.contains(number));
         due.map(|(_, hole)| self.event("fill.hole", HoleOf { choice, hole })).collect()
     }

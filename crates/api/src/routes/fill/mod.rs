@@ -73,6 +73,7 @@ pub async fn fill(
         parts,
         truncated,
         prompt_tokens,
+        observation: observation.clone(),
     };
     let mut response = if stream {
         observation.streams();

@@ -27,7 +27,6 @@ pub struct FillRequest {
     #[serde(default)]
     pub(super) suffix: Option<String>,
     /// Strings and holes from left to right. Strings side by side are one text.
-    #[schema(max_items = 1024)]
     pub(super) segments: Option<Vec<Segment>>,
     /// A text with a `marker` wherever there is a hole.
     pub(super) template: Option<String>,
