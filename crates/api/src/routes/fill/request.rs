@@ -241,9 +241,9 @@ impl<'de> Deserialize<'de> for Length {
                 Ok(Length::Exactly(length))
             }
 
-            fn visit_u64<E>(self, length: u64) -> Result<Length, E> {
-                // Out of any range, which is said where ranges are checked.
-                Ok(Length::Exactly(i64::try_from(length).unwrap_or(i64::MAX)))
+            fn visit_u64<E: Error>(self, length: u64) -> Result<Length, E> {
+                let whole = i64::try_from(length).map(Length::Exactly);
+                whole.map_err(|_| E::custom(format!("{length} is not an integer in range")))
             }
 
             fn visit_f64<E: Error>(self, length: f64) -> Result<Length, E> {
