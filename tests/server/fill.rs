@@ -7,7 +7,7 @@ use crate::harness::{MODELS, Server};
 use crate::sse::{self, States};
 
 /// An answer without what differs from one run to the next.
-fn lasting(answer: &Value) -> Value {
+pub(crate) fn lasting(answer: &Value) -> Value {
     let mut answer = answer.clone();
     for name in ["id", "created", "type", "seq"] {
         answer.as_object_mut().unwrap().remove(name);

@@ -15,6 +15,8 @@ mod fields;
 mod fill;
 mod gated;
 mod harness;
+mod holes;
+mod lengths;
 mod logs;
 mod metrics;
 mod mutations;

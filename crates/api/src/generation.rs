@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use unmask_model::diffusion::{EarlyExit, Edit};
+use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{ClientId, DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
 
 use crate::deadlines::{Deadlines, longest};
@@ -21,7 +22,6 @@ pub struct Running {
     pub views: Vec<Progress>,
     events: Generation,
     model: Arc<ServedModel>,
-    stops: Vec<String>,
     observation: Observation,
 }
 
@@ -36,6 +36,8 @@ pub struct Progress {
     pub done: bool,
     /// Why it ended before its schedule, if it did.
     pub early_exit: Option<Ending>,
+    /// Why each hole's text ends where it does, from when that can no longer change.
+    pub endings: Vec<Option<Ending>>,
     /// Evaluations so far.
     pub evaluations: u32,
     /// Evaluations it will take at most; exact for planned orders.
@@ -52,6 +54,29 @@ impl Progress {
             End::Full => self.early_exit.unwrap_or(Ending::Full),
         }
     }
+
+    /// Notes which holes' texts have stopped growing since the last time, and returns their numbers.
+    fn settle(&mut self, tokenizer: &TextTokenizer) -> Vec<usize> {
+        // The two ends that cut a text say nothing about the other holes.
+        let short = self.early_exit.filter(|exit| !matches!(exit, Ending::Eos | Ending::Stop));
+        let mut settled = Vec::new();
+        for (number, hole) in self.view.holes().iter().enumerate() {
+            if self.endings[number].is_some() {
+                continue;
+            }
+            let text = self.view.text(hole, tokenizer);
+            if !self.done && !text.settled {
+                continue;
+            }
+            self.endings[number] = Some(match text.end {
+                End::Eos => Ending::Eos,
+                End::Stop => Ending::Stop,
+                End::Full => short.unwrap_or(Ending::Full),
+            });
+            settled.push(number);
+        }
+        settled
+    }
 }
 
 /// What happened to one sample.
@@ -61,6 +86,8 @@ pub struct Step {
     pub sample: usize,
     /// What was committed.
     pub edits: Vec<Edit>,
+    /// Numbers of the holes whose texts are final now and were not before.
+    pub settled: Vec<usize>,
 }
 
 impl Running {
@@ -83,7 +110,8 @@ impl Running {
                 let Sample { state, view } = layout.sample(&state.model, settings, number)?;
                 let (remaining, planned) = (state.canvas().masked(), state.evaluations_left());
                 let (done, early_exit) = (false, None);
-                views.push(Progress { view, remaining, done, early_exit, planned, evaluations: 0 });
+                let endings = vec![None; view.holes().len()];
+                views.push(Progress { view, remaining, done, early_exit, endings, planned, evaluations: 0 });
                 samples.push(state);
             }
         }
@@ -93,14 +121,21 @@ impl Running {
         let events = state.engine.submit(request)?;
         observation.accepted(layouts, settings.samples);
         let model = Arc::clone(&state.model);
-        Ok(Self { views, events, model, stops: settings.stops.clone(), observation })
+        Ok(Self { views, events, model, observation })
     }
 
-    /// The text of a sample as far as it is settled.
+    /// The text of a sample's first hole as far as it is settled.
     #[must_use]
     pub fn text(&self, index: usize) -> HoleText {
         let view = &self.views[index].view;
-        view.text(&view.holes()[0], &self.model.tokenizer, &self.stops)
+        view.text(&view.holes()[0], &self.model.tokenizer)
+    }
+
+    /// The texts of a sample's holes as far as they are settled.
+    #[must_use]
+    pub fn texts(&self, index: usize) -> Vec<HoleText> {
+        let view = &self.views[index].view;
+        view.holes().iter().map(|hole| view.text(hole, &self.model.tokenizer)).collect()
     }
 
     /// The next step, folded into its view, or the timings at the end.
@@ -131,13 +166,14 @@ impl Running {
                     if done {
                         progress.early_exit = early_exit.map(ending);
                         progress.view.close();
-                    } else if progress.view.stopped(&self.model.tokenizer, &self.stops) {
+                    } else if progress.view.stopped(&self.model.tokenizer) {
                         // Nothing that is still open would be shown.
                         self.events.stop(sample as u32);
                         (progress.done, progress.early_exit) = (true, Some(Ending::Stop));
                     }
                     self.observation.step(progress.view.begun());
-                    return Ok(Next::Step(Step { sample, edits }));
+                    let settled = progress.settle(&self.model.tokenizer);
+                    return Ok(Next::Step(Step { sample, edits, settled }));
                 }
                 Some(DenoisingEvent::Finished(timings)) => return Ok(self.finished(timings)),
                 Some(DenoisingEvent::Expired(timings)) => {
@@ -145,7 +181,8 @@ impl Running {
                     for progress in self.views.iter_mut().filter(|progress| !progress.done) {
                         progress.early_exit = Some(Ending::Timeout);
                     }
-                    let settled = |index: usize| self.views[index].done || !self.text(index).text.is_empty();
+                    let begun = |index: usize| self.texts(index).iter().any(|hole| !hole.text.is_empty());
+                    let settled = |index: usize| self.views[index].done || begun(index);
                     if (0..self.views.len()).any(settled) {
                         return Ok(self.finished(timings));
                     }
@@ -159,9 +196,10 @@ impl Running {
     }
 
     fn finished(&self, timings: Timings) -> Next {
-        let texts: Vec<HoleText> = (0..self.views.len()).map(|index| self.text(index)).collect();
-        let kept = texts.iter().map(|text| text.tokens).sum();
-        let endings = self.views.iter().zip(&texts).map(|(progress, text)| progress.ending(text)).collect();
+        let texts: Vec<Vec<HoleText>> = (0..self.views.len()).map(|index| self.texts(index)).collect();
+        let kept = texts.iter().flatten().map(|text| text.tokens).sum();
+        let ending = |(progress, texts): (&Progress, &Vec<HoleText>)| progress.ending(&texts[0]);
+        let endings = self.views.iter().zip(&texts).map(ending).collect();
         self.observation.spent(timings);
         self.observation.generated(kept, endings);
         Next::Finished(timings)

@@ -134,9 +134,15 @@ impl Observation {
         let mut record = self.0.record();
         record.accepted = true;
         record.prompt_tokens = layouts.iter().map(Layout::prompt_tokens).sum();
-        record.canvases = layouts.iter().map(|layout| layout.hole).collect();
+        record.canvases = layouts.iter().map(Layout::open).collect();
         record.canvas_tokens = record.canvases.iter().sum::<usize>() * samples;
         self.0.span.record(gen_ai::INPUT_TOKENS, record.prompt_tokens);
+    }
+
+    /// Several of its canvases hold the same text of `tokens` tokens, which counts once.
+    pub fn given(&self, tokens: usize) {
+        self.0.record().prompt_tokens = tokens;
+        self.0.span.record(gen_ai::INPUT_TOKENS, tokens);
     }
 
     /// A sample was evaluated; `settled` is whether any text of it stands.

@@ -27,7 +27,7 @@ pub enum StreamStates {
 }
 
 /// One string or several.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Strings {
     /// One.
@@ -113,9 +113,7 @@ impl GivenOptions {
         let diffusion = self.diffusion.clone().unwrap_or_default();
         let greedy = diffusion.preset == Some(Preset::Greedy);
         let natural = if greedy { 0.0 } else { defaults.temperature };
-        let temperature = number("temperature", self.temperature, 0.0..=2.0)?.unwrap_or(natural);
-        // What f32 cannot divide by is none: the limit of small temperatures is the most probable token.
-        let temperature = if temperature < f64::from(f32::MIN_POSITIVE) { 0.0 } else { temperature };
+        let temperature = temperature("temperature", self.temperature)?.unwrap_or(natural);
         let policy = diffusion.policy(defaults.steps, limits.steps)?;
         let samples = count("n", self.n, 1..=limits.samples as i64)?.unwrap_or(1) as usize;
         let state_every = count("diffusion.state_every", diffusion.state_every, 1..=i64::from(u32::MAX))?;
@@ -141,7 +139,7 @@ impl GivenOptions {
             min_tokens,
             seed: seed.unwrap_or_else(|| if temperature == 0.0 { 0 } else { fresh_seed() }),
             samples,
-            stops: stops(self.stop, limits.stops)?,
+            stops: stops("stop", self.stop, limits.stops)?,
             states: diffusion.stream_states.unwrap_or_default(),
             state_every: state_every.unwrap_or(1) as u32,
             reproduce: diffusion.reproduce.unwrap_or(false),
@@ -165,7 +163,7 @@ impl GivenOptions {
             repetition_penalty: repetition.unwrap_or(1.0),
             frequency_penalty: frequency.unwrap_or(0.0),
             presence_penalty: presence.unwrap_or(0.0),
-            bias: biases(self.logit_bias.as_ref(), state.model.limits.vocabulary)?,
+            bias: biases("logit_bias", self.logit_bias.as_ref(), state.model.limits.vocabulary)?,
             banned: Vec::new(),
             temperature,
             top_k: top_k as usize,
@@ -178,7 +176,25 @@ impl GivenOptions {
 /// Entries of `logit_bias`.
 const MOST_BIASES: usize = 1024;
 
-fn biases(given: Option<&BTreeMap<String, f64>>, rows: usize) -> Result<Vec<(TokenId, f32)>, ApiError> {
+/// A temperature. What f32 cannot divide by is none: the limit of small temperatures is the most probable
+/// token.
+///
+/// # Errors
+/// Below 0 or above 2.
+pub fn temperature(param: &str, given: Option<f64>) -> Result<Option<f64>, ApiError> {
+    let least = f64::from(f32::MIN_POSITIVE);
+    Ok(number(param, given, 0.0..=2.0)?.map(|value| if value < least { 0.0 } else { value }))
+}
+
+/// What is added to logits, by token; a model has `rows` tokens.
+///
+/// # Errors
+/// Not a token, outside −100 to 100, or too many.
+pub fn biases(
+    param: &str,
+    given: Option<&BTreeMap<String, f64>>,
+    rows: usize,
+) -> Result<Vec<(TokenId, f32)>, ApiError> {
     let given = given.into_iter().flatten();
     let mut biases = Vec::new();
     for (id, &bias) in given {
@@ -186,17 +202,17 @@ fn biases(given: Option<&BTreeMap<String, f64>>, rows: usize) -> Result<Vec<(Tok
         let token = token.ok_or_else(|| {
             let shown: String = id.chars().filter(|c| !c.is_control()).take(32).collect();
             out_of_range(
-                "logit_bias",
+                param,
                 format!("given for `{shown}`"),
                 format!("given for ids from 0 to {}", rows - 1),
             )
         })?;
-        number("logit_bias", Some(bias), -100.0..=100.0)?;
+        number(param, Some(bias), -100.0..=100.0)?;
         biases.push((token, bias as f32));
     }
     if biases.len() > MOST_BIASES {
         return Err(out_of_range(
-            "logit_bias",
+            param,
             format!("{} entries", biases.len()),
             format!("at most {MOST_BIASES}"),
         ));
@@ -211,7 +227,15 @@ fn fresh_seed() -> u64 {
     RandomState::new().hash_one(0_u8) >> 11
 }
 
-fn stops(given: Option<Strings>, (most, longest): (usize, usize)) -> Result<Vec<String>, ApiError> {
+/// Stop strings: at most `most`, each of 1 to `longest` bytes.
+///
+/// # Errors
+/// Too many, an empty one or a longer one.
+pub fn stops(
+    param: &str,
+    given: Option<Strings>,
+    (most, longest): (usize, usize),
+) -> Result<Vec<String>, ApiError> {
     let stops = match given {
         None => Vec::new(),
         Some(Strings::One(stop)) => vec![stop],
@@ -219,14 +243,14 @@ fn stops(given: Option<Strings>, (most, longest): (usize, usize)) -> Result<Vec<
     };
     if stops.len() > most {
         return Err(out_of_range(
-            "stop",
+            param,
             format!("{} strings", stops.len()),
             format!("at most {most} strings"),
         ));
     }
     if let Some(stop) = stops.iter().find(|stop| stop.is_empty() || stop.len() > longest) {
         let given = format!("a string of {} bytes", stop.len());
-        return Err(out_of_range("stop", given, format!("strings of 1 to {longest} bytes")));
+        return Err(out_of_range(param, given, format!("strings of 1 to {longest} bytes")));
     }
     Ok(stops)
 }

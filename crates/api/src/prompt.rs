@@ -1,7 +1,5 @@
 //! Text to canvases: a continuation, or text with a hole in it.
 
-use std::ops::Range;
-
 use unmask_model::diffusion::{DenoisingState, Noise, Quota, Revise, Span, StateSpec, Window};
 use unmask_model::predictor::{Sampling, TokenId};
 
@@ -14,14 +12,32 @@ use crate::text_view::{Hole, TextView};
 /// What stands on one canvas, before it is a canvas.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// Tokens left of the hole, BOS not included.
-    pub before: Vec<TokenId>,
-    /// Positions to generate.
-    pub hole: usize,
-    /// Tokens right of it.
-    pub after: Vec<TokenId>,
+    /// What stands there from left to right, BOS not included.
+    pub pieces: Vec<Piece>,
     /// Whether the caller gave ids, which are then the whole canvas: no BOS is put before them.
     pub ids_given: bool,
+}
+
+/// A stretch of a canvas.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// Tokens that the caller gave.
+    Given(Vec<TokenId>),
+    /// Positions to generate.
+    Open(Blank),
+}
+
+/// Positions to generate, and what holds for them alone.
+#[derive(Clone, Debug)]
+pub struct Blank {
+    /// The hole's name in answers.
+    pub id: String,
+    /// Positions.
+    pub length: usize,
+    /// Instead of the request's settings; without bans.
+    pub sampling: Option<Sampling>,
+    /// Instead of the request's stop strings.
+    pub stops: Option<Vec<String>>,
 }
 
 /// How many positions to generate.
@@ -42,37 +58,56 @@ pub struct Sample {
     pub view: TextView,
 }
 
+/// How many positions can be generated beside `fixed` given ones, BOS included. Errors name the field of
+/// the `text` when nothing fits, else the one of the `length`.
+///
+/// # Errors
+/// Nothing fits, or less than was asked for.
+pub fn room(
+    fixed: usize,
+    size: Size,
+    (text, length): (&'static str, &'static str),
+    state: &AppState,
+) -> Result<usize, ApiError> {
+    let context = state.model.limits.context;
+    let free = context.saturating_sub(fixed).min(state.limits.canvas);
+    match size {
+        Size::AtMost(most) if free > 0 => Ok(most.min(free)),
+        Size::Exactly(asked) if asked <= free => Ok(asked),
+        Size::Exactly(asked) | Size::AtMost(asked) => {
+            let asked = if matches!(size, Size::Exactly(_)) { asked } else { 1 };
+            Err(too_long(if free == 0 { text } else { length }, fixed, asked, state))
+        }
+    }
+}
+
+/// The error for a canvas of `fixed` given positions on which `asked` more do not fit.
+pub fn too_long(param: &'static str, fixed: usize, asked: usize, state: &AppState) -> ApiError {
+    let (context, canvas) = (state.model.limits.context, state.limits.canvas);
+    let message = format!(
+        "{fixed} tokens are given and {asked} more were asked for, but this model's context is {context} \
+         and a canvas holds at most {canvas}"
+    );
+    ApiError::ContextLength { param, message }
+}
+
 impl Layout {
-    /// The hole's size, given what stands around it. Errors name the field of the `text` when nothing
-    /// fits, else the one of the `length`.
+    /// Text, positions to generate, text.
     ///
     /// # Errors
-    /// Nothing fits, or less than was asked for.
-    pub fn room(
-        &self,
+    /// As [`room`].
+    pub fn around(
+        before: Vec<TokenId>,
+        after: Vec<TokenId>,
+        ids_given: bool,
         size: Size,
-        (text, length): (&'static str, &'static str),
+        names: (&'static str, &'static str),
         state: &AppState,
-    ) -> Result<usize, ApiError> {
-        let context = state.model.limits.context;
-        let fixed = self.before.len() + self.after.len() + usize::from(self.bos(&state.model).is_some());
-        let free = context.saturating_sub(fixed).min(state.limits.canvas);
-        match size {
-            Size::AtMost(most) if free > 0 => Ok(most.min(free)),
-            Size::Exactly(asked) if asked <= free => Ok(asked),
-            Size::Exactly(_) | Size::AtMost(_) => Err(ApiError::ContextLength {
-                param: if free == 0 { text } else { length },
-                message: format!(
-                    "{fixed} tokens are given and {} more were asked for, but this model's context is \
-                     {context} and a canvas holds at most {}",
-                    match size {
-                        Size::Exactly(asked) => asked,
-                        Size::AtMost(_) => 1,
-                    },
-                    state.limits.canvas,
-                ),
-            }),
-        }
+    ) -> Result<Self, ApiError> {
+        let bos = usize::from(!ids_given && state.model.tokenizer.bos_id().is_some());
+        let length = room(before.len() + after.len() + bos, size, names, state)?;
+        let blank = Blank { id: "0".to_owned(), length, sampling: None, stops: None };
+        Ok(Self { pieces: vec![Piece::Given(before), Piece::Open(blank), Piece::Given(after)], ids_given })
     }
 
     /// The BOS to put at position 0: always for text, because a shifted model cannot predict position 0
@@ -84,18 +119,18 @@ impl Layout {
     /// Tokens that the caller gave.
     #[must_use]
     pub fn prompt_tokens(&self) -> usize {
-        self.before.len() + self.after.len()
+        self.pieces.iter().map(|piece| if let Piece::Given(tokens) = piece { tokens.len() } else { 0 }).sum()
+    }
+
+    /// Positions to generate.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.pieces.iter().map(|piece| if let Piece::Open(blank) = piece { blank.length } else { 0 }).sum()
     }
 
     /// Positions of the canvas, BOS included.
     pub fn length(&self, model: &ServedModel) -> usize {
-        self.range(model).end + self.after.len()
-    }
-
-    /// Where the hole lies.
-    fn range(&self, model: &ServedModel) -> Range<usize> {
-        let start = self.before.len() + usize::from(self.bos(model).is_some());
-        start..start + self.hole
+        usize::from(self.bos(model).is_some()) + self.prompt_tokens() + self.open()
     }
 
     /// A sample of this layout.
@@ -103,39 +138,43 @@ impl Layout {
     /// # Errors
     /// The canvas cannot be denoised by this model.
     pub fn sample(&self, model: &ServedModel, settings: &Settings, sample: u32) -> Result<Sample, ApiError> {
-        let mut given: Vec<Option<TokenId>> = self
-            .bos(model)
-            .into_iter()
-            .chain(self.before.iter().copied())
-            .map(Some)
-            .chain(std::iter::repeat_n(None, self.hole))
-            .chain(self.after.iter().copied().map(Some))
-            .collect();
+        let mut given: Vec<Option<TokenId>> = self.bos(model).into_iter().map(Some).collect();
+        let first = given.len();
+        let (mut samplings, mut spans, mut holes) = (Vec::new(), Vec::new(), Vec::new());
+        // Whatever follows a hole, a document end in it would say that the two do not belong together.
+        let filled = self.pieces.iter().rposition(|piece| piece.length() > 0);
+        for (number, piece) in self.pieces.iter().enumerate() {
+            match piece {
+                Piece::Given(tokens) => given.extend(tokens.iter().copied().map(Some)),
+                Piece::Open(blank) => {
+                    let range = given.len()..given.len() + blank.length;
+                    let last = filled == Some(number);
+                    let ends_at_eos = last && settings.eos == EosRule::Cut;
+                    let begun = (range.start + settings.min_tokens).min(range.end);
+                    let sampling = samplings.len() as u32;
+                    samplings.extend(blank.samplings(last, model, settings));
+                    let ends_at = model.tokenizer.eos_id().filter(|_| ends_at_eos);
+                    let early = Span { range: range.start..begun, sampling: sampling + 1, ..Span::default() };
+                    let rest = Span { range: begun..range.end, sampling, ends_at, ..Span::default() };
+                    spans.extend([early, rest]);
+                    let stops = blank.stops.as_ref().unwrap_or(&settings.stops).clone();
+                    let at_start = range.start == first;
+                    given.resize(range.end, None);
+                    holes.push(Hole { id: blank.id.clone(), range, at_start, ends_at_eos, stops });
+                }
+            }
+        }
         // The reference's unconditional runs leave position 0 open and put id 0 there.
-        let open_start = settings.reproduce && self.before.is_empty() && !self.ids_given;
+        let starts = holes.first().is_some_and(|hole| hole.at_start);
+        let open_start = settings.reproduce && starts && !self.ids_given;
         if open_start {
             given[0] = None;
         }
-        let range = self.range(model);
-        let eos = model.tokenizer.eos_id();
-        let ends_at_eos = self.after.is_empty() && settings.eos == EosRule::Cut;
-        let mut banned = if settings.reproduce { Vec::new() } else { model.tokenizer.never_drawn().to_vec() };
-        // Where text follows, a document end would say that the text does not belong together.
-        if settings.eos == EosRule::Ban || (!self.after.is_empty() && !settings.reproduce) {
-            banned.extend(eos);
-        }
-        let sampling = Sampling { banned, ..settings.sampling.clone() };
-        let mut early = sampling.clone();
-        early.banned.extend(eos);
-        let begun = (range.start + settings.min_tokens).min(range.end);
-        let ends_at = eos.filter(|_| ends_at_eos);
+        let length = given.len();
         let spec = StateSpec {
             given,
-            samplings: vec![sampling, early],
-            spans: vec![
-                Span { range: range.start..begun, sampling: 1, ..Span::default() },
-                Span { range: begun..range.end, ends_at, ..Span::default() },
-            ],
+            samplings,
+            spans,
             policy: settings.policy,
             noise: Noise::Keyed { seed: settings.seed, sample },
             first_token: open_start.then_some(0),
@@ -144,8 +183,31 @@ impl Layout {
         };
         let state = DenoisingState::new(spec, &model.limits)?;
         let revised = settings.policy.revise != Revise::None;
-        let hole = Hole { id: "0".to_owned(), range, at_start: self.before.is_empty(), ends_at_eos };
-        Ok(Sample { state, view: TextView::new(self.length(model), vec![hole], revised) })
+        Ok(Sample { state, view: TextView::new(length, holes, revised) })
+    }
+}
+
+impl Piece {
+    fn length(&self) -> usize {
+        match self {
+            Self::Given(tokens) => tokens.len(),
+            Self::Open(blank) => blank.length,
+        }
+    }
+}
+
+impl Blank {
+    /// What its tokens are drawn from, and what those are drawn from that come before `min_tokens`.
+    fn samplings(&self, last: bool, model: &ServedModel, settings: &Settings) -> [Sampling; 2] {
+        let eos = model.tokenizer.eos_id();
+        let mut banned = if settings.reproduce { Vec::new() } else { model.tokenizer.never_drawn().to_vec() };
+        if settings.eos == EosRule::Ban || (!last && !settings.reproduce) {
+            banned.extend(eos);
+        }
+        let sampling = Sampling { banned, ..self.sampling.as_ref().unwrap_or(&settings.sampling).clone() };
+        let mut early = sampling.clone();
+        early.banned.extend(eos);
+        [sampling, early]
     }
 }
 
@@ -159,7 +221,7 @@ impl Layout {
 pub fn check_cost(layouts: &[Layout], settings: &Settings, state: &AppState) -> Result<(), ApiError> {
     let canvases = if settings.guidance == 0.0 { 1 } else { 2 };
     let cost = |layout: &Layout| {
-        let (rows, hole) = (layout.length(&state.model) as u64, layout.hole as u64);
+        let (rows, hole) = (layout.length(&state.model) as u64, layout.open() as u64);
         let revised = settings.policy.revise != Revise::None;
         canvases
             * rows
@@ -194,38 +256,5 @@ pub fn size(param: &str, given: Option<i64>, default: usize, state: &AppState) -
             Ok(count) if (1..=most).contains(&count) => Ok(Size::Exactly(count)),
             _ => Err(out_of_range(param, count, format!("from 1 to {most}"))),
         },
-    }
-}
-
-/// Shortens the text around a hole to `room` tokens, keeping what is nearest to the hole: two thirds of
-/// the room for the left side, and what one side does not need goes to the other. Returns whether
-/// anything was left out.
-pub fn keep_nearest(before: &mut Vec<TokenId>, after: &mut Vec<TokenId>, room: usize) -> bool {
-    if before.len() + after.len() <= room {
-        return false;
-    }
-    let left = (room * 2 / 3).max(room.saturating_sub(after.len())).min(before.len());
-    before.drain(..before.len() - left);
-    after.truncate(room - left);
-    true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_nearest_to_the_hole_is_kept() {
-        let run = |left: u32, right: u32, room: usize| {
-            let (mut before, mut after) = ((0..left).collect(), (100..100 + right).collect());
-            let cut = keep_nearest(&mut before, &mut after, room);
-            (cut, before, after)
-        };
-        assert_eq!(run(3, 2, 5), (false, vec![0, 1, 2], vec![100, 101]));
-        assert_eq!(run(9, 9, 6), (true, vec![5, 6, 7, 8], vec![100, 101]));
-        // The left side has no use for two thirds.
-        assert_eq!(run(1, 9, 6), (true, vec![0], vec![100, 101, 102, 103, 104]));
-        assert_eq!(run(9, 1, 6), (true, vec![4, 5, 6, 7, 8], vec![100]));
-        assert_eq!(run(9, 9, 0), (true, vec![], vec![]));
     }
 }

@@ -17,6 +17,8 @@ pub struct Hole {
     pub at_start: bool,
     /// Whether the first document end in it ends its text.
     pub ends_at_eos: bool,
+    /// Its text ends before the first of these.
+    pub stops: Vec<String>,
 }
 
 /// Why a text ends where it does.
@@ -39,6 +41,8 @@ pub struct HoleText {
     pub tokens: usize,
     /// Why it ends; [`End::Full`] also while it still grows.
     pub end: End,
+    /// Whether it has stopped growing.
+    pub settled: bool,
 }
 
 /// One sample's generated tokens, as far as they are committed.
@@ -107,7 +111,8 @@ impl TextView {
     /// the first open one, without a character that is not complete and without an ending that may turn
     /// out to be the start of a stop string.
     #[must_use]
-    pub fn text(&self, hole: &Hole, tokenizer: &TextTokenizer, stops: &[String]) -> HoleText {
+    pub fn text(&self, hole: &Hole, tokenizer: &TextTokenizer) -> HoleText {
+        let stops = &hole.stops;
         let cells = &self.tokens[hole.range.clone()];
         let shown = if self.revised { &cells[..0] } else { cells };
         let settled: Vec<TokenId> = shown.iter().map_while(|cell| cell.map(|(token, _)| token)).collect();
@@ -121,26 +126,26 @@ impl TextView {
         if let Some(at) = stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
             text.truncate(at);
             let tokens = tokens_of(tokens, text.len(), tokenizer, hole.at_start);
-            return HoleText { text, tokens, end: End::Stop };
+            return HoleText { text, tokens, end: End::Stop, settled: true };
         }
         if !finished {
             text.truncate(text.len() - begun_stop(&text, stops));
         }
-        HoleText { text, tokens: tokens.len(), end: if cut.is_some() { End::Eos } else { End::Full } }
+        let end = if cut.is_some() { End::Eos } else { End::Full };
+        HoleText { text, tokens: tokens.len(), end, settled: finished }
     }
 
     /// Whether what is settled of every hole already holds a stop string.
     #[must_use]
-    pub fn stopped(&self, tokenizer: &TextTokenizer, stops: &[String]) -> bool {
-        !stops.is_empty() && self.holes.iter().all(|hole| self.text(hole, tokenizer, stops).end == End::Stop)
+    pub fn stopped(&self, tokenizer: &TextTokenizer) -> bool {
+        self.holes.iter().all(|hole| !hole.stops.is_empty() && self.text(hole, tokenizer).end == End::Stop)
     }
 
-    /// The mean log-probability (nats) of the first `tokens` tokens of a hole; `None` of none.
+    /// The log-probabilities (nats) of the first `tokens` tokens of a hole, added up.
     #[must_use]
-    pub fn mean_logprob(&self, hole: &Hole, tokens: usize) -> Option<f64> {
+    pub fn logprob(&self, hole: &Hole, tokens: usize) -> f64 {
         let cells = self.tokens[hole.range.clone()].iter().take(tokens).flatten();
-        let logprobs: Vec<f64> = cells.map(|(_, logprob)| f64::from(*logprob)).collect();
-        (!logprobs.is_empty()).then(|| logprobs.iter().sum::<f64>() / logprobs.len() as f64)
+        cells.map(|(_, logprob)| f64::from(*logprob)).sum()
     }
 }
 

@@ -280,9 +280,8 @@ fn prepare(
     }
     let mut layouts = Vec::with_capacity(prompts.len());
     for (before, ids_given) in prompts {
-        let mut layout = Layout { before, hole: 0, after: after.clone(), ids_given };
-        layout.hole = layout.room(size, ("prompt", "max_tokens"), state)?;
-        layouts.push(layout);
+        let names = ("prompt", "max_tokens");
+        layouts.push(Layout::around(before, after.clone(), ids_given, size, names, state)?);
     }
     Ok((layouts, settings))
 }
@@ -396,7 +395,7 @@ impl Grammar for Chunks {
     }
 
     fn step(&mut self, running: &Running, step: Step) -> Vec<Event> {
-        let Step { sample: c, edits } = step;
+        let Step { sample: c, edits, .. } = step;
         let mut events = Vec::new();
         let settings = &self.answer.settings;
         if settings.states == StreamStates::Delta

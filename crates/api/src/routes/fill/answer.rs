@@ -1,0 +1,206 @@
+//! The answer of `/fill`, and how it is put together.
+
+use serde::Serialize;
+use unmask_scheduler::Timings;
+use utoipa::ToSchema;
+
+use super::holes::HoledText;
+use super::request::{Parts, ScoreName};
+use super::search::best;
+use crate::generation::Running;
+use crate::metrics::labels::Ending;
+use crate::observation::Observation;
+use crate::options::Settings;
+use crate::report::{DiffusionReport, Usage};
+use crate::state::AppState;
+use crate::text_view::HoleText;
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Filled {
+    /// `fill-` and the request's id.
+    id: String,
+    /// `fill`.
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    /// The model.
+    model: String,
+    /// Names the build, the weights and where they are computed.
+    system_fingerprint: String,
+    /// The answers.
+    choices: Vec<FilledChoice>,
+    /// Whether text around the hole was left out of what the model saw.
+    truncated: bool,
+    /// Tokens used.
+    usage: Usage,
+    /// How it was denoised.
+    diffusion: DiffusionReport,
+}
+
+/// One way to fill the holes.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct FilledChoice {
+    /// Sample number.
+    index: usize,
+    /// The whole text. The caller's own text in it comes back byte for byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// Mean log-probability (nats) of the tokens in the holes, or their sum, as `length_search.score` says;
+    /// null when there are none.
+    score: Option<f64>,
+    /// The holes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holes: Option<Vec<FilledHole>>,
+}
+
+/// One hole.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct FilledHole {
+    /// Its name.
+    id: String,
+    /// Its text.
+    text: String,
+    /// Where it starts in the whole text, in Unicode scalar values.
+    start: usize,
+    /// Where it ends.
+    end: usize,
+    /// Tokens of its text.
+    tokens: usize,
+    /// Positions that were generated.
+    length: usize,
+    /// `filled`; `stop` or `eos`, which cut the text; `time_budget`, when one evaluation committed what was
+    /// open; `timeout`, when the text is what was settled at the deadline.
+    finish_reason: &'static str,
+    /// Mean log-probability (nats) of its tokens; null when it is empty.
+    mean_logprob: Option<f64>,
+    /// The lengths that were tried, when it was given a range.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidates: Option<Vec<Candidate>>,
+}
+
+/// A length that was tried.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Candidate {
+    /// Positions.
+    length: usize,
+    /// The choice's `score` with it; the best one is the answer.
+    score: Option<f64>,
+}
+
+/// What all of an answer's parts share.
+pub(super) struct Answer {
+    pub(super) id: String,
+    pub(super) state: AppState,
+    pub(super) settings: Settings,
+    pub(super) text: HoledText,
+    /// Lengths of the holes, candidate by candidate.
+    pub(super) lengths: Vec<Vec<usize>>,
+    pub(super) score: ScoreName,
+    pub(super) created: u64,
+    pub(super) parts: Parts,
+    pub(super) truncated: bool,
+    pub(super) prompt_tokens: usize,
+    pub(super) observation: Observation,
+}
+
+/// One way to fill the holes, whatever of it is returned.
+pub(super) struct Choice {
+    score: Option<f64>,
+    pub(super) holes: Vec<FilledHole>,
+    /// Of the first hole.
+    ending: Ending,
+}
+
+impl Answer {
+    /// Whether lengths are searched, so that nothing is known of a choice before the end.
+    pub(super) fn searches(&self) -> bool {
+        self.lengths.len() > 1
+    }
+
+    /// The sample of a candidate for a choice.
+    fn sample(&self, candidate: usize, choice: usize) -> usize {
+        candidate * self.settings.samples + choice
+    }
+
+    /// The scores of all candidates for a choice, and which of them is the best.
+    fn rated(&self, running: &Running, choice: usize) -> (Vec<Option<f64>>, usize) {
+        let samples = (0..self.lengths.len()).map(|candidate| self.sample(candidate, choice));
+        let rated: Vec<(bool, Option<f64>)> =
+            samples.map(|sample| (running.views[sample].done, self.score(running, sample))).collect();
+        let best = best(rated.iter().copied());
+        (rated.into_iter().map(|(_, score)| score).collect(), best)
+    }
+
+    /// How good a sample is; `None` without a token.
+    fn score(&self, running: &Running, sample: usize) -> Option<f64> {
+        let view = &running.views[sample].view;
+        let texts = running.texts(sample);
+        let tokens: usize = texts.iter().map(|text| text.tokens).sum();
+        let holes = view.holes().iter().zip(&texts);
+        let sum: f64 = holes.map(|(hole, text)| view.logprob(hole, text.tokens)).sum();
+        (tokens > 0).then(|| match self.score {
+            ScoreName::MeanLogprob => sum / tokens as f64,
+            ScoreName::SumLogprob => sum,
+        })
+    }
+
+    /// A choice as far as it is settled: its score and its holes, and why its text ends where it does.
+    pub(super) fn choice(&self, running: &Running, choice: usize) -> Choice {
+        let (scores, winner) = self.rated(running, choice);
+        let progress = &running.views[self.sample(winner, choice)];
+        let ending = |number: usize| progress.endings[number].or(progress.early_exit).unwrap_or(Ending::Full);
+        let tried = |number: usize| {
+            let lengths = self.lengths.iter().map(|lengths| lengths[number]);
+            lengths.zip(&scores).map(|(length, &score)| Candidate { length, score }).collect()
+        };
+        let mut end = 0;
+        let mut holes = Vec::new();
+        for (number, found) in running.texts(self.sample(winner, choice)).into_iter().enumerate() {
+            let HoleText { text, tokens, .. } = found;
+            let hole = &progress.view.holes()[number];
+            let start = end + self.text.texts[number].chars().count();
+            end = start + text.chars().count();
+            holes.push(FilledHole {
+                id: hole.id.clone(),
+                text,
+                start,
+                end,
+                tokens,
+                length: hole.range.len(),
+                finish_reason: if ending(number) == Ending::Full { "filled" } else { ending(number).name() },
+                mean_logprob: (tokens > 0).then(|| progress.view.logprob(hole, tokens) / tokens as f64),
+                candidates: self.text.holes[number].ranged().then(|| tried(number)),
+            });
+        }
+        Choice { score: scores[winner], holes, ending: ending(0) }
+    }
+
+    /// The whole answer.
+    pub(super) fn whole(&self, running: &Running, timings: &Timings) -> Filled {
+        let model = &self.state.model;
+        let (mut choices, mut endings, mut kept) = (Vec::new(), Vec::new(), 0);
+        for index in 0..self.settings.samples {
+            let Choice { score, holes, ending } = self.choice(running, index);
+            kept += holes.iter().map(|hole| hole.tokens).sum::<usize>();
+            endings.push(ending);
+            let text = (self.parts != Parts::Holes)
+                .then(|| self.text.spliced(holes.iter().map(|hole| hole.text.as_str())));
+            let holes = (self.parts != Parts::Full).then_some(holes);
+            choices.push(FilledChoice { index, text, score, holes });
+        }
+        // Candidates that lost were counted with the rest at the end.
+        self.observation.generated(kept, endings);
+        Filled {
+            id: self.id.clone(),
+            object: "fill",
+            created: self.created,
+            model: model.id.clone(),
+            system_fingerprint: model.fingerprint.clone(),
+            choices,
+            truncated: self.truncated,
+            usage: Usage::new(self.prompt_tokens, kept),
+            diffusion: DiffusionReport::new(&self.settings, timings, &running.views, kept),
+        }
+    }
+}

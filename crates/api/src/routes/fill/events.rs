@@ -1,0 +1,119 @@
+//! The native stream of `/fill`.
+
+use axum::response::sse::{Event, KeepAlive};
+use serde::Serialize;
+use serde_json::json;
+use unmask_scheduler::Timings;
+
+use super::answer::{Answer, FilledHole};
+use crate::error::{ApiError, ErrorBody};
+use crate::generation::{Running, Step};
+use crate::options::StreamStates;
+use crate::report::{StateEvent, Thinned};
+use crate::sse::{Grammar, KEEP_ALIVE, json_event};
+
+/// The native stream: named events, numbered from 0, ended by `fill.done` or `error`.
+pub(super) struct Events {
+    answer: Answer,
+    seq: u64,
+    thinned: Thinned,
+}
+
+impl Events {
+    pub(super) fn new(answer: Answer) -> Self {
+        Self { answer, seq: 0, thinned: Thinned::default() }
+    }
+
+    /// One `fill.hole` for each hole of a choice that `due` names.
+    fn holes(&mut self, running: &Running, choice: usize, due: &[usize]) -> Vec<Event> {
+        if due.is_empty() {
+            return Vec::new();
+        }
+        let holes = self.answer.choice(running, choice).holes.into_iter().enumerate();
+        let due = holes.filter(|(number, _)| due.contains(number));
+        due.map(|(_, hole)| self.event("fill.hole", HoleOf { choice, hole })).collect()
+    }
+
+    fn event(&mut self, name: &'static str, value: impl Serialize) -> Event {
+        let seq = self.seq;
+        self.seq += 1;
+        json_event(&Named { name, seq, value }).event(name)
+    }
+}
+
+/// The data of an event.
+#[derive(Serialize)]
+struct Named<T> {
+    #[serde(rename = "type")]
+    name: &'static str,
+    seq: u64,
+    #[serde(flatten)]
+    value: T,
+}
+
+/// The data of `fill.hole`.
+#[derive(Serialize)]
+struct HoleOf {
+    choice: usize,
+    #[serde(flatten)]
+    hole: FilledHole,
+}
+
+impl Grammar for Events {
+    fn start(&mut self, running: &Running) -> Vec<Event> {
+        let id = self.answer.id.clone();
+        let model = self.answer.state.model.id.clone();
+        let mut events = vec![self.event(
+            "fill.start",
+            json!({ "id": id, "model": model, "choices": self.answer.settings.samples }),
+        )];
+        if self.answer.settings.states == StreamStates::Delta {
+            for (c, progress) in running.views.iter().enumerate() {
+                let state = StateEvent::start(c, progress, &self.answer.settings);
+                events.push(self.event("fill.state", state));
+            }
+        }
+        events
+    }
+
+    fn step(&mut self, running: &Running, step: Step) -> Vec<Event> {
+        if self.answer.searches() {
+            return Vec::new();
+        }
+        let Step { sample: c, edits, settled } = step;
+        let progress = &running.views[c];
+        let mut events = Vec::new();
+        let (states, every) = (self.answer.settings.states, self.answer.settings.state_every);
+        if states == StreamStates::Delta
+            && let Some(edits) = self.thinned.due(c, edits, progress, every)
+        {
+            let state = StateEvent::step(c, progress, &edits, &self.answer.state.model);
+            events.push(self.event("fill.state", state));
+        }
+        events.extend(self.holes(running, c, &settled));
+        events
+    }
+
+    fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event> {
+        let mut events = Vec::new();
+        for choice in 0..self.answer.settings.samples {
+            let all = 0..self.answer.text.holes.len();
+            // What was searched, or cut short by the deadline, has not been announced yet.
+            let announced =
+                |hole: &usize| !self.answer.searches() && running.views[choice].endings[*hole].is_some();
+            let due: Vec<usize> = all.filter(|hole| !announced(hole)).collect();
+            events.extend(self.holes(running, choice, &due));
+        }
+        let filled = self.answer.whole(running, timings);
+        events.push(self.event("fill.done", filled));
+        events
+    }
+
+    fn fail(&mut self, error: &ApiError) -> Vec<Event> {
+        vec![self.event("error", ErrorBody { error: error.object() })]
+    }
+
+    fn keep_alive(&self) -> KeepAlive {
+        KeepAlive::new().interval(KEEP_ALIVE).event(Event::default().event("ping").data(r#"{"type":"ping"}"#))
+    }
+}

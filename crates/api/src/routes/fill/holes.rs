@@ -1,0 +1,203 @@
+//! A text with holes after its checks: names, lengths and settings of every hole.
+
+use std::collections::HashSet;
+
+use unmask_model::predictor::{Sampling, TokenId};
+use unmask_model::tokenizer::TextTokenizer;
+
+use super::forms::{Form, GivenHole, GivenText, conflict};
+use super::request::Length;
+use crate::error::ApiError;
+use crate::options::{Settings, biases, out_of_range, stops, temperature};
+use crate::prompt::too_long;
+use crate::state::AppState;
+
+/// The longest length that is tried when the request does not say.
+const DEFAULT_MOST: usize = 32;
+
+/// Characters of a hole's name.
+const MOST_NAME: usize = 64;
+
+/// A text that is cut keeps at least this share of the context: 1 / this many.
+const KEPT_SHARE: usize = 8;
+
+/// A text with a hole between each two of its texts.
+#[derive(Debug)]
+pub(super) struct HoledText {
+    pub(super) form: Form,
+    pub(super) texts: Vec<String>,
+    pub(super) holes: Vec<Hole>,
+}
+
+/// A hole and what holds for it alone.
+#[derive(Debug)]
+pub(super) struct Hole {
+    pub(super) id: String,
+    length: Wanted,
+    /// Instead of the request's settings.
+    pub(super) sampling: Option<Sampling>,
+    /// Instead of the request's stop strings.
+    pub(super) stops: Option<Vec<String>>,
+}
+
+/// The positions of a hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// From the first to the second.
+    Between(usize, usize),
+    /// From 1 to what is usual and fits.
+    Default,
+}
+
+impl Hole {
+    /// Whether its length is searched.
+    pub(super) fn ranged(&self) -> bool {
+        !matches!(self.length, Wanted::Between(min, max) if min == max)
+    }
+
+    fn of(
+        number: usize,
+        given: GivenHole,
+        length: Option<Length>,
+        settings: &Settings,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
+        let GivenHole { at, options } = given;
+        let field = |name: &str| format!("{at}.{name}");
+        let id = match (options.hole, options.id) {
+            (Some(_), Some(_)) => {
+                return Err(conflict(&field("id"), "`hole` and `id` are the same; give one"));
+            }
+            (Some(id), None) => checked_name(&field("hole"), id)?,
+            (None, Some(id)) => checked_name(&field("id"), id)?,
+            (None, None) => number.to_string(),
+        };
+        let length = match options.length {
+            Some(length) => wanted(&field("length"), length, state)?,
+            None => length.map_or(Ok(Wanted::Default), |length| wanted("length", length, state))?,
+        };
+        let own = options.temperature.is_some() || options.logit_bias.is_some();
+        let mut sampling = settings.sampling.clone();
+        if let Some(value) = temperature(&field("temperature"), options.temperature)? {
+            sampling.temperature = value;
+        }
+        if let Some(given) = &options.logit_bias {
+            sampling.bias = biases(&field("logit_bias"), Some(given), state.model.limits.vocabulary)?;
+        }
+        let given = options.stop.map(|given| stops(&field("stop"), Some(given), state.limits.stops));
+        Ok(Self { id, length, sampling: own.then_some(sampling), stops: given.transpose()? })
+    }
+}
+
+fn checked_name(param: &str, name: String) -> Result<String, ApiError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if (1..=MOST_NAME).contains(&name.len()) && name.chars().all(plain) {
+        return Ok(name);
+    }
+    // What a client sent is shown back shortened: it may be anything.
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(32).collect();
+    Err(out_of_range(param, format!("`{shown}`"), format!("1 to {MOST_NAME} letters, digits, `_` or `-`")))
+}
+
+fn wanted(param: &str, length: Length, state: &AppState) -> Result<Wanted, ApiError> {
+    let most = state.limits.canvas;
+    let within = |name: &str, length: i64| {
+        let size = usize::try_from(length).ok().filter(|length| (1..=most).contains(length));
+        size.ok_or_else(|| out_of_range(&format!("{param}{name}"), length, format!("from 1 to {most}")))
+    };
+    match length {
+        Length::Exactly(length) => within("", length).map(|length| Wanted::Between(length, length)),
+        Length::Between(range) => {
+            let min = range.min.map_or(Ok(1), |min| within(".min", min))?;
+            let max = range.max.map_or(Ok(DEFAULT_MOST.min(most)), |max| within(".max", max))?;
+            if min > max {
+                let message = format!("`{param}.min` is {min}, which is above `{param}.max`, {max}");
+                return Err(conflict(&format!("{param}.min"), &message));
+            }
+            Ok(Wanted::Between(min, max))
+        }
+    }
+}
+
+impl HoledText {
+    /// Checks what the holes ask for. `length` is for those that do not say theirs.
+    ///
+    /// # Errors
+    /// A value outside its range, or a name that two holes have.
+    pub(super) fn of(
+        given: GivenText,
+        length: Option<Length>,
+        settings: &Settings,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
+        let GivenText { form, texts, holes } = given;
+        let hole = |(number, given)| Hole::of(number, given, length, settings, state);
+        let holes: Vec<Hole> = holes.into_iter().enumerate().map(hole).collect::<Result<_, _>>()?;
+        let mut names = HashSet::new();
+        if let Some(twice) = holes.iter().find(|hole| !names.insert(&hole.id)) {
+            let message =
+                format!("two holes are named `{}` (a hole without a name has its number)", twice.id);
+            return Err(conflict(form.length_field(), &message));
+        }
+        Ok(Self { form, texts, holes })
+    }
+
+    /// The tokens of each text, by itself.
+    ///
+    /// # Errors
+    /// The tokenizer refused one.
+    pub(super) fn tokens(&self, tokenizer: &TextTokenizer) -> Result<Vec<Vec<TokenId>>, ApiError> {
+        let encode = |(number, text): (usize, &String)| match number {
+            0 => tokenizer.encode(text),
+            _ => tokenizer.encode_piece(text),
+        };
+        Ok(self.texts.iter().enumerate().map(encode).collect::<Result<_, _>>()?)
+    }
+
+    /// The range of every hole's length, given the `tokens` around them. `cut` says that the text may be
+    /// cut. Holes that asked for nothing share what is left.
+    ///
+    /// # Errors
+    /// The holes do not fit beside the text, or beside what is kept of it.
+    pub(super) fn fit(
+        &self,
+        tokens: &[Vec<TokenId>],
+        cut: bool,
+        state: &AppState,
+    ) -> Result<Vec<(usize, usize)>, ApiError> {
+        let context = state.model.limits.context;
+        let bos = usize::from(state.model.tokenizer.bos_id().is_some());
+        let text: usize = tokens.iter().map(Vec::len).sum();
+        let kept = if cut { text.min(context / KEPT_SHARE) } else { text };
+        let free = context.saturating_sub(kept + bos).min(state.limits.canvas);
+        let asked = |hole: &Hole| if let Wanted::Between(_, max) = hole.length { max } else { 0 };
+        let asked: usize = self.holes.iter().map(asked).sum();
+        let silent = self.holes.iter().filter(|hole| hole.length == Wanted::Default).count();
+        let wanted = asked + silent;
+        if wanted > free {
+            let param = if free == 0 { self.form.text_field() } else { self.form.length_field() };
+            if kept < text {
+                let message = format!(
+                    "{wanted} positions were asked for, but this model's context is {context}, of which at \
+                     least {kept} are kept for the {text} tokens of text"
+                );
+                return Err(ApiError::ContextLength { param, message });
+            }
+            return Err(too_long(param, text + bos, wanted, state));
+        }
+        let share = ((free - asked) / silent.max(1)).min(DEFAULT_MOST);
+        let range = |hole: &Hole| match hole.length {
+            Wanted::Between(min, max) => (min, max),
+            Wanted::Default => (1, share),
+        };
+        Ok(self.holes.iter().map(range).collect())
+    }
+
+    /// The whole text, its holes filled with `fillings`.
+    pub(super) fn spliced<'a>(&'a self, fillings: impl Iterator<Item = &'a str>) -> String {
+        let (first, rest) =
+            self.texts.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+        let filled = fillings.zip(rest).flat_map(|(filling, text)| [filling, text.as_str()]);
+        std::iter::once(first).chain(filled).collect()
+    }
+}

@@ -1,0 +1,172 @@
+//! `POST /fill`: infilling, the native route.
+
+mod answer;
+mod events;
+mod forms;
+mod holes;
+mod request;
+mod search;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+
+use self::answer::{Answer, Filled};
+use self::events::Events;
+use self::forms::{Form, GivenText};
+use self::holes::HoledText;
+use self::request::{FillRequest, ScoreName};
+use self::search::{Canvases, grid};
+use super::{annotate, check_model, check_states, lay_out, put_times};
+use crate::body::Body;
+use crate::deadlines::TimeoutHeader;
+use crate::error::{ApiError, ErrorBody};
+use crate::generation::Running;
+use crate::observation::Observation;
+use crate::options::{GivenOptions, Settings, StreamStates};
+use crate::report::unix_seconds;
+use crate::sse;
+use crate::state::AppState;
+
+const DESCRIPTION: &str = "The filled text; with `stream`, named events: `fill.start`, `fill.state`, `fill.hole`, \
+                           `fill.done` (this object) or `error`, and `ping` in times of silence";
+
+/// Fill the holes in a text.
+#[utoipa::path(
+    post,
+    path = "/fill",
+    tag = "generation",
+    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
+    request_body = FillRequest,
+    responses(
+        (status = 200, description = DESCRIPTION, body = Filled),
+        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
+        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
+        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
+    )
+)]
+pub async fn fill(
+    State(state): State<AppState>,
+    observation: Observation,
+    timeout: TimeoutHeader,
+    body: Body<FillRequest>,
+) -> Result<Response, ApiError> {
+    let request = body.request;
+    check_model(request.model.as_deref(), &state.model)?;
+    let stream = request.stream.unwrap_or(false);
+    let parts = request.parts.unwrap_or_default();
+    let shared = state.clone();
+    let Prepared { text, lengths, canvases, settings, score } =
+        lay_out(&state, move || prepare(request, timeout, &shared)).await?;
+    let Canvases { layouts, truncated } = canvases;
+    let mut running = Running::start(&layouts, &settings, &state, observation.clone())?;
+    let prompt_tokens = layouts[0].prompt_tokens();
+    observation.given(prompt_tokens);
+    let answer = Answer {
+        id: format!("fill-{}", observation.id()),
+        created: unix_seconds(),
+        state: state.clone(),
+        settings,
+        text,
+        lengths,
+        score,
+        parts,
+        truncated,
+        prompt_tokens,
+        observation: observation.clone(),
+    };
+    let mut response = if stream {
+        observation.streams();
+        sse::respond(running, Events::new(answer)).await?
+    } else {
+        let timings = running.finish().await?;
+        put_times(Json(answer.whole(&running, &timings)).into_response(), &timings)
+    };
+    annotate(&mut response, &state, &[], &layouts);
+    Ok(response)
+}
+
+/// Fill the holes in a text (the same as `/fill`).
+#[utoipa::path(
+    post,
+    path = "/v1/fill",
+    tag = "generation",
+    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
+    request_body = FillRequest,
+    responses(
+        (status = 200, description = DESCRIPTION, body = Filled),
+        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
+        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
+        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
+    )
+)]
+pub async fn fill_v1(
+    state: State<AppState>,
+    observation: Observation,
+    timeout: TimeoutHeader,
+    body: Body<FillRequest>,
+) -> Result<Response, ApiError> {
+    fill(state, observation, timeout, body).await
+}
+
+/// A request that has passed all checks.
+struct Prepared {
+    text: HoledText,
+    /// Lengths of the holes, candidate by candidate.
+    lengths: Vec<Vec<usize>>,
+    canvases: Canvases,
+    settings: Settings,
+    score: ScoreName,
+}
+
+/// Checks every setting, tokenizes the text around the holes and lays out every candidate.
+fn prepare(
+    mut request: FillRequest,
+    timeout_header: TimeoutHeader,
+    state: &AppState,
+) -> Result<Prepared, ApiError> {
+    let text = GivenText::of(&mut request)?;
+    let cut = text.form == Form::Around && request.truncate.unwrap_or(true);
+    let search = request.length_search.unwrap_or_default();
+    let (length, stream) = (request.length, request.stream.unwrap_or(false));
+    let states = request.diffusion.as_ref().and_then(|diffusion| diffusion.stream_states);
+    let mut settings = given(request, timeout_header).validate(state)?;
+    let text = HoledText::of(text, length, &settings, state)?;
+    let tokens = text.tokens(&state.model.tokenizer)?;
+    let ranges = text.fit(&tokens, cut, state)?;
+    let lengths = grid(&ranges, search.candidates, settings.samples)?;
+    if stream && states.is_none() && lengths.len() == 1 {
+        settings.states = StreamStates::Delta;
+    }
+    if settings.states == StreamStates::Delta && lengths.len() > 1 {
+        let message = "`diffusion.stream_states` needs holes of exact lengths: where lengths are searched, \
+                       nobody knows before the end which states are those of the answer";
+        let param = "diffusion.stream_states".to_owned();
+        return Err(ApiError::Conflict { param, message: message.to_owned() });
+    }
+    check_states(&settings, stream)?;
+    let canvases = Canvases::new(&text, &tokens, &lengths, cut, state);
+    Ok(Prepared { text, lengths, canvases, settings, score: search.score.unwrap_or_default() })
+}
+
+/// The settings as the request gave them.
+fn given(request: FillRequest, timeout_header: TimeoutHeader) -> GivenOptions {
+    GivenOptions {
+        temperature: request.temperature,
+        top_p: request.top_p,
+        top_k: request.top_k,
+        min_p: request.min_p,
+        frequency_penalty: request.frequency_penalty,
+        presence_penalty: request.presence_penalty,
+        repetition_penalty: request.repetition_penalty,
+        logit_bias: request.logit_bias,
+        min_tokens: None,
+        ignore_eos: None,
+        seed: request.seed,
+        n: request.n,
+        stop: request.stop,
+        diffusion: request.diffusion,
+        timeout_header,
+        timeout_ms: request.timeout_ms,
+    }
+}

@@ -1,0 +1,263 @@
+//! The body of `/fill`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use crate::body::{RequestBody, UnknownFields, integer, object};
+use crate::options::Strings;
+use crate::policy_options::DiffusionOptions;
+
+/// A text with holes in it, in one of three forms: `prefix` and `suffix` around one hole, a list of
+/// `segments`, or a `template` with a marker in it. Fields that are not listed are refused.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"prefix": "def add(a, b):\n", "suffix": "\n", "length": 12, "seed": 7}))]
+pub struct FillRequest {
+    /// The model to use; absent or empty means the one served.
+    pub(super) model: Option<String>,
+    /// The text before the hole.
+    #[serde(default)]
+    pub(super) prefix: Option<String>,
+    /// The text after the hole.
+    #[serde(default)]
+    pub(super) suffix: Option<String>,
+    /// Strings and holes from left to right. Strings side by side are one text.
+    pub(super) segments: Option<Vec<Segment>>,
+    /// A text with a `marker` wherever there is a hole.
+    pub(super) template: Option<String>,
+    /// What stands for a hole in `template`, matched literally from left to right. Default `<fill>`.
+    #[schema(min_length = 1, max_length = 64)]
+    pub(super) marker: Option<String>,
+    /// The holes of `template`, one per marker. Default: all as the request says.
+    #[schema(max_items = 64)]
+    pub(super) holes: Option<Vec<HoleOptions>>,
+    /// Positions of every hole that has no `length` of its own: a number, or a range of which the best is
+    /// searched. Default from 1 to 32, less when that does not fit.
+    pub(super) length: Option<Length>,
+    /// How ranges are searched.
+    #[serde(default, deserialize_with = "object")]
+    pub(super) length_search: Option<LengthSearch>,
+    /// When `prefix` and `suffix` do not fit the model: true (the default) keeps what is nearest to the
+    /// hole, two thirds of it before and at least an eighth of the model's context in all, and says so in
+    /// `truncated`; false refuses. The other forms are never cut.
+    pub(super) truncate: Option<bool>,
+    /// Allow holes without any text around them.
+    pub(super) allow_empty: Option<bool>,
+    /// Divides the logits; 0 takes the most probable tokens. Default: the model's.
+    #[schema(minimum = 0, maximum = 2)]
+    pub(super) temperature: Option<f64>,
+    /// Nucleus mass. Default: the model's.
+    #[schema(minimum = 0, maximum = 1)]
+    pub(super) top_p: Option<f64>,
+    /// Only the k most probable tokens may be drawn; 0 and -1 are off.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = -1)]
+    pub(super) top_k: Option<i64>,
+    /// Drops tokens below this share of the largest probability. Default 0.
+    #[schema(minimum = 0, maximum = 1)]
+    pub(super) min_p: Option<f64>,
+    /// Subtracted from a token's logit per occurrence generated so far. Tokens committed by the same
+    /// evaluation do not see each other. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
+    pub(super) frequency_penalty: Option<f64>,
+    /// Subtracted from the logit of a token that was generated at all. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
+    pub(super) presence_penalty: Option<f64>,
+    /// Divides positive logits of tokens on the canvas, given ones included, and multiplies negative
+    /// ones. Default 1.
+    #[schema(minimum = 0.1, maximum = 10)]
+    pub(super) repetition_penalty: Option<f64>,
+    /// Added to the logits of tokens, by id.
+    pub(super) logit_bias: Option<BTreeMap<String, f64>>,
+    /// The answer is a function of the request and this number. Default: random, and returned.
+    #[serde(default, deserialize_with = "integer")]
+    pub(super) seed: Option<i64>,
+    /// Answers. Default 1.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    pub(super) n: Option<i64>,
+    /// A hole's text ends before the first of these.
+    pub(super) stop: Option<Strings>,
+    /// Send events as the holes fill.
+    pub(super) stream: Option<bool>,
+    /// Milliseconds from the request's arrival until it is given up, with the text that is settled by then
+    /// (`early_exit`: `timeout`) or, without any, 504. At most, and by default, the server's own limit
+    /// (`limits.timeout_ms` of /v1/models; null: four times what the request takes alone, at least 120,000).
+    /// The header `x-request-timeout-ms` says the same; the earlier one counts.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    pub(super) timeout_ms: Option<i64>,
+    /// Which of `text` and `holes` to return. Default both.
+    #[serde(rename = "return")]
+    pub(super) parts: Option<Parts>,
+    /// How the canvas is denoised. `stream_states` is `delta` here by default, and `none` when lengths are
+    /// searched: before the end nobody knows which of the candidates is the answer.
+    #[serde(default, deserialize_with = "object")]
+    pub(super) diffusion: Option<DiffusionOptions>,
+    /// Accepted and forgotten.
+    #[expect(dead_code, reason = "known to clients, without effect")]
+    pub(super) user: Option<String>,
+}
+
+/// Which parts of a choice to return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Parts {
+    /// The holes alone.
+    Holes,
+    /// The whole text alone.
+    Full,
+    /// Both.
+    #[default]
+    Both,
+}
+
+impl RequestBody for FillRequest {
+    const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Refuse;
+}
+
+/// A string of `segments`, or a hole.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Segment {
+    /// Text.
+    Text(String),
+    /// A hole.
+    Hole(HoleOptions),
+}
+
+/// A hole and what holds for it alone.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"hole": "name", "length": 3}))]
+pub(super) struct HoleOptions {
+    /// Its name in the answer, unique: letters, digits, `_` and `-`. Default: its number, from 0.
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
+    pub(super) hole: Option<String>,
+    /// The same as `hole`.
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
+    pub(super) id: Option<String>,
+    /// Its positions: a number, or a range of which the best is searched. Default: the request's.
+    pub(super) length: Option<Length>,
+    /// Its text ends before the first of these. Default: the request's.
+    pub(super) stop: Option<Strings>,
+    /// Divides its logits. Default: the request's.
+    #[schema(minimum = 0, maximum = 2)]
+    pub(super) temperature: Option<f64>,
+    /// Added to its logits, by token id. Default: the request's.
+    pub(super) logit_bias: Option<BTreeMap<String, f64>>,
+}
+
+/// Positions of a hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Length {
+    /// As many, from 1.
+    Exactly(i64),
+    /// As many as turn out best.
+    Between(LengthRange),
+}
+
+/// A range of lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LengthRange {
+    /// The shortest. Default 1.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    pub(super) min: Option<i64>,
+    /// The longest. Default 32.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    pub(super) max: Option<i64>,
+}
+
+/// How the best length in a range is found: some lengths are denoised side by side, and the best score
+/// wins. With several ranges, all holes move through theirs together.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LengthSearch {
+    /// How many lengths, spread evenly over the range; 1 is its middle. Together with `n`, at most 16
+    /// texts. Default 4, less with a large `n`.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1, maximum = 8)]
+    pub(super) candidates: Option<i64>,
+    /// What is compared, and reported as `score`.
+    pub(super) score: Option<ScoreName>,
+}
+
+/// How good a text is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ScoreName {
+    /// The mean log-probability (nats) of the tokens in the holes.
+    #[default]
+    MeanLogprob,
+    /// The sum of their log-probabilities, which favours short texts.
+    SumLogprob,
+}
+
+impl<'de> Deserialize<'de> for Segment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Segment;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a hole such as {\"hole\": \"name\", \"length\": 3}")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Segment, E> {
+                Ok(Segment::Text(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Segment, A::Error> {
+                HoleOptions::deserialize(MapAccessDeserializer::new(fields)).map(Segment::Hole)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Length;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a range such as {\"min\": 2, \"max\": 24}")
+            }
+
+            fn visit_i64<E>(self, length: i64) -> Result<Length, E> {
+                Ok(Length::Exactly(length))
+            }
+
+            fn visit_u64<E: Error>(self, length: u64) -> Result<Length, E> {
+                let whole = i64::try_from(length).map(Length::Exactly);
+                whole.map_err(|_| E::custom(format!("{length} is not an integer in range")))
+            }
+
+            fn visit_f64<E: Error>(self, length: f64) -> Result<Length, E> {
+                if length.fract() == 0.0 && length.abs() < 9e15 {
+                    return Ok(Length::Exactly(length as i64));
+                }
+                Err(E::custom(format!("{length} is not an integer in range")))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Length, A::Error> {
+                LengthRange::deserialize(MapAccessDeserializer::new(fields)).map(Length::Between)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
