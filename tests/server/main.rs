@@ -5,6 +5,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cancelling;
+mod chat;
 mod completions;
 mod deadlines;
 mod determinism;
@@ -29,5 +30,6 @@ mod special_text;
 mod sse;
 mod startup;
 mod stops;
+mod templates;
 mod transport;
 mod vanishing;

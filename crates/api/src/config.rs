@@ -80,6 +80,10 @@ pub struct LoadArgs {
     /// A LoRA adapter to merge at load: a folder or a hub name.
     #[arg(long, env = "UNMASK_ADAPTER", value_name = "FOLDER|NAME")]
     pub adapter: Option<String>,
+    /// How messages become a prompt: a file with a Jinja template, alpaca or diffullama-sft [default: the
+    /// template beside the weights].
+    #[arg(long, env = "UNMASK_CHAT_TEMPLATE", value_name = "FILE|NAME")]
+    pub chat_template: Option<String>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, env = "UNMASK_DEVICE", default_value = "auto")]
     pub device: DeviceArg,
