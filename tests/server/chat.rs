@@ -48,8 +48,8 @@ async fn a_plain_answer_has_the_published_shape() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_is_a_completion_of_the_rendered_prompt() {
     for model in ["diffugpt-m", "diffullama"] {
-        let server = start(model, "chatml");
-        let messages = json!([{ "role": "developer", "content": "Be brief." },
+        let server = start(model, "pipes");
+        let messages = json!([{ "role": "developer", "content": "Do." },
                               { "role": "user", "content": [{ "type": "text", "text": "Hi" }] }]);
         let tokens = server.ok("/tokenize", &json!({ "messages": messages })).await;
         let given = tokens["count"].as_u64().unwrap();

@@ -10,6 +10,7 @@ mod completions;
 mod deadlines;
 mod determinism;
 mod draining;
+mod editors;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod fields;

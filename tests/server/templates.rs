@@ -78,10 +78,9 @@ async fn a_template_that_never_ends_on_some_messages_costs_one_request() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn special_strings_in_messages_become_no_special_tokens() {
-    for (model, specials) in [
-        ("diffugpt-m", vec!["<|endoftext|>", "[¨M¨]", "======"]),
-        ("diffullama", vec!["<s>", "</s>", "<unk>"]),
-    ] {
+    for (model, specials) in
+        [("diffugpt-m", vec!["<|endoftext|>", "[¨M¨]"]), ("diffullama", vec!["<s>", "</s>", "<unk>"])]
+    {
         let server = start(model, "pipes");
         let ids = async |body: Value| {
             let answer = server.ok("/tokenize", &body).await;
@@ -147,7 +146,7 @@ async fn texts_go_to_tokens_and_back_in_both_shapes() {
         for body in [json!({}), json!({ "prompt": "a", "content": "a" })] {
             server.post("/tokenize", &body).await.refusal(400, "conflicting_fields");
         }
-        for ids in [json!([-1]), json!([1 << 40]), json!([100_000])] {
+        for ids in [json!([-1]), json!([1_u64 << 40]), json!([100_000])] {
             let refused = server.post("/detokenize", &json!({ "tokens": ids })).await;
             assert_eq!(refused.refusal(400, "invalid_token")["param"], "tokens");
         }

@@ -70,7 +70,8 @@ pub struct CompletionRequest {
     /// Added to the logits of tokens, by id.
     logit_bias: Option<BTreeMap<String, f64>>,
     /// The answer is a function of the request and this number. Default: random, and returned.
-    #[serde(default, deserialize_with = "integer")]
+    /// `random_seed` is the same.
+    #[serde(default, alias = "random_seed", deserialize_with = "integer")]
     seed: Option<i64>,
     /// Answers per prompt. Default 1.
     #[serde(default, deserialize_with = "integer")]
@@ -166,12 +167,24 @@ pub async fn complete(
     timeout: TimeoutHeader,
     body: Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let Body { mut request, ignored } = body;
+    answer::<Plain>(state, observation, timeout, body).await
+}
+
+/// The same in any route's way to write a text.
+///
+/// # Errors
+/// As the routes say.
+pub(super) async fn answer<D: Dialect>(
+    state: AppState,
+    observation: Observation,
+    timeout: TimeoutHeader,
+    Body { mut request, ignored }: Body<CompletionRequest>,
+) -> Result<Response, ApiError> {
     check_model(request.model.as_deref(), &state.model)?;
     let stream = openai::stream(request.stream, request.stream_options.take())?;
     let prepared = state.clone();
     let work = lay_out(&state, move || prepare(request, timeout, &prepared)).await?;
-    openai::respond::<Plain>(work, stream, &ignored, &state, observation).await
+    openai::respond::<D>(work, stream, &ignored, &state, observation).await
 }
 
 /// Tokenizes the prompts and checks every setting.

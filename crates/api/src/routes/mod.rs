@@ -3,7 +3,9 @@
 pub mod chat;
 pub mod completions;
 pub mod fill;
+pub mod fim;
 pub mod health;
+pub mod infill;
 pub mod metrics;
 pub mod models;
 pub mod openai;
@@ -35,6 +37,8 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(chat::chat))
         .routes(routes!(fill::fill))
         .routes(routes!(fill::fill_v1))
+        .routes(routes!(fim::fim))
+        .routes(routes!(infill::infill))
         .routes(routes!(models::list))
         // Names may hold slashes, raw or as %2F.
         .route("/v1/models/{*id}", axum::routing::get(models::retrieve))
