@@ -109,3 +109,16 @@ async fn long_files_are_cut_to_what_is_near_the_cursor() {
         server.post(INFILL, &body).await.refusal(400, "out_of_range");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_editor_that_cannot_wait_gets_the_whole_text_sooner() {
+    let server = Server::start("diffullama", &[]);
+    let before = server.health().await.evaluations.unwrap();
+    // Without the limit this takes a hundred evaluations.
+    let hurry = json!({ "n_predict": 100, "n_cmpl": 8, "t_max_predict_ms": 1,
+                        "diffusion": { "preset": "exact" } });
+    let answers = server.ok(INFILL, &with(&vim("a", "b", ""), hurry)).await;
+    assert_eq!(answers.as_array().unwrap().len(), 8);
+    let took = server.health().await.evaluations.unwrap() - before;
+    assert!(took < 60, "{took}");
+}

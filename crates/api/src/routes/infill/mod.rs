@@ -1,6 +1,6 @@
 //! `POST /infill`: llama.cpp's infilling, for llama.vim and llama.vscode.
 
-mod answer;
+pub mod answer;
 
 use axum::Json;
 use axum::extract::State;
