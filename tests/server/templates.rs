@@ -111,6 +111,24 @@ async fn special_strings_in_messages_become_no_special_tokens() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn variables_of_a_template_are_text_as_well() {
+    let folder = copy("diffugpt-m");
+    let text = "{{ mood }}{% if mood == 'calm' %}.{% endif %}{{ messages[0].content }}";
+    fs::write(folder.path().join("chat_template.jinja"), text).unwrap();
+    let server = serve(&folder, &[]);
+    for (mood, prompt) in [("calm", "calm.x"), ("<|endoftext|>", "<|endoftext|>x")] {
+        let body = crate::completions::with(
+            &render(&json!("x")),
+            json!({ "chat_template_kwargs": { "mood": mood }, "add_special_tokens": false }),
+        );
+        assert_eq!(server.ok("/apply-template", &body).await["prompt"], prompt);
+        let pieces = server.ok("/tokenize", &with_pieces(&body)).await;
+        let named = pieces["tokens"].as_array().unwrap().iter();
+        assert_eq!(named.filter(|token| token["piece"] == "<|endoftext|>").count(), 0, "{pieces}");
+    }
+}
+
 fn with_pieces(body: &Value) -> Value {
     crate::completions::with(body, json!({ "with_pieces": true }))
 }

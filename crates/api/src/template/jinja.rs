@@ -86,9 +86,9 @@ impl Jinja {
     /// As said.
     pub(super) fn try_out(&self, tokens: &BTreeMap<&'static str, String>) -> anyhow::Result<()> {
         use ErrorKind as K;
-        let turns = [Turn { role: "user", content: "Hello".to_owned() }];
-        let conversation = Conversation { add_generation_prompt: true, ..Conversation::default() };
-        match self.run(&turns, &conversation, tokens) {
+        let turns = vec![Turn { role: "user", content: "Hello".to_owned() }];
+        let conversation = Conversation { turns, add_generation_prompt: true, ..Conversation::default() };
+        match self.run(&conversation, tokens) {
             Err(error)
                 if matches!(
                     error.kind(),
@@ -101,17 +101,16 @@ impl Jinja {
         }
     }
 
-    /// The text for a conversation, whose messages are `turns`.
+    /// The text for a conversation.
     ///
     /// # Errors
     /// The template refuses it, fails, or goes on for too long.
     pub(super) fn render(
         &self,
-        turns: &[Turn],
         conversation: &Conversation,
         tokens: &BTreeMap<&'static str, String>,
     ) -> Result<String, TemplateError> {
-        self.run(turns, conversation, tokens).map_err(|error| match raised(&error) {
+        self.run(conversation, tokens).map_err(|error| match raised(&error) {
             Some(words) => TemplateError::Refused(words),
             None => TemplateError::Failed(said(&error)),
         })
@@ -119,7 +118,6 @@ impl Jinja {
 
     fn run(
         &self,
-        turns: &[Turn],
         conversation: &Conversation,
         tokens: &BTreeMap<&'static str, String>,
     ) -> Result<String, Error> {
@@ -135,7 +133,7 @@ impl Jinja {
         let variables = Variables {
             given: &conversation.variables,
             tokens,
-            messages: turns,
+            messages: &conversation.turns,
             add_generation_prompt: conversation.add_generation_prompt,
         };
         let mut written = Bounded(Vec::new());

@@ -194,18 +194,24 @@ impl ChatTemplate {
     }
 
     fn fill(&self, jinja: &Jinja, conversation: &Conversation) -> Result<Vec<Piece>, TemplateError> {
-        let texts = conversation.turns.iter().map(|turn| turn.content.as_str());
+        let mut shown = conversation.clone();
+        let variables = conversation.variables.values().filter_map(Value::as_str);
+        let texts = conversation.turns.iter().map(|turn| turn.content.as_str()).chain(variables);
         let quotes = Quotes::beside(texts).ok_or_else(|| {
             TemplateError::Failed("they use every character of the private planes".to_owned())
         })?;
-        let mut turns = conversation.turns.clone();
-        for turn in &mut turns {
+        for turn in &mut shown.turns {
             turn.content = quotes.quote(&turn.content, &self.specials);
         }
-        if let Some(last) = turns.last_mut().filter(|_| conversation.continue_final) {
+        for variable in shown.variables.values_mut() {
+            if let Value::String(text) = variable {
+                *text = quotes.quote(text, &self.specials);
+            }
+        }
+        if let Some(last) = shown.turns.last_mut().filter(|_| conversation.continue_final) {
             last.content = quotes.marked_end(&last.content);
         }
-        let rendered = jinja.render(&turns, conversation, &self.tokens)?;
+        let rendered = jinja.render(&shown, &self.tokens)?;
         if !conversation.continue_final {
             return Ok(quotes.pieces(&rendered));
         }

@@ -193,9 +193,14 @@ fn prepare(
     };
     let asked = request.n_predict.filter(|count| *count != -1);
     let size = size("n_predict", asked, DEFAULT_TOKENS, state)?;
-    let (Size::Exactly(wanted) | Size::AtMost(wanted)) = size;
+    let context = state.model.limits.context;
+    // Text makes room for the size that was asked for, but for no more than a quarter by default.
+    let reserved = match size {
+        Size::Exactly(asked) => asked,
+        Size::AtMost(most) => most.min(context / 4),
+    };
     // One position for the document start.
-    let room = state.model.limits.context.saturating_sub(wanted + 1);
+    let room = context.saturating_sub(reserved + 1);
     let truncated = keep_nearest(&mut layout.before, &mut layout.after, room);
     layout.hole = layout.room(size, ("input_prefix", "n_predict"), state)?;
     Ok((layout, truncated, settings))

@@ -10,19 +10,19 @@ fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/templates")
 }
 
-fn conversation(given: &Json) -> (Vec<Turn>, Conversation) {
+fn conversation(given: &Json) -> Conversation {
     let turn = |message: &Json| Turn {
         role: ["system", "user", "assistant"].into_iter().find(|role| message["role"] == *role).unwrap(),
         content: message["content"].as_str().unwrap().to_owned(),
     };
     let fields = given.as_object().unwrap().clone().into_iter();
     let own = ["messages", "add_generation_prompt"];
-    let conversation = Conversation {
+    Conversation {
+        turns: given["messages"].as_array().unwrap().iter().map(turn).collect(),
         add_generation_prompt: given["add_generation_prompt"] == true,
         variables: fields.filter(|(name, _)| !own.contains(&name.as_str())).collect(),
         ..Conversation::default()
-    };
-    (given["messages"].as_array().unwrap().iter().map(turn).collect(), conversation)
+    }
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn prompts_are_those_of_jinja2() {
             name => std::fs::read_to_string(folder().join(format!("{name}.jinja"))).unwrap(),
         };
         let jinja = Jinja::compile(source).unwrap();
-        let (turns, conversation) = conversation(&case["conversation"]);
-        match (jinja.render(&turns, &conversation, &tokens), &case["refused"]) {
+        let conversation = conversation(&case["conversation"]);
+        match (jinja.render(&conversation, &tokens), &case["refused"]) {
             (Ok(text), Json::Null) => assert_eq!(text, case["text"].as_str().unwrap(), "{name} {case}"),
             (Err(TemplateError::Refused(words)), Json::String(refused)) => assert_eq!(words, *refused),
             (found, _) => panic!("{name}: {found:?}, but {case}"),
@@ -47,8 +47,9 @@ fn prompts_are_those_of_jinja2() {
 }
 
 fn rendered(source: &str) -> Result<String, TemplateError> {
-    let turns = [Turn { role: "user", content: "Hello".to_owned() }];
-    Jinja::compile(source.to_owned()).unwrap().render(&turns, &Conversation::default(), &BTreeMap::new())
+    let turns = vec![Turn { role: "user", content: "Hello".to_owned() }];
+    let conversation = Conversation { turns, ..Conversation::default() };
+    Jinja::compile(source.to_owned()).unwrap().render(&conversation, &BTreeMap::new())
 }
 
 #[test]
