@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use unmask_scheduler::{CostModel, EngineConfig};
 
 use crate::config_values::at_least_one;
-pub use crate::config_values::{DeviceArg, DtypeArg, LogFormat, OverloadArg, Secret};
+pub use crate::config_values::{DeviceArg, DtypeArg, HubEnvironment, LogFormat, OverloadArg, Secret};
 use crate::state::Limits;
 
 /// Inference server for masked diffusion language models.
@@ -108,20 +108,6 @@ pub struct LoadArgs {
     /// The names that other programs use for the same three.
     #[command(flatten)]
     pub standard: HubEnvironment,
-}
-
-/// The hub's own environment variables.
-#[derive(Debug, Args)]
-pub struct HubEnvironment {
-    /// The hub's address.
-    #[arg(long, hide = true, env = "HF_ENDPOINT")]
-    pub hf_endpoint: Option<String>,
-    /// Access token.
-    #[arg(long, hide = true, env = "HF_TOKEN", hide_env_values = true)]
-    pub hf_token: Option<Secret>,
-    /// The cache's home.
-    #[arg(long, hide = true, env = "HF_HOME")]
-    pub hf_home: Option<PathBuf>,
 }
 
 /// Where and how the server listens.

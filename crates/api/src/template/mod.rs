@@ -1,7 +1,7 @@
 //! Messages to a prompt: the model's chat template, compiled once at load.
 //!
 //! Templates come from the operator and the model's files, never from a request. What users write in
-//! messages is never a special token: see [`quotes`].
+//! messages is never a special token: see `quotes.rs`.
 
 mod jinja;
 mod quotes;
