@@ -30,13 +30,13 @@ impl Gated {
         let arguments = ["unmask", "serve", "--model", &model, "--threads", "1"];
         let cli = Cli::parse_from(arguments.into_iter().chain(flags.iter().copied()));
         let Some(Command::Serve(args)) = cli.command else { panic!("another command") };
-        let Loaded { checkpoint, predictor, .. } = load(Some(&model), &args.load).unwrap();
+        let Loaded { checkpoint, predictor, chat_template, .. } = load(Some(&model), &args.load).unwrap();
         let limits = predictor.limits();
         let ((seen_sender, seen), (permits, gate)) = (sync_channel(1 << 16), channel());
         let scripted = ScriptedPredictor::new(limits, Script::default().gate(seen_sender, gate));
         let labels = ModelLabels { id: "toy".into(), dtype: "f32".into(), device: "cpu".into() };
         let (metrics, engine_metrics) = Metrics::new(labels, Duration::ZERO);
-        let config = args.engine.config(CostModel::default(), limits.context);
+        let config = args.engine.config(CostModel::default());
         let state = AppState {
             model: Arc::new(ServedModel {
                 id: "toy".into(),
@@ -45,10 +45,12 @@ impl Gated {
                 profile: checkpoint.profile,
                 parameters: 0,
                 tokenizer: checkpoint.tokenizer,
+                chat_template,
                 limits,
             }),
             engine: Engine::spawn(scripted, config, engine_metrics).unwrap(),
             cost: CostModel::default(),
+            slots: args.engine.max_running,
             limits: args.limits.limits(),
             draining: Arc::default(),
             watchdog,

@@ -5,10 +5,12 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cancelling;
+mod chat;
 mod completions;
 mod deadlines;
 mod determinism;
 mod draining;
+mod editors;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod fields;
@@ -31,5 +33,6 @@ mod special_text;
 mod sse;
 mod startup;
 mod stops;
+mod templates;
 mod transport;
 mod vanishing;

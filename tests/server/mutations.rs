@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, error_object};
+use crate::harness::{Server, error_object, golden};
 
 const ROUNDS: usize = 600;
 
@@ -70,6 +70,14 @@ fn mutated(base: &Value, values: &[Value], dice: &mut Dice) -> Value {
         "echo",
         "zz",
         "truncate",
+        "messages",
+        "chat_template_kwargs",
+        "continue_final_message",
+        "content",
+        "tokens",
+        "input_extra",
+        "response_fields",
+        "n_indent",
     ];
     let mut body = base.clone();
     for _ in 0..=dice.below(3) {
@@ -102,14 +110,24 @@ fn damaged(mut bytes: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_requests_are_never_the_servers_fault() {
-    let server = Server::start("diffugpt-s", &["--max-cost", "4000"]);
+    let template = golden("../templates/colons.jinja").display().to_string();
+    let server = Server::start("diffugpt-s", &["--max-cost", "4000", "--chat-template", &template]);
+    let messages = json!([{ "role": "user", "content": "Hi" }]);
     let bases = [
         ("/v1/completions", json!({ "prompt": "The", "max_tokens": 6, "seed": 1, "diffusion": {} })),
         ("/fill", json!({ "prefix": "The", "suffix": "end", "length": 6, "seed": 1, "diffusion": {} })),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": messages, "max_tokens": 6, "seed": 1, "diffusion": {} }),
+        ),
+        ("/infill", json!({ "input_prefix": "The", "prompt": "a", "n_predict": 6, "seed": 1 })),
+        ("/tokenize", json!({ "messages": messages })),
+        ("/apply-template", json!({ "messages": messages })),
+        ("/detokenize", json!({ "tokens": [1, 2] })),
     ];
     let (values, mut dice, mut seen) = (odd_values(), Dice(0x5eed), [0; 2]);
     for round in 0..ROUNDS {
-        let (path, base) = &bases[round % 2];
+        let (path, base) = &bases[round % bases.len()];
         let mut body = mutated(base, &values, &mut dice).to_string().into_bytes();
         if round % 3 == 0 {
             body = damaged(body, &mut dice);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// A stream of `/v1/completions` after all laws of its grammar were checked.
+/// A stream of an OpenAI route after all laws of its grammar were checked.
 #[derive(Debug, Default)]
 pub(crate) struct CompletionStream {
     /// Texts by choice.
@@ -21,6 +21,25 @@ pub(crate) struct CompletionStream {
 
 /// Reads a whole stream of `choices` choices.
 pub(crate) fn completion(body: &str, choices: usize) -> CompletionStream {
+    read(body, choices, ("text_completion", "cmpl-"), |choice, _| choice["text"].as_str().unwrap().to_owned())
+}
+
+/// Reads a whole stream of `/v1/chat/completions`: the first chunk of a choice has the role.
+pub(crate) fn chat(body: &str, choices: usize) -> CompletionStream {
+    read(body, choices, ("chat.completion.chunk", "chatcmpl-"), |choice, first| {
+        let delta = choice["delta"].as_object().unwrap();
+        assert_eq!(delta.get("role"), first.then(|| json!("assistant")).as_ref(), "{choice}");
+        delta.get("content").map_or("", |content| content.as_str().unwrap()).to_owned()
+    })
+}
+
+fn read(
+    body: &str,
+    choices: usize,
+    (object, prefix): (&str, &str),
+    text: impl Fn(&Value, bool) -> String,
+) -> CompletionStream {
+    let mut begun = vec![false; choices];
     let mut stream = CompletionStream { texts: vec![String::new(); choices], ..Default::default() };
     let mut reasons: Vec<Option<String>> = vec![None; choices];
     let data = data_lines(body);
@@ -28,8 +47,8 @@ pub(crate) fn completion(body: &str, choices: usize) -> CompletionStream {
     assert_eq!(*last, "[DONE]", "the end of the stream");
     for (number, line) in chunks.iter().enumerate() {
         let chunk: Value = serde_json::from_str(line).unwrap();
-        assert_eq!(chunk["object"], "text_completion");
-        assert!(chunk["id"].as_str().unwrap().starts_with("cmpl-"));
+        assert_eq!(chunk["object"], object);
+        assert!(chunk["id"].as_str().unwrap().starts_with(prefix));
         let entries = chunk["choices"].as_array().unwrap();
         let Some(choice) = entries.first() else {
             assert_eq!(number, chunks.len() - 1, "the usage comes last");
@@ -40,12 +59,13 @@ pub(crate) fn completion(body: &str, choices: usize) -> CompletionStream {
         assert_eq!(chunk.get("usage"), None);
         let index = choice["index"].as_u64().unwrap() as usize;
         assert_eq!(reasons[index], None, "a chunk after the choice's end");
-        stream.texts[index].push_str(choice["text"].as_str().unwrap());
+        let text = text(choice, !std::mem::replace(&mut begun[index], true));
+        stream.texts[index].push_str(&text);
         reasons[index] = choice["finish_reason"].as_str().map(str::to_owned);
         if reasons[index].is_some() {
             stream.report = chunk["diffusion"].clone();
         } else if let Some(state) = chunk.get("diffusion") {
-            assert_eq!(choice["text"], "");
+            assert_eq!(text, "");
             stream.states.take(state);
         }
     }

@@ -22,7 +22,7 @@ fn refusal(mut command: Command) -> String {
 }
 
 /// Runs a command that must refuse in one last line, which names `names`.
-fn assert_last_line(command: Command, names: &[&str]) {
+pub(crate) fn assert_last_line(command: Command, names: &[&str]) {
     let text = refusal(command);
     let last = text.lines().last().unwrap();
     assert!(last.starts_with("unmask: "), "{text}");
@@ -46,7 +46,7 @@ fn serve(model: &Path, flags: &[&str]) -> Command {
 }
 
 /// A copy of a golden model to damage.
-fn copy(model: &str) -> TempDir {
+pub(crate) fn copy(model: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
     for entry in fs::read_dir(golden(model)).unwrap() {
         let entry = entry.unwrap();

@@ -65,12 +65,15 @@ const HARMLESS: [&str; 17] = [
 /// Fields that would change the answer and are not offered, with the values that ask for nothing.
 fn neutral_values(field: &str) -> Option<Value> {
     Some(match field {
-        "echo" | "use_beam_search" => json!([false]),
+        "echo" | "use_beam_search" | "logprobs" | "diffusing" => json!([false]),
         "best_of" => json!([1]),
+        "top_logprobs" => json!([0]),
+        "modalities" => json!([["text"]]),
+        "tool_choice" => json!(["none", "auto"]),
         "tools" | "functions" => json!([[]]),
         "response_format" => json!([{ "type": "text" }]),
-        "logprobs" | "structured_outputs" | "guided_json" | "guided_regex" | "guided_choice"
-        | "guided_grammar" | "grammar" | "json_schema" | "lora" | "prediction" => json!([]),
+        "audio" | "chat_template" | "structured_outputs" | "guided_json" | "guided_regex"
+        | "guided_choice" | "guided_grammar" | "grammar" | "json_schema" | "lora" | "prediction" => json!([]),
         _ => return None,
     })
 }

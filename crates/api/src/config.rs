@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use unmask_scheduler::{CostModel, EngineConfig};
 
 use crate::config_values::at_least_one;
-pub use crate::config_values::{DeviceArg, DtypeArg, LogFormat, OverloadArg, Secret};
+pub use crate::config_values::{DeviceArg, DtypeArg, HubEnvironment, LogFormat, OverloadArg, Secret};
 use crate::state::Limits;
 
 /// Inference server for masked diffusion language models.
@@ -83,6 +83,10 @@ pub struct LoadArgs {
     /// A LoRA adapter to merge at load: a folder or a hub name.
     #[arg(long, env = "UNMASK_ADAPTER", value_name = "FOLDER|NAME")]
     pub adapter: Option<String>,
+    /// How messages become a prompt: a file with a Jinja template, alpaca or diffullama-sft [default: the
+    /// template beside the weights].
+    #[arg(long, env = "UNMASK_CHAT_TEMPLATE", value_name = "FILE|NAME")]
+    pub chat_template: Option<String>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, env = "UNMASK_DEVICE", default_value = "auto")]
     pub device: DeviceArg,
@@ -107,20 +111,6 @@ pub struct LoadArgs {
     /// The names that other programs use for the same three.
     #[command(flatten)]
     pub standard: HubEnvironment,
-}
-
-/// The hub's own environment variables.
-#[derive(Debug, Args)]
-pub struct HubEnvironment {
-    /// The hub's address.
-    #[arg(long, hide = true, env = "HF_ENDPOINT")]
-    pub hf_endpoint: Option<String>,
-    /// Access token.
-    #[arg(long, hide = true, env = "HF_TOKEN", hide_env_values = true)]
-    pub hf_token: Option<Secret>,
-    /// The cache's home.
-    #[arg(long, hide = true, env = "HF_HOME")]
-    pub hf_home: Option<PathBuf>,
 }
 
 /// Where and how the server listens.

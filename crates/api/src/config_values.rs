@@ -1,10 +1,25 @@
 //! The types of settings that are more than a number or a name.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use axum::http::StatusCode;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use unmask_model::device::{DeviceChoice, Precision};
+
+/// The hub's own environment variables.
+#[derive(Debug, Args)]
+pub struct HubEnvironment {
+    /// The hub's address.
+    #[arg(long, hide = true, env = "HF_ENDPOINT")]
+    pub hf_endpoint: Option<String>,
+    /// Access token.
+    #[arg(long, hide = true, env = "HF_TOKEN", hide_env_values = true)]
+    pub hf_token: Option<Secret>,
+    /// The cache's home.
+    #[arg(long, hide = true, env = "HF_HOME")]
+    pub hf_home: Option<PathBuf>,
+}
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

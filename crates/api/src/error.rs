@@ -12,6 +12,7 @@ use unmask_scheduler::{GenerationError, SubmitError};
 use utoipa::ToSchema;
 
 pub use self::response::{ErrorCode, set_overload_status};
+use crate::template::TemplateError;
 
 /// The body of every error, in OpenAI's published shape: all four keys are always there.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,7 +44,8 @@ pub enum ApiError {
     /// The body is not JSON, or not of the right shape.
     #[error("{message}")]
     Body {
-        /// `invalid_json`, `invalid_type`, `missing_field` or `unknown_parameter`.
+        /// `invalid_json`, `invalid_type`, `missing_field`, `unknown_parameter`, `unsupported_content_type` or
+        /// `invalid_token`.
         code: &'static str,
         /// The field, when it is known.
         param: Option<String>,
@@ -131,6 +133,9 @@ pub enum ApiError {
     /// A canvas that cannot be denoised.
     #[error(transparent)]
     Canvas(#[from] CanvasError),
+    /// Messages that do not become a prompt.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// A text that cannot be tokenized.
     #[error(transparent)]
     Tokenize(#[from] TokenizeError),
@@ -211,6 +216,8 @@ impl ApiError {
             Self::Canvas(CanvasError::NothingToGenerate) => invalid("conflicting_fields", None),
             Self::Canvas(CanvasError::FirstPositionOpen) => invalid("conflicting_fields", Some("prompt")),
             Self::Canvas(CanvasError::Policy(_)) => invalid("conflicting_fields", Some("diffusion")),
+            Self::Template(TemplateError::Missing) => invalid("chat_template_missing", None),
+            Self::Template(_) => invalid("chat_template_error", Some("messages")),
             Self::Tokenize(_) => invalid("invalid_type", Some("prompt")),
             Self::ModelNotFound { .. } => {
                 Row { status: S::NOT_FOUND, ..invalid("model_not_found", Some("model")) }

@@ -8,6 +8,7 @@ use unmask_model::device::Placement;
 use unmask_model::predictor::CandlePredictor;
 
 use crate::config::LoadArgs;
+use crate::template::ChatTemplate;
 
 /// A checkpoint and the predictor that computes it.
 #[derive(Debug)]
@@ -20,12 +21,14 @@ pub struct Loaded {
     pub placement: Placement,
     /// The network.
     pub predictor: CandlePredictor,
+    /// How messages become a prompt, when that is known.
+    pub chat_template: Option<ChatTemplate>,
 }
 
 /// Loads a model, the embedded one when none is named.
 ///
 /// # Errors
-/// As `Checkpoint::read` and `CandlePredictor::load`, and the hub's.
+/// As `Checkpoint::read` and `CandlePredictor::load`, the hub's, and a chat template that does not work.
 pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
     let (files, name) = match model {
         Some(model) => {
@@ -44,7 +47,9 @@ pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
     };
     let loaded = read(files, adapter.as_deref(), args);
     let (checkpoint, placement, predictor) = loaded.with_context(|| format!("cannot load model {name}"))?;
-    Ok(Loaded { name, checkpoint, placement, predictor })
+    let given = args.chat_template.as_deref();
+    let chat_template = ChatTemplate::choose(given, &checkpoint.profile, &checkpoint.tokenizer)?;
+    Ok(Loaded { name, checkpoint, placement, predictor, chat_template })
 }
 
 fn read(

@@ -46,7 +46,8 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     tracing::debug!(?args, "settings");
     let start = now();
-    let Loaded { name, checkpoint, placement, mut predictor } = load(args.model.as_deref(), &args.load)?;
+    let Loaded { name, checkpoint, placement, mut predictor, chat_template } =
+        load(args.model.as_deref(), &args.load)?;
     let loading = now() - start;
     let limits = predictor.limits();
     let cost = CostModel::measure(&mut predictor, MEASURING, now).context("the model cannot be evaluated")?;
@@ -70,6 +71,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         )
         .to_lowercase(),
         profile: checkpoint.profile,
+        chat_template,
         parameters: checkpoint.weights.size().0,
         tokenizer: checkpoint.tokenizer,
         limits,
@@ -97,6 +99,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             model: Arc::new(served),
             engine,
             cost,
+            slots: args.engine.max_running,
             limits: args.limits.limits(),
             draining: Arc::default(),
             watchdog: Duration::from_secs(args.server.watchdog),

@@ -11,6 +11,7 @@ use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{CostModel, EngineHandle};
 
 use crate::metrics::Metrics;
+use crate::template::ChatTemplate;
 
 /// Shared by all handlers; cheap to clone.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct AppState {
     pub model: Arc<ServedModel>,
     /// The engine that denoises.
     pub engine: EngineHandle,
+    /// Samples that are denoised at the same time.
+    pub slots: usize,
     /// What an evaluation costs here.
     pub cost: CostModel,
     /// What a request may ask for.
@@ -46,6 +49,8 @@ pub struct ServedModel {
     pub tokenizer: TextTokenizer,
     /// How the family is used.
     pub profile: Profile,
+    /// How messages become a prompt, when that is known.
+    pub chat_template: Option<ChatTemplate>,
     /// What a canvas may hold.
     pub limits: ModelLimits,
     /// Numbers in the model.

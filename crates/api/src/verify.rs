@@ -13,7 +13,8 @@ use crate::load::{Loaded, load};
 /// # Errors
 /// Whatever keeps the model from being served.
 pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    let Loaded { name, checkpoint, placement, mut predictor } = load(args.model.as_deref(), &args.load)?;
+    let Loaded { name, checkpoint, placement, mut predictor, chat_template } =
+        load(args.model.as_deref(), &args.load)?;
     let tokenizer = &checkpoint.tokenizer;
     let (parameters, bytes) = checkpoint.weights.size();
     let config = &checkpoint.config;
@@ -41,6 +42,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
         ("bos / eos", format!("{} / {}", id(tokenizer.bos_id()), id(tokenizer.eos_id()))),
         ("never drawn", format!("{} tokens", tokenizer.never_drawn().len())),
         ("logit shift", profile.shift.to_string()),
+        ("chat template", chat_template.map_or("none".to_owned(), |template| template.origin().to_owned())),
         (
             "defaults",
             format!(

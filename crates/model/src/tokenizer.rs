@@ -1,17 +1,20 @@
 //! Text to tokens and back.
 //!
-//! Three instances of the same tokenizer: one recognises special tokens (templates), one treats them as
-//! ordinary text (what users write), and one also leaves out the space that SentencePiece puts before a
-//! text (pieces in the middle of a canvas). Decoding goes through a table of each token's bytes, so that
+//! Four instances of the same tokenizer: special tokens are recognised (templates) or are ordinary text
+//! (what users write), at the start of a canvas or in its middle, where the space that SentencePiece puts
+//! before a text is left out. Decoding goes through a table of each token's bytes, so that
 //! any stretch of a partly masked canvas can be decoded by itself.
+
+mod byte_style;
 
 use std::collections::HashSet;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
+use tokenizers::{AddedToken, Tokenizer};
 
+use self::byte_style::ByteStyle;
 use crate::checkpoint::{ModelFiles, Profile};
 use crate::error::{LoadError, one_line};
 use crate::predictor::TokenId;
@@ -20,6 +23,7 @@ use crate::predictor::TokenId;
 #[derive(Debug)]
 pub struct TextTokenizer {
     template: Tokenizer,
+    template_piece: Tokenizer,
     text: Tokenizer,
     piece: Tokenizer,
     /// The bytes that each row of the embedding stands for; empty for special tokens and unused rows.
@@ -30,6 +34,7 @@ pub struct TextTokenizer {
     bos: Option<TokenId>,
     eos: Option<TokenId>,
     never_drawn: Vec<TokenId>,
+    special_texts: Vec<String>,
 }
 
 /// A text that cannot be tokenized.
@@ -56,13 +61,17 @@ impl TextTokenizer {
         let parse = |bytes: &[u8]| parse(bytes).map_err(malformed);
         let mut text = parse(&file)?;
         text.set_encode_special_tokens(true);
-        let mut template = parse(&file)?;
+        let spec = without_leading_space(spec).to_string();
+        let mut piece = parse(spec.as_bytes())?;
+        piece.set_encode_special_tokens(true);
+        let (mut template, mut template_piece) = (parse(&file)?, parse(spec.as_bytes())?);
         // Only those that have an id: adding others would give them ids beyond the embedding.
         let known = profile.special_tokens.iter().filter(|token| text.token_to_id(token).is_some());
-        let special = known.map(|token| AddedToken::from(token.clone(), true));
-        template.add_special_tokens(special).map_err(|error| malformed(error.to_string()))?;
-        let mut piece = parse(without_leading_space(spec).to_string().as_bytes())?;
-        piece.set_encode_special_tokens(true);
+        let special: Vec<AddedToken> = known.map(|token| AddedToken::from(token.clone(), true)).collect();
+        for templates in [&mut template, &mut template_piece] {
+            let added = templates.add_special_tokens(special.iter().cloned());
+            added.map_err(|error| malformed(error.to_string()))?;
+        }
 
         let vocabulary = text.get_vocab(true);
         if let Some((token, id)) = vocabulary.iter().find(|(_, id)| **id as usize >= rows) {
@@ -91,7 +100,23 @@ impl TextTokenizer {
             .filter(|&id| !used[id as usize] || id == mask || (Some(id) == bos && bos != eos))
             .collect();
         let leading_space = matches!(style, ByteStyle::SentencePiece);
-        Ok(Self { template, text, piece, bytes, leading_space, mask, bos, eos, never_drawn })
+        let recognised = template.get_added_tokens_decoder();
+        let recognised = recognised.into_values().filter(|token| token.special && !token.content.is_empty());
+        let mut special_texts: Vec<String> = recognised.map(|token| token.content).collect();
+        special_texts.sort();
+        Ok(Self {
+            template,
+            template_piece,
+            text,
+            piece,
+            bytes,
+            leading_space,
+            mask,
+            bos,
+            eos,
+            never_drawn,
+            special_texts,
+        })
     }
 
     /// The tokens of a text at the start of a canvas, as the user wrote it: special tokens in it are
@@ -119,6 +144,26 @@ impl TextTokenizer {
     /// The tokenizer refused the text.
     pub fn encode_template(&self, text: &str, add_special: bool) -> Result<Vec<TokenId>, TokenizeError> {
         encode(&self.template, text, add_special)
+    }
+
+    /// The tokens of a stretch of template in the middle of a canvas, special tokens recognised.
+    ///
+    /// # Errors
+    /// The tokenizer refused the text.
+    pub fn encode_template_piece(&self, text: &str) -> Result<Vec<TokenId>, TokenizeError> {
+        encode(&self.template_piece, text, false)
+    }
+
+    /// The strings that become special tokens in a template. Ascending.
+    #[must_use]
+    pub fn special_texts(&self) -> &[String] {
+        &self.special_texts
+    }
+
+    /// The token that is spelled like this, special or not.
+    #[must_use]
+    pub fn token_id(&self, text: &str) -> Option<TokenId> {
+        self.text.token_to_id(text)
     }
 
     /// The bytes of a stretch of tokens; special tokens have none. `at_start` says that nothing but
@@ -224,57 +269,4 @@ fn without_leading_space(mut spec: Value) -> Value {
         change(step);
     }
     spec
-}
-
-/// How a vocabulary entry spells its bytes.
-#[derive(Clone, Copy, Debug)]
-enum ByteStyle {
-    /// One printable character per byte (GPT-2).
-    ByteLevel,
-    /// Text with `▁` for a space, and `<0x0A>` for bytes that are no text (LLaMA).
-    SentencePiece,
-}
-
-impl ByteStyle {
-    fn of(decoder: Option<&DecoderWrapper>) -> Result<Self, String> {
-        let steps = match decoder {
-            Some(DecoderWrapper::ByteLevel(_)) => return Ok(Self::ByteLevel),
-            Some(DecoderWrapper::Metaspace(_)) => return Ok(Self::SentencePiece),
-            Some(DecoderWrapper::Sequence(steps)) => steps.get_decoders(),
-            _ => &[],
-        };
-        if steps.iter().any(|step| matches!(step, DecoderWrapper::ByteFallback(_))) {
-            return Ok(Self::SentencePiece);
-        }
-        Err("its decoder is neither byte-level nor SentencePiece with byte fallback".to_owned())
-    }
-
-    fn bytes(self, token: &str) -> Vec<u8> {
-        match self {
-            Self::ByteLevel => token.chars().flat_map(byte_of).collect(),
-            Self::SentencePiece => {
-                let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-                match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-                    Some(byte) => vec![byte],
-                    None => token.replace('▁', " ").into_bytes(),
-                }
-            }
-        }
-    }
-}
-
-/// GPT-2 writes a printable byte as the character of that code, and the others as the characters from
-/// 256 on, in order. A character outside the scheme (of an added token) stands for itself.
-fn byte_of(character: char) -> Vec<u8> {
-    let printable = |code: u32| matches!(code, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-    let code = u32::from(character);
-    if printable(code) {
-        return vec![code as u8];
-    }
-    let hidden =
-        code.checked_sub(256).and_then(|n| (0..256).filter(|&byte| !printable(byte)).nth(n as usize));
-    match hidden {
-        Some(byte) => vec![byte as u8],
-        None => character.to_string().into_bytes(),
-    }
 }

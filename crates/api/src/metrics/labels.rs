@@ -10,7 +10,9 @@ use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 pub enum Operation {
     /// `/v1/completions`.
     TextCompletion,
-    /// `/fill`.
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/fill`, `/v1/fim/completions` and `/infill`.
     Fill,
 }
 
@@ -20,7 +22,8 @@ impl Operation {
     pub fn of(route: &str) -> Option<Self> {
         match route {
             "/v1/completions" => Some(Self::TextCompletion),
-            "/fill" | "/v1/fill" => Some(Self::Fill),
+            "/v1/chat/completions" => Some(Self::Chat),
+            "/fill" | "/v1/fill" | "/v1/fim/completions" | "/infill" => Some(Self::Fill),
             _ => None,
         }
     }
@@ -30,6 +33,7 @@ impl Operation {
     pub fn name(self) -> &'static str {
         match self {
             Self::TextCompletion => "text_completion",
+            Self::Chat => "chat",
             Self::Fill => "fill",
         }
     }

@@ -1,11 +1,17 @@
 //! The whole API on one screen.
 
+pub mod chat;
 pub mod completions;
 pub mod fill;
+pub mod fim;
 pub mod health;
+pub mod infill;
 pub mod metrics;
 pub mod models;
+pub mod openai;
 pub mod openapi;
+pub mod server;
+pub mod tokens;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -28,9 +34,20 @@ use crate::telemetry;
 fn table() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(completions::complete))
+        .routes(routes!(chat::chat))
         .routes(routes!(fill::fill))
         .routes(routes!(fill::fill_v1))
+        .routes(routes!(fim::fim))
+        .routes(routes!(infill::infill))
         .routes(routes!(models::list))
+        // Names may hold slashes, raw or as %2F.
+        .route("/v1/models/{*id}", axum::routing::get(models::retrieve))
+        .routes(routes!(tokens::tokenize))
+        .routes(routes!(tokens::detokenize))
+        .routes(routes!(tokens::info))
+        .routes(routes!(tokens::apply_template))
+        .routes(routes!(server::version))
+        .routes(routes!(server::props))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::health))

@@ -1,10 +1,12 @@
-//! `GET /v1/models`: what is served, with its defaults and limits.
+//! `GET /v1/models` and `/v1/models/{id}`: what is served, with its defaults and limits.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::check_model;
+use crate::error::{ApiError, ErrorBody};
 use crate::policy_names::OrderName;
 use crate::state::AppState;
 
@@ -28,16 +30,44 @@ pub struct Model {
     created: u64,
     /// `unmask`.
     owned_by: &'static str,
+    /// Its name.
+    root: String,
     /// Longest canvas: given and generated positions together.
     max_model_len: usize,
-    /// What can be asked of it.
-    capabilities: [&'static str; 2],
+    /// What goes in and what comes out.
+    architecture: Modalities,
+    /// What can be asked of it: `completion`, `fill`, and `chat` when there is a chat template.
+    capabilities: Vec<&'static str>,
+    /// How it can be denoised.
+    diffusion: Denoising,
     /// Sizes.
     meta: Meta,
     /// Settings when a request gives none.
     sampling_defaults: Defaults,
     /// What a request may ask for.
     limits: RequestLimits,
+}
+
+/// What goes in and what comes out.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Modalities {
+    /// `text`.
+    input_modalities: [&'static str; 1],
+    /// `text`.
+    output_modalities: [&'static str; 1],
+}
+
+/// How a model can be denoised.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Denoising {
+    /// T when a request gives none.
+    default_steps: u32,
+    /// Largest T.
+    max_steps: u32,
+    /// Orders of commits.
+    orders: [OrderName; 7],
+    /// Smallest and largest `block_length`.
+    block_lengths: [usize; 2],
 }
 
 /// Sizes of a model.
@@ -89,15 +119,54 @@ pub struct RequestLimits {
     (status = 200, description = "The model", body = Models),
 ))]
 pub async fn list(State(state): State<AppState>) -> Json<Models> {
-    let AppState { model, limits, .. } = &state;
+    Json(Models { object: "list", data: vec![entry(&state)] })
+}
+
+/// One model.
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "models",
+    params(("id" = String, Path, description = "The model's name; a slash in it may be sent as it is or as %2F")),
+    responses(
+        (status = 200, description = "The model", body = Model),
+        (status = 404, description = "It is not served here", body = ErrorBody),
+    )
+)]
+pub async fn retrieve(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<Model>, ApiError> {
+    check_model(Some(&id), &state.model)?;
+    Ok(Json(entry(&state)))
+}
+
+fn entry(state: &AppState) -> Model {
+    let AppState { model, limits, .. } = state;
     let defaults = model.profile.defaults;
-    let entry = Model {
+    let text = ["text"];
+    let chat = model.chat_template.as_ref().map(|_| "chat");
+    let canvas = limits.canvas.min(model.limits.context);
+    Model {
         id: model.id.clone(),
         object: "model",
         created: model.created,
         owned_by: "unmask",
+        root: model.id.clone(),
         max_model_len: model.limits.context,
-        capabilities: ["completion", "fill"],
+        architecture: Modalities { input_modalities: text, output_modalities: text },
+        capabilities: ["completion", "fill"].into_iter().chain(chat).collect(),
+        diffusion: Denoising {
+            default_steps: defaults.steps,
+            max_steps: limits.steps,
+            orders: [
+                OrderName::Random,
+                OrderName::Permutation,
+                OrderName::Stratified,
+                OrderName::Confidence,
+                OrderName::ModelConfidence,
+                OrderName::Margin,
+                OrderName::Entropy,
+            ],
+            block_lengths: [1, canvas],
+        },
         meta: Meta {
             n_ctx_train: model.profile.trained_length,
             n_vocab: model.limits.vocabulary,
@@ -114,10 +183,9 @@ pub async fn list(State(state): State<AppState>) -> Json<Models> {
             steps: limits.steps,
             n: limits.samples,
             prompts: limits.prompts,
-            canvas: limits.canvas.min(model.limits.context),
+            canvas,
             cost: limits.cost,
             timeout_ms: limits.timeout.map(|timeout| timeout.as_millis() as u64),
         },
-    };
-    Json(Models { object: "list", data: vec![entry] })
+    }
 }

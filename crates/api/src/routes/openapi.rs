@@ -7,6 +7,8 @@ use super::table;
 
 #[derive(OpenApi)]
 #[openapi(
+    // Its path in the router has a wildcard, which the document does not know.
+    paths(super::models::retrieve),
     info(
         title = "Unmask",
         description = "Inference server for masked diffusion language models: a prompt or a text with holes goes \
@@ -16,6 +18,7 @@ use super::table;
     tags(
         (name = "generation", description = "Texts and holes"),
         (name = "models", description = "What is served"),
+        (name = "text", description = "Tokens and prompts"),
         (name = "operations", description = "Probes and this document"),
     )
 )]

@@ -4,11 +4,13 @@
 //! checkpoint's own files, so that a further family is a further arm of a few matches and no caller
 //! changes.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::ModelFiles;
 use super::config::{Architecture, ModelConfig};
-use crate::error::LoadError;
+use crate::error::{LoadError, one_line};
 
 /// A family of masked diffusion models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +51,20 @@ pub struct Profile {
     pub eos_token: Option<String>,
     /// All strings that the tokenizer files declare as special.
     pub special_tokens: Vec<String>,
+    /// The same by their roles, `bos_token` to `mask_token`: what chat templates call them.
+    pub named_tokens: BTreeMap<&'static str, String>,
+    /// What the tokenizer's own library calls its kind, when the files say.
+    pub tokenizer_class: Option<String>,
+    /// The chat template beside the weights (Jinja): `chat_template.jinja`, else the one in
+    /// `tokenizer_config.json`, of several named ones `default`.
+    pub chat_template: Option<String>,
 }
 
 impl Profile {
     /// Reads the tokenizer's configuration files.
     ///
     /// # Errors
-    /// A file is damaged, or none names a mask token.
+    /// A file is damaged, none names a mask token, or the chat template is not text.
     pub fn read(files: &ModelFiles, config: &ModelConfig) -> Result<Self, LoadError> {
         let names = ["tokenizer_config.json", "special_tokens_map.json"];
         let mut settings = Vec::new();
@@ -69,9 +78,11 @@ impl Profile {
                      needs one (a plain GPT-2 or LLaMA checkpoint cannot be served)"
                 .to_owned(),
         })?;
-        let names =
+        let roles =
             ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
-        let mut special_tokens: Vec<String> = names.iter().filter_map(|name| special(name)).collect();
+        let named_tokens: BTreeMap<&'static str, String> =
+            roles.iter().filter_map(|role| Some((*role, special(role)?))).collect();
+        let mut special_tokens: Vec<String> = named_tokens.values().cloned().collect();
         special_tokens.sort();
         special_tokens.dedup();
         let (family, defaults, trained_length) = match config.architecture {
@@ -93,7 +104,38 @@ impl Profile {
             bos_token: special("bos_token"),
             eos_token: special("eos_token"),
             special_tokens,
+            named_tokens,
+            tokenizer_class: settings
+                .iter()
+                .find_map(|fields| Some(fields.get("tokenizer_class")?.as_str()?.to_owned())),
+            chat_template: chat_template(files, settings.first())?,
         })
+    }
+}
+
+/// The chat template among a model's files. `config` is `tokenizer_config.json`.
+fn chat_template(
+    files: &ModelFiles,
+    config: Option<&Map<String, Value>>,
+) -> Result<Option<String>, LoadError> {
+    let name = "chat_template.jinja";
+    if files.exists(name) {
+        let text = String::from_utf8(files.read(name, "")?.into_owned());
+        let malformed = |error| LoadError::Malformed { path: files.path(name), reason: one_line(&error) };
+        return text.map(Some).map_err(malformed);
+    }
+    match config.and_then(|fields| fields.get("chat_template")) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::Array(named)) => {
+            let default = named.iter().find(|entry| entry["name"] == "default");
+            Ok(default.and_then(|entry| Some(entry["template"].as_str()?.to_owned())))
+        }
+        Some(_) => Err(LoadError::Field {
+            path: files.path("tokenizer_config.json"),
+            field: "chat_template".to_owned(),
+            reason: "must be a string, or a list of objects with `name` and `template`".to_owned(),
+        }),
     }
 }
 

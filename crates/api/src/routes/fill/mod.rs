@@ -16,6 +16,7 @@ use self::events::Events;
 use self::forms::{Form, GivenText};
 use self::holes::HoledText;
 use self::request::{FillRequest, ScoreName};
+pub(super) use self::search::keep_nearest;
 use self::search::{Canvases, grid};
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::Body;

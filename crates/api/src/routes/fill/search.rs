@@ -100,7 +100,11 @@ impl Canvases {
 /// Shortens the text around a hole to `room` tokens, keeping what is nearest to the hole: two thirds of
 /// the room for the left side, and what one side does not need goes to the other. Returns whether
 /// anything was left out.
-fn keep_nearest(before: &mut Vec<TokenId>, after: &mut Vec<TokenId>, room: usize) -> bool {
+pub(in crate::routes) fn keep_nearest(
+    before: &mut Vec<TokenId>,
+    after: &mut Vec<TokenId>,
+    room: usize,
+) -> bool {
     if before.len() + after.len() <= room {
         return false;
     }

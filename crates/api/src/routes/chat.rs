@@ -1,0 +1,247 @@
+//! `POST /v1/chat/completions`: OpenAI's chat, through the model's chat template.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::openai::{self, Completion, Dialect, Part, StreamOptions};
+use super::{check_model, lay_out};
+use crate::body::{Body, RequestBody, UnknownFields, integer, object};
+use crate::deadlines::TimeoutHeader;
+use crate::error::{ApiError, ErrorBody};
+use crate::messages::{GivenMessages, Message, tokens};
+use crate::observation::Observation;
+use crate::options::{GivenOptions, Settings, Strings};
+use crate::policy_options::DiffusionOptions;
+use crate::prompt::{Layout, size};
+use crate::state::AppState;
+
+/// Positions to generate when the request does not say.
+const DEFAULT_TOKENS: usize = 256;
+
+/// Messages to answer.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 16, "seed": 7}))]
+pub struct ChatRequest {
+    /// The model to use; absent or empty means the one served.
+    model: Option<String>,
+    /// The conversation so far, 1 to 256 messages.
+    messages: Vec<Message>,
+    /// Positions to generate, an upper bound on the answer's tokens. Default 256, less when that does not
+    /// fit.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    max_completion_tokens: Option<i64>,
+    /// The same; `max_completion_tokens` counts when both are given.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    max_tokens: Option<i64>,
+    /// Whether the prompt ends with the beginning of the answer. Default true, unless the last message is
+    /// continued.
+    add_generation_prompt: Option<bool>,
+    /// Continue the last message, which is the assistant's, instead of answering. Default false.
+    continue_final_message: Option<bool>,
+    /// Variables of the chat template, at most 16: strings, numbers or booleans that it reads.
+    chat_template_kwargs: Option<BTreeMap<String, Value>>,
+    /// Leading positions in which no document end is drawn. Default 0.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 0)]
+    min_tokens: Option<i64>,
+    /// No document end is drawn anywhere. Default false.
+    ignore_eos: Option<bool>,
+    /// Divides the logits; 0 takes the most probable tokens. Default: the model's.
+    #[schema(minimum = 0, maximum = 2)]
+    temperature: Option<f64>,
+    /// Nucleus mass. Default: the model's.
+    #[schema(minimum = 0, maximum = 1)]
+    top_p: Option<f64>,
+    /// Only the k most probable tokens may be drawn; 0 and -1 are off.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = -1)]
+    top_k: Option<i64>,
+    /// Drops tokens below this share of the largest probability. Default 0.
+    #[schema(minimum = 0, maximum = 1)]
+    min_p: Option<f64>,
+    /// Subtracted from a token's logit per occurrence generated so far. Tokens committed by the same
+    /// evaluation do not see each other. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
+    frequency_penalty: Option<f64>,
+    /// Subtracted from the logit of a token that was generated at all. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
+    presence_penalty: Option<f64>,
+    /// Divides positive logits of tokens on the canvas, given ones included, and multiplies negative
+    /// ones. Default 1.
+    #[schema(minimum = 0.1, maximum = 10)]
+    repetition_penalty: Option<f64>,
+    /// Added to the logits of tokens, by id.
+    logit_bias: Option<BTreeMap<String, f64>>,
+    /// The answer is a function of the request and this number. Default: random, and returned.
+    #[serde(default, deserialize_with = "integer")]
+    seed: Option<i64>,
+    /// Answers. Default 1.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    n: Option<i64>,
+    /// The answer ends before the first of these.
+    stop: Option<Strings>,
+    /// Send the answer as it settles.
+    stream: Option<bool>,
+    /// Milliseconds from the request's arrival until it is given up, with the text that is settled by then;
+    /// as of /v1/completions.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    timeout_ms: Option<i64>,
+    /// What else a stream carries.
+    #[serde(default, deserialize_with = "object")]
+    stream_options: Option<StreamOptions>,
+    /// How the canvas is denoised.
+    #[serde(default, deserialize_with = "object")]
+    diffusion: Option<DiffusionOptions>,
+}
+
+impl RequestBody for ChatRequest {
+    const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
+}
+
+/// One answer.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ChatChoice {
+    /// Number of the sample.
+    index: usize,
+    /// The answer; not in a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<AssistantMessage>,
+    /// What a chunk adds to the answer; in a stream only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<Delta>,
+    /// Always null.
+    #[schema(value_type = Option<Object>)]
+    logprobs: (),
+    /// `stop`: a document end or a stop string; `length`: the canvas is full.
+    finish_reason: Option<&'static str>,
+}
+
+/// The model's message.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AssistantMessage {
+    /// `assistant`.
+    role: &'static str,
+    /// Its text.
+    content: String,
+}
+
+/// A part of the model's message.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Delta {
+    /// `assistant`, in the first chunk of a choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    /// What it adds to the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+}
+
+impl AssistantMessage {
+    pub(super) fn new(content: String) -> Self {
+        Self { role: "assistant", content }
+    }
+}
+
+impl Delta {
+    pub(super) fn new(first: bool, text: String) -> Self {
+        Self { role: first.then_some("assistant"), content: (!text.is_empty()).then_some(text) }
+    }
+}
+
+/// Chat's way to write a text.
+struct Chat;
+
+impl Dialect for Chat {
+    type Choice = ChatChoice;
+    const PREFIX: &'static str = "chatcmpl-";
+    const WHOLE: &'static str = "chat.completion";
+    const CHUNK: &'static str = "chat.completion.chunk";
+
+    fn whole(index: usize, text: String, finish_reason: &'static str) -> ChatChoice {
+        let message = Some(AssistantMessage::new(text));
+        ChatChoice { index, message, delta: None, logprobs: (), finish_reason: Some(finish_reason) }
+    }
+
+    fn part(index: usize, Part { first, text, finish_reason }: Part) -> ChatChoice {
+        let delta = Some(Delta::new(first, text));
+        ChatChoice { index, message: None, delta, logprobs: (), finish_reason }
+    }
+}
+
+/// Answer messages.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    tag = "generation",
+    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
+    request_body = ChatRequest,
+    responses(
+        (status = 200, description = "The answers; with `stream`, `text/event-stream` of chunks, ended by `data: [DONE]`", body = Completion<ChatChoice>),
+        (status = 400, description = "The request is wrong, or the model has no chat template; `param` and `code` say where", body = ErrorBody),
+        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
+        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
+    )
+)]
+pub async fn chat(
+    State(state): State<AppState>,
+    observation: Observation,
+    timeout: TimeoutHeader,
+    body: Body<ChatRequest>,
+) -> Result<Response, ApiError> {
+    let Body { mut request, ignored } = body;
+    check_model(request.model.as_deref(), &state.model)?;
+    let stream = openai::stream(request.stream, request.stream_options.take())?;
+    let prepared = state.clone();
+    let work = lay_out(&state, move || prepare(request, timeout, &prepared)).await?;
+    openai::respond::<Chat>(work, stream, &ignored, &state, observation).await
+}
+
+/// Renders and tokenizes the messages and checks every setting.
+fn prepare(
+    request: ChatRequest,
+    timeout_header: TimeoutHeader,
+    state: &AppState,
+) -> Result<(Vec<Layout>, Settings), ApiError> {
+    let settings = GivenOptions {
+        temperature: request.temperature,
+        top_p: request.top_p,
+        top_k: request.top_k,
+        min_p: request.min_p,
+        frequency_penalty: request.frequency_penalty,
+        presence_penalty: request.presence_penalty,
+        repetition_penalty: request.repetition_penalty,
+        logit_bias: request.logit_bias,
+        min_tokens: request.min_tokens,
+        ignore_eos: request.ignore_eos,
+        seed: request.seed,
+        n: request.n,
+        stop: request.stop,
+        diffusion: request.diffusion,
+        timeout_header,
+        timeout_ms: request.timeout_ms,
+    }
+    .validate(state)?;
+    let (length, asked) = match (request.max_completion_tokens, request.max_tokens) {
+        (Some(tokens), _) => ("max_completion_tokens", Some(tokens)),
+        (None, tokens) => ("max_tokens", tokens),
+    };
+    let size = size(length, asked, DEFAULT_TOKENS, state)?;
+    let given = GivenMessages {
+        messages: request.messages,
+        add_generation_prompt: request.add_generation_prompt,
+        continue_final_message: request.continue_final_message,
+        variables: request.chat_template_kwargs,
+    };
+    let before = tokens(&given.prompt(&state.model)?, &state.model)?;
+    let layout = Layout::around(before, Vec::new(), false, size, ("messages", length), state)?;
+    Ok((vec![layout], settings))
+}

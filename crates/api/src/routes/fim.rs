@@ -1,0 +1,79 @@
+//! `POST /v1/fim/completions`: completion between a prompt and a suffix, in the words of two services at
+//! once: Mistral's `message` and Inception's `text`.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::chat::{AssistantMessage, Delta};
+use super::completions::{CompletionRequest, answer};
+use super::openai::{Completion, Dialect, Part};
+use crate::body::Body;
+use crate::deadlines::TimeoutHeader;
+use crate::error::{ApiError, ErrorBody};
+use crate::observation::Observation;
+use crate::state::AppState;
+
+/// One text, twice.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FimChoice {
+    /// Prompt number × n + sample number.
+    index: usize,
+    /// The text, or what a chunk adds to it.
+    text: String,
+    /// The same as a message; not in a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<AssistantMessage>,
+    /// The same as a part of a message; in a stream only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<Delta>,
+    /// Always null.
+    #[schema(value_type = Option<Object>)]
+    logprobs: (),
+    /// `stop`: a document end or a stop string; `length`: the canvas is full.
+    finish_reason: Option<&'static str>,
+}
+
+/// Both services' way to write a text.
+struct Fim;
+
+impl Dialect for Fim {
+    type Choice = FimChoice;
+    const PREFIX: &'static str = "fim-";
+    const WHOLE: &'static str = "chat.completion";
+    const CHUNK: &'static str = "chat.completion.chunk";
+
+    fn whole(index: usize, text: String, finish_reason: &'static str) -> FimChoice {
+        let message = Some(AssistantMessage::new(text.clone()));
+        FimChoice { index, text, message, delta: None, logprobs: (), finish_reason: Some(finish_reason) }
+    }
+
+    fn part(index: usize, Part { first, text, finish_reason }: Part) -> FimChoice {
+        let delta = Some(Delta::new(first, text.clone()));
+        FimChoice { index, text, message: None, delta, logprobs: (), finish_reason }
+    }
+}
+
+/// Complete the text between `prompt` and `suffix`.
+#[utoipa::path(
+    post,
+    path = "/v1/fim/completions",
+    tag = "generation",
+    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
+    request_body = CompletionRequest,
+    responses(
+        (status = 200, description = "The texts; with `stream`, `text/event-stream` of chunks of the same shape, ended by `data: [DONE]`", body = Completion<FimChoice>),
+        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
+        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
+        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
+    )
+)]
+pub async fn fim(
+    State(state): State<AppState>,
+    observation: Observation,
+    timeout: TimeoutHeader,
+    body: Body<CompletionRequest>,
+) -> Result<Response, ApiError> {
+    answer::<Fim>(state, observation, timeout, body).await
+}

@@ -1,0 +1,203 @@
+//! `POST /infill`: llama.cpp's infilling, for llama.vim and llama.vscode.
+
+pub mod answer;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use self::answer::{Answer, Events, Infilled};
+use super::fill::keep_nearest;
+use super::{annotate, check_model, check_states, lay_out, put_times};
+use crate::body::{Body, RequestBody, UnknownFields, integer, object};
+use crate::deadlines::TimeoutHeader;
+use crate::error::{ApiError, ErrorBody};
+use crate::generation::Running;
+use crate::observation::Observation;
+use crate::options::{GivenOptions, Settings, Strings, count};
+use crate::policy_options::DiffusionOptions;
+use crate::prompt::{Layout, Size, size};
+use crate::sse;
+use crate::state::AppState;
+
+/// Positions to generate when the request does not say.
+const DEFAULT_TOKENS: usize = 64;
+
+/// Blanks that a line can be asked to be indented by.
+const MOST_INDENT: i64 = 1024;
+
+/// A text around the cursor.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"input_prefix": "def add(a, b):\n", "prompt": "    return ", "input_suffix": "\n", "n_predict": 8, "seed": 7}))]
+pub struct InfillRequest {
+    /// The model to use; absent or empty means the one served.
+    model: Option<String>,
+    /// The lines before the cursor's.
+    input_prefix: Option<String>,
+    /// The text after the cursor.
+    input_suffix: Option<String>,
+    /// Texts of other places, which stand before the prefix. When the model has no room for all, the
+    /// first ones are left out first.
+    input_extra: Option<Vec<Extra>>,
+    /// The text before the cursor in its line.
+    prompt: Option<String>,
+    /// Positions to generate. Default 64, less when that does not fit, and so does -1; 0 generates nothing
+    /// and is answered at once.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = -1)]
+    n_predict: Option<i64>,
+    /// Milliseconds after which it should be done; 0 is off. The same as `diffusion.time_budget_ms`, which
+    /// counts when both are given.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 0)]
+    t_max_predict_ms: Option<i64>,
+    /// The text ends before the first line, after the cursor's own, that begins with fewer blanks than
+    /// this. Default 0.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 0)]
+    n_indent: Option<i64>,
+    /// Only these fields of the answer, each under its path: `timings/prompt_n`.
+    response_fields: Option<Vec<String>>,
+    /// Answers; of several, a list. Default 1.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    n_cmpl: Option<i64>,
+    /// Divides the logits; 0 takes the most probable tokens. Default: the model's.
+    #[schema(minimum = 0, maximum = 2)]
+    temperature: Option<f64>,
+    /// Nucleus mass. Default: the model's.
+    #[schema(minimum = 0, maximum = 1)]
+    top_p: Option<f64>,
+    /// Only the k most probable tokens may be drawn; 0 and -1 are off.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = -1)]
+    top_k: Option<i64>,
+    /// Drops tokens below this share of the largest probability. Default 0.
+    #[schema(minimum = 0, maximum = 1)]
+    min_p: Option<f64>,
+    /// The answer is a function of the request and this number. Default, and for -1: random.
+    #[serde(default, deserialize_with = "integer")]
+    seed: Option<i64>,
+    /// The text ends before the first of these.
+    stop: Option<Strings>,
+    /// Send the text as it settles.
+    stream: Option<bool>,
+    /// As of /v1/completions.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 1)]
+    timeout_ms: Option<i64>,
+    /// How the canvas is denoised. States are not streamed here.
+    #[serde(default, deserialize_with = "object")]
+    diffusion: Option<DiffusionOptions>,
+}
+
+/// A text of another place.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct Extra {
+    /// Its text.
+    text: String,
+}
+
+impl RequestBody for InfillRequest {
+    const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
+}
+
+/// Complete at the cursor.
+#[utoipa::path(
+    post,
+    path = "/infill",
+    tag = "generation",
+    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
+    request_body = InfillRequest,
+    responses(
+        (status = 200, description = "The text, a list of `n_cmpl` of them, or what `response_fields` left of it; with `stream`, `text/event-stream` of `{content, stop: false}` and a last event with everything", body = Infilled),
+        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
+        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
+        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
+    )
+)]
+pub async fn infill(
+    State(state): State<AppState>,
+    observation: Observation,
+    timeout: TimeoutHeader,
+    body: Body<InfillRequest>,
+) -> Result<Response, ApiError> {
+    let Body { mut request, ignored } = body;
+    check_model(request.model.as_deref(), &state.model)?;
+    let (stream, fields) = (request.stream.unwrap_or(false), request.response_fields.take());
+    let indent = count("n_indent", request.n_indent, 0..=MOST_INDENT)?.unwrap_or(0) as usize;
+    if request.n_predict == Some(0) {
+        // Editors warm servers up like this; there is nothing to keep warm.
+        return Ok(Answer::nothing(&state, fields, stream));
+    }
+    let prepared = state.clone();
+    let work = lay_out(&state, move || prepare(request, timeout, &prepared)).await?;
+    let (layout, truncated, settings) = work;
+    check_states(&settings, false)?;
+    let layouts = [layout];
+    let mut running = Running::start(&layouts, &settings, &state, observation.clone())?;
+    let prompt_tokens = layouts[0].prompt_tokens();
+    let answer = Answer { state: state.clone(), settings, fields, indent, truncated, prompt_tokens };
+    let mut response = if stream {
+        observation.streams();
+        let sent = vec![0; running.views.len()];
+        sse::respond(running, Events { answer, sent }).await?
+    } else {
+        let timings = running.finish().await?;
+        put_times(Json(answer.whole(&running, &timings)).into_response(), &timings)
+    };
+    annotate(&mut response, &state, &ignored, &layouts);
+    Ok(response)
+}
+
+/// Tokenizes the text around the cursor and checks every setting.
+fn prepare(
+    request: InfillRequest,
+    timeout_header: TimeoutHeader,
+    state: &AppState,
+) -> Result<(Layout, bool, Settings), ApiError> {
+    let mut diffusion = request.diffusion.unwrap_or_default();
+    let budget = request.t_max_predict_ms.filter(|milliseconds| *milliseconds != 0);
+    diffusion.time_budget_ms = diffusion.time_budget_ms.or(budget);
+    let settings = GivenOptions {
+        temperature: request.temperature,
+        top_p: request.top_p,
+        top_k: request.top_k,
+        min_p: request.min_p,
+        seed: request.seed.filter(|seed| *seed != -1),
+        n: request.n_cmpl,
+        stop: request.stop,
+        diffusion: Some(diffusion),
+        timeout_header,
+        timeout_ms: request.timeout_ms,
+        ..GivenOptions::default()
+    }
+    .validate(state)?;
+    let mut before = String::new();
+    for extra in request.input_extra.unwrap_or_default() {
+        before += &extra.text;
+        if !before.ends_with('\n') {
+            before.push('\n');
+        }
+    }
+    before += request.input_prefix.as_deref().unwrap_or_default();
+    before += request.prompt.as_deref().unwrap_or_default();
+    let after = request.input_suffix.unwrap_or_default();
+    let tokenizer = &state.model.tokenizer;
+    let (mut before, mut after) = (tokenizer.encode(&before)?, tokenizer.encode_piece(&after)?);
+    let asked = request.n_predict.filter(|count| *count != -1);
+    let size = size("n_predict", asked, DEFAULT_TOKENS, state)?;
+    let context = state.model.limits.context;
+    // Text makes room for the size that was asked for, but for no more than a quarter by default.
+    let reserved = match size {
+        Size::Exactly(asked) => asked,
+        Size::AtMost(most) => most.min(context / 4),
+    };
+    // One position for the document start.
+    let room = context.saturating_sub(reserved + 1);
+    let truncated = keep_nearest(&mut before, &mut after, room);
+    let layout = Layout::around(before, after, false, size, ("input_prefix", "n_predict"), state)?;
+    Ok((layout, truncated, settings))
+}

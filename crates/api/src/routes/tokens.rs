@@ -1,0 +1,256 @@
+//! Text to tokens and back, and messages to text, in the shapes of vLLM and llama.cpp at once.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use unmask_model::predictor::TokenId;
+use utoipa::ToSchema;
+
+use super::{check_model, lay_out};
+use crate::body::{Body, RequestBody, UnknownFields};
+use crate::error::{ApiError, ErrorBody};
+use crate::messages::{GivenMessages, Message, tokens};
+use crate::state::AppState;
+
+/// A text or messages to tokenize: exactly one of `prompt`, `content` and `messages`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"prompt": "def add(a, b):\n", "add_special_tokens": false}))]
+pub struct TokenizeRequest {
+    /// The model to use; absent or empty means the one served.
+    model: Option<String>,
+    /// A text, as of vLLM. Special tokens in it are ordinary text, as in prompts.
+    prompt: Option<String>,
+    /// A text, as of llama.cpp.
+    content: Option<String>,
+    /// Messages, which the chat template makes a prompt of.
+    messages: Option<Vec<Message>>,
+    /// Put the document start in front, as every canvas has it. Default true of `prompt` and `messages`.
+    add_special_tokens: Option<bool>,
+    /// The same for `content`. Default false.
+    add_special: Option<bool>,
+    /// Give the tokens as objects with `id` and `piece`.
+    with_pieces: Option<bool>,
+    /// As of /v1/chat/completions.
+    add_generation_prompt: Option<bool>,
+    /// As of /v1/chat/completions.
+    continue_final_message: Option<bool>,
+    /// As of /v1/chat/completions.
+    chat_template_kwargs: Option<BTreeMap<String, Value>>,
+}
+
+impl RequestBody for TokenizeRequest {
+    const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
+}
+
+/// Tokens.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Tokenized {
+    /// Ids, or ids with pieces.
+    tokens: Vec<TokenEntry>,
+    /// How many.
+    count: usize,
+    /// Longest canvas.
+    max_model_len: usize,
+}
+
+/// A token.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum TokenEntry {
+    /// Its id.
+    Id(TokenId),
+    /// With what it spells.
+    WithPiece {
+        /// Its id.
+        id: TokenId,
+        /// What it spells.
+        piece: TokenPiece,
+    },
+}
+
+/// What a token spells: a text, or bytes that are none by themselves.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum TokenPiece {
+    /// A text; of a special token, its name.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+/// The tokens of a text or of messages.
+#[utoipa::path(post, path = "/tokenize", tag = "text", request_body = TokenizeRequest, responses(
+    (status = 200, description = "The tokens", body = Tokenized),
+    (status = 400, description = "The request is wrong", body = ErrorBody),
+))]
+pub async fn tokenize(
+    State(state): State<AppState>,
+    Body { request, .. }: Body<TokenizeRequest>,
+) -> Result<Json<Tokenized>, ApiError> {
+    check_model(request.model.as_deref(), &state.model)?;
+    let work = state.clone();
+    lay_out(&state, move || request.tokens(&work)).await.map(Json)
+}
+
+impl TokenizeRequest {
+    fn tokens(self, state: &AppState) -> Result<Tokenized, ApiError> {
+        let model = &state.model;
+        let (ids, start) = match (self.prompt, self.content, self.messages) {
+            (Some(text), None, None) => {
+                (model.tokenizer.encode(&text)?, self.add_special_tokens.unwrap_or(true))
+            }
+            (None, Some(text), None) => (model.tokenizer.encode(&text)?, self.add_special.unwrap_or(false)),
+            (None, None, Some(messages)) => {
+                let given = GivenMessages {
+                    messages,
+                    add_generation_prompt: self.add_generation_prompt,
+                    continue_final_message: self.continue_final_message,
+                    variables: self.chat_template_kwargs,
+                };
+                (tokens(&given.prompt(model)?, model)?, self.add_special_tokens.unwrap_or(true))
+            }
+            _ => {
+                let message = "give exactly one of `prompt`, `content` and `messages`".to_owned();
+                return Err(ApiError::Conflict { param: "prompt".to_owned(), message });
+            }
+        };
+        let ids: Vec<TokenId> = model.tokenizer.bos_id().filter(|_| start).into_iter().chain(ids).collect();
+        let pieces = self.with_pieces.unwrap_or(false);
+        let entry = |&id: &TokenId| match (pieces, String::from_utf8(model.tokenizer.bytes(&[id], false))) {
+            (false, _) => TokenEntry::Id(id),
+            (true, Ok(text)) if text.is_empty() => {
+                TokenEntry::WithPiece { id, piece: TokenPiece::Text(model.tokenizer.display(id)) }
+            }
+            (true, Ok(text)) => TokenEntry::WithPiece { id, piece: TokenPiece::Text(text) },
+            (true, Err(error)) => TokenEntry::WithPiece { id, piece: TokenPiece::Bytes(error.into_bytes()) },
+        };
+        Ok(Tokenized {
+            tokens: ids.iter().map(entry).collect(),
+            count: ids.len(),
+            max_model_len: model.limits.context,
+        })
+    }
+}
+
+/// Tokens to spell.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"tokens": [5, 6, 7]}))]
+pub struct DetokenizeRequest {
+    /// The model to use; absent or empty means the one served.
+    model: Option<String>,
+    /// Token ids.
+    tokens: Vec<i64>,
+}
+
+impl RequestBody for DetokenizeRequest {
+    const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
+}
+
+/// What tokens spell; special ones spell nothing, and bytes that are no UTF-8 become U+FFFD.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Detokenized {
+    /// The text, as of vLLM.
+    prompt: String,
+    /// The same, as of llama.cpp.
+    content: String,
+}
+
+/// The text of tokens.
+#[utoipa::path(post, path = "/detokenize", tag = "text", request_body = DetokenizeRequest, responses(
+    (status = 200, description = "The text", body = Detokenized),
+    (status = 400, description = "The request is wrong", body = ErrorBody),
+))]
+pub async fn detokenize(
+    State(state): State<AppState>,
+    Body { request, .. }: Body<DetokenizeRequest>,
+) -> Result<Json<Detokenized>, ApiError> {
+    check_model(request.model.as_deref(), &state.model)?;
+    let work = state.clone();
+    let text = lay_out(&state, move || {
+        let ids = super::completions::token_ids(&request.tokens, "tokens", &work)?;
+        Ok(work.model.tokenizer.decode(&ids, true))
+    })
+    .await?;
+    Ok(Json(Detokenized { prompt: text.clone(), content: text }))
+}
+
+/// The tokenizer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenizerInfo {
+    /// What its own library calls its kind.
+    tokenizer_class: Option<String>,
+    /// Document start.
+    bos_token: Option<String>,
+    /// Document end.
+    eos_token: Option<String>,
+    /// Padding; nothing is padded here.
+    pad_token: Option<String>,
+    /// What is shown at masked positions.
+    mask_token: String,
+    /// Longest canvas.
+    model_max_length: usize,
+    /// The chat template, in Jinja.
+    chat_template: Option<String>,
+}
+
+/// What is known of the tokenizer.
+#[utoipa::path(get, path = "/tokenizer_info", tag = "text", responses(
+    (status = 200, description = "The tokenizer", body = TokenizerInfo),
+))]
+pub async fn info(State(state): State<AppState>) -> Json<TokenizerInfo> {
+    let model = &state.model;
+    let profile = &model.profile;
+    Json(TokenizerInfo {
+        tokenizer_class: profile.tokenizer_class.clone(),
+        bos_token: profile.bos_token.clone(),
+        eos_token: profile.eos_token.clone(),
+        pad_token: profile.named_tokens.get("pad_token").cloned(),
+        mask_token: profile.mask_token.clone(),
+        model_max_length: model.limits.context,
+        chat_template: model.chat_template.as_ref().map(|template| template.source().to_owned()),
+    })
+}
+
+/// Messages to render.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ApplyTemplateRequest {
+    /// The conversation, 1 to 256 messages.
+    messages: Vec<Message>,
+    /// As of /v1/chat/completions.
+    add_generation_prompt: Option<bool>,
+    /// As of /v1/chat/completions.
+    continue_final_message: Option<bool>,
+    /// As of /v1/chat/completions.
+    chat_template_kwargs: Option<BTreeMap<String, Value>>,
+}
+
+impl RequestBody for ApplyTemplateRequest {
+    const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
+}
+
+/// A rendered prompt.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AppliedTemplate {
+    /// The text. Sent to /v1/completions, special tokens in it would be ordinary text.
+    prompt: String,
+}
+
+/// The prompt that the chat template makes of messages.
+#[utoipa::path(post, path = "/apply-template", tag = "text", request_body = ApplyTemplateRequest, responses(
+    (status = 200, description = "The prompt", body = AppliedTemplate),
+    (status = 400, description = "The request is wrong, or the model has no chat template", body = ErrorBody),
+))]
+pub async fn apply_template(
+    State(state): State<AppState>,
+    Body { request, .. }: Body<ApplyTemplateRequest>,
+) -> Result<Json<AppliedTemplate>, ApiError> {
+    let ApplyTemplateRequest { messages, add_generation_prompt, continue_final_message, .. } = request;
+    let variables = request.chat_template_kwargs;
+    let given = GivenMessages { messages, add_generation_prompt, continue_final_message, variables };
+    let model = state.model.clone();
+    let prompt = lay_out(&state, move || Ok(given.prompt(&model)?.text())).await?;
+    Ok(Json(AppliedTemplate { prompt }))
+}

@@ -1,0 +1,256 @@
+//! Messages to a prompt: the model's chat template, compiled once at load.
+//!
+//! Templates come from the operator and the model's files, never from a request. What users write in
+//! messages is never a special token: see `quotes.rs`.
+
+mod jinja;
+mod quotes;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use serde_json::Value;
+use unmask_model::checkpoint::{Family, Profile};
+use unmask_model::predictor::TokenId;
+use unmask_model::tokenizer::{TextTokenizer, TokenizeError};
+
+use self::jinja::Jinja;
+use self::quotes::Quotes;
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Turn {
+    /// `system`, `user` or `assistant`.
+    pub role: &'static str,
+    /// Its text.
+    pub content: String,
+}
+
+/// What a prompt is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Conversation {
+    /// The messages, the oldest first.
+    pub turns: Vec<Turn>,
+    /// Whether the prompt ends with the beginning of the assistant's answer.
+    pub add_generation_prompt: bool,
+    /// Whether the last message is to be continued: the prompt ends where its text does.
+    pub continue_final: bool,
+    /// More variables for the template.
+    pub variables: BTreeMap<String, Value>,
+}
+
+/// Why messages have not become a prompt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// There is no template.
+    #[error(
+        "this model has no chat template; the operator can name one with --chat-template, and /v1/completions \
+         needs none"
+    )]
+    Missing,
+    /// The template refuses these messages, in its own words.
+    #[error("the chat template refuses the messages: {0}")]
+    Refused(String),
+    /// The template does not work with these messages.
+    #[error("the chat template fails on these messages: {0}")]
+    Failed(String),
+}
+
+/// A stretch of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Written by the template: special tokens in it are special.
+    Template(String),
+    /// Written by a user: text and nothing else.
+    Text(String),
+    /// A token.
+    Token(TokenId, String),
+}
+
+/// A conversation as the model is shown it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt(Vec<Piece>);
+
+impl Prompt {
+    /// As text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let text = |piece: &Piece| match piece {
+            Piece::Template(text) | Piece::Text(text) | Piece::Token(_, text) => text.clone(),
+        };
+        self.0.iter().map(text).collect()
+    }
+
+    /// As tokens.
+    ///
+    /// # Errors
+    /// The tokenizer refused a text.
+    pub fn tokens(&self, tokenizer: &TextTokenizer) -> Result<Vec<TokenId>, TokenizeError> {
+        let mut tokens = Vec::new();
+        for piece in &self.0 {
+            let starts = tokens.is_empty();
+            tokens.extend(match piece {
+                Piece::Template(text) if starts => tokenizer.encode_template(text, false)?,
+                Piece::Template(text) => tokenizer.encode_template_piece(text)?,
+                Piece::Text(text) if starts => tokenizer.encode(text)?,
+                Piece::Text(text) => tokenizer.encode_piece(text)?,
+                Piece::Token(id, _) => vec![*id],
+            });
+        }
+        Ok(tokens)
+    }
+}
+
+/// How a model is shown messages.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    origin: String,
+    form: Form,
+    specials: Vec<String>,
+    /// `bos_token` and its like, which templates use as variables.
+    tokens: BTreeMap<&'static str, String>,
+}
+
+#[derive(Debug)]
+enum Form {
+    Jinja(Box<Jinja>),
+    /// The reference's fine-tuning format: the last question, then this separator.
+    Separator(TokenId, String),
+}
+
+const ALPACA: &str = include_str!("alpaca.jinja");
+const SEPARATOR: &str = "{{ bos_token }}{{ messages[-1]['content'] }}{{ sep_token }}";
+
+impl ChatTemplate {
+    /// The template that was `given`, a file or a name, or the one among the model's files.
+    ///
+    /// # Errors
+    /// It cannot be read, is not a template, or calls what there is not.
+    pub fn choose(
+        given: Option<&str>,
+        profile: &Profile,
+        tokenizer: &TextTokenizer,
+    ) -> anyhow::Result<Option<Self>> {
+        let (origin, form) = match (given, &profile.chat_template) {
+            (Some("alpaca"), _) => ("alpaca".to_owned(), jinja(ALPACA.to_owned(), profile)?),
+            (Some("diffullama-sft"), _) => ("diffullama-sft".to_owned(), separator(profile, tokenizer)?),
+            (Some(file), _) => {
+                let read = std::fs::read_to_string(Path::new(file));
+                let text = read.with_context(|| {
+                    format!("cannot read chat template {file} (names are alpaca and diffullama-sft)")
+                })?;
+                let form = jinja(text, profile);
+                (file.to_owned(), form.with_context(|| format!("cannot use chat template {file}"))?)
+            }
+            (None, Some(text)) => {
+                let form = jinja(text.clone(), profile);
+                ("the model's".to_owned(), form.context("cannot use the model's chat template")?)
+            }
+            (None, None) => return Ok(None),
+        };
+        let (specials, tokens) = (tokenizer.special_texts().to_vec(), profile.named_tokens.clone());
+        Ok(Some(Self { origin, form, specials, tokens }))
+    }
+
+    /// Where it is from: a file, a name, or the model.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        match &self.form {
+            Form::Jinja(jinja) => jinja.source(),
+            Form::Separator(..) => SEPARATOR,
+        }
+    }
+
+    /// Whether a request may set this variable: the template reads it, and it is nothing that the server
+    /// sets.
+    #[must_use]
+    pub fn reads(&self, variable: &str) -> bool {
+        match &self.form {
+            Form::Jinja(jinja) => jinja.reads(variable),
+            Form::Separator(..) => false,
+        }
+    }
+
+    /// The prompt for a conversation.
+    ///
+    /// # Errors
+    /// The template refuses it or fails.
+    pub fn render(&self, conversation: &Conversation) -> Result<Prompt, TemplateError> {
+        match &self.form {
+            Form::Jinja(jinja) => self.fill(jinja, conversation).map(Prompt),
+            Form::Separator(id, text) => {
+                let question = question(conversation)?;
+                Ok(Prompt(vec![Piece::Text(question), Piece::Token(*id, text.clone())]))
+            }
+        }
+    }
+
+    fn fill(&self, jinja: &Jinja, conversation: &Conversation) -> Result<Vec<Piece>, TemplateError> {
+        let mut shown = conversation.clone();
+        let variables = conversation.variables.values().filter_map(Value::as_str);
+        let texts = conversation.turns.iter().map(|turn| turn.content.as_str()).chain(variables);
+        let quotes = Quotes::beside(texts).ok_or_else(|| {
+            TemplateError::Failed("they use every character of the private planes".to_owned())
+        })?;
+        for turn in &mut shown.turns {
+            turn.content = quotes.quote(&turn.content, &self.specials);
+        }
+        for variable in shown.variables.values_mut() {
+            if let Value::String(text) = variable {
+                *text = quotes.quote(text, &self.specials);
+            }
+        }
+        if let Some(last) = shown.turns.last_mut().filter(|_| conversation.continue_final) {
+            last.content = quotes.marked_end(&last.content);
+        }
+        let rendered = jinja.render(&shown, &self.tokens)?;
+        if !conversation.continue_final {
+            return Ok(quotes.pieces(&rendered));
+        }
+        let cut = quotes.before_end(&rendered);
+        let missing =
+            || TemplateError::Failed("it leaves out the message that is to be continued".to_owned());
+        cut.map(|rendered| quotes.pieces(rendered)).ok_or_else(missing)
+    }
+}
+
+fn jinja(source: String, profile: &Profile) -> anyhow::Result<Form> {
+    let jinja = Jinja::compile(source)?;
+    jinja.try_out(&profile.named_tokens)?;
+    Ok(Form::Jinja(Box::new(jinja)))
+}
+
+/// The separator that the tokenizer's files name, or else the one that the family was fine-tuned with.
+fn separator(profile: &Profile, tokenizer: &TextTokenizer) -> anyhow::Result<Form> {
+    let usual = match profile.family {
+        Family::DiffuGpt => "======",
+        Family::DiffuLlama => "========",
+    };
+    let text = profile.named_tokens.get("sep_token").map_or(usual, String::as_str);
+    match tokenizer.token_id(text) {
+        Some(id) => Ok(Form::Separator(id, text.to_owned())),
+        None => bail!(
+            "chat template diffullama-sft needs a separator, and the tokenizer has no token `{text}`; `sep_token` \
+             of tokenizer_config.json names another"
+        ),
+    }
+}
+
+/// The last user's message, after what the system said.
+fn question(conversation: &Conversation) -> Result<String, TemplateError> {
+    let turns = &conversation.turns;
+    let Some(Turn { content, .. }) = turns.last().filter(|turn| turn.role == "user") else {
+        return Err(TemplateError::Refused("diffullama-sft answers a last message of a user".to_owned()));
+    };
+    let system = turns.iter().filter(|turn| turn.role == "system");
+    let lines: Vec<&str> = system.map(|turn| turn.content.as_str()).chain([content.as_str()]).collect();
+    Ok(lines.join("\n"))
+}

@@ -1,0 +1,234 @@
+//! `/v1/chat/completions`, plain and streamed.
+
+use serde_json::{Value, json};
+
+use crate::completions::with;
+use crate::harness::{Server, golden};
+use crate::sse;
+
+const PATH: &str = "/v1/chat/completions";
+
+/// A server of a golden model with one of the templates of the test data.
+pub(crate) fn start(model: &str, template: &str) -> Server {
+    let file = golden("../templates").join(format!("{template}.jinja")).display().to_string();
+    Server::start(model, &["--chat-template", &file])
+}
+
+fn user(text: &str) -> Value {
+    json!([{ "role": "user", "content": text }])
+}
+
+fn contents(answer: &Value) -> Vec<String> {
+    let choices = answer["choices"].as_array().unwrap();
+    choices.iter().map(|choice| choice["message"]["content"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_answer_has_the_published_shape() {
+    for model in ["diffugpt-m", "diffullama"] {
+        let server = start(model, "pipes");
+        let body = json!({ "messages": user("Hi"), "max_tokens": 10, "seed": 7, "n": 3 });
+        let answer = server.post(PATH, &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let id = format!("chatcmpl-{}", answer.header("x-request-id"));
+        let answer = answer.json();
+        assert_eq!((&answer["id"], &answer["object"]), (&json!(id), &json!("chat.completion")));
+        assert_eq!(answer["diffusion"]["canvas_tokens"], 30);
+        let choices = answer["choices"].as_array().unwrap();
+        assert_eq!(choices.len(), 3);
+        for (index, choice) in choices.iter().enumerate() {
+            assert_eq!((&choice["index"], &choice["message"]["role"]), (&json!(index), &json!("assistant")));
+            assert!(choice["message"]["content"].is_string());
+            assert_eq!((choice.get("delta"), &choice["logprobs"]), (None, &Value::Null));
+            assert!(choice["finish_reason"] == "length" || choice["finish_reason"] == "stop");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_is_a_completion_of_the_rendered_prompt() {
+    for model in ["diffugpt-m", "diffullama"] {
+        let server = start(model, "pipes");
+        let messages = json!([{ "role": "developer", "content": "Do." },
+                              { "role": "user", "content": [{ "type": "text", "text": "Hi" }] }]);
+        let tokens = server.ok("/tokenize", &json!({ "messages": messages })).await;
+        let given = tokens["count"].as_u64().unwrap();
+        let settings = json!({ "max_tokens": 12, "seed": 3, "temperature": 1.5 });
+        let chat = server.ok(PATH, &with(&settings, json!({ "messages": messages }))).await;
+        let prompt = with(&settings, json!({ "prompt": tokens["tokens"] }));
+        let completion = server.ok("/v1/completions", &prompt).await;
+        assert_eq!(contents(&chat)[0], completion["choices"][0]["text"].as_str().unwrap());
+        assert_eq!(chat["usage"]["prompt_tokens"], given - 1, "the document start is not counted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_is_the_plain_answer_in_pieces() {
+    for model in ["diffugpt-m", "diffullama"] {
+        let server = start(model, "pipes");
+        let body = json!({ "messages": user("Say something."), "max_tokens": 20, "n": 2, "seed": 3 });
+        let plain = server.ok(PATH, &body).await;
+        for states in ["none", "delta"] {
+            let streamed = with(
+                &body,
+                json!({ "stream": true, "stream_options": { "include_usage": true },
+                        "diffusion": { "stream_states": states } }),
+            );
+            let answer = server.post(PATH, &streamed).await;
+            assert_eq!(answer.header("content-type"), "text/event-stream; charset=utf-8");
+            let stream = sse::chat(&answer.body, 2);
+            assert_eq!(stream.texts, contents(&plain));
+            let reasons = plain["choices"].as_array().unwrap().iter().map(|choice| &choice["finish_reason"]);
+            assert!(stream.reasons.iter().map(|reason| json!(reason)).eq(reasons.cloned()));
+            assert_eq!(stream.usage.as_ref(), Some(&plain["usage"]));
+            assert_eq!(stream.report["forward_passes"], plain["diffusion"]["forward_passes"]);
+            if states == "delta" {
+                stream.states.assert_filled(2, 20);
+            } else {
+                stream.states.assert_filled(0, 0);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_string_never_appears_in_an_answer() {
+    let server = start("diffugpt-m", "pipes");
+    let body = json!({ "messages": user("Hi"), "max_tokens": 30, "seed": 4, "ignore_eos": true });
+    let whole = contents(&server.ok(PATH, &body).await).remove(0);
+    let at = whole.char_indices().nth(whole.chars().count() / 2).unwrap().0;
+    let stop: String = whole[at..].chars().take(2).collect();
+    let stopped = with(&body, json!({ "stop": stop }));
+    let plain = server.ok(PATH, &stopped).await;
+    let text = &contents(&plain)[0];
+    assert!(whole.starts_with(text) && !text.contains(&stop));
+    assert_eq!(plain["choices"][0]["finish_reason"], "stop");
+    let stream = sse::chat(&server.post(PATH, &with(&stopped, json!({ "stream": true }))).await.body, 1);
+    assert_eq!(&stream.texts[0], text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canvas_without_a_size_takes_what_fits_up_to_256() {
+    let server = start("diffullama", "pipes");
+    let body = json!({ "messages": user("Hi"), "seed": 1 });
+    let answer = server.ok(PATH, &body).await;
+    let given = answer["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(answer["diffusion"]["canvas_tokens"], 128 - 1 - given);
+    let most = with(&body, json!({ "max_completion_tokens": 3, "max_tokens": 5 }));
+    assert_eq!(server.ok(PATH, &most).await["diffusion"]["canvas_tokens"], 3);
+    let long = json!({ "messages": user(&"a b ".repeat(100)) });
+    let refused = server.post(PATH, &long).await.refusal(400, "context_length_exceeded");
+    assert_eq!(refused["param"], "messages");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_template_the_operator_is_told_the_flag() {
+    let server = Server::start("diffugpt-s", &[]);
+    let refused = server.post(PATH, &json!({ "messages": user("Hi") })).await;
+    let error = refused.refusal(400, "chat_template_missing");
+    assert!(error["message"].as_str().unwrap().contains("--chat-template"));
+    let models = server.get("/v1/models").await.json();
+    assert_eq!(models["data"][0]["capabilities"], json!(["completion", "fill"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_messages_are_refused_by_name() {
+    let server = start("diffugpt-m", "brackets");
+    let image = json!([{ "type": "text", "text": "a" },
+                       { "type": "image_url", "image_url": { "url": "http://127.0.0.1:1/" } }]);
+    let many: Vec<Value> = (0..257).map(|_| json!({ "role": "user", "content": "" })).collect();
+    let cases = [
+        (json!({}), "missing_field", json!("messages")),
+        (json!({ "messages": [] }), "out_of_range", json!("messages")),
+        (json!({ "messages": many }), "out_of_range", json!("messages")),
+        (json!({ "messages": [{ "content": "a" }] }), "missing_field", json!("messages[0].role")),
+        (
+            json!({ "messages": [{ "role": "tool", "content": "a" }] }),
+            "invalid_type",
+            json!("messages[0].role"),
+        ),
+        (
+            json!({ "messages": [{ "role": "user", "content": 1 }] }),
+            "invalid_type",
+            json!("messages[0].content"),
+        ),
+        (
+            json!({ "messages": [{ "role": "user", "content": image }] }),
+            "unsupported_content_type",
+            json!("messages[0].content[1]"),
+        ),
+        (
+            json!({ "messages": [{ "role": "assistant", "content": "a" }] }),
+            "chat_template_error",
+            json!("messages"),
+        ),
+        (json!({ "messages": user("a"), "tools": [{}] }), "unsupported_parameter", json!("tools")),
+        (json!({ "messages": user("a"), "logprobs": true }), "unsupported_parameter", json!("logprobs")),
+        (
+            json!({ "messages": user("a"), "chat_template": "x" }),
+            "unsupported_parameter",
+            json!("chat_template"),
+        ),
+        (
+            json!({ "messages": user("a"), "chat_template_kwargs": { "messages": [] } }),
+            "unknown_parameter",
+            json!("chat_template_kwargs"),
+        ),
+        (
+            json!({ "messages": user("a"), "chat_template_kwargs": { "tokenize": true } }),
+            "unknown_parameter",
+            json!("chat_template_kwargs"),
+        ),
+        (
+            json!({ "messages": user("a"), "continue_final_message": true }),
+            "conflicting_fields",
+            json!("continue_final_message"),
+        ),
+        (json!({ "messages": user("a"), "max_tokens": 0 }), "out_of_range", json!("max_tokens")),
+    ];
+    for (body, code, param) in cases {
+        let refused = server.post(PATH, &body).await.refusal(400, code);
+        assert_eq!(refused["param"], param, "{body}: {refused}");
+    }
+    let error = server.post(PATH, &json!({ "messages": [{ "role": "assistant", "content": "a" }] })).await;
+    assert!(
+        error.json()["error"]["message"].as_str().unwrap().contains("roles must alternate"),
+        "{}",
+        error.body
+    );
+    // What asks for nothing passes.
+    let neutral = json!({ "messages": user("a"), "max_tokens": 2, "tools": [], "logprobs": false,
+                          "response_format": { "type": "text" }, "tool_choice": "none", "user": "u" });
+    assert_eq!(server.post(PATH, &neutral).await.header("x-ignored-params"), "");
+    server.ok(PATH, &neutral).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_the_assistant_is_continued_where_it_ends() {
+    let server = start("diffullama", "pipes");
+    let messages =
+        json!([{ "role": "user", "content": "Hi" }, { "role": "assistant", "content": "Well, </s> " }]);
+    let continued = json!({ "messages": messages, "continue_final_message": true });
+    let prompt = server.ok("/apply-template", &continued).await["prompt"].clone();
+    assert_eq!(prompt, "<|user|>\nHi</s>\n<|assistant|>\nWell, </s>");
+    let body = with(&continued, json!({ "max_tokens": 4, "seed": 1 }));
+    assert_eq!(server.ok(PATH, &body).await["diffusion"]["canvas_tokens"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reference_format_ends_in_its_separator() {
+    let server = Server::start("diffugpt-m", &["--chat-template", "diffullama-sft"]);
+    let messages = json!([{ "role": "user", "content": "one" }, { "role": "assistant", "content": "two" },
+                          { "role": "user", "content": "What is 1 + 1?" }]);
+    let tokens = server.ok("/tokenize", &json!({ "messages": messages })).await["tokens"].clone();
+    let question = server.ok("/tokenize", &json!({ "prompt": "What is 1 + 1?" })).await["tokens"].clone();
+    let mut expected = question.as_array().unwrap().clone();
+    // `sep_token` of its tokenizer_config.json.
+    expected.push(json!(272));
+    assert_eq!(tokens, json!(expected));
+    assert!(server.ok(PATH, &json!({ "messages": messages, "seed": 1 })).await["choices"].is_array());
+    let alpaca = Server::start("diffullama", &["--chat-template", "alpaca"]);
+    let prompt = alpaca.ok("/apply-template", &json!({ "messages": user("Add 1 and 1.") })).await;
+    let prompt = prompt["prompt"].as_str().unwrap();
+    assert!(prompt.ends_with("### Instruction:\nAdd 1 and 1.\n\n### Response:\n"), "{prompt}");
+}

@@ -1,0 +1,60 @@
+"""Writes expected.json: what Jinja2 makes of the templates in this folder, in the settings of transformers.
+
+    pip install jinja2 && python render.py
+"""
+
+import json
+from pathlib import Path
+
+from jinja2 import TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+HERE = Path(__file__).parent
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def raise_exception(message):
+    raise TemplateError(message)
+
+
+def say(*texts, system=None):
+    roles = ["user", "assistant"]
+    turns = [{"role": roles[n % 2], "content": text} for n, text in enumerate(texts)]
+    return ([{"role": "system", "content": system}] if system else []) + turns
+
+
+CONVERSATIONS = [
+    {"messages": say("Why is the sky blue?"), "add_generation_prompt": True},
+    {"messages": say("Why?"), "add_generation_prompt": False},
+    {"messages": say(" Hi \n", "Hello.", "  What is 2 < 3?\n\n", system=" Be brief. "), "add_generation_prompt": True},
+    {"messages": say("Grüße 😀", "<think>\nhm\n</think>\n\nHallo & 'ciao'", "more", "<think>x</think>end"), "add_generation_prompt": False},
+    {"messages": say("a\tb \"c\" \\ d", "", "e"), "add_generation_prompt": True, "enable_thinking": False},
+    {"messages": [{"role": "assistant", "content": "I begin."}], "add_generation_prompt": True},
+    {"messages": say("one") + say("two"), "add_generation_prompt": True},
+]
+
+
+def main():
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    cases = []
+    for path in sorted([*HERE.glob("*.jinja"), HERE / "../../crates/api/src/template/alpaca.jinja"]):
+        template = environment.from_string(path.read_text())
+        for conversation in CONVERSATIONS:
+            case = {"template": path.stem, "conversation": conversation}
+            try:
+                case["text"] = template.render(**TOKENS, **conversation)
+            except TemplateError as error:
+                case["refused"] = str(error)
+            cases.append(case)
+    document = {"tokens": TOKENS, "cases": cases}
+    (HERE / "expected.json").write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+main()
