@@ -254,7 +254,11 @@ impl<'de> Deserialize<'de> for Length {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Length, A::Error> {
-                LengthRange::deserialize(MapAccessDeserializer::new(fields)).map(Length::Between)
+                let range = LengthRange::deserialize(MapAccessDeserializer::new(fields))?;
+                if range.min.is_none() && range.max.is_none() {
+                    return Err(A::Error::custom("a range needs `min`, `max` or both"));
+                }
+                Ok(Length::Between(range))
             }
         }
 

@@ -53,7 +53,7 @@ fn point((min, max): (usize, usize), i: usize, points: usize) -> usize {
 /// candidate without a token has no score and loses.
 pub(super) fn best(rated: impl Iterator<Item = (bool, Option<f64>)>) -> usize {
     let rated = rated.map(|(done, score)| (done, score.unwrap_or(f64::NEG_INFINITY)));
-    let better = |a: (bool, f64), b: (bool, f64)| a.0 > b.0 || (a.0 == b.0 && a.1 > b.1);
+    let better = |a: (bool, f64), b: (bool, f64)| (a.0 && !b.0) || (a.0 == b.0 && a.1 > b.1);
     let best = rated.enumerate().reduce(|best, next| if better(next.1, best.1) { next } else { best });
     best.map_or(0, |(candidate, _)| candidate)
 }
