@@ -55,11 +55,10 @@ impl Progress {
         }
     }
 
-    /// Notes which holes' texts have stopped growing since the last time, and returns their numbers.
-    fn settle(&mut self, tokenizer: &TextTokenizer) -> Vec<usize> {
+    /// Notes which holes' texts have stopped growing since the last time.
+    fn settle(&mut self, tokenizer: &TextTokenizer) {
         // The two ends that cut a text say nothing about the other holes.
         let short = self.early_exit.filter(|exit| !matches!(exit, Ending::Eos | Ending::Stop));
-        let mut settled = Vec::new();
         for (number, hole) in self.view.holes().iter().enumerate() {
             if self.endings[number].is_some() {
                 continue;
@@ -73,9 +72,7 @@ impl Progress {
                 End::Stop => Ending::Stop,
                 End::Full => short.unwrap_or(Ending::Full),
             });
-            settled.push(number);
         }
-        settled
     }
 }
 
@@ -86,8 +83,6 @@ pub struct Step {
     pub sample: usize,
     /// What was committed.
     pub edits: Vec<Edit>,
-    /// Numbers of the holes whose texts are final now and were not before.
-    pub settled: Vec<usize>,
 }
 
 impl Running {
@@ -172,8 +167,8 @@ impl Running {
                         (progress.done, progress.early_exit) = (true, Some(Ending::Stop));
                     }
                     self.observation.step(progress.view.begun());
-                    let settled = progress.settle(&self.model.tokenizer);
-                    return Ok(Next::Step(Step { sample, edits, settled }));
+                    progress.settle(&self.model.tokenizer);
+                    return Ok(Next::Step(Step { sample, edits }));
                 }
                 Some(DenoisingEvent::Finished(timings)) => return Ok(self.finished(timings)),
                 Some(DenoisingEvent::Expired(timings)) => {

@@ -15,6 +15,7 @@ It needs torch, tokenizers, numpy and safetensors:
 
     python train.py --out run --minutes 100             # from nothing, resumable with --resume
     python train.py --out run --minutes 60 --base gpt2/ # adapts a GPT-2 checkpoint instead of step 2
+    python train.py --out more --minutes 60 --base run/export --anneal-share 0 --t-grow 0 # goes on
     python train.py --evaluate run/export               # held-out numbers of an exported folder
 """
 
@@ -402,6 +403,11 @@ def draw_mask(tokens: Tensor, breaks_line: Tensor, span_share: float, t_min: flo
     return masked, weight
 
 
+def share_of(progress: float, end: float) -> float:
+    """How much of a change that is over at `end` has happened; all of it when it takes no time."""
+    return min(1.0, progress / end) if end > 0 else 1.0
+
+
 class Run:
     """Everything that changes while training, and the batches it trains on."""
 
@@ -420,7 +426,7 @@ class Run:
         matrices = [p for n, p in model.blocks.named_parameters() if p.ndim == 2]
         rest = [p for p in model.parameters() if all(p is not m for m in matrices)]
         self.optimizers = [Muon(matrices, args.muon_lr), torch.optim.AdamW(rest, args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
-        self.state = {"seconds": 0.0, "steps": 0, "tokens": 0, "phase_steps": 0, "phase": "diffusion" if args.base else "ar"}
+        self.state = {"seconds": 0.0, "steps": 0, "tokens": 0, "phase_steps": 0, "phase": "diffusion" if args.base and not args.causal else "ar"}
         size = sum(p.numel() for p in model.parameters())
         print(f"{len(train)} files, {len(self.corpus.files):,} tokens ({len(self.corpus.snippets):,} in functions, "
               f"{len(self.corpus.examples):,} instructions); held out {len(held_out)} files, "
@@ -476,8 +482,8 @@ class Run:
         return tokens.masked_fill(masked, mask_id), tokens, masked, by_t
 
     def rate(self, progress: float, steps: int) -> float:
-        """Warm-up over the first steps, then a cosine to 5 % over the time of the phase."""
-        return min(1.0, (steps + 1) / self.args.warm_up) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+        """Warm-up over the first steps, flat, then straight down to 2 %: a run can be made longer while it is flat."""
+        return min(1.0, (steps + 1) / self.args.warm_up, max(0.02, (1 - progress) / self.args.decay_share))
 
     def step(self, diffusion: bool, instruct: bool, full_share: float, span_share: float, t_max: float) -> tuple[float, int]:
         inputs, labels, wanted, weight = (x.to(self.device) for x in self.batch(diffusion, instruct, span_share, t_max))
@@ -499,7 +505,7 @@ class Run:
     def train(self) -> None:
         args, state = self.args, self.state
         total = args.minutes * 60
-        ar_end = 0.0 if args.base else total * args.ar_share
+        ar_end = total if args.causal else 0.0 if args.base else total * args.ar_share
         last_print = last_save = last_evaluation = time.monotonic()
         previous, shown_loss, shown_tokens = time.monotonic(), [], 0
         while state["seconds"] < total:
@@ -512,14 +518,14 @@ class Run:
                 previous = time.monotonic()
             diffusion = state["phase"] == "diffusion"
             progress = (seconds - ar_end) / (total - ar_end) if diffusion else seconds / ar_end
-            full_share = min(1.0, progress / args.anneal_share + 0.001) if diffusion else 0.0
+            full_share = share_of(progress, args.anneal_share) if diffusion else 0.0
             rate = self.rate(progress, state["phase_steps"])
             for optimizer, lr in zip(self.optimizers, (args.muon_lr, args.adam_lr)):
                 for group in optimizer.param_groups:
                     group["lr"] = lr * rate
             # Mostly intact text first, which the left-to-right model can already read; then more and
             # more masks, up to the paper's t < 1. Stretches come in over the first half.
-            t_max = min(1.0, 0.3 + 0.7 * progress / args.t_grow)
+            t_max = 0.3 + 0.7 * share_of(progress, args.t_grow)
             span_share = args.span_share * min(1.0, 2 * progress)
             instruct = diffusion and seconds > total * (1 - args.instruct_last)
             loss, tokens = self.step(diffusion, instruct, full_share, span_share, t_max)
@@ -547,8 +553,8 @@ class Run:
                 previous = last_print = last_evaluation  # not counted as training
                 shown_loss, shown_tokens = [], 0
         self.save()
-        export(self.model, self.tokenizer, self.out / "export")
-        self.report(evaluate(self.model, self.tokenizer, self.held_out))
+        export(self.model, self.tokenizer, self.out / ("ar" if args.causal else "export"))
+        self.report(evaluate(self.model, self.tokenizer, self.held_out, args.causal))
 
     def report(self, numbers: dict[str, float]) -> None:
         line = {"phase": self.state["phase"], "minutes": round(self.state["seconds"] / 60, 1), "tokens": self.state["tokens"], **numbers}
@@ -627,7 +633,7 @@ def main() -> None:
     add("--minutes", type=float, default=100.0, help="training time, all phases; evaluations come on top")
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add("--evaluate", type=Path, metavar="DIR", help="print the held-out numbers of an exported folder and stop")
-    add("--causal", action="store_true", help="with --evaluate: the folder holds a left-to-right model")
+    add("--causal", action="store_true", help="left to right only: with --evaluate, the folder holds such a model; otherwise no diffusion follows")
     add("--device", default="auto")
     add("--seed", type=int, default=0)
     for name, value in (("vocab", 4096), ("length", 256), ("width", 256), ("layers", 5), ("heads", 4), ("batch", 16),
@@ -635,6 +641,7 @@ def main() -> None:
         add(f"--{name}", type=int, default=value)
     for name, value, text in (
         ("ar-share", 0.24, "share of the time for the left-to-right phase"),
+        ("decay-share", 0.4, "share of a phase, at its end, in which the learning rates fall to 2 %"),
         ("anneal-share", 0.1, "share of the diffusion phase in which attention opens to the right"),
         ("span-share", 0.3, "share of the rows that lose stretches instead of single tokens, from half of the phase on"),
         ("snippet-share", 0.25, "share of the batches that hold short functions"),

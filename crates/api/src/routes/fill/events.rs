@@ -17,21 +17,26 @@ pub(super) struct Events {
     answer: Answer,
     seq: u64,
     thinned: Thinned,
+    /// Holes of each choice that were announced, from the left.
+    announced: Vec<usize>,
 }
 
 impl Events {
     pub(super) fn new(answer: Answer) -> Self {
-        Self { answer, seq: 0, thinned: Thinned::default() }
+        let announced = vec![0; answer.settings.samples];
+        Self { answer, seq: 0, thinned: Thinned::default(), announced }
     }
 
-    /// One `fill.hole` for each hole of a choice that `due` names.
-    fn holes(&mut self, running: &Running, choice: usize, due: &[usize]) -> Vec<Event> {
-        if due.is_empty() {
+    /// One `fill.hole` for each hole of a choice up to `end` that was not announced yet. They go from left to
+    /// right: where a hole starts in the text is known when all before it are final.
+    fn holes(&mut self, running: &Running, choice: usize, end: usize) -> Vec<Event> {
+        let begin = std::mem::replace(&mut self.announced[choice], end);
+        if begin == end {
             return Vec::new();
         }
-        let holes = self.answer.choice(running, choice).holes.into_iter().enumerate();
-        let due = holes.filter(|(number, _)| due.contains(number));
-        due.map(|(_, hole)| self.event("fill.hole", HoleOf { choice, hole })).collect()
+        let holes = self.answer.choice(running, choice).holes.into_iter();
+        let due = holes.take(end).skip(begin);
+        due.map(|hole| self.event("fill.hole", HoleOf { choice, hole })).collect()
     }
 
     fn event(&mut self, name: &'static str, value: impl Serialize) -> Event {
@@ -80,7 +85,7 @@ impl Grammar for Events {
         if self.answer.searches() {
             return Vec::new();
         }
-        let Step { sample: c, edits, settled } = step;
+        let Step { sample: c, edits } = step;
         let progress = &running.views[c];
         let mut events = Vec::new();
         let (states, every) = (self.answer.settings.states, self.answer.settings.state_every);
@@ -90,19 +95,18 @@ impl Grammar for Events {
             let state = StateEvent::step(c, progress, &edits, &self.answer.state.model);
             events.push(self.event("fill.state", state));
         }
-        events.extend(self.holes(running, c, &settled));
+        let endings = &progress.endings;
+        let settled = endings.iter().position(Option::is_none).unwrap_or(endings.len());
+        events.extend(self.holes(running, c, settled));
         events
     }
 
     fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event> {
         let mut events = Vec::new();
         for choice in 0..self.answer.settings.samples {
-            let all = 0..self.answer.text.holes.len();
             // What was searched, or cut short by the deadline, has not been announced yet.
-            let announced =
-                |hole: &usize| !self.answer.searches() && running.views[choice].endings[*hole].is_some();
-            let due: Vec<usize> = all.filter(|hole| !announced(hole)).collect();
-            events.extend(self.holes(running, choice, &due));
+            let all = self.answer.text.holes.len();
+            events.extend(self.holes(running, choice, all));
         }
         let filled = self.answer.whole(running, timings);
         events.push(self.event("fill.done", filled));
