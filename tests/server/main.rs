@@ -28,6 +28,7 @@ mod policies;
 #[cfg(feature = "embedded")]
 mod readme;
 mod refusals;
+mod scoring;
 mod slow_readers;
 mod special_text;
 mod sse;

@@ -82,6 +82,21 @@ pub(crate) fn data_lines(body: &str) -> Vec<&str> {
     data
 }
 
+/// The JSON of every data line of an OpenAI stream, without the last line.
+pub(crate) fn chunks(body: &str) -> Vec<Value> {
+    let lines = data_lines(body).into_iter().filter(|line| *line != "[DONE]");
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The denoising states of an OpenAI stream.
+pub(crate) fn states(body: &str) -> Vec<Value> {
+    chunks(body)
+        .into_iter()
+        .map(|chunk| chunk["diffusion"].clone())
+        .filter(|state| !state["ev"].is_null())
+        .collect()
+}
+
 /// Name and data of every event of a native stream, numbered without a gap.
 pub(crate) fn native(body: &str) -> Vec<(String, Value)> {
     let mut events = Vec::new();

@@ -227,6 +227,15 @@ pub fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>
     value.map(Some).ok_or_else(|| serde::de::Error::custom(format!("{number} is not an integer in range")))
 }
 
+/// A number of alternatives, where false counts as absent: some clients send what chat takes to every route.
+/// For `#[serde(deserialize_with)]` on optional fields.
+pub fn alternatives<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    match Option::<Value>::deserialize(deserializer)? {
+        None | Some(Value::Bool(false)) => Ok(None),
+        Some(value) => integer(value).map_err(serde::de::Error::custom),
+    }
+}
+
 /// An object, and not a list of its values; for `#[serde(deserialize_with)]` on optional fields, where
 /// null counts as absent.
 pub fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use unmask_model::diffusion::DenoisingState;
+use unmask_model::diffusion::{DenoisingState, ScoringState};
+use unmask_model::predictor::Ask;
 use unmask_scheduler::{CostModel, Work};
 
 use crate::error::ApiError;
@@ -84,22 +85,24 @@ impl GivenTimes {
     }
 }
 
-/// The longest time that a request for `samples` may take.
+/// The longest time that a request for `samples` and `texts` may take.
 #[must_use]
-pub fn longest(samples: &[DenoisingState], state: &AppState) -> Duration {
-    let scaled = || alone(samples, &state.cost).saturating_mul(TIMES).max(LEAST);
+pub fn longest(samples: &[DenoisingState], texts: &[ScoringState], state: &AppState) -> Duration {
+    let denoised = samples.iter().map(|sample| (sample.ask(), sample.evaluations_left()));
+    let scored = texts.iter().map(|text| (text.ask(), text.evaluations_left()));
+    let scaled = || alone(denoised.chain(scored), &state.cost).saturating_mul(TIMES).max(LEAST);
     state.limits.timeout.unwrap_or_else(scaled)
 }
 
-/// What `samples` would take if the device had nothing else to do.
-fn alone(samples: &[DenoisingState], cost: &CostModel) -> Duration {
-    let time = |sample: &DenoisingState| {
-        let ask = sample.ask()?;
+/// What a number of evaluations of each ask would take if the device had nothing else to do.
+fn alone<'a>(asks: impl Iterator<Item = (Option<Ask<'a>>, u32)>, cost: &CostModel) -> Duration {
+    let time = |(ask, evaluations): (Option<Ask<'_>>, u32)| {
+        let ask = ask?;
         let canvas = Work::canvas(ask.tokens.len());
         let work = if ask.guidance.is_some() { canvas + canvas } else { canvas };
-        Some(cost.time(work).saturating_mul(sample.evaluations_left()))
+        Some(cost.time(work).saturating_mul(evaluations))
     };
-    samples.iter().filter_map(time).fold(Duration::ZERO, Duration::saturating_add)
+    asks.filter_map(time).fold(Duration::ZERO, Duration::saturating_add)
 }
 
 #[cfg(test)]

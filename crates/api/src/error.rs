@@ -213,7 +213,6 @@ impl ApiError {
             Self::Canvas(CanvasError::TokenOutOfVocabulary { .. }) => {
                 invalid("invalid_token", Some("prompt"))
             }
-            Self::Canvas(CanvasError::NothingToGenerate) => invalid("conflicting_fields", None),
             Self::Canvas(CanvasError::FirstPositionOpen) => invalid("conflicting_fields", Some("prompt")),
             Self::Canvas(CanvasError::Policy(_)) => invalid("conflicting_fields", Some("diffusion")),
             Self::Template(TemplateError::Missing) => invalid("chat_template_missing", None),

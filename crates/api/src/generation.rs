@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use unmask_model::diffusion::{EarlyExit, Edit};
+use unmask_model::diffusion::{EarlyExit, Edit, ScoringState, SequenceScore};
 use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{ClientId, DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
 
@@ -20,6 +20,8 @@ use crate::text_view::{End, HoleText, TextView};
 pub struct Running {
     /// One per sample; prompt after prompt, each with all its samples.
     pub views: Vec<Progress>,
+    /// One per scored text, when all is finished.
+    pub scores: Vec<SequenceScore>,
     events: Generation,
     model: Arc<ServedModel>,
     observation: Observation,
@@ -86,18 +88,19 @@ pub struct Step {
 }
 
 impl Running {
-    /// Builds every sample of every layout and hands them to the engine. All that can be refused is
-    /// refused here, before anything is answered.
+    /// Builds every sample of every layout and hands them to the engine, with the `texts` to score. All that
+    /// can be refused is refused here, before anything is answered.
     ///
     /// # Errors
     /// Too expensive, not a canvas of this model, a time that is too long, or the engine takes nothing.
     pub fn start(
         layouts: &[Layout],
+        texts: Vec<ScoringState>,
         settings: &Settings,
         state: &AppState,
         observation: Observation,
     ) -> Result<Self, ApiError> {
-        check_cost(layouts, settings, state)?;
+        check_cost(layouts, &texts, settings, state)?;
         let mut views = Vec::with_capacity(layouts.len() * settings.samples);
         let mut samples = Vec::with_capacity(views.capacity());
         for layout in layouts {
@@ -110,13 +113,13 @@ impl Running {
                 samples.push(state);
             }
         }
-        let times = settings.times.resolve(observation.arrived(), longest(&samples, state))?;
+        let times = settings.times.resolve(observation.arrived(), longest(&samples, &texts, state))?;
         let Deadlines { deadline, finish_by } = times;
-        let request = DenoiseRequest { samples, client: ClientId::default(), deadline, finish_by };
+        let request = DenoiseRequest { samples, texts, client: ClientId::default(), deadline, finish_by };
         let events = state.engine.submit(request)?;
         observation.accepted(layouts, settings.samples);
         let model = Arc::clone(&state.model);
-        Ok(Self { views, events, model, observation })
+        Ok(Self { views, scores: Vec::new(), events, model, observation })
     }
 
     /// The text of a sample's first hole as far as it is settled.
@@ -170,6 +173,7 @@ impl Running {
                     progress.settle(&self.model.tokenizer);
                     return Ok(Next::Step(Step { sample, edits }));
                 }
+                Some(DenoisingEvent::Scored { score, .. }) => self.scores.push(score),
                 Some(DenoisingEvent::Finished(timings)) => return Ok(self.finished(timings)),
                 Some(DenoisingEvent::Expired(timings)) => {
                     self.observation.spent(timings);

@@ -13,6 +13,7 @@ use crate::deadlines::{GivenTimes, TimeoutHeader};
 use crate::error::ApiError;
 use crate::policy_names::{EosRule, Preset};
 use crate::policy_options::DiffusionOptions;
+use crate::scoring::Scoring;
 use crate::state::AppState;
 
 /// Whether a stream carries denoising states.
@@ -65,6 +66,10 @@ pub struct GivenOptions {
     pub n: Option<i64>,
     /// Stop strings.
     pub stop: Option<Strings>,
+    /// Alternatives to report with every token, and the field that says so.
+    pub logprobs: Option<(&'static str, i64)>,
+    /// Whether the answer begins with the prompt.
+    pub echo: bool,
     /// How the canvas is denoised.
     pub diffusion: Option<DiffusionOptions>,
     /// The header `x-request-timeout-ms`.
@@ -92,6 +97,10 @@ pub struct Settings {
     pub samples: usize,
     /// Strings that end a text.
     pub stops: Vec<String>,
+    /// How many alternatives to report with every token; `None` reports no log-probabilities.
+    pub logprobs: Option<usize>,
+    /// How prompts are scored, if they are.
+    pub scoring: Option<Scoring>,
     /// Whether to stream states.
     pub states: StreamStates,
     /// Every how many evaluations.
@@ -128,6 +137,18 @@ impl GivenOptions {
             (_, Some(true)) => EosRule::Ban,
             (rule, _) => rule.unwrap_or_default(),
         };
+        let logprobs = match self.logprobs {
+            Some((field, alternatives)) => count(field, Some(alternatives), 0..=MOST_ALTERNATIVES)?,
+            None => None,
+        };
+        let scored = self.echo && logprobs.is_some();
+        if diffusion.score.is_some() && !scored {
+            let message = "`diffusion.score` says how a prompt is scored: it needs `echo` and `logprobs`, which \
+                           only /v1/completions has";
+            let param = "diffusion.score".to_owned();
+            return Err(ApiError::Conflict { param, message: message.to_owned() });
+        }
+        let scoring = diffusion.score.unwrap_or_default().validate(defaults.steps)?;
         let sampling = self.sampling(temperature, state)?;
         // The same bits for a negative seed: any i64 is a seed of its own.
         let seed = self.seed.map(i64::cast_unsigned);
@@ -140,6 +161,8 @@ impl GivenOptions {
             seed: seed.unwrap_or_else(|| if temperature == 0.0 { 0 } else { fresh_seed() }),
             samples,
             stops: stops("stop", self.stop, limits.stops)?,
+            logprobs: logprobs.map(|alternatives| alternatives as usize),
+            scoring: scored.then_some(scoring),
             states: diffusion.stream_states.unwrap_or_default(),
             state_every: state_every.unwrap_or(1) as u32,
             reproduce: diffusion.reproduce.unwrap_or(false),
@@ -172,6 +195,9 @@ impl GivenOptions {
         })
     }
 }
+
+/// Largest `logprobs`.
+const MOST_ALTERNATIVES: i64 = 20;
 
 /// Entries of `logit_bias`.
 const MOST_BIASES: usize = 1024;

@@ -5,12 +5,13 @@ use unmask_model::diffusion::{Order, Policy, Quota, Revise, Score, ScoreKind, Wi
 use unmask_model::error::PolicyError;
 use utoipa::ToSchema;
 
-use crate::body::integer;
+use crate::body::{integer, object};
 use crate::error::ApiError;
 use crate::options::{StreamStates, count, number, out_of_range};
 use crate::policy_names::{
     DEFAULT_BLOCK, EosRule, OrderName, Preset, QuotaName, ReviseName, WindowName, split_revise,
 };
+use crate::scoring::ScoreOptions;
 
 /// `diffusion`: how the canvas is denoised. Every field is optional. A preset fills the fields, fields
 /// beside it override it, and the answer gives back what resulted. Unknown fields are refused, because a
@@ -77,6 +78,9 @@ pub struct DiffusionOptions {
     /// of the embedding and document ends may be drawn anywhere, and an empty prompt leaves position 0
     /// open.
     pub reproduce: Option<bool>,
+    /// How an echoed prompt is scored (`echo` with `logprobs` of /v1/completions).
+    #[serde(deserialize_with = "object")]
+    pub score: Option<ScoreOptions>,
 }
 
 impl DiffusionOptions {

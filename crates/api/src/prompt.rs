@@ -1,6 +1,6 @@
 //! Text to canvases: a continuation, or text with a hole in it.
 
-use unmask_model::diffusion::{DenoisingState, Noise, Quota, Revise, Span, StateSpec, Window};
+use unmask_model::diffusion::{DenoisingState, Noise, Quota, Revise, ScoringState, Span, StateSpec, Window};
 use unmask_model::predictor::{Sampling, TokenId};
 
 use crate::error::ApiError;
@@ -112,7 +112,7 @@ impl Layout {
 
     /// The BOS to put at position 0: always for text, because a shifted model cannot predict position 0
     /// and the families were trained with it; never for ids, which say what they want there.
-    fn bos(&self, model: &ServedModel) -> Option<TokenId> {
+    pub fn bos(&self, model: &ServedModel) -> Option<TokenId> {
         model.tokenizer.bos_id().filter(|_| !self.ids_given)
     }
 
@@ -165,7 +165,7 @@ impl Layout {
             }
         }
         // The reference's unconditional runs leave position 0 open and put id 0 there.
-        let starts = holes.first().is_some_and(|hole| hole.at_start);
+        let starts = holes.first().is_some_and(|hole| hole.at_start && !hole.range.is_empty());
         let open_start = settings.reproduce && starts && !self.ids_given;
         if open_start {
             given[0] = None;
@@ -179,6 +179,7 @@ impl Layout {
             noise: Noise::Keyed { seed: settings.seed, sample },
             first_token: open_start.then_some(0),
             guidance: Some(settings.guidance),
+            alternatives: settings.logprobs.unwrap_or(0),
             ..StateSpec::default()
         };
         let state = DenoisingState::new(spec, &model.limits)?;
@@ -214,11 +215,16 @@ impl Blank {
 /// Refuses a request whose samples together cost more than the cap: (given + generated positions) ×
 /// evaluations. The bound on evaluations does not depend on the seed or the machine: what commits at
 /// least one position each time takes at most one a position, and no more than T where there is a T;
-/// the rest takes T. Guidance computes every canvas twice.
+/// the rest takes T. Guidance computes every canvas twice. The evaluations of scored texts are known.
 ///
 /// # Errors
 /// It is over the cap.
-pub fn check_cost(layouts: &[Layout], settings: &Settings, state: &AppState) -> Result<(), ApiError> {
+pub fn check_cost(
+    layouts: &[Layout],
+    texts: &[ScoringState],
+    settings: &Settings,
+    state: &AppState,
+) -> Result<(), ApiError> {
     let canvases = if settings.guidance == 0.0 { 1 } else { 2 };
     let cost = |layout: &Layout| {
         let (rows, hole) = (layout.length(&state.model) as u64, layout.open() as u64);
@@ -232,15 +238,20 @@ pub fn check_cost(layouts: &[Layout], settings: &Settings, state: &AppState) -> 
                 _ => hole,
             }
     };
-    let total = layouts.iter().map(cost).sum::<u64>() * settings.samples as u64;
+    let scored: u64 =
+        texts.iter().map(|text| text.length() as u64 * u64::from(text.evaluations_left())).sum();
+    let total = layouts.iter().map(cost).sum::<u64>() * settings.samples as u64 + scored;
     if total <= state.limits.cost {
         return Ok(());
     }
-    let formula = format!(
+    let mut formula = format!(
         "{} canvases × {} samples, each (given + generated positions) × evaluations",
         layouts.len(),
         settings.samples
     );
+    if scored > 0 {
+        formula += &format!(", and {scored} for scoring");
+    }
     Err(ApiError::TooExpensive { cost: total, limit: state.limits.cost, formula })
 }
 

@@ -13,6 +13,7 @@ use crate::metrics::labels::Ending;
 use crate::observation::milliseconds;
 use crate::options::Settings;
 use crate::policy_names::{OrderName, ResolvedPolicy};
+use crate::scoring::ScoreReport;
 use crate::state::ServedModel;
 use crate::text_view::HoleText;
 
@@ -72,6 +73,9 @@ pub struct DiffusionReport {
     pub denoise_ms: f64,
     /// The most canvases that shared an evaluation with this request, itself included.
     pub batch_peak: usize,
+    /// How the echoed prompts were scored, if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<ScoreReport>,
 }
 
 impl DiffusionReport {
@@ -94,6 +98,7 @@ impl DiffusionReport {
             queue_ms: milliseconds(timings.queued),
             denoise_ms: milliseconds(timings.denoising),
             batch_peak: timings.batch_peak,
+            score: None,
         }
     }
 }

@@ -6,6 +6,8 @@ use unmask_model::diffusion::{Commit, Edit};
 use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
 
+use crate::logprobs::Judged;
+
 /// A stretch of a canvas that is generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hole {
@@ -50,7 +52,7 @@ pub struct HoleText {
 pub struct TextView {
     holes: Vec<Hole>,
     /// By position on the canvas; `None` is open or not generated.
-    tokens: Vec<Option<(TokenId, f32)>>,
+    tokens: Vec<Option<Commit>>,
     /// Whether committed tokens may be taken back, so that nothing is settled before all is.
     revised: bool,
 }
@@ -72,9 +74,7 @@ impl TextView {
     pub fn fold(&mut self, edits: &[Edit]) {
         for edit in edits {
             let (position, content) = match edit {
-                Edit::Commit(Commit { position, token, logprob, .. }) => {
-                    (*position, Some((*token, *logprob)))
-                }
+                Edit::Commit(commit) => (commit.position, Some(commit.clone())),
                 Edit::Remask(position) => (*position, None),
             };
             if let Some(slot) = self.tokens.get_mut(position as usize) {
@@ -115,7 +115,8 @@ impl TextView {
         let stops = &hole.stops;
         let cells = &self.tokens[hole.range.clone()];
         let shown = if self.revised { &cells[..0] } else { cells };
-        let settled: Vec<TokenId> = shown.iter().map_while(|cell| cell.map(|(token, _)| token)).collect();
+        let settled: Vec<TokenId> =
+            shown.iter().map_while(|cell| cell.as_ref().map(|commit| commit.token)).collect();
         let eos = tokenizer.eos_id().filter(|_| hole.ends_at_eos);
         let cut = settled.iter().position(|token| Some(*token) == eos);
         let tokens = &settled[..cut.unwrap_or(settled.len())];
@@ -145,12 +146,30 @@ impl TextView {
     #[must_use]
     pub fn logprob(&self, hole: &Hole, tokens: usize) -> f64 {
         let cells = self.tokens[hole.range.clone()].iter().take(tokens).flatten();
-        cells.map(|(_, logprob)| f64::from(*logprob)).sum()
+        cells.map(|commit| f64::from(commit.logprob)).sum()
+    }
+
+    /// The tokens of a hole that lie in `range`, as far as they are committed.
+    pub fn judged(&self, hole: &Hole, range: Range<usize>) -> impl Iterator<Item = Judged> + '_ {
+        let cells = self.tokens[hole.range.clone()].iter().take(range.end).skip(range.start);
+        cells.map_while(|cell| {
+            let Commit { token, logprob, alternatives, .. } = cell.as_ref()?;
+            Some((*token, Some(f64::from(*logprob)), alternatives.clone()))
+        })
+    }
+
+    /// How many tokens of a hole are spelled in full by the first `length` bytes of its text.
+    #[must_use]
+    pub fn spelled(&self, hole: &Hole, length: usize, tokenizer: &TextTokenizer) -> usize {
+        let cells = self.tokens[hole.range.clone()].iter();
+        let tokens: Vec<TokenId> = cells.map_while(|cell| cell.as_ref().map(|commit| commit.token)).collect();
+        let fits = |count: &usize| tokenizer.bytes(&tokens[..*count], hole.at_start).len() <= length;
+        (0..=tokens.len()).take_while(fits).last().unwrap_or(0)
     }
 }
 
 /// How many bytes remain when a last character that is not complete is left out.
-fn complete_characters(bytes: &[u8]) -> usize {
+pub(crate) fn complete_characters(bytes: &[u8]) -> usize {
     let mut done = 0;
     loop {
         match std::str::from_utf8(&bytes[done..]) {

@@ -15,9 +15,6 @@ pub enum CanvasError {
         /// Positions allowed.
         limit: usize,
     },
-    /// No open position.
-    #[error("nothing to generate: every position of the canvas is given")]
-    NothingToGenerate,
     /// A token id that is no row of the embedding.
     #[error("token id {id} is out of range; this model's vocabulary has {rows} entries, 0 to {}", rows - 1)]
     TokenOutOfVocabulary {

@@ -161,7 +161,7 @@ impl<P: MaskPredictor> Engine<P> {
     }
 
     fn ask(&self, id: SampleId) -> Option<Ask<'_>> {
-        self.requests.get(&id.request)?.samples.get(id.sample as usize)?.ask()
+        self.requests.get(&id.request)?.tasks.get(id.sample as usize)?.ask()
     }
 
     /// One forward pass for the samples of `batch`: the reads of each, as many as it asked for.
@@ -170,7 +170,7 @@ impl<P: MaskPredictor> Engine<P> {
         self.begin(batch, start);
         let asks: Vec<Ask<'_>> = batch
             .iter()
-            .filter_map(|id| self.requests.get(&id.request)?.samples.get(id.sample as usize)?.ask())
+            .filter_map(|id| self.requests.get(&id.request)?.tasks.get(id.sample as usize)?.ask())
             .collect();
         let mut total = Work::default();
         asks.iter().for_each(|ask| total += work(ask));
@@ -220,7 +220,10 @@ impl<P: MaskPredictor> Engine<P> {
 
     fn finish_if_complete(&mut self, id: RequestId) {
         if self.requests.get(&id).is_some_and(Request::is_complete) {
-            self.end(id, |request| DenoisingEvent::Finished(request.timings(now())));
+            self.end(id, |request| {
+                request.post_scores();
+                DenoisingEvent::Finished(request.timings(now()))
+            });
         }
     }
 

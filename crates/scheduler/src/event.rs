@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use unmask_model::diffusion::{EarlyExit, Edit};
+use unmask_model::diffusion::{EarlyExit, Edit, SequenceScore};
 
 use crate::error::GenerationError;
 
-/// One event of a request: any number of steps, then exactly one of the other three.
+/// One event of a request: any number of steps, the scores, then exactly one of the other three.
 #[derive(Clone, Debug)]
 pub enum DenoisingEvent {
     /// One evaluation of one sample.
@@ -27,7 +27,14 @@ pub enum DenoisingEvent {
         /// Why that came before its schedule, if it did.
         early_exit: Option<EarlyExit>,
     },
-    /// Every sample is complete.
+    /// A text's score; those of all texts come together before [`Self::Finished`].
+    Scored {
+        /// Which text of the request, from 0.
+        text: u32,
+        /// Its score.
+        score: SequenceScore,
+    },
+    /// Every sample and every text is complete.
     Finished(Timings),
     /// The deadline passed first; what was committed until then stands.
     Expired(Timings),
@@ -39,7 +46,7 @@ impl DenoisingEvent {
     /// Whether nothing follows this event.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        !matches!(self, Self::Step { .. })
+        !matches!(self, Self::Step { .. } | Self::Scored { .. })
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
-use unmask_model::diffusion::DenoisingState;
+use unmask_model::diffusion::{DenoisingState, ScoringState};
 
 use crate::batcher::ClientId;
 use crate::config::EngineConfig;
@@ -22,8 +22,10 @@ use crate::request::Request;
 /// What a caller asks of the engine.
 #[derive(Clone, Debug, Default)]
 pub struct DenoiseRequest {
-    /// The samples to denoise, at least one. They advance independently of each other.
+    /// The samples to denoise. They advance independently of each other.
     pub samples: Vec<DenoisingState>,
+    /// The texts to score. There is at least one sample or text.
+    pub texts: Vec<ScoringState>,
     /// Who asks.
     pub client: ClientId,
     /// Ends the request with what it has by then: nobody waits for it any longer.
@@ -61,9 +63,9 @@ impl EngineHandle {
     /// Hands a request to the engine. Never blocks.
     ///
     /// # Errors
-    /// The request has no samples, too many requests wait already, or the engine drains or has ended.
+    /// The request has neither samples nor texts, too many requests wait already, or the engine drains or has ended.
     pub fn submit(&self, request: DenoiseRequest) -> Result<Generation, SubmitError> {
-        if request.samples.is_empty() {
+        if request.samples.is_empty() && request.texts.is_empty() {
             return Err(SubmitError::NoSamples);
         }
         let EngineConfig { queue: limit, cost, .. } = self.connection.config;

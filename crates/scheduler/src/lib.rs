@@ -1,4 +1,4 @@
-//! Step-level batching of concurrent denoising requests on one device thread.
+//! Step-level batching of concurrent denoising and scoring requests on one device thread.
 //!
 //! An [`Engine`] is one thread that owns the [`MaskPredictor`](unmask_model::predictor::MaskPredictor).
 //! Before every evaluation it decides anew who takes part, so requests join and leave between any two
@@ -19,6 +19,7 @@ mod inbox;
 mod metrics;
 mod probe;
 mod request;
+mod task;
 
 pub use batcher::{Batcher, ClientId, Member, RequestId, SampleId};
 pub use config::EngineConfig;

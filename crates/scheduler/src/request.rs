@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use unmask_model::diffusion::{DenoisingState, Edit};
+use unmask_model::diffusion::Edit;
 use unmask_model::predictor::{Ask, Read};
 
 use crate::batcher::{ClientId, Member};
 use crate::cost::{CostModel, Work};
 use crate::event::{DenoisingEvent, Timings};
 use crate::handle::DenoiseRequest;
+use crate::task::Task;
 
 pub(crate) struct Request {
-    pub(crate) samples: Vec<DenoisingState>,
+    /// Samples, then texts.
+    pub(crate) tasks: Vec<Task>,
     pub(crate) client: ClientId,
     /// Nobody wants it after this.
     pub(crate) deadline: Option<Instant>,
@@ -39,19 +41,21 @@ impl Request {
         cost: &CostModel,
         now: Instant,
     ) -> (Self, mpsc::Receiver<DenoisingEvent>, Arc<[AtomicBool]>) {
-        let DenoiseRequest { samples, client, deadline, finish_by } = request;
-        let price = |sample: &DenoisingState| {
-            let price = sample.ask().map_or(Duration::ZERO, |ask| cost.time(work(&ask)));
-            (price, price.saturating_mul(sample.evaluations_left()))
+        let DenoiseRequest { samples, texts, client, deadline, finish_by } = request;
+        let samples = samples.into_iter().map(Task::Denoise);
+        let tasks: Vec<Task> = samples.chain(texts.into_iter().map(Task::Score)).collect();
+        let price = |task: &Task| {
+            let price = task.ask().map_or(Duration::ZERO, |ask| cost.time(work(&ask)));
+            (price, price.saturating_mul(task.evaluations_left()))
         };
-        let prices = samples.iter().map(price).collect();
-        // Room for every step and the terminal event: the engine never waits, and nothing is lost.
-        let steps: usize = samples.iter().map(|sample| sample.evaluations_left() as usize).sum();
-        let (events, receiver) = mpsc::channel(steps + 1);
-        let stops: Arc<[AtomicBool]> = samples.iter().map(|_| AtomicBool::new(false)).collect();
+        let prices = tasks.iter().map(price).collect();
+        // Room for every step, every score and the terminal event: the engine never waits, and nothing is
+        // lost.
+        let (events, receiver) = mpsc::channel(tasks.iter().map(Task::events).sum::<usize>() + 1);
+        let stops: Arc<[AtomicBool]> = tasks.iter().map(|_| AtomicBool::new(false)).collect();
         let flags = Arc::clone(&stops);
         let request = Self {
-            samples,
+            tasks,
             client,
             deadline,
             finish_by,
@@ -69,7 +73,7 @@ impl Request {
 
     /// The samples that still need evaluations, as the batcher sees them.
     pub(crate) fn members(&self) -> Vec<Member> {
-        let asks: Vec<Option<Ask<'_>>> = self.samples.iter().map(DenoisingState::ask).collect();
+        let asks: Vec<Option<Ask<'_>>> = self.tasks.iter().map(Task::ask).collect();
         let twin = |ask: &Ask<'_>| {
             let same = |other: &Ask<'_>| {
                 let guides =
@@ -89,13 +93,13 @@ impl Request {
 
     /// Predicted device time of all that is left to do.
     pub(crate) fn time_left(&self) -> Duration {
-        let open = self.prices.iter().zip(&self.samples).filter(|(_, sample)| sample.ask().is_some());
+        let open = self.prices.iter().zip(&self.tasks).filter(|(_, task)| task.ask().is_some());
         open.map(|((_, left), _)| *left).fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// Whether every sample is complete.
+    /// Whether every sample and every text is complete.
     pub(crate) fn is_complete(&self) -> bool {
-        self.samples.iter().all(|sample| sample.ask().is_none())
+        self.tasks.iter().all(|task| task.ask().is_none())
     }
 
     /// How long it has waited for its first evaluation, while it does.
@@ -109,9 +113,10 @@ impl Request {
         if self.started.is_none() {
             return Vec::new();
         }
-        let flagged = self.samples.iter_mut().zip(&*self.stops).zip(0..);
+        let flagged = self.tasks.iter_mut().zip(&*self.stops).zip(0..);
         flagged
-            .filter_map(|((sample, stop), number)| {
+            .filter_map(|((task, stop), number)| {
+                let Task::Denoise(sample) = task else { return None };
                 let due = sample.ask().is_some() && stop.load(Ordering::Relaxed);
                 due.then(|| {
                     sample.stop();
@@ -124,12 +129,17 @@ impl Request {
     /// Makes the next evaluation of every open sample its last one, and names them; once.
     pub(crate) fn finish_next(&mut self) -> Vec<u32> {
         self.finish_by = None;
-        let open = self.samples.iter_mut().zip(0..).filter(|(sample, _)| sample.ask().is_some());
-        open.map(|(sample, number)| {
-            sample.finish_next();
-            number
-        })
-        .collect()
+        let tasks = self.tasks.iter_mut().zip(0..);
+        tasks
+            .filter_map(|(task, number)| {
+                let Task::Denoise(sample) = task else { return None };
+                let open = sample.ask().is_some();
+                open.then(|| {
+                    sample.finish_next();
+                    number
+                })
+            })
+            .collect()
     }
 
     /// Whether nobody reads the events any more.
@@ -146,17 +156,24 @@ impl Request {
         waited
     }
 
-    /// Takes the answers for one sample and reports the step: how many positions it committed, and whether
-    /// that sample is complete.
+    /// Takes the answers for one task and reports a sample's step: how many positions it committed, and
+    /// whether that task is complete.
     pub(crate) fn advance(&mut self, sample: u32, reads: &[Read]) -> (usize, bool) {
-        let Some(state) = self.samples.get_mut(sample as usize) else { return (0, true) };
-        if let Some(ask) = state.ask() {
+        let Some(task) = self.tasks.get_mut(sample as usize) else { return (0, true) };
+        if let Some(ask) = task.ask() {
             self.rows += work(&ask).rows;
             self.reads += ask.wants.len() as u64;
         }
         if let Some((price, left)) = self.prices.get_mut(sample as usize) {
             *left = left.saturating_sub(*price);
         }
+        let state = match task {
+            Task::Denoise(state) => state,
+            Task::Score(text) => {
+                text.act(reads);
+                return (0, text.ask().is_none());
+            }
+        };
         let round = state.round();
         let edits = state.act(reads);
         let committed = edits.iter().filter(|edit| matches!(edit, Edit::Commit(_))).count();
@@ -166,12 +183,21 @@ impl Request {
         (committed, done)
     }
 
+    /// Reports every text's score.
+    pub(crate) fn post_scores(&self) {
+        let texts =
+            self.tasks.iter().filter_map(|task| if let Task::Score(text) = task { Some(text) } else { None });
+        for (text, state) in (0..).zip(texts) {
+            self.post(DenoisingEvent::Scored { text, score: state.score() });
+        }
+    }
+
     /// Where the time went until `now`.
     pub(crate) fn timings(&self, now: Instant) -> Timings {
         Timings {
             queued: self.started.unwrap_or(now).duration_since(self.submitted),
             denoising: self.started.map_or(Duration::ZERO, |started| now.duration_since(started)),
-            evaluations: self.samples.iter().map(DenoisingState::evaluations).sum(),
+            evaluations: self.tasks.iter().map(Task::evaluations).sum(),
             rows: self.rows,
             reads: self.reads,
             batch_peak: self.batch_peak,

@@ -6,16 +6,18 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use unmask_model::tokenizer::TextTokenizer;
 use utoipa::ToSchema;
 
-use super::openai::{self, Completion, Dialect, Part, StreamOptions};
+use super::openai::{self, Completion, Dialect, Part, Prepared, StreamOptions};
 use super::{check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::deadlines::TimeoutHeader;
 use crate::error::{ApiError, ErrorBody};
+use crate::logprobs::ChatLogprobs;
 use crate::messages::{GivenMessages, Message, tokens};
 use crate::observation::Observation;
-use crate::options::{GivenOptions, Settings, Strings};
+use crate::options::{GivenOptions, Strings};
 use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, size};
 use crate::state::AppState;
@@ -88,6 +90,12 @@ pub struct ChatRequest {
     n: Option<i64>,
     /// The answer ends before the first of these.
     stop: Option<Strings>,
+    /// Report the log-probability of every token. Default false.
+    logprobs: Option<bool>,
+    /// How many of the most probable tokens to report at each place; needs `logprobs`. Default 0.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = 0, maximum = 20)]
+    top_logprobs: Option<i64>,
     /// Send the answer as it settles.
     stream: Option<bool>,
     /// Milliseconds from the request's arrival until it is given up, with the text that is settled by then;
@@ -118,9 +126,8 @@ pub struct ChatChoice {
     /// What a chunk adds to the answer; in a stream only.
     #[serde(skip_serializing_if = "Option::is_none")]
     delta: Option<Delta>,
-    /// Always null.
-    #[schema(value_type = Option<Object>)]
-    logprobs: (),
+    /// The tokens' log-probabilities, if asked for; in a stream, of the tokens that the chunk completes.
+    logprobs: Option<ChatLogprobs>,
     /// `stop`: a document end or a stop string; `length`: the canvas is full.
     finish_reason: Option<&'static str>,
 }
@@ -166,14 +173,16 @@ impl Dialect for Chat {
     const WHOLE: &'static str = "chat.completion";
     const CHUNK: &'static str = "chat.completion.chunk";
 
-    fn whole(index: usize, text: String, finish_reason: &'static str) -> ChatChoice {
-        let message = Some(AssistantMessage::new(text));
-        ChatChoice { index, message, delta: None, logprobs: (), finish_reason: Some(finish_reason) }
+    fn whole(index: usize, part: Part, tokenizer: &TextTokenizer) -> ChatChoice {
+        let Part { text, tokens, finish_reason, .. } = part;
+        let logprobs = tokens.map(|tokens| ChatLogprobs::new(&tokens, tokenizer));
+        ChatChoice { index, message: Some(AssistantMessage::new(text)), delta: None, logprobs, finish_reason }
     }
 
-    fn part(index: usize, Part { first, text, finish_reason }: Part) -> ChatChoice {
-        let delta = Some(Delta::new(first, text));
-        ChatChoice { index, message: None, delta, logprobs: (), finish_reason }
+    fn chunk(index: usize, part: Part, tokenizer: &TextTokenizer) -> ChatChoice {
+        let Part { first, text, tokens, finish_reason } = part;
+        let logprobs = tokens.map(|tokens| ChatLogprobs::new(&tokens, tokenizer));
+        ChatChoice { index, message: None, delta: Some(Delta::new(first, text)), logprobs, finish_reason }
     }
 }
 
@@ -210,7 +219,7 @@ fn prepare(
     request: ChatRequest,
     timeout_header: TimeoutHeader,
     state: &AppState,
-) -> Result<(Vec<Layout>, Settings), ApiError> {
+) -> Result<Prepared, ApiError> {
     let settings = GivenOptions {
         temperature: request.temperature,
         top_p: request.top_p,
@@ -225,6 +234,8 @@ fn prepare(
         seed: request.seed,
         n: request.n,
         stop: request.stop,
+        logprobs: chat_logprobs(request.logprobs, request.top_logprobs)?,
+        echo: false,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,
@@ -243,5 +254,17 @@ fn prepare(
     };
     let before = tokens(&given.prompt(&state.model)?, &state.model)?;
     let layout = Layout::around(before, Vec::new(), false, size, ("messages", length), state)?;
-    Ok((vec![layout], settings))
+    Ok(Prepared { layouts: vec![layout], settings, echoes: Vec::new(), texts: Vec::new() })
+}
+
+/// How many alternatives to report, if log-probabilities are wanted at all.
+fn chat_logprobs(wanted: Option<bool>, top: Option<i64>) -> Result<Option<(&'static str, i64)>, ApiError> {
+    match (wanted.unwrap_or(false), top.unwrap_or(0)) {
+        (true, top) => Ok(Some(("top_logprobs", top))),
+        (false, 0) => Ok(None),
+        (false, _) => {
+            let message = "`top_logprobs` needs `logprobs`: true".to_owned();
+            Err(ApiError::Conflict { param: "top_logprobs".to_owned(), message })
+        }
+    }
 }

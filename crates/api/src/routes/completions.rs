@@ -6,17 +6,19 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use unmask_model::predictor::TokenId;
+use unmask_model::tokenizer::TextTokenizer;
 use utoipa::ToSchema;
 
-use super::openai::{self, Completion, Dialect, Part, StreamOptions};
+use super::openai::{self, Completion, Dialect, Echo, Part, Prepared, StreamOptions};
 use super::{check_model, lay_out};
-use crate::body::{Body, RequestBody, UnknownFields, integer, object};
+use crate::body::{Body, RequestBody, UnknownFields, alternatives, integer, object};
 use crate::deadlines::TimeoutHeader;
 use crate::error::{ApiError, ErrorBody};
+use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
-use crate::options::{GivenOptions, Settings, Strings};
+use crate::options::{GivenOptions, Strings, out_of_range};
 use crate::policy_options::DiffusionOptions;
-use crate::prompt::{Layout, size};
+use crate::prompt::{Layout, Size, size};
 use crate::state::AppState;
 
 /// Positions to generate when the request does not say.
@@ -79,6 +81,16 @@ pub struct CompletionRequest {
     n: Option<i64>,
     /// The text ends before the first of these.
     stop: Option<Strings>,
+    /// Begin the text with the prompt. Default false. With `logprobs`, the prompt's tokens are scored, as
+    /// `diffusion.score` says; `max_tokens` may then be 0. Such an answer cannot be a stream.
+    echo: Option<bool>,
+    /// Report the log-probability of every token, and of as many of the most probable ones at its place.
+    #[serde(default, deserialize_with = "alternatives")]
+    #[schema(minimum = 0, maximum = 20)]
+    logprobs: Option<i64>,
+    /// Null, 1 or `n`: all answers are returned.
+    #[serde(default, deserialize_with = "integer")]
+    best_of: Option<i64>,
     /// Send the text as it settles.
     stream: Option<bool>,
     /// Milliseconds from the request's arrival until it is given up, with the text that is settled by then
@@ -122,9 +134,8 @@ pub struct Choice {
     index: usize,
     /// The text, or what a chunk adds to it.
     text: String,
-    /// Always null.
-    #[schema(value_type = Option<Object>)]
-    logprobs: (),
+    /// The tokens' log-probabilities, if asked for; in a stream, of the tokens that the chunk completes.
+    logprobs: Option<TextLogprobs>,
     /// `stop`: a document end or a stop string; `length`: the canvas is full.
     finish_reason: Option<&'static str>,
 }
@@ -138,12 +149,14 @@ impl Dialect for Plain {
     const WHOLE: &'static str = "text_completion";
     const CHUNK: &'static str = "text_completion";
 
-    fn whole(index: usize, text: String, finish_reason: &'static str) -> Choice {
-        Choice { index, text, logprobs: (), finish_reason: Some(finish_reason) }
+    fn whole(index: usize, part: Part, tokenizer: &TextTokenizer) -> Choice {
+        let Part { text, tokens, finish_reason, .. } = part;
+        let logprobs = tokens.map(|tokens| TextLogprobs::new(&tokens, tokenizer));
+        Choice { index, text, logprobs, finish_reason }
     }
 
-    fn part(index: usize, Part { text, finish_reason, .. }: Part) -> Choice {
-        Choice { index, text, logprobs: (), finish_reason }
+    fn chunk(index: usize, part: Part, tokenizer: &TextTokenizer) -> Choice {
+        Self::whole(index, part, tokenizer)
     }
 }
 
@@ -192,7 +205,11 @@ fn prepare(
     request: CompletionRequest,
     timeout_header: TimeoutHeader,
     state: &AppState,
-) -> Result<(Vec<Layout>, Settings), ApiError> {
+) -> Result<Prepared, ApiError> {
+    let echo = request.echo.unwrap_or(false);
+    if let Some(best_of) = request.best_of.filter(|best_of| *best_of != 1 && Some(*best_of) != request.n) {
+        return Err(out_of_range("best_of", best_of, "null, 1 or `n`: all answers are returned"));
+    }
     let settings = GivenOptions {
         temperature: request.temperature,
         top_p: request.top_p,
@@ -207,6 +224,8 @@ fn prepare(
         seed: request.seed,
         n: request.n,
         stop: request.stop,
+        logprobs: request.logprobs.map(|alternatives| ("logprobs", alternatives)),
+        echo,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,
@@ -220,32 +239,56 @@ fn prepare(
         Some(suffix) => tokenizer.encode_piece(suffix)?,
         None => Vec::new(),
     };
-    let size = size("max_tokens", max_tokens, DEFAULT_TOKENS, state)?;
-    let prompts: Vec<(Vec<TokenId>, bool)> = match prompt {
-        Prompt::Text(text) => vec![(tokenizer.encode(&text)?, false)],
-        Prompt::Texts(texts) => {
-            texts.iter().map(|text| Ok((tokenizer.encode(text)?, false))).collect::<Result<_, ApiError>>()?
-        }
-        Prompt::Ids(ids) => vec![(token_ids(&ids, "prompt", state)?, true)],
-        Prompt::IdLists(lists) => lists
-            .iter()
-            .map(|ids| Ok((token_ids(ids, "prompt", state)?, true)))
-            .collect::<Result<_, ApiError>>()?,
+    let size = match max_tokens {
+        // Whoever scores a text wants no more of it.
+        Some(0) if echo => Size::Exactly(0),
+        given => size("max_tokens", given, DEFAULT_TOKENS, state)?,
     };
-    let most = state.limits.prompts;
-    if prompts.is_empty() || prompts.len() > most {
-        return Err(crate::options::out_of_range(
-            "prompt",
-            format!("a list of {}", prompts.len()),
-            format!("a list of 1 to {most}"),
-        ));
-    }
-    let mut layouts = Vec::with_capacity(prompts.len());
-    for (before, ids_given) in prompts {
+    let (mut layouts, mut echoes, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+    for prompt in prompts(prompt, state)? {
+        let Given { text, tokens, ids_given } = prompt;
         let names = ("prompt", "max_tokens");
-        layouts.push(Layout::around(before, after.clone(), ids_given, size, names, state)?);
+        let layout = Layout::around(tokens.clone(), after.clone(), ids_given, size, names, state)?;
+        let bos = layout.bos(&state.model);
+        if let Some(scoring) = settings.scoring {
+            texts.push(scoring.text(bos, &tokens, &settings, &state.model)?);
+        }
+        if echo {
+            let text = text.unwrap_or_else(|| tokenizer.decode(&tokens, true));
+            echoes.push(Echo { text, tokens, first: usize::from(bos.is_some()) });
+        }
+        layouts.push(layout);
     }
-    Ok((layouts, settings))
+    Ok(Prepared { layouts, settings, echoes, texts })
+}
+
+/// One prompt.
+struct Given {
+    /// As it was given, unless it was given as ids.
+    text: Option<String>,
+    tokens: Vec<TokenId>,
+    ids_given: bool,
+}
+
+/// Tokenizes the prompts.
+fn prompts(prompt: Prompt, state: &AppState) -> Result<Vec<Given>, ApiError> {
+    let (texts, lists) = match prompt {
+        Prompt::Text(text) => (vec![text], Vec::new()),
+        Prompt::Texts(texts) => (texts, Vec::new()),
+        Prompt::Ids(ids) => (Vec::new(), vec![ids]),
+        Prompt::IdLists(lists) => (Vec::new(), lists),
+    };
+    let (most, given) = (state.limits.prompts, texts.len() + lists.len());
+    if !(1..=most).contains(&given) {
+        return Err(out_of_range("prompt", format!("a list of {given}"), format!("a list of 1 to {most}")));
+    }
+    let text = |text: String| {
+        let tokens = state.model.tokenizer.encode(&text)?;
+        Ok(Given { text: Some(text), tokens, ids_given: false })
+    };
+    let ids =
+        |ids: &Vec<i64>| Ok(Given { text: None, tokens: token_ids(ids, "prompt", state)?, ids_given: true });
+    texts.into_iter().map(text).chain(lists.iter().map(ids)).collect()
 }
 
 /// Ids that the model has; `param` is the field they are given in.

@@ -4,6 +4,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
+use unmask_model::tokenizer::TextTokenizer;
 use utoipa::ToSchema;
 
 use super::chat::{AssistantMessage, Delta};
@@ -12,6 +13,7 @@ use super::openai::{Completion, Dialect, Part};
 use crate::body::Body;
 use crate::deadlines::TimeoutHeader;
 use crate::error::{ApiError, ErrorBody};
+use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
 use crate::state::AppState;
 
@@ -28,9 +30,8 @@ pub struct FimChoice {
     /// The same as a part of a message; in a stream only.
     #[serde(skip_serializing_if = "Option::is_none")]
     delta: Option<Delta>,
-    /// Always null.
-    #[schema(value_type = Option<Object>)]
-    logprobs: (),
+    /// The tokens' log-probabilities, if asked for.
+    logprobs: Option<TextLogprobs>,
     /// `stop`: a document end or a stop string; `length`: the canvas is full.
     finish_reason: Option<&'static str>,
 }
@@ -44,14 +45,18 @@ impl Dialect for Fim {
     const WHOLE: &'static str = "chat.completion";
     const CHUNK: &'static str = "chat.completion.chunk";
 
-    fn whole(index: usize, text: String, finish_reason: &'static str) -> FimChoice {
+    fn whole(index: usize, part: Part, tokenizer: &TextTokenizer) -> FimChoice {
+        let Part { text, tokens, finish_reason, .. } = part;
         let message = Some(AssistantMessage::new(text.clone()));
-        FimChoice { index, text, message, delta: None, logprobs: (), finish_reason: Some(finish_reason) }
+        let logprobs = tokens.map(|tokens| TextLogprobs::new(&tokens, tokenizer));
+        FimChoice { index, text, message, delta: None, logprobs, finish_reason }
     }
 
-    fn part(index: usize, Part { first, text, finish_reason }: Part) -> FimChoice {
+    fn chunk(index: usize, part: Part, tokenizer: &TextTokenizer) -> FimChoice {
+        let Part { first, text, tokens, finish_reason } = part;
         let delta = Some(Delta::new(first, text.clone()));
-        FimChoice { index, text, message: None, delta, logprobs: (), finish_reason }
+        let logprobs = tokens.map(|tokens| TextLogprobs::new(&tokens, tokenizer));
+        FimChoice { index, text, message: None, delta, logprobs, finish_reason }
     }
 }
 

@@ -1,22 +1,26 @@
 //! What OpenAI's routes share: the answer around the texts, and the stream.
 
-use std::marker::PhantomData;
+mod chunks;
 
 use axum::Json;
-use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use unmask_model::diffusion::{ScoringState, SequenceScore};
+use unmask_model::predictor::TokenId;
+use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
+use self::chunks::Chunks;
 use super::{annotate, check_states, put_times};
-use crate::error::{ApiError, ErrorBody};
-use crate::generation::{Running, Step};
+use crate::error::ApiError;
+use crate::generation::Running;
+use crate::logprobs::{Judged, TokenLogprob, placed};
 use crate::observation::Observation;
-use crate::options::{Settings, StreamStates};
+use crate::options::Settings;
 use crate::prompt::Layout;
-use crate::report::{DiffusionReport, StateEvent, Thinned, Usage, unix_seconds};
-use crate::sse::{self, Grammar, KEEP_ALIVE, json_event};
+use crate::report::{DiffusionReport, StateEvent, Usage, unix_seconds};
+use crate::sse;
 use crate::state::AppState;
 use crate::text_view::End;
 
@@ -26,6 +30,8 @@ use crate::text_view::End;
 pub struct StreamOptions {
     /// A last chunk with `usage` and no choices.
     include_usage: Option<bool>,
+    /// `usage` in every chunk, as far as it is known.
+    continuous_usage_stats: Option<bool>,
     /// Accepted; no padding is sent.
     include_obfuscation: Option<bool>,
 }
@@ -76,20 +82,49 @@ pub(super) trait Dialect: Send + 'static {
     const CHUNK: &'static str;
 
     /// A text of a plain answer.
-    fn whole(index: usize, text: String, finish_reason: &'static str) -> Self::Choice;
+    fn whole(index: usize, part: Part, tokenizer: &TextTokenizer) -> Self::Choice;
     /// A part of a text in a stream.
-    fn part(index: usize, part: Part) -> Self::Choice;
+    fn chunk(index: usize, part: Part, tokenizer: &TextTokenizer) -> Self::Choice;
 }
 
-/// A part of a text.
+/// A part of a text, or all of it.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     /// Whether it is the first chunk of its text.
     pub(super) first: bool,
     /// What it adds.
     pub(super) text: String,
+    /// The tokens that it completes, if they are wanted and it completes any.
+    pub(super) tokens: Option<Vec<TokenLogprob>>,
     /// Why the text ends, in its last chunk.
     pub(super) finish_reason: Option<&'static str>,
+}
+
+/// A request that has passed all checks.
+pub(super) struct Prepared {
+    /// One canvas per prompt.
+    pub(super) layouts: Vec<Layout>,
+    pub(super) settings: Settings,
+    /// The prompts, when answers begin with them.
+    pub(super) echoes: Vec<Echo>,
+    /// The prompts, when they are scored.
+    pub(super) texts: Vec<ScoringState>,
+}
+
+/// A prompt that its answers begin with.
+pub(super) struct Echo {
+    pub(super) text: String,
+    pub(super) tokens: Vec<TokenId>,
+    /// Where the first token stands on the canvas.
+    pub(super) first: usize,
+}
+
+impl Echo {
+    /// The prompt's tokens and how probable they are.
+    fn judged(&self, score: &SequenceScore) -> impl Iterator<Item = Judged> {
+        let judged = score.logprobs.iter().zip(&score.alternatives).skip(self.first);
+        self.tokens.iter().zip(judged).map(|(token, (logprob, others))| (*token, *logprob, others.clone()))
+    }
 }
 
 /// Whether to stream, and what beside the text.
@@ -115,23 +150,27 @@ pub(super) fn stream(
 /// # Errors
 /// As [`Running::start`] and, of a plain answer, [`Running::finish`].
 pub(super) async fn respond<D: Dialect>(
-    (layouts, settings): (Vec<Layout>, Settings),
+    Prepared { layouts, settings, echoes, texts }: Prepared,
     stream: Option<StreamOptions>,
     ignored: &[String],
     state: &AppState,
     observation: Observation,
 ) -> Result<Response, ApiError> {
     check_states(&settings, stream.is_some())?;
-    let mut running = Running::start(&layouts, &settings, state, observation.clone())?;
+    if stream.is_some() && settings.scoring.is_some() {
+        let message = "an echoed prompt's `logprobs` are known at the end only, so they cannot be streamed";
+        return Err(ApiError::Conflict { param: "stream".to_owned(), message: message.to_owned() });
+    }
+    let evaluations = texts.iter().map(ScoringState::evaluations_left).sum();
+    let mut running = Running::start(&layouts, texts, &settings, state, observation.clone())?;
     let prompt_tokens = layouts.iter().map(Layout::prompt_tokens).sum();
     let id = format!("{}{}", D::PREFIX, observation.id());
-    let answer = Answer { id, created: unix_seconds(), state: state.clone(), settings, prompt_tokens };
+    let (created, state_of) = (unix_seconds(), state.clone());
+    let answer = Answer { id, created, state: state_of, settings, prompt_tokens, echoes, evaluations };
     let mut response = if let Some(options) = stream {
         observation.streams();
-        let (sent, begun) = (vec![0; running.views.len()], vec![false; running.views.len()]);
-        let with_usage = options.include_usage.unwrap_or(false);
-        let (thinned, dialect) = (Thinned::default(), PhantomData::<fn() -> D>);
-        sse::respond(running, Chunks { answer, sent, begun, with_usage, thinned, dialect }).await?
+        let chunks = Chunks::<D>::new(answer, &running, options);
+        sse::respond(running, chunks).await?
     } else {
         let timings = running.finish().await?;
         put_times(Json(answer.whole::<D>(&running, &timings)).into_response(), &timings)
@@ -147,6 +186,9 @@ struct Answer {
     state: AppState,
     settings: Settings,
     prompt_tokens: usize,
+    echoes: Vec<Echo>,
+    /// What scoring the prompts takes.
+    evaluations: u32,
 }
 
 impl Answer {
@@ -168,13 +210,40 @@ impl Answer {
         (0..running.views.len()).map(|index| running.text(index).tokens).sum()
     }
 
+    /// The prompt that choice `index` begins with.
+    fn echo(&self, index: usize) -> Option<&Echo> {
+        self.echoes.get(index / self.settings.samples)
+    }
+
+    fn choice(&self, running: &Running, index: usize) -> Part {
+        let (text, view) = (running.text(index), &running.views[index].view);
+        let tokenizer = &self.state.model.tokenizer;
+        let mut whole = String::new();
+        let mut tokens = Vec::new();
+        if let Some(echo) = self.echo(index) {
+            whole.push_str(&echo.text);
+            if let Some(score) = running.scores.get(index / self.settings.samples) {
+                tokens = placed(echo.judged(score), 0, true, tokenizer);
+            }
+        }
+        let hole = &view.holes()[0];
+        let generated = view.judged(hole, 0..text.tokens);
+        tokens.extend(placed(generated, whole.chars().count(), hole.at_start, tokenizer));
+        whole.push_str(&text.text);
+        let tokens = self.settings.logprobs.map(|_| tokens);
+        Part { first: true, text: whole, tokens, finish_reason: Some(reason(text.end)) }
+    }
+
+    fn report(&self, running: &Running, timings: &Timings, kept: usize) -> DiffusionReport {
+        let score = self.settings.scoring.map(|scoring| scoring.report(&running.scores, self.evaluations));
+        DiffusionReport { score, ..DiffusionReport::new(&self.settings, timings, &running.views, kept) }
+    }
+
     fn whole<D: Dialect>(&self, running: &Running, timings: &Timings) -> Completion<D::Choice> {
-        let choice = |index| {
-            let text = running.text(index);
-            D::whole(index, text.text, reason(text.end))
-        };
+        let tokenizer = &self.state.model.tokenizer;
+        let choice = |index| D::whole(index, self.choice(running, index), tokenizer);
         let kept = self.kept(running);
-        let report = DiffusionReport::new(&self.settings, timings, &running.views, kept);
+        let report = self.report(running, timings, kept);
         Completion {
             usage: Some(Usage::new(self.prompt_tokens, kept)),
             diffusion: Some(Diffusion::Report(report)),
@@ -187,98 +256,5 @@ fn reason(end: End) -> &'static str {
     match end {
         End::Full => "length",
         End::Eos | End::Stop => "stop",
-    }
-}
-
-/// OpenAI's stream: chunks with exactly one choice, text that only ever grows, one final chunk per
-/// choice, `[DONE]`.
-struct Chunks<D> {
-    answer: Answer,
-    /// Bytes of each choice's text that were sent.
-    sent: Vec<usize>,
-    /// Whether a choice has had a chunk.
-    begun: Vec<bool>,
-    with_usage: bool,
-    thinned: Thinned,
-    dialect: PhantomData<fn() -> D>,
-}
-
-impl<D: Dialect> Chunks<D> {
-    fn event(&mut self, index: usize, part: Part, diffusion: Option<Diffusion>) -> Event {
-        let first = !std::mem::replace(&mut self.begun[index], true);
-        let choice = D::part(index, Part { first, ..part });
-        json_event(&Completion { diffusion, ..self.answer.around(D::CHUNK, vec![choice]) })
-    }
-
-    fn state_event(&mut self, state: StateEvent, index: usize) -> Event {
-        self.event(index, Part::default(), Some(Diffusion::State(state)))
-    }
-
-    /// What the text of a choice has gained since it was last sent.
-    fn gained(&mut self, running: &Running, index: usize) -> Option<Event> {
-        let text = running.text(index).text;
-        let gained = text.get(self.sent[index]..).filter(|gained| !gained.is_empty())?.to_owned();
-        self.sent[index] = text.len();
-        Some(self.event(index, Part { text: gained, ..Part::default() }, None))
-    }
-}
-
-impl<D: Dialect> Grammar for Chunks<D> {
-    fn start(&mut self, running: &Running) -> Vec<Event> {
-        if self.answer.settings.states == StreamStates::None {
-            return Vec::new();
-        }
-        let mut events = Vec::new();
-        for (c, progress) in running.views.iter().enumerate() {
-            let start = StateEvent::start(c, progress, &self.answer.settings);
-            events.push(self.state_event(start, c));
-        }
-        events
-    }
-
-    fn step(&mut self, running: &Running, step: Step) -> Vec<Event> {
-        let Step { sample: c, edits, .. } = step;
-        let mut events = Vec::new();
-        let settings = &self.answer.settings;
-        if settings.states == StreamStates::Delta
-            && let Some(edits) = self.thinned.due(c, edits, &running.views[c], settings.state_every)
-        {
-            let state = StateEvent::step(c, &running.views[c], &edits, &self.answer.state.model);
-            events.push(self.state_event(state, c));
-        }
-        events.extend(self.gained(running, c));
-        events
-    }
-
-    fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event> {
-        let mut events = Vec::new();
-        let kept = self.answer.kept(running);
-        let report = DiffusionReport::new(&self.answer.settings, timings, &running.views, kept);
-        for (c, progress) in running.views.iter().enumerate() {
-            events.extend(self.gained(running, c));
-            let text = running.text(c);
-            if self.answer.settings.states == StreamStates::Delta {
-                events.push(self.state_event(StateEvent::end(c, progress, &text), c));
-            }
-            let last = Part { finish_reason: Some(reason(text.end)), ..Part::default() };
-            events.push(self.event(c, last, Some(Diffusion::Report(report.clone()))));
-        }
-        if self.with_usage {
-            let usage = Some(Usage::new(self.answer.prompt_tokens, kept));
-            events.push(json_event(&Completion {
-                usage,
-                ..self.answer.around::<D::Choice>(D::CHUNK, Vec::new())
-            }));
-        }
-        events.push(Event::default().data("[DONE]"));
-        events
-    }
-
-    fn fail(&mut self, error: &ApiError) -> Vec<Event> {
-        vec![json_event(&ErrorBody { error: error.object() }), Event::default().data("[DONE]")]
-    }
-
-    fn keep_alive(&self) -> KeepAlive {
-        KeepAlive::new().interval(KEEP_ALIVE)
     }
 }

@@ -29,8 +29,7 @@ impl Canvas {
     /// to generate.
     ///
     /// # Errors
-    /// The canvas must fit the model's context, hold at least one open position, and every given token
-    /// must be a row of the embedding.
+    /// The canvas must fit the model's context, and every given token must be a row of the embedding.
     pub fn new(
         given: impl IntoIterator<Item = Option<TokenId>>,
         limits: &ModelLimits,
@@ -48,9 +47,6 @@ impl Canvas {
             return Err(CanvasError::TokenOutOfVocabulary { id, rows: limits.vocabulary });
         }
         let masked = cells.iter().filter(|cell| **cell == Cell::Masked).count();
-        if masked == 0 {
-            return Err(CanvasError::NothingToGenerate);
-        }
         Ok(Self { tokens, cells, mask: limits.mask_token, masked })
     }
 

@@ -14,7 +14,7 @@ use super::noise::{Noise, Purpose};
 use crate::error::CanvasError;
 use crate::predictor::{Ask, ModelLimits, Position, Read, Sampling, TokenId, Want};
 
-/// A text to score.
+/// A text to score, and where on its canvas.
 #[derive(Clone, Debug, Default)]
 pub struct ScoreSpec {
     /// The whole canvas, every position given.
@@ -22,6 +22,9 @@ pub struct ScoreSpec {
     /// Positions before this one are context: shown and not scored. Position 0 of a model with shift is
     /// context always, because its head cannot predict it.
     pub from: Position,
+    /// Positions from this one on are context, too; `None` scores to the end. So a text in a hole is scored
+    /// with what stands right of it in view.
+    pub to: Option<Position>,
     /// What to compute.
     pub mode: ScoreMode,
     /// The random masks, in the modes that draw them. Texts with the same noise and as many scored
@@ -29,6 +32,9 @@ pub struct ScoreSpec {
     /// [`Noise::Recorded`] replays a run of the mode `Reference`: `tokens[k][p]` is the number that masks
     /// position p in entry k.
     pub noise: Noise,
+    /// How many of the most probable tokens to report at each scored position, in the modes that read a
+    /// position once.
+    pub alternatives: usize,
 }
 
 /// What a score is. n is the number of scored positions; everything is in nats.
@@ -79,6 +85,9 @@ pub struct SequenceScore {
     /// Standard error of the total (nats); on average its square does not underestimate the variance. 0
     /// when nothing was left to chance, `None` when a single sample cannot tell.
     pub standard_error: Option<f64>,
+    /// At each position, the most probable tokens with their log-probabilities (nats), best first; empty
+    /// where nothing is scored, and in the modes with samples.
+    pub alternatives: Vec<Vec<(TokenId, f32)>>,
 }
 
 /// Everything one text remembers between two evaluations, as
@@ -100,6 +109,9 @@ pub struct ScoringState {
     logprobs: Vec<Option<f64>>,
     /// What each round of random masks added to the total; empty when no masks are random.
     samples: Vec<f64>,
+    /// How many alternatives to ask for, and those of each position.
+    wanted: usize,
+    alternatives: Vec<Vec<(TokenId, f32)>>,
 }
 
 impl ScoringState {
@@ -109,7 +121,7 @@ impl ScoringState {
     /// The text must fit the model's context, every token must be a row of the embedding, and the number
     /// of the mode must lie in its range.
     pub fn new(spec: ScoreSpec, limits: &ModelLimits) -> Result<Self, CanvasError> {
-        let ScoreSpec { tokens: text, from, mode, noise } = spec;
+        let ScoreSpec { tokens: text, from, to, mode, noise, alternatives: wanted } = spec;
         mode.check()?;
         if text.len() > limits.context {
             return Err(CanvasError::TooLong { length: text.len(), limit: limits.context });
@@ -117,10 +129,12 @@ impl ScoringState {
         if let Some(&id) = text.iter().find(|&&id| id as usize >= limits.vocabulary) {
             return Err(CanvasError::TokenOutOfVocabulary { id, rows: limits.vocabulary });
         }
-        let end = text.len() as Position;
+        let length = text.len();
+        let end = to.unwrap_or(Position::MAX).min(length as Position);
         let scored = from.max(Position::from(limits.shift)).min(end)..end;
-        let mut logprobs = vec![None; text.len()];
-        logprobs[scored.start as usize..].fill(Some(0.0));
+        let mut logprobs = vec![None; length];
+        logprobs[scored.start as usize..end as usize].fill(Some(0.0));
+        let once = matches!(mode, ScoreMode::Chain | ScoreMode::Block(_) | ScoreMode::PseudoLikelihood);
         let mut state = Self {
             text,
             plan: Plan::new(mode, scored.len() as u32),
@@ -135,6 +149,8 @@ impl ScoringState {
             samplings: [Sampling { temperature: 0.0, ..Sampling::default() }],
             logprobs,
             samples: Vec::new(),
+            wanted: if once { wanted } else { 0 },
+            alternatives: vec![Vec::new(); length],
         };
         state.number_rounds();
         state.prepare();
@@ -144,8 +160,8 @@ impl ScoringState {
     /// What the next evaluation must read, or `None` when the score is complete.
     #[must_use]
     pub fn ask(&self) -> Option<Ask<'_>> {
-        let samplings = &self.samplings;
-        let ask = Ask { tokens: &self.canvas, wants: &self.wants, samplings, ..Ask::default() };
+        let (tokens, wants, samplings) = (&self.canvas, &self.wants, &self.samplings);
+        let ask = Ask { tokens, wants, samplings, alternatives: self.wanted, ..Ask::default() };
         (!self.wants.is_empty()).then_some(ask)
     }
 
@@ -159,6 +175,7 @@ impl ScoringState {
         for (want, read) in zip(&self.wants, reads) {
             let term = weight * read.target.map_or(f64::NAN, f64::from);
             *self.logprobs[want.position as usize].get_or_insert(0.0) += term;
+            self.alternatives[want.position as usize].clone_from(&read.alternatives);
             sum += term;
         }
         if let Some(sample) = self.samples.get_mut(round as usize) {
@@ -166,6 +183,12 @@ impl ScoringState {
         }
         self.evaluations += 1;
         self.prepare();
+    }
+
+    /// Positions of the canvas.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.text.len()
     }
 
     /// How many evaluations this text has consumed.
@@ -188,6 +211,7 @@ impl ScoringState {
             // Sums of floats start from −0.
             total: 0.0 + self.logprobs.iter().flatten().sum::<f64>(),
             standard_error: standard_error(&self.samples),
+            alternatives: self.alternatives.clone(),
         }
     }
 
@@ -210,7 +234,7 @@ impl ScoringState {
         let masked = self.masked(round);
         self.canvas.clone_from(&self.text);
         if let (Plan::LeftToRight(_), Some(&first)) = (self.plan, masked.first()) {
-            self.canvas[first as usize..].fill(self.limits.mask_token);
+            self.canvas[first as usize..self.scored.end as usize].fill(self.limits.mask_token);
         }
         for position in masked {
             self.canvas[position as usize] = self.limits.mask_token;

@@ -62,6 +62,7 @@ impl Case {
             from,
             mode: ScoreMode::Reference { steps: self.per_step.len() as u32 },
             noise: Noise::Recorded(Arc::new(draws)),
+            ..ScoreSpec::default()
         }
     }
 

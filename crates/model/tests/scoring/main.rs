@@ -46,7 +46,13 @@ impl MaskPredictor for Overconfident {
 }
 
 fn spec(tokens: &[TokenId], from: u32, mode: ScoreMode, seed: u64) -> ScoreSpec {
-    ScoreSpec { tokens: tokens.to_vec(), from, mode, noise: Noise::Keyed { seed, sample: 0 } }
+    ScoreSpec {
+        tokens: tokens.to_vec(),
+        from,
+        mode,
+        noise: Noise::Keyed { seed, sample: 0 },
+        ..ScoreSpec::default()
+    }
 }
 
 /// The score of a text, and what every evaluation was shown and answered.
@@ -288,4 +294,27 @@ fn edges_cost_nothing_and_mistakes_are_named() {
     {
         assert!(matches!(refused(&[0], mode), CanvasError::Policy(PolicyError::Range { .. })), "{mode:?}");
     }
+}
+
+/// A choice for a hole is judged by what stands on both sides of it, not by the left side alone.
+#[test]
+fn a_stretch_is_scored_with_what_stands_right_of_it_in_view() {
+    let mut oracle = chain(6);
+    let text = [0, 2, 1, 1, 2, 0];
+    let stretch = ScoreSpec { to: Some(4), alternatives: 2, ..spec(&text, 2, ScoreMode::Chain, 0) };
+    let (part, trace) = trace(&mut oracle, stretch);
+    let shown: Vec<Vec<TokenId>> = trace.iter().map(|(canvas, _)| canvas.clone()).collect();
+    assert_eq!(shown, [[0, 2, MASK, MASK, 2, 0], [0, 2, 1, MASK, 2, 0]]);
+    let context = oracle.log_probability(&[0, 2, MASK, MASK, 2, 0]);
+    assert_close(part.total, oracle.log_probability(&text) - context, 1e-4);
+    assert_eq!((part.logprobs[1], part.logprobs[4]), (None, None));
+    for (position, (_, reads)) in (2..4).zip(&trace) {
+        assert_eq!(part.alternatives[position], reads[0].alternatives);
+        assert_eq!(part.alternatives[position].len(), 2);
+    }
+    assert!(part.alternatives[4].is_empty());
+    // Whoever compares the best alternative with the token's own value compares equal numbers.
+    let best = part.alternatives[2][0];
+    let own = best.0 == text[2];
+    assert_eq!(part.logprobs[2] == Some(f64::from(best.1)), own);
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use unmask_model::diffusion::{DenoisingState, Noise, Policy, StateSpec, draw_round};
+use unmask_model::diffusion::{
+    DenoisingState, Noise, Policy, ScoreSpec, ScoringState, StateSpec, draw_round,
+};
 use unmask_model::predictor::Script;
-use unmask_scheduler::{CostModel, EngineConfig, EngineState, SubmitError};
+use unmask_scheduler::{CostModel, DenoiseRequest, EngineConfig, EngineState, SubmitError};
 
 use crate::fixture::{Gate, LIMITS, Report, of, request, sample, spawn};
 
@@ -177,4 +179,27 @@ async fn joining_and_leaving_change_nobody_elses_text() {
             assert_eq!(found.text(), expected.text(), "seed {seed}, request {name}");
         }
     }
+}
+
+/// A text that is scored is one more canvas in the batch: its score is the one it has alone, and all scores come
+/// before the end, also that of a text without anything to score.
+#[tokio::test]
+async fn texts_are_scored_beside_samples() {
+    let text = |from: u32| {
+        let tokens = vec![3, 1, 4, 1, 5];
+        ScoringState::new(ScoreSpec { tokens, from, ..ScoreSpec::default() }, &LIMITS).unwrap()
+    };
+    let handle = spawn(Script::default(), EngineConfig::default());
+    let scored = |samples, texts| DenoiseRequest { samples, texts, ..DenoiseRequest::default() };
+    let alone = Report::of(handle.submit(scored(Vec::new(), vec![text(2)])).unwrap()).await;
+    assert_eq!((alone.end.as_ref().unwrap().evaluations, alone.end.as_ref().unwrap().reads), (3, 3));
+    let samples = vec![sample(7, 0, 6, 4)];
+    let both = Report::of(handle.submit(scored(samples, vec![text(5), text(2)])).unwrap()).await;
+    assert_eq!(both.scores.len(), 2);
+    assert_eq!((both.scores[0].total, both.scores[0].logprobs.len()), (0.0, 5));
+    assert_eq!(both.scores[1], alone.scores[0]);
+    assert_eq!(both.text().len(), 6);
+    let nothing = Report::of(handle.submit(scored(Vec::new(), vec![text(5)])).unwrap()).await;
+    assert_eq!((nothing.scores.len(), nothing.end.unwrap().evaluations), (1, 0));
+    assert!(matches!(handle.submit(DenoiseRequest::default()), Err(SubmitError::NoSamples)));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
-use unmask_model::diffusion::{DenoisingState, EarlyExit, Edit, Noise, Policy, StateSpec};
+use unmask_model::diffusion::{DenoisingState, EarlyExit, Edit, Noise, Policy, SequenceScore, StateSpec};
 use unmask_model::predictor::{ModelLimits, Sampling, Script, ScriptedPredictor, TokenId};
 use unmask_scheduler::{
     DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineHandle, EngineMetrics, Generation,
@@ -70,6 +70,8 @@ impl Gate {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) steps: Vec<Step>,
+    /// The scores, text by text.
+    pub(crate) scores: Vec<SequenceScore>,
     pub(crate) end: Result<Timings, GenerationError>,
     /// Whether the end was the deadline.
     pub(crate) expired: bool,
@@ -88,11 +90,15 @@ pub(crate) struct Step {
 impl Report {
     /// Reads a request to its end: steps, exactly one terminal event, nothing after it.
     pub(crate) async fn of(mut generation: Generation) -> Self {
-        let (mut steps, mut expired) = (Vec::new(), false);
+        let (mut steps, mut scores, mut expired) = (Vec::new(), Vec::new(), false);
         let end = loop {
             match generation.next().await.unwrap() {
                 DenoisingEvent::Step { sample, evaluation, round, edits, remaining, early_exit, .. } => {
                     steps.push(Step { sample, evaluation, round, edits, remaining, early_exit });
+                }
+                DenoisingEvent::Scored { text, score } => {
+                    assert_eq!(text as usize, scores.len());
+                    scores.push(score);
                 }
                 DenoisingEvent::Finished(timings) => break Ok(timings),
                 DenoisingEvent::Failed(error) => break Err(error),
@@ -104,7 +110,7 @@ impl Report {
         };
         assert!(generation.next().await.is_none());
         assert!(generation.next().await.is_none());
-        Self { steps, end, expired }
+        Self { steps, scores, end, expired }
     }
 
     /// The tokens committed, by sample and position; none twice.

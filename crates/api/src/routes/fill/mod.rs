@@ -60,7 +60,7 @@ pub async fn fill(
     let Prepared { text, lengths, canvases, settings, score } =
         lay_out(&state, move || prepare(request, timeout, &shared)).await?;
     let Canvases { layouts, truncated } = canvases;
-    let mut running = Running::start(&layouts, &settings, &state, observation.clone())?;
+    let mut running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
     let prompt_tokens = layouts[0].prompt_tokens();
     observation.given(prompt_tokens);
     let answer = Answer {
@@ -166,6 +166,8 @@ fn given(request: FillRequest, timeout_header: TimeoutHeader) -> GivenOptions {
         seed: request.seed,
         n: request.n,
         stop: request.stop,
+        logprobs: None,
+        echo: false,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,

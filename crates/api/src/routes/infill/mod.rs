@@ -137,7 +137,7 @@ pub async fn infill(
     let (layout, truncated, settings) = work;
     check_states(&settings, false)?;
     let layouts = [layout];
-    let mut running = Running::start(&layouts, &settings, &state, observation.clone())?;
+    let mut running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
     let prompt_tokens = layouts[0].prompt_tokens();
     let answer = Answer { state: state.clone(), settings, fields, indent, truncated, prompt_tokens };
     let mut response = if stream {

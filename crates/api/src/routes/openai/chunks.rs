@@ -1,0 +1,147 @@
+//! The stream of OpenAI's routes.
+
+use std::marker::PhantomData;
+
+use axum::response::sse::{Event, KeepAlive};
+use unmask_scheduler::Timings;
+
+use super::{Answer, Completion, Dialect, Diffusion, Part, StreamOptions, reason};
+use crate::error::{ApiError, ErrorBody};
+use crate::generation::{Running, Step};
+use crate::logprobs::{TokenLogprob, placed};
+use crate::options::StreamStates;
+use crate::report::{StateEvent, Thinned, Usage};
+use crate::sse::{Grammar, KEEP_ALIVE, json_event};
+
+/// OpenAI's stream: chunks with exactly one choice, text that only ever grows, one final chunk per
+/// choice, `[DONE]`.
+pub(super) struct Chunks<D> {
+    answer: Answer,
+    /// What each choice has had.
+    sent: Vec<Sent>,
+    options: StreamOptions,
+    thinned: Thinned,
+    dialect: PhantomData<fn() -> D>,
+}
+
+/// How much of a choice has been sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    /// Whether it has had a chunk.
+    begun: bool,
+    /// Bytes of its generated text.
+    bytes: usize,
+    /// Tokens of it.
+    tokens: usize,
+}
+
+impl<D: Dialect> Chunks<D> {
+    pub(super) fn new(answer: Answer, running: &Running, options: StreamOptions) -> Self {
+        let sent = vec![Sent::default(); running.views.len()];
+        Self { answer, sent, options, thinned: Thinned::default(), dialect: PhantomData }
+    }
+
+    fn event(&mut self, running: &Running, index: usize, part: Part, diffusion: Option<Diffusion>) -> Event {
+        let first = !std::mem::replace(&mut self.sent[index].begun, true);
+        let choice = D::chunk(index, Part { first, ..part }, &self.answer.state.model.tokenizer);
+        let every = self.options.continuous_usage_stats.unwrap_or(false);
+        let usage = every.then(|| Usage::new(self.answer.prompt_tokens, self.answer.kept(running)));
+        json_event(&Completion { usage, diffusion, ..self.answer.around(D::CHUNK, vec![choice]) })
+    }
+
+    fn state_event(&mut self, running: &Running, state: StateEvent, index: usize) -> Event {
+        self.event(running, index, Part::default(), Some(Diffusion::State(state)))
+    }
+
+    /// What the text of a choice has gained since it was last sent, and the tokens that this completes; with
+    /// `all`, also those that a stop string has cut.
+    fn gained(&mut self, running: &Running, index: usize, all: bool) -> Part {
+        let text = running.text(index);
+        let sent = &mut self.sent[index];
+        let gained = text.text.get(sent.bytes..).unwrap_or_default().to_owned();
+        sent.bytes = text.text.len();
+        let mut part = Part { text: gained, ..Part::default() };
+        if self.answer.settings.logprobs.is_some() {
+            let (view, tokenizer) = (&running.views[index].view, &self.answer.state.model.tokenizer);
+            let hole = &view.holes()[0];
+            let spelled = if all { text.tokens } else { view.spelled(hole, sent.bytes, tokenizer) };
+            let before = self.answer.echo(index).map_or(0, |echo| echo.text.chars().count());
+            let judged = view.judged(hole, 0..spelled.min(text.tokens));
+            let tokens = placed(judged, before, hole.at_start, tokenizer);
+            let new: Vec<TokenLogprob> = tokens.into_iter().skip(sent.tokens).collect();
+            sent.tokens += new.len();
+            part.tokens = Some(new).filter(|tokens| !tokens.is_empty());
+        }
+        part
+    }
+}
+
+impl<D: Dialect> Grammar for Chunks<D> {
+    fn start(&mut self, running: &Running) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (c, progress) in running.views.iter().enumerate() {
+            if let Some(text) = self.answer.echo(c).map(|echo| echo.text.clone()) {
+                events.push(self.event(running, c, Part { text, ..Part::default() }, None));
+            }
+            if self.answer.settings.states == StreamStates::Delta {
+                let start = StateEvent::start(c, progress, &self.answer.settings);
+                events.push(self.state_event(running, start, c));
+            }
+        }
+        events
+    }
+
+    fn step(&mut self, running: &Running, step: Step) -> Vec<Event> {
+        let Step { sample: c, edits, .. } = step;
+        let mut events = Vec::new();
+        let settings = &self.answer.settings;
+        if settings.states == StreamStates::Delta
+            && let Some(edits) = self.thinned.due(c, edits, &running.views[c], settings.state_every)
+        {
+            let state = StateEvent::step(c, &running.views[c], &edits, &self.answer.state.model);
+            events.push(self.state_event(running, state, c));
+        }
+        let gained = self.gained(running, c, false);
+        if !gained.text.is_empty() {
+            events.push(self.event(running, c, gained, None));
+        }
+        events
+    }
+
+    fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event> {
+        let mut events = Vec::new();
+        let kept = self.answer.kept(running);
+        let report = self.answer.report(running, timings, kept);
+        for (c, progress) in running.views.iter().enumerate() {
+            let gained = self.gained(running, c, true);
+            let mut last = Part { finish_reason: Some(reason(running.text(c).end)), ..Part::default() };
+            if gained.text.is_empty() {
+                last.tokens = gained.tokens;
+            } else {
+                events.push(self.event(running, c, gained, None));
+            }
+            if self.answer.settings.states == StreamStates::Delta {
+                let end = StateEvent::end(c, progress, &running.text(c));
+                events.push(self.state_event(running, end, c));
+            }
+            events.push(self.event(running, c, last, Some(Diffusion::Report(report.clone()))));
+        }
+        if self.options.include_usage.unwrap_or(false) {
+            let usage = Some(Usage::new(self.answer.prompt_tokens, kept));
+            events.push(json_event(&Completion {
+                usage,
+                ..self.answer.around::<D::Choice>(D::CHUNK, Vec::new())
+            }));
+        }
+        events.push(Event::default().data("[DONE]"));
+        events
+    }
+
+    fn fail(&mut self, error: &ApiError) -> Vec<Event> {
+        vec![json_event(&ErrorBody { error: error.object() }), Event::default().data("[DONE]")]
+    }
+
+    fn keep_alive(&self) -> KeepAlive {
+        KeepAlive::new().interval(KEEP_ALIVE)
+    }
+}
