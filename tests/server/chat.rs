@@ -163,7 +163,7 @@ async fn wrong_messages_are_refused_by_name() {
             json!("messages"),
         ),
         (json!({ "messages": user("a"), "tools": [{}] }), "unsupported_parameter", json!("tools")),
-        (json!({ "messages": user("a"), "logprobs": true }), "unsupported_parameter", json!("logprobs")),
+        (json!({ "messages": user("a"), "echo": true }), "unsupported_parameter", json!("echo")),
         (
             json!({ "messages": user("a"), "chat_template": "x" }),
             "unsupported_parameter",
@@ -231,4 +231,68 @@ async fn the_reference_format_ends_in_its_separator() {
     let prompt = alpaca.ok("/apply-template", &json!({ "messages": user("Add 1 and 1.") })).await;
     let prompt = prompt["prompt"].as_str().unwrap();
     assert!(prompt.ends_with("### Instruction:\nAdd 1 and 1.\n\n### Response:\n"), "{prompt}");
+}
+
+/// Clients of Mercury replace the text with every chunk; the last draft is the answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drafts_replace_each_other_and_end_in_the_answer() {
+    let server = start("diffullama", "chatml");
+    let body = json!({ "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 20, "seed": 8 });
+    for stop in [json!(null), json!(["e", "a"])] {
+        let body = with(&body, json!({ "stop": stop }));
+        let plain = server.ok("/v1/chat/completions", &body).await;
+        let drafts = with(&body, json!({ "diffusing": true, "stream_options": { "include_usage": true } }));
+        let chunks = sse::chunks(&server.post("/v1/chat/completions", &drafts).await.body);
+        let (drafts, tail) = chunks.split_at(chunks.len() - 2);
+        let mut progress = 0.0;
+        for draft in drafts {
+            assert_eq!(draft["choices"][0]["delta"]["role"], "assistant");
+            assert_eq!(draft["diffusion_meta"]["diffusion_content"], true);
+            let now = draft["diffusion_meta"]["diffusion_progress"].as_f64().unwrap();
+            assert!((progress..=1.0).contains(&now), "{now} after {progress}");
+            progress = now;
+        }
+        let last = &drafts[drafts.len() - 1]["choices"][0];
+        let choice = &plain["choices"][0];
+        assert_eq!(last["delta"].get("content").unwrap_or(&json!("")), &choice["message"]["content"]);
+        assert_eq!((&last["finish_reason"], progress), (&choice["finish_reason"], 1.0));
+        assert!(
+            drafts.len() > 3 && drafts[0]["choices"][0]["delta"]["content"].as_str().unwrap().contains('▒')
+        );
+        let closing = &tail[0]["choices"][0];
+        assert_eq!((&closing["delta"], &closing["finish_reason"]), (&json!({}), &choice["finish_reason"]));
+        assert_eq!((&tail[1]["choices"], &tail[1]["usage"]), (&json!([]), &plain["usage"]));
+    }
+    let two = with(&body, json!({ "diffusing": true, "n": 2 }));
+    assert_eq!(
+        server.post("/v1/chat/completions", &two).await.refusal(400, "conflicting_fields")["param"],
+        "n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answers_tokens_come_with_their_log_probabilities() {
+    let server = start("diffullama", "chatml");
+    let body = json!({ "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 8, "seed": 8,
+                       "logprobs": true, "top_logprobs": 2 });
+    let answer = server.ok("/v1/chat/completions", &body).await;
+    let tokens = answer["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
+    assert_eq!(answer["usage"]["completion_tokens"], tokens.len());
+    for token in &tokens {
+        let top = token["top_logprobs"].as_array().unwrap();
+        assert_eq!(top.len(), 2);
+        assert!(top[0]["logprob"].as_f64() >= top[1]["logprob"].as_f64());
+        assert!(token["logprob"].as_f64().unwrap() <= top[0]["logprob"].as_f64().unwrap());
+    }
+    let bytes: Vec<u8> = tokens
+        .iter()
+        .flat_map(|token| token["bytes"].as_array().unwrap().clone())
+        .map(|byte| byte.as_u64().unwrap() as u8)
+        .collect();
+    assert_eq!(answer["choices"][0]["message"]["content"], *String::from_utf8_lossy(&bytes));
+    let alone = with(&body, json!({ "logprobs": false }));
+    assert_eq!(
+        server.post("/v1/chat/completions", &alone).await.refusal(400, "conflicting_fields")["param"],
+        "top_logprobs"
+    );
 }

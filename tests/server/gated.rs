@@ -51,7 +51,7 @@ impl Gated {
             engine: Engine::spawn(scripted, config, engine_metrics).unwrap(),
             cost: CostModel::default(),
             slots: args.engine.max_running,
-            limits: args.limits.limits(),
+            limits: args.limits.limits(limits.context),
             draining: Arc::default(),
             watchdog,
             overload_status: args.server.overload_status.into(),

@@ -6,6 +6,7 @@
 
 mod cancelling;
 mod chat;
+mod choices;
 mod completions;
 mod deadlines;
 mod determinism;

@@ -206,7 +206,7 @@ async fn what_cannot_be_scored_is_refused_with_the_field() {
         (json!({ "logprobs": 21 }), "out_of_range", "logprobs"),
         (json!({ "logprobs": -1 }), "out_of_range", "logprobs"),
         (json!({ "logprobs": true }), "invalid_type", "logprobs"),
-        (json!({ "best_of": 2 }), "out_of_range", "best_of"),
+        (json!({ "best_of": 2 }), "unsupported_parameter", "best_of"),
         (json!({ "echo": true, "logprobs": 1, "stream": true }), "conflicting_fields", "stream"),
         (json!({ "diffusion": { "score": {} } }), "conflicting_fields", "diffusion.score"),
         (json!({ "echo": true, "diffusion": { "score": {} } }), "conflicting_fields", "diffusion.score"),

@@ -169,6 +169,8 @@ async fn the_environment_alone_is_enough_to_serve() {
     let mut command = unmask(&[]);
     command.env("UNMASK_MODEL", golden("diffullama")).env("UNMASK_LISTEN", "127.0.0.1:0");
     command.env("UNMASK_MODEL_NAME", "a/name").env("UNMASK_LOG_FORMAT", "text");
+    // What compose files pass on for a variable that is not set.
+    command.env("UNMASK_ADAPTER", "").env("UNMASK_MAX_CANVAS", "");
     let server = Server::spawn(command);
     let models = server.get("/v1/models").await.json();
     assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!("a/name")));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use unmask_scheduler::{CostModel, EngineConfig};
 
 use crate::config_values::at_least_one;
@@ -22,6 +22,22 @@ pub struct Cli {
     /// Settings of `serve`, which need not be named.
     #[command(flatten)]
     pub serve: ServeArgs,
+}
+
+impl Cli {
+    /// The process's arguments and environment. An empty variable is none: compose and unit files cannot leave
+    /// one out. Prints the error, or the help, and exits when they are wrong or ask for it.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let matches = without_empty_variables(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| if empty(&arg) { arg.env(None::<&str>) } else { arg });
+    command.mut_subcommands(without_empty_variables)
 }
 
 /// What the program can do.
@@ -234,15 +250,15 @@ impl EngineArgs {
 }
 
 impl LimitArgs {
-    /// For the routes.
+    /// For the routes of a model with so many positions.
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self, context: usize) -> Limits {
         Limits {
             body_bytes: self.max_body,
             steps: self.max_steps,
             samples: self.max_samples,
             prompts: self.max_prompts,
-            canvas: self.max_canvas,
+            canvas: self.max_canvas.min(context),
             cost: self.max_cost,
             timeout: self.request_timeout.map(Duration::from_secs),
             ..Limits::default()

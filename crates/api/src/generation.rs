@@ -105,12 +105,16 @@ impl Running {
         let mut samples = Vec::with_capacity(views.capacity());
         for layout in layouts {
             for number in 0..settings.samples as u32 {
-                let Sample { state, view } = layout.sample(&state.model, settings, number)?;
-                let (remaining, planned) = (state.canvas().masked(), state.evaluations_left());
+                let Sample { state: sample, view } = layout.sample(&state.model, settings, number)?;
+                let (remaining, planned) = (sample.canvas().masked(), sample.evaluations_left());
                 let (done, early_exit) = (false, None);
                 let endings = vec![None; view.holes().len()];
-                views.push(Progress { view, remaining, done, early_exit, endings, planned, evaluations: 0 });
-                samples.push(state);
+                let mut progress =
+                    Progress { view, remaining, done, early_exit, endings, planned, evaluations: 0 };
+                // What was known before has its text already.
+                progress.settle(&state.model.tokenizer);
+                views.push(progress);
+                samples.push(sample);
             }
         }
         let times = settings.times.resolve(observation.arrived(), longest(&samples, &texts, state))?;

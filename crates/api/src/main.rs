@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::Parser;
 use tokio::net::TcpListener;
 use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
 use unmask_api::load::{Loaded, load};
@@ -26,7 +25,7 @@ fn now() -> Instant {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     let done = match cli.command {
         Some(Command::Serve(args)) => run(&args),
         Some(Command::Verify(args)) => check(&args),
@@ -100,7 +99,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             engine,
             cost,
             slots: args.engine.max_running,
-            limits: args.limits.limits(),
+            limits: args.limits.limits(limits.context),
             draining: Arc::default(),
             watchdog: Duration::from_secs(args.server.watchdog),
             overload_status: args.server.overload_status.into(),

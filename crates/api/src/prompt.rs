@@ -1,7 +1,9 @@
 //! Text to canvases: a continuation, or text with a hole in it.
 
-use unmask_model::diffusion::{DenoisingState, Noise, Quota, Revise, ScoringState, Span, StateSpec, Window};
-use unmask_model::predictor::{Sampling, TokenId};
+use unmask_model::diffusion::{
+    Commit, DenoisingState, Edit, Noise, Quota, Revise, ScoringState, Span, StateSpec, Window,
+};
+use unmask_model::predictor::{Position, Sampling, TokenId};
 
 use crate::error::ApiError;
 use crate::options::{Settings, out_of_range};
@@ -28,7 +30,7 @@ pub enum Piece {
 }
 
 /// Positions to generate, and what holds for them alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Blank {
     /// The hole's name in answers.
     pub id: String,
@@ -38,6 +40,10 @@ pub struct Blank {
     pub sampling: Option<Sampling>,
     /// Instead of the request's stop strings.
     pub stops: Option<Vec<String>>,
+    /// Its tokens with their log-probabilities (nats), when they are known before.
+    pub decided: Option<Vec<(TokenId, f32)>>,
+    /// Bytes of the caller's own text that its tokens begin and end with; they are not part of its text.
+    pub shared: (Vec<u8>, Vec<u8>),
 }
 
 /// How many positions to generate.
@@ -84,10 +90,12 @@ pub fn room(
 /// The error for a canvas of `fixed` given positions on which `asked` more do not fit.
 pub fn too_long(param: &'static str, fixed: usize, asked: usize, state: &AppState) -> ApiError {
     let (context, canvas) = (state.model.limits.context, state.limits.canvas);
-    let message = format!(
-        "{fixed} tokens are given and {asked} more were asked for, but this model's context is {context} \
-         and a canvas holds at most {canvas}"
+    let mut message = format!(
+        "{fixed} tokens are given and {asked} more were asked for, but this model's context is {context}"
     );
+    if canvas < context {
+        message += &format!(" and at most {canvas} may be generated");
+    }
     ApiError::ContextLength { param, message }
 }
 
@@ -106,7 +114,7 @@ impl Layout {
     ) -> Result<Self, ApiError> {
         let bos = usize::from(!ids_given && state.model.tokenizer.bos_id().is_some());
         let length = room(before.len() + after.len() + bos, size, names, state)?;
-        let blank = Blank { id: "0".to_owned(), length, sampling: None, stops: None };
+        let blank = Blank { id: "0".to_owned(), length, ..Blank::default() };
         Ok(Self { pieces: vec![Piece::Given(before), Piece::Open(blank), Piece::Given(after)], ids_given })
     }
 
@@ -125,12 +133,16 @@ impl Layout {
     /// Positions to generate.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.pieces.iter().map(|piece| if let Piece::Open(blank) = piece { blank.length } else { 0 }).sum()
+        let open = |piece: &Piece| match piece {
+            Piece::Open(blank) if blank.decided.is_none() => blank.length,
+            _ => 0,
+        };
+        self.pieces.iter().map(open).sum()
     }
 
     /// Positions of the canvas, BOS included.
     pub fn length(&self, model: &ServedModel) -> usize {
-        usize::from(self.bos(model).is_some()) + self.prompt_tokens() + self.open()
+        usize::from(self.bos(model).is_some()) + self.pieces.iter().map(Piece::length).sum::<usize>()
     }
 
     /// A sample of this layout.
@@ -138,32 +150,18 @@ impl Layout {
     /// # Errors
     /// The canvas cannot be denoised by this model.
     pub fn sample(&self, model: &ServedModel, settings: &Settings, sample: u32) -> Result<Sample, ApiError> {
-        let mut given: Vec<Option<TokenId>> = self.bos(model).into_iter().map(Some).collect();
-        let first = given.len();
-        let (mut samplings, mut spans, mut holes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut canvas =
+            Drawing { given: self.bos(model).into_iter().map(Some).collect(), ..Drawing::default() };
+        let first = canvas.given.len();
         // Whatever follows a hole, a document end in it would say that the two do not belong together.
         let filled = self.pieces.iter().rposition(|piece| piece.length() > 0);
         for (number, piece) in self.pieces.iter().enumerate() {
             match piece {
-                Piece::Given(tokens) => given.extend(tokens.iter().copied().map(Some)),
-                Piece::Open(blank) => {
-                    let range = given.len()..given.len() + blank.length;
-                    let last = filled == Some(number);
-                    let ends_at_eos = last && settings.eos == EosRule::Cut;
-                    let begun = (range.start + settings.min_tokens).min(range.end);
-                    let sampling = samplings.len() as u32;
-                    samplings.extend(blank.samplings(last, model, settings));
-                    let ends_at = model.tokenizer.eos_id().filter(|_| ends_at_eos);
-                    let early = Span { range: range.start..begun, sampling: sampling + 1, ..Span::default() };
-                    let rest = Span { range: begun..range.end, sampling, ends_at, ..Span::default() };
-                    spans.extend([early, rest]);
-                    let stops = blank.stops.as_ref().unwrap_or(&settings.stops).clone();
-                    let at_start = range.start == first;
-                    given.resize(range.end, None);
-                    holes.push(Hole { id: blank.id.clone(), range, at_start, ends_at_eos, stops });
-                }
+                Piece::Given(tokens) => canvas.given.extend(tokens.iter().copied().map(Some)),
+                Piece::Open(blank) => canvas.open(blank, first, filled == Some(number), model, settings),
             }
         }
+        let Drawing { mut given, samplings, spans, allowed, holes, known } = canvas;
         // The reference's unconditional runs leave position 0 open and put id 0 there.
         let starts = holes.first().is_some_and(|hole| hole.at_start && !hole.range.is_empty());
         let open_start = settings.reproduce && starts && !self.ids_given;
@@ -175,6 +173,7 @@ impl Layout {
             given,
             samplings,
             spans,
+            allowed,
             policy: settings.policy,
             noise: Noise::Keyed { seed: settings.seed, sample },
             first_token: open_start.then_some(0),
@@ -184,7 +183,65 @@ impl Layout {
         };
         let state = DenoisingState::new(spec, &model.limits)?;
         let revised = settings.policy.revise != Revise::None;
-        Ok(Sample { state, view: TextView::new(length, holes, revised) })
+        let mut view = TextView::new(length, holes, revised);
+        view.fold(&known);
+        Ok(Sample { state, view })
+    }
+}
+
+/// A canvas while it is laid out.
+#[derive(Default)]
+struct Drawing {
+    given: Vec<Option<TokenId>>,
+    samplings: Vec<Sampling>,
+    spans: Vec<Span>,
+    allowed: Vec<Vec<TokenId>>,
+    holes: Vec<Hole>,
+    /// What stands in holes from the start.
+    known: Vec<Edit>,
+}
+
+impl Drawing {
+    /// Adds a hole; `first` is where text begins, `last` says that nothing follows.
+    fn open(&mut self, blank: &Blank, first: usize, last: bool, model: &ServedModel, settings: &Settings) {
+        let range = self.given.len()..self.given.len() + blank.length;
+        let decided = blank.decided.is_some();
+        let hole = Hole {
+            id: blank.id.clone(),
+            range: range.clone(),
+            at_start: range.start == first,
+            ends_at_eos: last && settings.eos == EosRule::Cut && !decided,
+            stops: if decided { Vec::new() } else { blank.stops.as_ref().unwrap_or(&settings.stops).clone() },
+            decided,
+            shared: blank.shared.clone(),
+        };
+        if let Some(tokens) = &blank.decided {
+            let commit = |(at, (token, logprob)): (usize, &(TokenId, f32))| {
+                let position = (range.start + at) as Position;
+                let (token, logprob) = (*token, *logprob);
+                Edit::Commit(Commit { position, token, score: logprob, logprob, alternatives: Vec::new() })
+            };
+            self.known.extend(tokens.iter().enumerate().map(commit));
+            self.given.extend(tokens.iter().map(|(token, _)| Some(*token)));
+        } else {
+            let ends_at = model.tokenizer.eos_id().filter(|_| hole.ends_at_eos);
+            let begun = (range.start + settings.min_tokens).min(range.end);
+            let sampling = self.samplings.len() as u32;
+            self.samplings.extend(blank.samplings(last, model, settings));
+            let (left, right) = &blank.shared;
+            for (start, end, at) in [(&left[..], &[][..], range.start), (&[], right, range.end.max(1) - 1)] {
+                if start.len() + end.len() > 0 {
+                    let allowed = Some(self.allowed.len() as u32);
+                    self.allowed.push(model.tokenizer.spelled_like(start, end));
+                    self.spans.push(Span { range: at..at + 1, sampling, allowed, ..Span::default() });
+                }
+            }
+            let early = Span { range: range.start..begun, sampling: sampling + 1, ..Span::default() };
+            let rest = Span { range: begun..range.end, sampling, ends_at, ..Span::default() };
+            self.spans.extend([early, rest]);
+            self.given.resize(range.end, None);
+        }
+        self.holes.push(hole);
     }
 }
 

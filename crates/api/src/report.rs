@@ -15,7 +15,7 @@ use crate::options::Settings;
 use crate::policy_names::{OrderName, ResolvedPolicy};
 use crate::scoring::ScoreReport;
 use crate::state::ServedModel;
-use crate::text_view::HoleText;
+use crate::text_view::{HoleText, MASK};
 
 /// Tokens of a request and its answer. BOS is not counted; neither is what a document end or a stop
 /// string cut off.
@@ -82,7 +82,7 @@ impl DiffusionReport {
     /// The report of a finished request.
     #[must_use]
     pub fn new(settings: &Settings, timings: &Timings, views: &[Progress], kept_tokens: usize) -> Self {
-        let holes = views.iter().flat_map(|progress| progress.view.holes());
+        let holes = views.iter().flat_map(|progress| progress.view.generated());
         Self {
             policy: settings.policy.into(),
             guidance: settings.guidance,
@@ -183,12 +183,12 @@ impl StateEvent {
     pub fn start(c: usize, progress: &Progress, settings: &Settings) -> Self {
         let mut at = 0;
         let mut holes = Vec::new();
-        for hole in progress.view.holes() {
+        for hole in progress.view.generated() {
             holes.push(StateHole { id: hole.id.clone(), at, len: hole.range.len() });
             at += hole.range.len();
         }
         let ResolvedPolicy { steps, order, .. } = settings.policy.into();
-        Self::Start { c, len: at, steps, order, mask: "▒", holes }
+        Self::Start { c, len: at, steps, order, mask: MASK, holes }
     }
 
     /// What sample `c` committed.

@@ -8,6 +8,9 @@ use unmask_model::tokenizer::TextTokenizer;
 
 use crate::logprobs::Judged;
 
+/// What is shown at open positions.
+pub const MASK: &str = "▒";
+
 /// A stretch of a canvas that is generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hole {
@@ -21,6 +24,10 @@ pub struct Hole {
     pub ends_at_eos: bool,
     /// Its text ends before the first of these.
     pub stops: Vec<String>,
+    /// Whether its tokens were known before; nothing of it is generated.
+    pub decided: bool,
+    /// Bytes that its tokens begin and end with and that are not part of its text.
+    pub shared: (Vec<u8>, Vec<u8>),
 }
 
 /// Why a text ends where it does.
@@ -91,14 +98,19 @@ impl TextView {
     /// Whether any token is settled, wherever its text then ends.
     #[must_use]
     pub fn begun(&self) -> bool {
-        !self.revised && self.holes.iter().any(|hole| self.tokens[hole.range.start].is_some())
+        !self.revised && self.generated().any(|hole| self.tokens[hole.range.start].is_some())
+    }
+
+    /// The holes that are generated, left to right.
+    pub fn generated(&self) -> impl Iterator<Item = &Hole> {
+        self.holes.iter().filter(|hole| !hole.decided)
     }
 
     /// Where a canvas position lies among all generated positions, holes joined left to right.
     #[must_use]
     pub fn generated_index(&self, position: usize) -> Option<usize> {
         let mut before = 0;
-        for hole in &self.holes {
+        for hole in self.generated() {
             if hole.range.contains(&position) {
                 return Some(before + position - hole.range.start);
             }
@@ -121,12 +133,16 @@ impl TextView {
         let cut = settled.iter().position(|token| Some(*token) == eos);
         let tokens = &settled[..cut.unwrap_or(settled.len())];
         let finished = cut.is_some() || settled.len() == cells.len();
-        let bytes = tokenizer.bytes(tokens, hole.at_start);
-        let complete = if finished { bytes.len() } else { complete_characters(&bytes) };
+        let spelled = tokenizer.bytes(tokens, hole.at_start);
+        let (left, right) = &hole.shared;
+        let bytes = spelled.strip_prefix(&left[..]).unwrap_or(&[]);
+        let whole = finished && cut.is_none();
+        let bytes = bytes.strip_suffix(&right[..]).filter(|_| whole).unwrap_or(bytes);
+        let complete = if finished { bytes.len() } else { complete_characters(bytes) };
         let mut text = String::from_utf8_lossy(&bytes[..complete]).into_owned();
         if let Some(at) = stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
             text.truncate(at);
-            let tokens = tokens_of(tokens, text.len(), tokenizer, hole.at_start);
+            let tokens = tokens_of(tokens, left.len() + text.len(), tokenizer, hole.at_start);
             return HoleText { text, tokens, end: End::Stop, settled: true };
         }
         if !finished {
@@ -136,10 +152,30 @@ impl TextView {
         HoleText { text, tokens: tokens.len(), end, settled: finished }
     }
 
+    /// The text of a hole with everything that is committed in its place and [`MASK`] at open positions. It ends
+    /// where a document end or a stop string is seen, whatever comes before them.
+    #[must_use]
+    pub fn draft(&self, hole: &Hole, tokenizer: &TextTokenizer) -> String {
+        let eos = tokenizer.eos_id().filter(|_| hole.ends_at_eos);
+        let mut bytes = Vec::new();
+        for (number, cell) in self.tokens[hole.range.clone()].iter().enumerate() {
+            match cell.as_ref().map(|commit| commit.token) {
+                Some(token) if Some(token) == eos => break,
+                Some(token) => bytes.extend(tokenizer.bytes(&[token], hole.at_start && number == 0)),
+                None => bytes.extend(MASK.as_bytes()),
+            }
+        }
+        let mut text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some(at) = hole.stops.iter().filter_map(|stop| text.find(stop.as_str())).min() {
+            text.truncate(at);
+        }
+        text
+    }
+
     /// Whether what is settled of every hole already holds a stop string.
     #[must_use]
     pub fn stopped(&self, tokenizer: &TextTokenizer) -> bool {
-        self.holes.iter().all(|hole| !hole.stops.is_empty() && self.text(hole, tokenizer).end == End::Stop)
+        self.generated().all(|hole| !hole.stops.is_empty() && self.text(hole, tokenizer).end == End::Stop)
     }
 
     /// The log-probabilities (nats) of the first `tokens` tokens of a hole, added up.

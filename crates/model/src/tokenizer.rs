@@ -178,6 +178,14 @@ impl TextTokenizer {
         bytes
     }
 
+    /// The tokens whose bytes begin with `start` and end with `end`, ascending; special tokens have no bytes.
+    #[must_use]
+    pub fn spelled_like(&self, start: &[u8], end: &[u8]) -> Vec<TokenId> {
+        let tokens = (0..).zip(&self.bytes);
+        let alike = tokens.filter(|(_, bytes)| bytes.starts_with(start) && bytes.ends_with(end));
+        alike.map(|(token, _)| token).collect()
+    }
+
     /// The text of a stretch of tokens; bytes that are no UTF-8 become U+FFFD.
     #[must_use]
     pub fn decode(&self, tokens: &[TokenId], at_start: bool) -> String {

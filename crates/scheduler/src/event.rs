@@ -66,3 +66,18 @@ pub struct Timings {
     /// The largest number of canvases in an evaluation that this request was part of, its own included.
     pub batch_peak: usize,
 }
+
+impl Timings {
+    /// Of a request that one after another ran in two parts.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        Self {
+            queued: self.queued + next.queued,
+            denoising: self.denoising + next.denoising,
+            evaluations: self.evaluations + next.evaluations,
+            rows: self.rows + next.rows,
+            reads: self.reads + next.reads,
+            batch_peak: self.batch_peak.max(next.batch_peak),
+        }
+    }
+}

@@ -17,7 +17,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::logprobs::ChatLogprobs;
 use crate::messages::{GivenMessages, Message, tokens};
 use crate::observation::Observation;
-use crate::options::{GivenOptions, Strings};
+use crate::options::{GivenOptions, StreamStates, Strings};
 use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, size};
 use crate::state::AppState;
@@ -82,7 +82,8 @@ pub struct ChatRequest {
     /// Added to the logits of tokens, by id.
     logit_bias: Option<BTreeMap<String, f64>>,
     /// The answer is a function of the request and this number. Default: random, and returned.
-    #[serde(default, deserialize_with = "integer")]
+    /// `random_seed` is the same.
+    #[serde(default, alias = "random_seed", deserialize_with = "integer")]
     seed: Option<i64>,
     /// Answers. Default 1.
     #[serde(default, deserialize_with = "integer")]
@@ -103,6 +104,10 @@ pub struct ChatRequest {
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
     timeout_ms: Option<i64>,
+    /// Stream drafts as Mercury does: every chunk holds the whole text as it is, ▒ at open positions, and
+    /// replaces the one before; `diffusion_meta` tells how far it is. The last draft is the answer, and a chunk
+    /// without a text closes the stream. Implies `stream`; not with `n` above 1. Default false.
+    diffusing: Option<bool>,
     /// What else a stream carries.
     #[serde(default, deserialize_with = "object")]
     stream_options: Option<StreamOptions>,
@@ -208,7 +213,8 @@ pub async fn chat(
 ) -> Result<Response, ApiError> {
     let Body { mut request, ignored } = body;
     check_model(request.model.as_deref(), &state.model)?;
-    let stream = openai::stream(request.stream, request.stream_options.take())?;
+    let streams = if request.diffusing == Some(true) { Some(true) } else { request.stream };
+    let stream = openai::stream(streams, request.stream_options.take())?;
     let prepared = state.clone();
     let work = lay_out(&state, move || prepare(request, timeout, &prepared)).await?;
     openai::respond::<Chat>(work, stream, &ignored, &state, observation).await
@@ -241,6 +247,7 @@ fn prepare(
         timeout_ms: request.timeout_ms,
     }
     .validate(state)?;
+    let diffusing = request.diffusing.unwrap_or(false);
     let (length, asked) = match (request.max_completion_tokens, request.max_tokens) {
         (Some(tokens), _) => ("max_completion_tokens", Some(tokens)),
         (None, tokens) => ("max_tokens", tokens),
@@ -254,7 +261,16 @@ fn prepare(
     };
     let before = tokens(&given.prompt(&state.model)?, &state.model)?;
     let layout = Layout::around(before, Vec::new(), false, size, ("messages", length), state)?;
-    Ok(Prepared { layouts: vec![layout], settings, echoes: Vec::new(), texts: Vec::new() })
+    if diffusing && settings.samples > 1 {
+        let message = "`diffusing` shows the drafts of one answer; `n` must be 1".to_owned();
+        return Err(ApiError::Conflict { param: "n".to_owned(), message });
+    }
+    if diffusing && settings.states != StreamStates::None {
+        let message =
+            "`diffusing` shows drafts in place of `diffusion.stream_states`; ask for one".to_owned();
+        return Err(ApiError::Conflict { param: "diffusion.stream_states".to_owned(), message });
+    }
+    Ok(Prepared { layouts: vec![layout], settings, echoes: Vec::new(), texts: Vec::new(), diffusing })
 }
 
 /// How many alternatives to report, if log-probabilities are wanted at all.

@@ -207,8 +207,9 @@ fn prepare(
     state: &AppState,
 ) -> Result<Prepared, ApiError> {
     let echo = request.echo.unwrap_or(false);
-    if let Some(best_of) = request.best_of.filter(|best_of| *best_of != 1 && Some(*best_of) != request.n) {
-        return Err(out_of_range("best_of", best_of, "null, 1 or `n`: all answers are returned"));
+    if request.best_of.is_some_and(|best_of| best_of != 1 && Some(best_of) != request.n) {
+        let neutral = "null, 1 or the value of `n`".to_owned();
+        return Err(ApiError::Unsupported { param: "best_of".to_owned(), neutral });
     }
     let settings = GivenOptions {
         temperature: request.temperature,
@@ -259,7 +260,7 @@ fn prepare(
         }
         layouts.push(layout);
     }
-    Ok(Prepared { layouts, settings, echoes, texts })
+    Ok(Prepared { layouts, settings, echoes, texts, diffusing: false })
 }
 
 /// One prompt.

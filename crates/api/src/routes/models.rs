@@ -143,7 +143,7 @@ fn entry(state: &AppState) -> Model {
     let defaults = model.profile.defaults;
     let text = ["text"];
     let chat = model.chat_template.as_ref().map(|_| "chat");
-    let canvas = limits.canvas.min(model.limits.context);
+    let canvas = limits.canvas;
     Model {
         id: model.id.clone(),
         object: "model",

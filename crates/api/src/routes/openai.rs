@@ -1,6 +1,7 @@
 //! What OpenAI's routes share: the answer around the texts, and the stream.
 
 mod chunks;
+mod drafts;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +13,7 @@ use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
 use self::chunks::Chunks;
+use self::drafts::Drafts;
 use super::{annotate, check_states, put_times};
 use crate::error::ApiError;
 use crate::generation::Running;
@@ -58,6 +60,18 @@ pub struct Completion<C> {
     /// states in others.
     #[serde(skip_serializing_if = "Option::is_none")]
     diffusion: Option<Diffusion>,
+    /// In a stream of drafts (`diffusing`), what the draft is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diffusion_meta: Option<Draft>,
+}
+
+/// What the text of a chunk is in a stream of drafts.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct Draft {
+    /// The chunk's text replaces the ones before it.
+    diffusion_content: bool,
+    /// Share of the positions that are filled, from 0 to 1.
+    diffusion_progress: f64,
 }
 
 /// What a chunk says about denoising.
@@ -109,6 +123,8 @@ pub(super) struct Prepared {
     pub(super) echoes: Vec<Echo>,
     /// The prompts, when they are scored.
     pub(super) texts: Vec<ScoringState>,
+    /// Whether a stream is one of drafts.
+    pub(super) diffusing: bool,
 }
 
 /// A prompt that its answers begin with.
@@ -150,7 +166,7 @@ pub(super) fn stream(
 /// # Errors
 /// As [`Running::start`] and, of a plain answer, [`Running::finish`].
 pub(super) async fn respond<D: Dialect>(
-    Prepared { layouts, settings, echoes, texts }: Prepared,
+    Prepared { layouts, settings, echoes, texts, diffusing }: Prepared,
     stream: Option<StreamOptions>,
     ignored: &[String],
     state: &AppState,
@@ -169,8 +185,12 @@ pub(super) async fn respond<D: Dialect>(
     let answer = Answer { id, created, state: state_of, settings, prompt_tokens, echoes, evaluations };
     let mut response = if let Some(options) = stream {
         observation.streams();
-        let chunks = Chunks::<D>::new(answer, &running, options);
-        sse::respond(running, chunks).await?
+        if diffusing {
+            sse::respond(running, Drafts::<D>::new(answer, options)).await?
+        } else {
+            let chunks = Chunks::<D>::new(answer, &running, options);
+            sse::respond(running, chunks).await?
+        }
     } else {
         let timings = running.finish().await?;
         put_times(Json(answer.whole::<D>(&running, &timings)).into_response(), &timings)
@@ -203,6 +223,7 @@ impl Answer {
             choices,
             usage: None,
             diffusion: None,
+            diffusion_meta: None,
         }
     }
 

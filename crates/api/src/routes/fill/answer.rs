@@ -4,6 +4,7 @@ use serde::Serialize;
 use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
+use super::decisions::RatedChoice;
 use super::holes::HoledText;
 use super::request::{Parts, ScoreName};
 use super::search::best;
@@ -69,7 +70,7 @@ pub(super) struct FilledHole {
     tokens: usize,
     /// Positions that were generated.
     length: usize,
-    /// `filled`; `stop` or `eos`, which cut the text; `time_budget`, when one evaluation committed what was
+    /// `filled`; `chosen`, of `choices`; `stop` or `eos`, which cut the text; `time_budget`, when one evaluation committed what was
     /// open; `timeout`, when the text is what was settled at the deadline.
     finish_reason: &'static str,
     /// Mean log-probability (nats) of its tokens; null when it is empty.
@@ -77,6 +78,12 @@ pub(super) struct FilledHole {
     /// The lengths that were tried, when it was given a range.
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<Vec<Candidate>>,
+    /// What it was chosen from, in the order of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choices: Option<Vec<RatedChoice>>,
+    /// The difference between the two largest probabilities among `choices`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    margin: Option<f64>,
 }
 
 /// A length that was tried.
@@ -102,6 +109,8 @@ pub(super) struct Answer {
     pub(super) truncated: bool,
     pub(super) prompt_tokens: usize,
     pub(super) observation: Observation,
+    /// What the decisions took, if there were any.
+    pub(super) decided: Option<Timings>,
 }
 
 /// One way to fill the holes, whatever of it is returned.
@@ -157,8 +166,17 @@ impl Answer {
         let mut end = 0;
         let mut holes = Vec::new();
         for (number, found) in running.texts(self.sample(winner, choice)).into_iter().enumerate() {
-            let HoleText { text, tokens, .. } = found;
+            let HoleText { mut text, tokens, .. } = found;
             let hole = &progress.view.holes()[number];
+            let decision = self.text.holes[number].decision.as_ref();
+            if let Some(decision) = decision {
+                text.clone_from(&decision.text);
+            }
+            let finish_reason = match ending(number) {
+                _ if decision.is_some() => "chosen",
+                Ending::Full => "filled",
+                ending => ending.name(),
+            };
             let start = end + self.text.texts[number].chars().count();
             end = start + text.chars().count();
             holes.push(FilledHole {
@@ -167,10 +185,12 @@ impl Answer {
                 start,
                 end,
                 tokens,
-                length: hole.range.len(),
-                finish_reason: if ending(number) == Ending::Full { "filled" } else { ending(number).name() },
+                length: hole.range.len() - self.text.holes[number].healed(),
+                finish_reason,
                 mean_logprob: (tokens > 0).then(|| progress.view.logprob(hole, tokens) / tokens as f64),
                 candidates: self.text.holes[number].ranged().then(|| tried(number)),
+                choices: decision.map(|decision| decision.rated.clone()),
+                margin: decision.map(|decision| decision.margin),
             });
         }
         Choice { score: scores[winner], holes, ending: ending(0) }
@@ -179,6 +199,7 @@ impl Answer {
     /// The whole answer.
     pub(super) fn whole(&self, running: &Running, timings: &Timings) -> Filled {
         let model = &self.state.model;
+        let timings = &self.decided.map_or(*timings, |decided| decided.then(*timings));
         let (mut choices, mut endings, mut kept) = (Vec::new(), Vec::new(), 0);
         for index in 0..self.settings.samples {
             let Choice { score, holes, ending } = self.choice(running, index);

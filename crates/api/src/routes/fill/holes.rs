@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use unmask_model::predictor::{Sampling, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
 
+use super::decisions::{Choices, Decision};
 use super::forms::{Form, GivenHole, GivenText, conflict};
 use super::request::Length;
 use crate::error::ApiError;
@@ -38,6 +39,12 @@ pub(super) struct Hole {
     pub(super) sampling: Option<Sampling>,
     /// Instead of the request's stop strings.
     pub(super) stops: Option<Vec<String>>,
+    /// What it is chosen from, if it is not generated.
+    pub(super) choices: Option<Choices>,
+    /// What was chosen, once that is known.
+    pub(super) decision: Option<Decision>,
+    /// What its tokens share with the texts around it, when words are healed.
+    pub(super) shared: (Vec<u8>, Vec<u8>),
 }
 
 /// The positions of a hole.
@@ -55,10 +62,16 @@ impl Hole {
         !matches!(self.length, Wanted::Between(min, max) if min == max)
     }
 
+    /// Positions that healing adds to it.
+    pub(super) fn healed(&self) -> usize {
+        usize::from(!self.shared.0.is_empty()) + usize::from(!self.shared.1.is_empty())
+    }
+
     fn of(
         number: usize,
         given: GivenHole,
         length: Option<Length>,
+        first: bool,
         settings: &Settings,
         state: &AppState,
     ) -> Result<Self, ApiError> {
@@ -72,7 +85,21 @@ impl Hole {
             (None, Some(id)) => checked_name(&field("id"), id)?,
             (None, None) => number.to_string(),
         };
+        let settings_given = options.length.is_some() || options.stop.is_some();
+        let settings_given = settings_given || options.temperature.is_some() || options.logit_bias.is_some();
+        if options.choices.is_some() && settings_given {
+            let message = "`choices` take the place of generation: `length`, `stop`, `temperature` and \
+                           `logit_bias` have no meaning beside them";
+            return Err(conflict(&field("choices"), message));
+        }
+        let tokenizer = &state.model.tokenizer;
+        let choices = options.choices.map(|given| Choices::new(&field("choices"), given, first, tokenizer));
+        let choices = choices.transpose()?;
         let length = match options.length {
+            _ if choices.is_some() => {
+                let longest = choices.as_ref().map_or(0, Choices::longest);
+                Wanted::Between(longest, longest)
+            }
             Some(length) => wanted(&field("length"), length, state)?,
             None => length.map_or(Ok(Wanted::Default), |length| wanted("length", length, state))?,
         };
@@ -85,7 +112,8 @@ impl Hole {
             sampling.bias = biases(&field("logit_bias"), Some(given), state.model.limits.vocabulary)?;
         }
         let given = options.stop.map(|given| stops(&field("stop"), Some(given), state.limits.stops));
-        Ok(Self { id, length, sampling: own.then_some(sampling), stops: given.transpose()? })
+        let (sampling, stops) = (own.then_some(sampling), given.transpose()?);
+        Ok(Self { id, length, sampling, stops, choices, decision: None, shared: Default::default() })
     }
 }
 
@@ -131,7 +159,8 @@ impl HoledText {
         state: &AppState,
     ) -> Result<Self, ApiError> {
         let GivenText { form, texts, holes } = given;
-        let hole = |(number, given)| Hole::of(number, given, length, settings, state);
+        let first = |number: usize| number == 0 && texts.first().is_some_and(String::is_empty);
+        let hole = |(number, given)| Hole::of(number, given, length, first(number), settings, state);
         let holes: Vec<Hole> = holes.into_iter().enumerate().map(hole).collect::<Result<_, _>>()?;
         let mut names = HashSet::new();
         if let Some(twice) = holes.iter().find(|hole| !names.insert(&hole.id)) {
@@ -191,6 +220,30 @@ impl HoledText {
             Wanted::Default => (1, share),
         };
         Ok(self.holes.iter().map(range).collect())
+    }
+
+    /// Gives the tokens at the edges of generated holes to the holes, which then have to spell the same there
+    /// (token healing). The very first token of a text stays: what stands before a text is not spelled.
+    pub(super) fn heal(&mut self, tokens: &mut [Vec<TokenId>], tokenizer: &TextTokenizer) {
+        let drawn = |start: &[u8], end: &[u8]| {
+            let alike = tokenizer.spelled_like(start, end);
+            alike.iter().any(|token| !tokenizer.never_drawn().contains(token))
+        };
+        let bytes = |token: &TokenId| tokenizer.bytes(&[*token], false);
+        for (number, hole) in self.holes.iter_mut().enumerate().filter(|(_, hole)| hole.choices.is_none()) {
+            let least = usize::from(number == 0);
+            let last = tokens[number].last().filter(|_| tokens[number].len() > least);
+            let left = last.map(bytes).filter(|left| !left.is_empty() && drawn(left, &[]));
+            if let Some(left) = left {
+                tokens[number].pop();
+                hole.shared.0 = left;
+            }
+            let right = tokens[number + 1].first().map(bytes);
+            if let Some(right) = right.filter(|right| !right.is_empty() && drawn(&[], right)) {
+                tokens[number + 1].remove(0);
+                hole.shared.1 = right;
+            }
+        }
     }
 
     /// The whole text, its holes filled with `fillings`.

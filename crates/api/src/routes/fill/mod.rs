@@ -1,6 +1,7 @@
 //! `POST /fill`: infilling, the native route.
 
 mod answer;
+mod decisions;
 mod events;
 mod forms;
 mod holes;
@@ -10,8 +11,10 @@ mod search;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use unmask_model::predictor::TokenId;
 
 use self::answer::{Answer, Filled};
+use self::decisions::Questions;
 use self::events::Events;
 use self::forms::{Form, GivenText};
 use self::holes::HoledText;
@@ -57,9 +60,13 @@ pub async fn fill(
     let stream = request.stream.unwrap_or(false);
     let parts = request.parts.unwrap_or_default();
     let shared = state.clone();
-    let Prepared { text, lengths, canvases, settings, score } =
-        lay_out(&state, move || prepare(request, timeout, &shared)).await?;
-    let Canvases { layouts, truncated } = canvases;
+    let prepared = lay_out(&state, move || prepare(request, timeout, &shared)).await?;
+    let Prepared { mut text, tokens, lengths, cut, questions, settings, score } = prepared;
+    let decided = match questions {
+        Some(questions) => Some(questions.answer(&mut text, &settings, &state, &observation).await?),
+        None => None,
+    };
+    let Canvases { layouts, truncated } = Canvases::new(&text, &tokens, &lengths, cut, &state);
     let mut running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
     let prompt_tokens = layouts[0].prompt_tokens();
     observation.given(prompt_tokens);
@@ -75,6 +82,7 @@ pub async fn fill(
         truncated,
         prompt_tokens,
         observation: observation.clone(),
+        decided,
     };
     let mut response = if stream {
         observation.streams();
@@ -113,14 +121,19 @@ pub async fn fill_v1(
 /// A request that has passed all checks.
 struct Prepared {
     text: HoledText,
+    /// The tokens around the holes.
+    tokens: Vec<Vec<TokenId>>,
     /// Lengths of the holes, candidate by candidate.
     lengths: Vec<Vec<usize>>,
-    canvases: Canvases,
+    /// Whether the text may be cut.
+    cut: bool,
+    /// What is decided before anything is generated.
+    questions: Option<Questions>,
     settings: Settings,
     score: ScoreName,
 }
 
-/// Checks every setting, tokenizes the text around the holes and lays out every candidate.
+/// Checks every setting and tokenizes the text around the holes.
 fn prepare(
     mut request: FillRequest,
     timeout_header: TimeoutHeader,
@@ -130,10 +143,14 @@ fn prepare(
     let cut = text.form == Form::Around && request.truncate.unwrap_or(true);
     let search = request.length_search.unwrap_or_default();
     let (length, stream) = (request.length, request.stream.unwrap_or(false));
+    let heal = request.heal.unwrap_or(false);
     let states = request.diffusion.as_ref().and_then(|diffusion| diffusion.stream_states);
     let mut settings = given(request, timeout_header).validate(state)?;
-    let text = HoledText::of(text, length, &settings, state)?;
-    let tokens = text.tokens(&state.model.tokenizer)?;
+    let mut text = HoledText::of(text, length, &settings, state)?;
+    let mut tokens = text.tokens(&state.model.tokenizer)?;
+    if heal {
+        text.heal(&mut tokens, &state.model.tokenizer);
+    }
     let ranges = text.fit(&tokens, cut, state)?;
     let lengths = grid(&ranges, search.candidates, settings.samples)?;
     if stream && states.is_none() && lengths.len() == 1 {
@@ -146,8 +163,10 @@ fn prepare(
         return Err(ApiError::Conflict { param, message: message.to_owned() });
     }
     check_states(&settings, stream)?;
-    let canvases = Canvases::new(&text, &tokens, &lengths, cut, state);
-    Ok(Prepared { text, lengths, canvases, settings, score: search.score.unwrap_or_default() })
+    let asked = text.holes.iter().any(|hole| hole.choices.is_some());
+    let questions = asked.then(|| Questions::new(&text, &tokens, &ranges, cut, state)).transpose()?;
+    let score = search.score.unwrap_or_default();
+    Ok(Prepared { text, tokens, lengths, cut, questions, settings, score })
 }
 
 /// The settings as the request gave them.

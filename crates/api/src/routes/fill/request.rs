@@ -46,6 +46,9 @@ pub struct FillRequest {
     /// hole, two thirds of it before and at least an eighth of the model's context in all, and says so in
     /// `truncated`; false refuses. The other forms are never cut.
     pub(super) truncate: Option<bool>,
+    /// Fill words that a hole cuts in two: the tokens at the hole's edges are generated anew, among those that
+    /// spell the same and go on. Every edge takes one position more. Default false.
+    pub(super) heal: Option<bool>,
     /// Allow holes without any text around them.
     pub(super) allow_empty: Option<bool>,
     /// Divides the logits; 0 takes the most probable tokens. Default: the model's.
@@ -151,6 +154,12 @@ pub(super) struct HoleOptions {
     pub(super) temperature: Option<f64>,
     /// Added to its logits, by token id. Default: the request's.
     pub(super) logit_bias: Option<BTreeMap<String, f64>>,
+    /// Take the most probable of these instead of generating: 1 to 64 different strings. Every hole with
+    /// choices is decided by itself, while all others are masked (those that are generated at the middle of
+    /// their range, others as long as their longest choice); the rest is generated with what was decided in
+    /// place. Nothing of this is left to chance, and the settings above have no place beside it.
+    #[schema(min_items = 1, max_items = 64)]
+    pub(super) choices: Option<Vec<String>>,
 }
 
 /// Positions of a hole.

@@ -81,14 +81,18 @@ impl Canvases {
         for lengths in lengths {
             let mut tokens = tokens.to_vec();
             if let ([before, after], true) = (&mut tokens[..], cut) {
-                let room = state.model.limits.context.saturating_sub(bos + lengths[0]);
+                let hole = lengths[0] + text.holes[0].healed();
+                let room = state.model.limits.context.saturating_sub(bos + hole);
                 truncated |= keep_nearest(before, after, room);
             }
             let mut given = tokens.into_iter().map(Piece::Given);
             let mut pieces: Vec<Piece> = given.next().into_iter().collect();
             for ((hole, &length), after) in text.holes.iter().zip(lengths).zip(given) {
+                let decided = hole.decision.as_ref().map(|decision| decision.tokens.clone());
+                let length = decided.as_ref().map_or(length + hole.healed(), Vec::len);
+                let (id, shared) = (hole.id.clone(), hole.shared.clone());
                 let (sampling, stops) = (hole.sampling.clone(), hole.stops.clone());
-                pieces.push(Piece::Open(Blank { id: hole.id.clone(), length, sampling, stops }));
+                pieces.push(Piece::Open(Blank { id, length, sampling, stops, decided, shared }));
                 pieces.push(after);
             }
             layouts.push(Layout { pieces, ids_given: false });

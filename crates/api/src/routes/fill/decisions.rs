@@ -1,0 +1,216 @@
+//! Holes with `choices`: which of the alternatives the model finds most probable.
+//!
+//! Every alternative is scored with everything around it in view, token by token from the left, what is not known
+//! yet masked: the other holes, and the rest of the alternative. Alternatives of one token, of however many holes,
+//! look at the same canvas, which the device computes once.
+
+use serde::Serialize;
+use unmask_model::diffusion::{ScoreMode, ScoreSpec, ScoringState, SequenceScore};
+use unmask_model::predictor::{Position, TokenId};
+use unmask_model::tokenizer::TextTokenizer;
+use unmask_scheduler::{ClientId, DenoiseRequest, DenoisingEvent, GenerationError, Timings};
+use utoipa::ToSchema;
+
+use super::holes::HoledText;
+use super::search::keep_nearest;
+use crate::deadlines::{Deadlines, longest};
+use crate::error::ApiError;
+use crate::observation::{Observation, now};
+use crate::options::{Settings, out_of_range};
+use crate::prompt::check_cost;
+use crate::state::AppState;
+
+/// Alternatives of a hole.
+const MOST_CHOICES: usize = 64;
+
+/// Bytes of an alternative.
+const LONGEST_CHOICE: usize = 1024;
+
+/// The alternatives of a hole.
+#[derive(Clone, Debug)]
+pub(super) struct Choices {
+    texts: Vec<String>,
+    tokens: Vec<Vec<TokenId>>,
+}
+
+/// What was decided about a hole.
+#[derive(Clone, Debug)]
+pub(super) struct Decision {
+    pub(super) text: String,
+    /// Its tokens with their log-probabilities.
+    pub(super) tokens: Vec<(TokenId, f32)>,
+    pub(super) rated: Vec<RatedChoice>,
+    pub(super) margin: f64,
+}
+
+/// An alternative and how probable it is.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(super) struct RatedChoice {
+    /// The alternative.
+    text: String,
+    /// Its log-probability (nats) given all that stands around the hole: the sum over its tokens.
+    logprob: f64,
+    /// Its share of the probability of all alternatives.
+    probability: f64,
+    /// Its tokens.
+    tokens: usize,
+}
+
+impl Choices {
+    /// Checks and tokenizes alternatives. `param` is the field they are given in; `first` says that no text
+    /// stands before the hole.
+    ///
+    /// # Errors
+    /// None or too many, one that is empty or too long, or two that are the same.
+    pub(super) fn new(
+        param: &str,
+        texts: Vec<String>,
+        first: bool,
+        tokenizer: &TextTokenizer,
+    ) -> Result<Self, ApiError> {
+        let range = |given, allowed: &str| Err(out_of_range(param, given, allowed));
+        if !(1..=MOST_CHOICES).contains(&texts.len()) {
+            return range(format!("{} strings", texts.len()), &format!("1 to {MOST_CHOICES} strings"));
+        }
+        if let Some(text) = texts.iter().find(|text| !(1..=LONGEST_CHOICE).contains(&text.len())) {
+            let allowed = format!("strings of 1 to {LONGEST_CHOICE} bytes");
+            return range(format!("a string of {} bytes", text.len()), &allowed);
+        }
+        if (1..texts.len()).any(|number| texts[..number].contains(&texts[number])) {
+            return range("the same string twice".to_owned(), "different strings");
+        }
+        let encode = |text: &String| {
+            if first { tokenizer.encode(text) } else { tokenizer.encode_piece(text) }
+        };
+        let tokens = texts.iter().map(encode).collect::<Result<_, _>>()?;
+        Ok(Self { texts, tokens })
+    }
+
+    /// Positions of the longest alternative.
+    pub(super) fn longest(&self) -> usize {
+        self.tokens.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// The alternative with the largest sum, the first of equals. `scores` are those of the alternatives, `at`
+    /// is where they stand on their canvases.
+    fn decide(&self, scores: &[SequenceScore], at: usize) -> Decision {
+        let best = scores.iter().map(|score| score.total).fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|score| (score.total - best).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        let rated = self.texts.iter().zip(&self.tokens).zip(scores).zip(&weights);
+        let rated: Vec<RatedChoice> = rated
+            .map(|(((text, tokens), score), weight)| RatedChoice {
+                text: text.clone(),
+                logprob: score.total,
+                probability: weight / sum,
+                tokens: tokens.len(),
+            })
+            .collect();
+        let mut shares: Vec<f64> = rated.iter().map(|choice| choice.probability).collect();
+        shares.sort_unstable_by(|a, b| b.total_cmp(a));
+        let margin = shares[0] - shares.get(1).copied().unwrap_or(0.0);
+        let winner = scores.iter().position(|score| score.total == best).unwrap_or(0);
+        let logprob = |place: usize| scores[winner].logprobs[at + place].unwrap_or(0.0) as f32;
+        let tokens = self.tokens[winner].iter().enumerate().map(|(place, id)| (*id, logprob(place)));
+        Decision { text: self.texts[winner].clone(), tokens: tokens.collect(), rated, margin }
+    }
+}
+
+/// The alternatives of all holes on their canvases.
+pub(super) struct Questions {
+    /// Hole by hole, alternative by alternative.
+    texts: Vec<ScoringState>,
+    /// Holes with choices, and where they begin.
+    holes: Vec<(usize, usize)>,
+}
+
+impl Questions {
+    /// One canvas per alternative. `ranges` are those of the holes' lengths; while others are decided, a hole
+    /// stands for the middle of its own. `cut` says that the text may be cut.
+    ///
+    /// # Errors
+    /// A canvas that the model cannot hold.
+    pub(super) fn new(
+        text: &HoledText,
+        tokens: &[Vec<TokenId>],
+        ranges: &[(usize, usize)],
+        cut: bool,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
+        let bos = state.model.tokenizer.bos_id();
+        let mut tokens = tokens.to_vec();
+        let lengths: Vec<usize> =
+            text.holes.iter().zip(ranges).map(|(hole, (min, max))| (min + max) / 2 + hole.healed()).collect();
+        if let ([before, after], true) = (&mut tokens[..], cut) {
+            let taken = usize::from(bos.is_some()) + lengths[0];
+            keep_nearest(before, after, state.model.limits.context.saturating_sub(taken));
+        }
+        let (mut texts, mut holes) = (Vec::new(), Vec::new());
+        for (number, hole) in text.holes.iter().enumerate() {
+            let Some(choices) = &hole.choices else { continue };
+            for alternative in &choices.tokens {
+                let mut canvas: Vec<TokenId> = bos.into_iter().collect();
+                let mut stretch = 0..0;
+                for (other, given) in tokens.iter().enumerate() {
+                    canvas.extend(given);
+                    if other == number {
+                        stretch = canvas.len()..canvas.len() + alternative.len();
+                        canvas.extend(alternative);
+                    } else if let Some(length) = lengths.get(other) {
+                        canvas.resize(canvas.len() + length, state.model.limits.mask_token);
+                    }
+                }
+                if holes.last().is_none_or(|(last, _)| *last != number) {
+                    holes.push((number, stretch.start));
+                }
+                let (from, to) = (stretch.start as Position, Some(stretch.end as Position));
+                let spec =
+                    ScoreSpec { tokens: canvas, from, to, mode: ScoreMode::Chain, ..ScoreSpec::default() };
+                texts.push(ScoringState::new(spec, &state.model.limits)?);
+            }
+        }
+        Ok(Self { texts, holes })
+    }
+
+    /// Has the alternatives scored and notes with each hole which one won. Returns what it took.
+    ///
+    /// # Errors
+    /// Too expensive, a time that is too long, or the engine did not get there.
+    pub(super) async fn answer(
+        self,
+        text: &mut HoledText,
+        settings: &Settings,
+        state: &AppState,
+        observation: &Observation,
+    ) -> Result<Timings, ApiError> {
+        check_cost(&[], &self.texts, settings, state)?;
+        let times = settings.times.resolve(observation.arrived(), longest(&[], &self.texts, state))?;
+        let Deadlines { deadline, .. } = times;
+        let (texts, client) = (self.texts, ClientId::default());
+        let request = DenoiseRequest { texts, client, deadline, ..DenoiseRequest::default() };
+        let mut events = state.engine.submit(request)?;
+        let mut scores = Vec::new();
+        let timings = loop {
+            match events.next().await {
+                Some(DenoisingEvent::Scored { score, .. }) => scores.push(score),
+                Some(DenoisingEvent::Step { .. }) => {}
+                Some(DenoisingEvent::Finished(timings)) => break timings,
+                Some(DenoisingEvent::Expired(_)) => {
+                    let waited = now().saturating_duration_since(observation.arrived());
+                    return Err(ApiError::Timeout { waited });
+                }
+                Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
+                None => return Err(GenerationError::EngineStopped.into()),
+            }
+        };
+        let mut rest = &scores[..];
+        for (number, at) in self.holes {
+            let hole = &mut text.holes[number];
+            let Some(choices) = &hole.choices else { continue };
+            let (own, others) = rest.split_at(choices.tokens.len());
+            hole.decision = Some(choices.decide(own, at));
+            rest = others;
+        }
+        Ok(timings)
+    }
+}
