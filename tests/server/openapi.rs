@@ -37,3 +37,28 @@ async fn every_documented_path_is_there() {
         }
     }
 }
+
+/// People copy examples first. Every request body has one, and the embedded model answers it.
+#[cfg(feature = "embedded")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_example_is_answered() {
+    let server = Server::start_embedded();
+    let document = server.get("/openapi.json").await.json();
+    let schema = |of: &Value| match of["$ref"].as_str() {
+        Some(name) => document["components"]["schemas"][name.rsplit('/').next().unwrap()].clone(),
+        None => of.clone(),
+    };
+    let mut answered = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let Some(body) = methods.get("post").map(|post| &post["requestBody"]["content"]["application/json"])
+        else {
+            continue;
+        };
+        let example = schema(&body["schema"])["example"].clone();
+        assert!(!example.is_null(), "{path} has no example");
+        let answer = server.post(path, &example).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answered += 1;
+    }
+    assert!(answered >= 8, "{answered}");
+}

@@ -1,10 +1,12 @@
 //! Decision rules over HTTP: presets, single fields, what they resolve to, and how they end.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::completions::with;
 use crate::harness::Server;
-use crate::sse::data_lines;
+use crate::sse::{self, data_lines};
 
 const PATH: &str = "/v1/completions";
 const BODY: &str = r#"{"prompt": "The cat", "max_tokens": 24, "seed": 5}"#;
@@ -214,5 +216,41 @@ async fn an_empty_prompt_is_answered_by_every_rule_also_as_the_reference_does_it
             let answer = server.ok(PATH, &request).await;
             assert_eq!(answer["usage"]["completion_tokens"], length, "{preset} {length} {reproduce}");
         }
+    }
+}
+
+/// A viewer that asks for drafts sees the text that everybody else gets, and a guess wherever nothing stands yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drafts_cover_what_is_open_and_change_nothing() {
+    let server = Server::start("diffugpt-s", &[]);
+    for preset in
+        ["reference", "exact", "budget", "confidence", "dream", "llada", "threshold", "remdm", "greedy"]
+    {
+        let diffusion = json!({ "preset": preset, "steps": 8 });
+        let request = with(&body(), json!({ "diffusion": diffusion, "ignore_eos": true }));
+        let plain = server.ok(PATH, &request).await;
+        let drafted = with(&diffusion, json!({ "stream_states": "draft" }));
+        let streamed = with(&request, json!({ "stream": true, "diffusion": drafted }));
+        let answer = server.post(PATH, &streamed).await;
+        assert_eq!(sse::completion(&answer.body, 1).texts[0], plain["choices"][0]["text"], "{preset}");
+        let mut open: BTreeSet<u64> = (0..24).collect();
+        let mut guesses = 0;
+        for state in sse::states(&answer.body).iter().filter(|state| state["ev"] == "step") {
+            for position in state["p"].as_array().unwrap() {
+                open.remove(&position.as_u64().unwrap());
+            }
+            // What is masked again was not read as open by the evaluation before.
+            let again: BTreeSet<u64> =
+                state["x"].as_array().into_iter().flatten().map(|at| at.as_u64().unwrap()).collect();
+            let guessed: BTreeSet<u64> =
+                state["g"].as_array().into_iter().flatten().map(|guess| guess[0].as_u64().unwrap()).collect();
+            if preset == "reference" || preset == "exact" {
+                assert_eq!(guessed, open, "{preset}: {state}");
+            }
+            open.extend(again);
+            assert!(guessed.is_subset(&open), "{preset}: {state}");
+            guesses += guessed.len();
+        }
+        assert!(guesses > 0, "{preset}");
     }
 }

@@ -49,16 +49,19 @@ fn every_command_of_the_readme_works_on_the_embedded_model() {
     let kind = |route: &str, part: &str| commands.iter().any(|c| c.contains(route) && c.contains(part));
     assert!(kind("/fill", "\"length\"") && kind("/v1/completions", "\"prompt\""), "{commands:#?}");
     assert!(kind("/fill", "\"stream\"") && kind("/v1/completions", "\"stream_states\""), "{commands:#?}");
+    assert!(kind("/fill", "\"choices\"") && kind("/v1/completions", "\"echo\""), "{commands:#?}");
+    assert!(kind("/v1/chat/completions", "\"messages\""), "{commands:#?}");
     for command in commands {
         let Printed { body, media } = run(command, &server);
         match (media.as_str(), command.contains("/fill")) {
             ("application/json", _) => {
                 let answer: Value = serde_json::from_str(&body).unwrap();
-                let text = answer["choices"][0]["text"].as_str().unwrap();
-                assert!(
-                    answer["usage"]["completion_tokens"].as_u64() > Some(0) && !text.is_empty(),
-                    "{body}"
-                );
+                let choice = &answer["choices"][0];
+                let text = choice["text"].as_str().or(choice["message"]["content"].as_str()).unwrap();
+                let scored =
+                    command.contains("\"echo\"") && !choice["logprobs"]["token_logprobs"][1].is_null();
+                let generated = answer["usage"]["completion_tokens"].as_u64() > Some(0);
+                assert!(!text.is_empty() && (scored || generated), "{body}");
             }
             ("text/event-stream; charset=utf-8", true) => {
                 let events = sse::native(&body);

@@ -69,3 +69,21 @@ async fn a_suffix_of_the_document_end_alone_counts_as_none() {
         assert_eq!(plain["usage"], ended["usage"]);
     }
 }
+
+/// Evaluation harnesses learn the id of the document start by tokenizing its name. As a part of a text it is text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_special_token_by_itself_is_its_id() {
+    for model in ["diffugpt-s", "diffullama"] {
+        let server = Server::start(model, &[]);
+        let name = server.get("/tokenizer_info").await.json()["eos_token"].clone();
+        let tokens = async |text: String| {
+            let body = json!({ "prompt": text, "add_special_tokens": false });
+            server.ok("/tokenize", &body).await["tokens"].as_array().unwrap().clone()
+        };
+        let name = name.as_str().unwrap();
+        assert_eq!(tokens(name.to_owned()).await.len(), 1, "{model}");
+        assert!(tokens(format!("{name}a")).await.len() > 2, "{model}");
+        let shown = server.ok("/detokenize", &json!({ "tokens": tokens(format!("{name}a")).await })).await;
+        assert_eq!(shown["prompt"], format!("{name}a"));
+    }
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use unmask_model::diffusion::{EarlyExit, Edit, ScoringState, SequenceScore};
+use unmask_model::predictor::{Position, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{ClientId, DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
 
@@ -40,6 +41,8 @@ pub struct Progress {
     pub early_exit: Option<Ending>,
     /// Why each hole's text ends where it does, from when that can no longer change.
     pub endings: Vec<Option<Ending>>,
+    /// What the model would put at open positions by now, if drafts are wanted.
+    pub draft: Vec<(Position, TokenId)>,
     /// Evaluations so far.
     pub evaluations: u32,
     /// Evaluations it will take at most; exact for planned orders.
@@ -109,8 +112,9 @@ impl Running {
                 let (remaining, planned) = (sample.canvas().masked(), sample.evaluations_left());
                 let (done, early_exit) = (false, None);
                 let endings = vec![None; view.holes().len()];
+                let (draft, evaluations) = (Vec::new(), 0);
                 let mut progress =
-                    Progress { view, remaining, done, early_exit, endings, planned, evaluations: 0 };
+                    Progress { view, remaining, done, early_exit, endings, draft, planned, evaluations };
                 // What was known before has its text already.
                 progress.settle(&state.model.tokenizer);
                 views.push(progress);
@@ -156,7 +160,14 @@ impl Running {
         loop {
             match self.events.next().await {
                 Some(DenoisingEvent::Step {
-                    sample, evaluation, edits, remaining, done, early_exit, ..
+                    sample,
+                    evaluation,
+                    edits,
+                    remaining,
+                    draft,
+                    done,
+                    early_exit,
+                    ..
                 }) => {
                     let sample = sample as usize;
                     let Some(progress) = self.views.get_mut(sample).filter(|progress| !progress.done) else {
@@ -164,6 +175,7 @@ impl Running {
                         continue;
                     };
                     progress.view.fold(&edits);
+                    progress.draft = draft;
                     (progress.remaining, progress.evaluations, progress.done) = (remaining, evaluation, done);
                     if done {
                         progress.early_exit = early_exit.map(ending);

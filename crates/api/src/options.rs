@@ -25,6 +25,9 @@ pub enum StreamStates {
     None,
     /// The positions that each evaluation committed.
     Delta,
+    /// The same, and what the model would put at the others: `g`. Every evaluation then reads all open
+    /// positions; what is committed is the same.
+    Draft,
 }
 
 /// One string or several.

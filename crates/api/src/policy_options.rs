@@ -68,7 +68,7 @@ pub struct DiffusionOptions {
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1)]
     pub time_budget_ms: Option<i64>,
-    /// `delta` adds the denoising states to a stream.
+    /// `delta` adds the denoising states to a stream; `draft` also what would stand at open positions.
     pub stream_states: Option<StreamStates>,
     /// Send the state of every k-th evaluation; the last one is always sent.
     #[serde(deserialize_with = "integer")]

@@ -6,7 +6,7 @@ use unmask_model::diffusion::{
 use unmask_model::predictor::{Position, Sampling, TokenId};
 
 use crate::error::ApiError;
-use crate::options::{Settings, out_of_range};
+use crate::options::{Settings, StreamStates, out_of_range};
 use crate::policy_names::EosRule;
 use crate::state::{AppState, ServedModel};
 use crate::text_view::{Hole, TextView};
@@ -179,6 +179,7 @@ impl Layout {
             first_token: open_start.then_some(0),
             guidance: Some(settings.guidance),
             alternatives: settings.logprobs.unwrap_or(0),
+            drafts: settings.states == StreamStates::Draft,
             ..StateSpec::default()
         };
         let state = DenoisingState::new(spec, &model.limits)?;
@@ -312,14 +313,14 @@ pub fn check_cost(
     Err(ApiError::TooExpensive { cost: total, limit: state.limits.cost, formula })
 }
 
-/// The size a caller asked for.
+/// The size a caller asked for; some clients write -1 for the default.
 ///
 /// # Errors
 /// Below 1 or above the canvas limit.
 pub fn size(param: &str, given: Option<i64>, default: usize, state: &AppState) -> Result<Size, ApiError> {
     let most = state.limits.canvas;
     match given {
-        None => Ok(Size::AtMost(default)),
+        None | Some(-1) => Ok(Size::AtMost(default)),
         Some(count) => match usize::try_from(count) {
             Ok(count) if (1..=most).contains(&count) => Ok(Size::Exactly(count)),
             _ => Err(out_of_range(param, count, format!("from 1 to {most}"))),

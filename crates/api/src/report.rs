@@ -150,6 +150,10 @@ pub enum StateEvent {
         /// Positions that are masked again; left out when there are none.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         x: Vec<usize>,
+        /// With `draft`: what would stand at open positions by now, each as its position and a text. Only for
+        /// display, and only until the next state.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        g: Vec<(usize, String)>,
     },
     /// A sample is done.
     End {
@@ -216,6 +220,11 @@ impl StateEvent {
             s: placed.iter().map(|(_, commit)| model.tokenizer.display(commit.token)).collect(),
             q: placed.iter().map(|(_, commit)| percent(commit.score)).collect(),
             x: last.iter().filter(|(_, commit)| commit.is_none()).map(|(at, _)| *at).collect(),
+            g: progress
+                .draft
+                .iter()
+                .filter_map(|(p, id)| Some((at(*p)?, model.tokenizer.display(*id))))
+                .collect(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use unmask_model::diffusion::{EarlyExit, Edit, SequenceScore};
+use unmask_model::predictor::{Position, TokenId};
 
 use crate::error::GenerationError;
 
@@ -21,6 +22,8 @@ pub enum DenoisingEvent {
         edits: Vec<Edit>,
         /// Positions of this sample that are still masked.
         remaining: usize,
+        /// What the model would put there by now, if drafts are wanted.
+        draft: Vec<(Position, TokenId)>,
         /// Whether this was the sample's last step. Positions may then still be masked, where nothing of
         /// them would be shown.
         done: bool,

@@ -179,7 +179,17 @@ impl Request {
         let committed = edits.iter().filter(|edit| matches!(edit, Edit::Commit(_))).count();
         let (evaluation, remaining) = (state.evaluations(), state.canvas().masked());
         let (done, early_exit) = (state.ask().is_none(), state.early_exit());
-        self.post(DenoisingEvent::Step { sample, evaluation, round, edits, remaining, done, early_exit });
+        let draft = state.draft().to_vec();
+        self.post(DenoisingEvent::Step {
+            sample,
+            evaluation,
+            round,
+            edits,
+            remaining,
+            draft,
+            done,
+            early_exit,
+        });
         (committed, done)
     }
 

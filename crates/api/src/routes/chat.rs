@@ -33,14 +33,14 @@ pub struct ChatRequest {
     model: Option<String>,
     /// The conversation so far, 1 to 256 messages.
     messages: Vec<Message>,
-    /// Positions to generate, an upper bound on the answer's tokens. Default 256, less when that does not
-    /// fit.
+    /// Positions to generate, an upper bound on the answer's tokens. Default, and -1: 256, less when that does
+    /// not fit.
     #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = -1)]
     max_completion_tokens: Option<i64>,
     /// The same; `max_completion_tokens` counts when both are given.
     #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = -1)]
     max_tokens: Option<i64>,
     /// Whether the prompt ends with the beginning of the answer. Default true, unless the last message is
     /// continued.

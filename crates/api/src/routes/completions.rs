@@ -34,10 +34,10 @@ pub struct CompletionRequest {
     prompt: Prompt,
     /// The text after it.
     suffix: Option<String>,
-    /// Positions to generate, an upper bound on the text's tokens. Default 64, less when that does not
-    /// fit.
+    /// Positions to generate, an upper bound on the text's tokens. Default, and -1: 64, less when that does not
+    /// fit. 0 with `echo` alone.
     #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = -1)]
     max_tokens: Option<i64>,
     /// Leading positions in which no document end is drawn. Default 0.
     #[serde(default, deserialize_with = "integer")]

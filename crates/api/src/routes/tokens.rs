@@ -13,7 +13,7 @@ use super::{check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields};
 use crate::error::{ApiError, ErrorBody};
 use crate::messages::{GivenMessages, Message, tokens};
-use crate::state::AppState;
+use crate::state::{AppState, ServedModel};
 
 /// A text or messages to tokenize: exactly one of `prompt`, `content` and `messages`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -95,14 +95,22 @@ pub async fn tokenize(
     lay_out(&state, move || request.tokens(&work)).await.map(Json)
 }
 
+/// The tokens of a text. A text that is a special token and nothing else is that token: clients ask in this way for
+/// the id of what /tokenizer_info names. Anywhere else it would be text.
+fn encode(text: &str, model: &ServedModel) -> Result<Vec<TokenId>, ApiError> {
+    let special = model.tokenizer.special_texts().iter().any(|special| special == text);
+    match model.tokenizer.token_id(text).filter(|_| special) {
+        Some(token) => Ok(vec![token]),
+        None => Ok(model.tokenizer.encode(text)?),
+    }
+}
+
 impl TokenizeRequest {
     fn tokens(self, state: &AppState) -> Result<Tokenized, ApiError> {
         let model = &state.model;
         let (ids, start) = match (self.prompt, self.content, self.messages) {
-            (Some(text), None, None) => {
-                (model.tokenizer.encode(&text)?, self.add_special_tokens.unwrap_or(true))
-            }
-            (None, Some(text), None) => (model.tokenizer.encode(&text)?, self.add_special.unwrap_or(false)),
+            (Some(text), None, None) => (encode(&text, model)?, self.add_special_tokens.unwrap_or(true)),
+            (None, Some(text), None) => (encode(&text, model)?, self.add_special.unwrap_or(false)),
             (None, None, Some(messages)) => {
                 let given = GivenMessages {
                     messages,
@@ -216,6 +224,7 @@ pub async fn info(State(state): State<AppState>) -> Json<TokenizerInfo> {
 
 /// Messages to render.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"messages": [{"role": "user", "content": "Why is the sky blue?"}]}))]
 pub struct ApplyTemplateRequest {
     /// The conversation, 1 to 256 messages.
     messages: Vec<Message>,

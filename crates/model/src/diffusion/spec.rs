@@ -31,6 +31,9 @@ pub struct StateSpec {
     pub guidance: Option<f64>,
     /// How many of the most probable tokens to report with each commit.
     pub alternatives: usize,
+    /// Whether every evaluation also reads the most probable token at the positions that stay open. That
+    /// takes rows of the head, and changes nothing about what is committed.
+    pub drafts: bool,
 }
 
 /// What holds for a stretch of the canvas.

@@ -4,6 +4,8 @@
 mod decide;
 mod prepare;
 
+use std::borrow::Cow;
+
 use super::canvas::Canvas;
 use super::noise::Noise;
 use super::policy::{Order, Policy, Quota, Revise};
@@ -17,7 +19,10 @@ use crate::predictor::{Ask, Guidance, ModelLimits, Position, Read, Sampling, Tok
 #[derive(Clone, Debug)]
 pub struct DenoisingState {
     canvas: Canvas,
+    /// Those of the request; with drafts, each again at temperature 0.
     samplings: Vec<Sampling>,
+    /// How many of them are the request's.
+    settings: u32,
     allowed: Vec<Vec<TokenId>>,
     spans: Vec<Span>,
     policy: Policy,
@@ -25,6 +30,12 @@ pub struct DenoisingState {
     first_token: Option<TokenId>,
     guidance: Option<f64>,
     alternatives: usize,
+    /// With drafts, what to add to the index of a sampling to make it greedy.
+    drafts: Option<u32>,
+    /// Positions of the pending ask that are read for the draft alone, ascending.
+    guessed: Vec<Position>,
+    /// What the last evaluation thought of the positions that stayed open.
+    draft: Vec<(Position, TokenId)>,
     /// The positions to generate, ascending.
     targets: Vec<Position>,
     /// Planned orders: what is still to come, the next member last.
@@ -65,9 +76,16 @@ impl DenoisingState {
         let planned = !matches!(order, Order::Score(_)) && revise == Revise::None;
         let mut plan = if planned { plan(&targets, window, order, quota, &spec.noise) } else { Vec::new() };
         plan.reverse();
+        let mut samplings = spec::checked_samplings(spec.samplings);
+        let settings = samplings.len() as u32;
+        if spec.drafts {
+            let greedy = |sampling: &Sampling| Sampling { temperature: 0.0, ..sampling.clone() };
+            samplings.extend(samplings.iter().map(greedy).collect::<Vec<_>>());
+        }
         let mut state = Self {
             canvas,
-            samplings: spec::checked_samplings(spec.samplings),
+            samplings,
+            settings,
             allowed: spec.allowed,
             spans: spec::within(spec.spans, length),
             policy: spec.policy,
@@ -75,6 +93,9 @@ impl DenoisingState {
             first_token,
             guidance: spec.guidance.filter(|weight| *weight != 0.0),
             alternatives: spec.alternatives,
+            drafts: spec.drafts.then_some(settings),
+            guessed: Vec::new(),
+            draft: Vec::new(),
             targets,
             plan,
             round: 0,
@@ -115,7 +136,11 @@ impl DenoisingState {
         self.evaluations += 1;
         let mut edits = std::mem::take(&mut self.unreported);
         let taken_back = if self.last { Vec::new() } else { self.remasks() };
-        for commit in self.commits(reads) {
+        let thought = |(want, read): (&Want, &Read)| (want.position, read.token);
+        self.draft =
+            self.drafts.map_or_else(Vec::new, |_| self.wants.iter().zip(reads).map(thought).collect());
+        let asked = self.set_guesses_aside(reads);
+        for commit in self.commits(&asked) {
             self.canvas.commit(commit.position, commit.token);
             edits.push(Edit::Commit(commit));
         }
@@ -124,8 +149,29 @@ impl DenoisingState {
             self.canvas.remask(position);
             edits.push(Edit::Remask(position));
         }
+        let canvas = &self.canvas;
+        self.draft.retain(|(position, _)| canvas.is_open(*position));
         self.prepare();
         edits
+    }
+
+    /// Leaves only the wants that the policy asked for, and returns their reads.
+    fn set_guesses_aside<'a>(&mut self, reads: &'a [Read]) -> Cow<'a, [Read]> {
+        if self.guessed.is_empty() {
+            return Cow::Borrowed(reads);
+        }
+        let guessed = &self.guessed;
+        let asked = |want: &Want| guessed.binary_search(&want.position).is_err();
+        let kept = self.wants.iter().zip(reads).filter(|(want, _)| asked(want)).map(|(_, read)| read.clone());
+        let kept = kept.collect();
+        self.wants.retain(asked);
+        Cow::Owned(kept)
+    }
+
+    /// With drafts, the tokens that the last evaluation would have put at the positions that are still open.
+    #[must_use]
+    pub fn draft(&self) -> &[(Position, TokenId)] {
+        &self.draft
     }
 
     /// Ends the sample although positions are masked: what is wanted of it is settled.

@@ -72,7 +72,7 @@ impl Grammar for Events {
             "fill.start",
             json!({ "id": id, "model": model, "choices": self.answer.settings.samples }),
         )];
-        if self.answer.settings.states == StreamStates::Delta {
+        if self.answer.settings.states != StreamStates::None {
             for (c, progress) in running.views.iter().enumerate() {
                 let state = StateEvent::start(c, progress, &self.answer.settings);
                 events.push(self.event("fill.state", state));
@@ -89,7 +89,7 @@ impl Grammar for Events {
         let progress = &running.views[c];
         let mut events = Vec::new();
         let (states, every) = (self.answer.settings.states, self.answer.settings.state_every);
-        if states == StreamStates::Delta
+        if states != StreamStates::None
             && let Some(edits) = self.thinned.due(c, edits, progress, every)
         {
             let state = StateEvent::step(c, progress, &edits, &self.answer.state.model);

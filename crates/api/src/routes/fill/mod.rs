@@ -156,7 +156,7 @@ fn prepare(
     if stream && states.is_none() && lengths.len() == 1 {
         settings.states = StreamStates::Delta;
     }
-    if settings.states == StreamStates::Delta && lengths.len() > 1 {
+    if settings.states != StreamStates::None && lengths.len() > 1 {
         let message = "`diffusion.stream_states` needs holes of exact lengths: where lengths are searched, \
                        nobody knows before the end which states are those of the answer";
         let param = "diffusion.stream_states".to_owned();

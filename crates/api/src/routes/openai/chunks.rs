@@ -83,7 +83,7 @@ impl<D: Dialect> Grammar for Chunks<D> {
             if let Some(text) = self.answer.echo(c).map(|echo| echo.text.clone()) {
                 events.push(self.event(running, c, Part { text, ..Part::default() }, None));
             }
-            if self.answer.settings.states == StreamStates::Delta {
+            if self.answer.settings.states != StreamStates::None {
                 let start = StateEvent::start(c, progress, &self.answer.settings);
                 events.push(self.state_event(running, start, c));
             }
@@ -95,7 +95,7 @@ impl<D: Dialect> Grammar for Chunks<D> {
         let Step { sample: c, edits, .. } = step;
         let mut events = Vec::new();
         let settings = &self.answer.settings;
-        if settings.states == StreamStates::Delta
+        if settings.states != StreamStates::None
             && let Some(edits) = self.thinned.due(c, edits, &running.views[c], settings.state_every)
         {
             let state = StateEvent::step(c, &running.views[c], &edits, &self.answer.state.model);
@@ -120,7 +120,7 @@ impl<D: Dialect> Grammar for Chunks<D> {
             } else {
                 events.push(self.event(running, c, gained, None));
             }
-            if self.answer.settings.states == StreamStates::Delta {
+            if self.answer.settings.states != StreamStates::None {
                 let end = StateEvent::end(c, progress, &running.text(c));
                 events.push(self.state_event(running, end, c));
             }

@@ -1,5 +1,7 @@
 //! What is read next.
 
+use std::collections::BTreeSet;
+
 use super::DenoisingState;
 use crate::diffusion::canvas::Cell;
 use crate::diffusion::noise::Purpose;
@@ -32,8 +34,23 @@ impl DenoisingState {
             (Order::Score(_), _) => self.prepare_window(),
             _ => self.prepare_round(),
         }
+        self.guess();
         self.wants.sort_unstable_by_key(|want| want.position);
         self.describe();
+    }
+
+    /// Adds the open positions that the policy does not ask for, where a draft is wanted.
+    fn guess(&mut self) {
+        self.guessed.clear();
+        let Some(greedy) = self.drafts.filter(|_| !self.wants.is_empty()) else { return };
+        let asked: BTreeSet<Position> = self.wants.iter().map(|want| want.position).collect();
+        let open = self.canvas.open_positions().filter(|position| !asked.contains(position));
+        self.guessed = open.filter(|position| !self.is_first(*position)).collect();
+        let first = self.wants.len();
+        for position in self.guessed.clone() {
+            self.want(position);
+        }
+        self.wants[first..].iter_mut().for_each(|want| want.sampling += greedy);
     }
 
     /// Everything that is open; nothing follows.
@@ -180,7 +197,7 @@ impl DenoisingState {
         let span = self.spans.iter().find(|span| span.range.contains(&(position as usize)));
         self.wants.push(Want {
             position,
-            sampling: span.map_or(0, |span| span.sampling).min(self.samplings.len() as u32 - 1),
+            sampling: span.map_or(0, |span| span.sampling).min(self.settings - 1),
             allowed: span.and_then(|span| span.allowed),
             uniform: self.noise.token(self.round, position),
             target: None,
