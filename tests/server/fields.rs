@@ -32,7 +32,7 @@ async fn integers_out_of_range_name_the_field() {
         (FILL, "diffusion.steps", 512),
     ] {
         let above = (most + 1).to_string();
-        for value in ["-1", "0", "-0.0", "0.0", &above, "4294967296", "9223372036854775807"] {
+        for value in ["-2", "0", "-0.0", "0.0", &above, "4294967296", "9223372036854775807"] {
             let refused = server.post_text(path, body(path, field, value)).await.refusal(400, "out_of_range");
             assert_eq!(refused["param"], field, "{value}");
         }
@@ -46,6 +46,9 @@ async fn integers_out_of_range_name_the_field() {
             assert_eq!(server.post_text(path, body(path, field, value)).await.status, 200, "{field} {value}");
         }
     }
+    // llama.cpp's editors write -1 for a default.
+    server.post_text(FILL, body(FILL, "length", "-1")).await.refusal(400, "out_of_range");
+    assert_eq!(server.post_text(COMPLETIONS, body(COMPLETIONS, "max_tokens", "-1")).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
