@@ -64,12 +64,11 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         id: args.model_name.clone().unwrap_or(name),
         created: unix_seconds(),
         fingerprint: format!(
-            "unmask-{}-{}-{:?}-{device}",
+            "unmask-{}-{}-{}-{device}",
             env!("CARGO_PKG_VERSION"),
             checkpoint.weights.fingerprint(),
-            placement.dtype,
-        )
-        .to_lowercase(),
+            placement.precision(),
+        ),
         profile: checkpoint.profile,
         chat_template,
         parameters: checkpoint.weights.size().0,
@@ -78,7 +77,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     };
     let labels = ModelLabels {
         id: served.id.clone(),
-        dtype: format!("{:?}", placement.dtype).to_lowercase(),
+        dtype: placement.precision().to_owned(),
         device: device.to_owned(),
     };
     let (metrics, engine_metrics) = Metrics::new(labels, loading);

@@ -1,11 +1,7 @@
-//! Activations and the exponential they share.
+//! Functions of single numbers, and the sums and maxima that the readout needs.
 
-use rayon::prelude::*;
-
-use super::simd::{self, Kernel};
-
-/// Elements per task: large enough to pay for its start.
-const TASK: usize = 16 * 1024;
+use super::encode::ROUND;
+use super::instructions::{Instructions, Kernel};
 
 /// e^x within 2 units in the last place, without a branch or a table, so that a loop over it
 /// vectorises. Below −87.3 the result is the smallest normal number or less; above 88 it is infinite.
@@ -16,7 +12,6 @@ pub(super) fn exp(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.3, 88.7);
     // Adding 1.5 · 2^23 rounds to the nearest integer.
-    const ROUND: f32 = 12_582_912.0;
     let n = x * std::f32::consts::LOG2_E + ROUND;
     let exponent = n.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let n = n - ROUND;
@@ -39,54 +34,26 @@ fn power_of_two(exponent: i32) -> f32 {
     f32::from_bits(((exponent + 127) << 23) as u32)
 }
 
-/// GELU in its tanh form, x·½(1 + tanh(√(2/π)(x + 0.044715x³))), in place (`gelu_new` of GPT-2).
-pub fn gelu_tanh(values: &mut [f32]) {
-    values.par_chunks_mut(TASK).for_each(|chunk| simd::run(Gelu(chunk)));
+/// x·½(1 + tanh(√(2/π)(x + 0.044715x³))).
+#[inline(always)]
+pub(super) fn gelu(x: f32) -> f32 {
+    const SCALE: f32 = 0.797_884_6;
+    let inner = SCALE * x * (1.0 + 0.044_715 * x * x);
+    // ½(1 + tanh y) = 1/(1 + e^(−2y))
+    x / (1.0 + exp(-2.0 * inner))
 }
 
-struct Gelu<'a>(&'a mut [f32]);
-
-impl Kernel for Gelu<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        const SCALE: f32 = 0.797_884_6;
-        for value in self.0 {
-            let x = *value;
-            let inner = SCALE * x * (1.0 + 0.044_715 * x * x);
-            // ½(1 + tanh y) = 1/(1 + e^(−2y))
-            *value = x / (1.0 + exp(-2.0 * inner));
-        }
-    }
-}
-
-/// SwiGLU: gate·σ(gate)·up, into `gate`. Both have the same length.
-pub fn swiglu(gate: &mut [f32], up: &[f32]) {
-    gate.par_chunks_mut(TASK).zip(up.par_chunks(TASK)).for_each(|(gate, up)| simd::run(Swiglu { gate, up }));
-}
-
-struct Swiglu<'a> {
-    gate: &'a mut [f32],
-    up: &'a [f32],
-}
-
-impl Kernel for Swiglu<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        for (gate, up) in self.gate.iter_mut().zip(self.up) {
-            *gate = *gate / (1.0 + exp(-*gate)) * up;
-        }
-    }
+/// x·σ(x).
+#[inline(always)]
+pub(super) fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
 }
 
 /// exp((value − shift) · factor) of every value into `out`.
 pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>) {
     out.clear();
     out.resize(values.len(), 0.0);
-    simd::run(Exponentials { values, shift, factor, out });
+    Instructions::detect().run(Exponentials { values, shift, factor, out });
 }
 
 struct Exponentials<'a> {
@@ -110,8 +77,12 @@ impl Kernel for Exponentials<'_> {
 /// The sum of `values` in f64; it is finite exactly when every value is.
 #[must_use]
 pub fn wide_sum(values: &[f32]) -> f64 {
-    simd::run(WideSum(values))
+    Instructions::detect().run(WideSum(values))
 }
+
+/// Lanes of a reduction: element i is added to lane i mod 16, then the lanes in order. Fixed, so that a
+/// sum depends on nothing but its terms, and wide enough to vectorise.
+pub(super) const LANES: usize = 16;
 
 struct WideSum<'a>(&'a [f32]);
 
@@ -120,14 +91,24 @@ impl Kernel for WideSum<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> f64 {
-        simd::wide_sum(self.0)
+        let (chunks, rest) = self.0.as_chunks::<LANES>();
+        let mut lanes = [0.0; LANES];
+        for chunk in chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(*value);
+            }
+        }
+        for (lane, value) in lanes.iter_mut().zip(rest) {
+            *lane += f64::from(*value);
+        }
+        lanes.iter().sum()
     }
 }
 
 /// The largest of `values`; NaN is passed over.
 #[must_use]
 pub fn largest(values: &[f32]) -> f32 {
-    simd::run(Largest(values))
+    Instructions::detect().run(Largest(values))
 }
 
 struct Largest<'a>(&'a [f32]);
@@ -137,35 +118,21 @@ impl Kernel for Largest<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> f32 {
-        simd::largest(self.0)
+        maximum(self.0)
     }
 }
 
-/// softmax(scale · row), in place.
-pub(super) fn softmax(row: &mut [f32], scale: f32) {
-    simd::run(Softmax { row, scale });
-}
-
-struct Softmax<'a> {
-    row: &'a mut [f32],
-    scale: f32,
-}
-
-impl Kernel for Softmax<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        let Self { row, scale } = self;
-        let largest = simd::largest(row);
-        for value in row.iter_mut() {
-            *value = exp((*value - largest) * scale);
-        }
-        let factor = (1.0 / simd::wide_sum(row)) as f32;
-        for value in row.iter_mut() {
-            *value *= factor;
+/// The largest of `values`, inline; NaN is passed over.
+#[inline(always)]
+pub(super) fn maximum(values: &[f32]) -> f32 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value > *lane { value } else { *lane };
         }
     }
+    rest.iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 #[cfg(test)]
@@ -186,19 +153,14 @@ mod tests {
 
     #[test]
     fn activations_match_f64() {
-        let points: Vec<f32> = (-2000..2000).map(|i| i as f32 / 100.0).collect();
-        let mut gelu = points.clone();
-        gelu_tanh(&mut gelu);
-        let mut gated = points.clone();
-        let up = vec![1.5; points.len()];
-        swiglu(&mut gated, &up);
-        for (i, &x) in points.iter().enumerate() {
-            let x = f64::from(x);
+        for i in -2000..2000 {
+            let value = i as f32 / 100.0;
+            let x = f64::from(value);
             let y =
                 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh());
-            assert!((f64::from(gelu[i]) - y).abs() < 2e-6 * x.abs().max(1.0), "gelu({x})");
-            let y = x / (1.0 + (-x).exp()) * 1.5;
-            assert!((f64::from(gated[i]) - y).abs() < 3e-6 * x.abs().max(1.0), "swiglu({x})");
+            assert!((f64::from(gelu(value)) - y).abs() < 2e-6 * x.abs().max(1.0), "gelu({x})");
+            let y = x / (1.0 + (-x).exp());
+            assert!((f64::from(silu(value)) - y).abs() < 2e-6 * x.abs().max(1.0), "silu({x})");
         }
     }
 }
