@@ -13,7 +13,7 @@ use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::report::unix_seconds;
 use unmask_api::state::{AppState, ServedModel};
-use unmask_api::{routes, serve, shutdown, telemetry, verify};
+use unmask_api::{bench, routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
 use unmask_scheduler::{CostModel, Engine};
 
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Serve(args)) => run(&args),
         Some(Command::Verify(args)) => check(&args),
+        Some(Command::Bench(args)) => bench::bench(&args, &mut std::io::stdout().lock()),
         Some(Command::PrintOpenapi) => print_openapi(),
         None => run(&cli.serve),
     };

@@ -150,7 +150,7 @@ impl Task<'_> {
             let left = query.from_row(head * depth, first);
             let rows = rows.len();
             for (panel, right) in keys.chunks_exact(panel_lines).take(columns / PANEL).enumerate() {
-                let tile = Tile { format, left, stride: query.stride, rows, depth, right };
+                let tile = Tile { format, left, stride: query.stride, rows, depth, right, ahead: &[] };
                 tile.multiply(instructions, &mut scores[panel * PANEL..], columns);
             }
             let mut factors = [0.0; ROWS];
@@ -162,7 +162,7 @@ impl Task<'_> {
             }
             let mut sums = Sums::new();
             for (panel, right) in values.chunks_exact(value_lines).take(value_panels).enumerate() {
-                let tile = Tile { format, left: weights, stride: ROWS, rows, depth: value_depth, right };
+                let tile = Tile { format, left: weights, stride: ROWS, rows, depth: value_depth, right, ahead: &[] };
                 tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
                 let column = head * depth * per_line + panel * PANEL;
                 let sums = &mut sums.0[..rows];
@@ -278,23 +278,24 @@ impl Kernel for Softmax<'_> {
     fn run<const FUSED: bool>(self) -> f32 {
         let Self { scores, count, scale, numbers, out } = self;
         let largest = maximum(&scores[..count]);
-        for score in scores.iter_mut() {
-            *score = exp((*score - largest) * scale);
-        }
-        scores[count..].fill(0.0);
+        let padding = count.next_multiple_of(LANES).min(scores.len());
+        scores[count..padding].fill(f32::NEG_INFINITY);
         let mut lanes = [0.0; LANES];
-        for chunk in scores.as_chunks::<LANES>().0 {
-            for lane in 0..LANES {
-                lanes[lane] += chunk[lane];
-            }
-        }
         let per_line = numbers.per_line();
-        let used = count.next_multiple_of(per_line);
-        for (line, scores) in scores[..used].chunks_exact(per_line).enumerate() {
+        for (line, scores) in scores[..padding].chunks(per_line).enumerate() {
+            // A line of bfloat16 is two chunks; behind the last score there may be one.
+            let mut values = [0.0; 2 * LANES];
+            for (values, scores) in values.as_chunks_mut::<LANES>().0.iter_mut().zip(scores.as_chunks::<LANES>().0)
+            {
+                for lane in 0..LANES {
+                    values[lane] = exp::<FUSED>((scores[lane] - largest) * scale);
+                    lanes[lane] += values[lane];
+                }
+            }
             let words = &mut out[line * ROWS].0;
             match numbers {
-                Numbers::Bf16 => encode::bf16(scores, words),
-                _ => encode::f32(scores, words),
+                Numbers::Bf16 => encode::bf16(&values, words),
+                _ => encode::f32(&values[..LANES], words),
             }
         }
         lanes.iter().sum()

@@ -27,13 +27,31 @@ pub(super) fn f32(values: &[f32], words: &mut [u32]) {
 pub(super) fn bf16(values: &[f32], words: &mut [u32]) {
     let (pairs, odd) = values.as_chunks::<2>();
     let (now, rest) = words.split_at_mut(pairs.len().min(words.len()));
-    for (word, [low, high]) in now.iter_mut().zip(pairs) {
-        *word = nearest_bf16(*low) | nearest_bf16(*high) << 16;
-    }
     rest.fill(0);
     if let (Some(word), [last]) = (rest.first_mut(), odd) {
         *word = nearest_bf16(*last);
     }
+    let (sixteens, others) = now.as_chunks_mut::<8>();
+    let (values, pairs) = pairs.split_at(sixteens.len() * 8);
+    // As halves first: this way round the loop becomes one narrowing instruction.
+    for (words, values) in sixteens.iter_mut().zip(values.as_flattened().as_chunks::<16>().0) {
+        let halves: [u16; 16] = std::array::from_fn(|i| nearest_bf16(values[i]) as u16);
+        *words = words_of(halves);
+    }
+    for (word, [low, high]) in others.iter_mut().zip(pairs) {
+        *word = nearest_bf16(*low) | nearest_bf16(*high) << 16;
+    }
+}
+
+/// Pairs of halves, the first one low.
+#[inline(always)]
+fn words_of(halves: [u16; 16]) -> [u32; 8] {
+    #[cfg(target_endian = "little")]
+    #[expect(unsafe_code, reason = "a view of the same bytes")]
+    // SAFETY: both are 32 bytes of plain integers; in memory the low half of a word comes first.
+    return unsafe { std::mem::transmute::<[u16; 16], [u32; 8]>(halves) };
+    #[cfg(target_endian = "big")]
+    std::array::from_fn(|i| u32::from(halves[2 * i]) | u32::from(halves[2 * i + 1]) << 16)
 }
 
 /// The two values of a word.

@@ -93,7 +93,7 @@ impl Instructions {
         sets
     }
 
-    /// What multiplies f32, or f32 with widened bfloat16.
+    /// What multiplies f32, or f32 with widened bfloat16, and anything that has no instruction of its own.
     pub(super) fn f32(self) -> Unit {
         match self.vectors {
             Vectors::Baseline => Unit::Portable,
@@ -120,7 +120,7 @@ impl Instructions {
             Vectors::Avx512 if self.int8 => Unit::Avx512Vnni,
             #[cfg(target_arch = "x86_64")]
             Vectors::Avx2 if self.int8 => Unit::AvxVnni,
-            _ => Unit::Portable,
+            _ => self.f32(),
         }
     }
 

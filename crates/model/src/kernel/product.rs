@@ -122,6 +122,7 @@ unsafe fn multiply_panel(
 ) {
     let tiles = rows.len().div_ceil(ROWS);
     let mut sums = Sums::new();
+    let next = if panel + 1 < matrix.panel_count() { matrix.panel(panel + 1) } else { &[] };
     for number in 0..tiles {
         let tile_rows = share(rows.len(), tiles, number);
         let first = rows.start + tile_rows.start;
@@ -132,6 +133,8 @@ unsafe fn multiply_panel(
             rows: tile_rows.len(),
             depth: left.depth,
             right: matrix.panel(panel),
+            // Each tile fetches its share of the next panel.
+            ahead: &next[share(next.len(), tiles, number)],
         };
         tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
         let sums = &mut sums.0[..tile_rows.len()];
@@ -231,10 +234,10 @@ impl Kernel for FinishTile<'_> {
                     }
                     match activation {
                         Activation::Linear => {}
-                        Activation::Gelu => sums.iter_mut().for_each(|sum| *sum = gelu(*sum)),
+                        Activation::Gelu => sums.iter_mut().for_each(|sum| *sum = gelu::<FUSED>(*sum)),
                         Activation::Swiglu => {
                             let (gate, up) = sums.split_at_mut(PANEL / 2);
-                            gate.iter_mut().zip(up).for_each(|(gate, up)| *gate = silu(*gate) * *up);
+                            gate.iter_mut().zip(up).for_each(|(gate, up)| *gate = silu::<FUSED>(*gate) * *up);
                         }
                         Activation::Rotate(rotation) => rotate(sums, rotation, row, panel),
                     }

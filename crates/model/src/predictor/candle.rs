@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{Ask, Guidance, MaskPredictor, ModelLimits, Read, TokenId, Want};
 use crate::backbone::{Backbone, PackedRows, Times, Workspace};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, ModelConfig, Weights};
 use crate::device::Placement;
 use crate::error::{LoadError, PredictError};
 use crate::readout::{RowContext, Scratch, read_row};
@@ -31,20 +31,34 @@ impl CandlePredictor {
     /// # Errors
     /// As [`Backbone::load`]; also when the threads cannot be started.
     pub fn load(checkpoint: &Checkpoint, placement: Placement, threads: usize) -> Result<Self, LoadError> {
-        let pool =
-            rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("compute-{i}"));
-        let threads = pool.build().map_err(|error| LoadError::Device {
-            device: "cpu threads".to_owned(),
-            source: candle_core::Error::wrap(error),
-        })?;
-        let backbone =
-            threads.install(|| Backbone::load(&checkpoint.config, &checkpoint.weights, &placement))?;
         let limits = ModelLimits {
             vocabulary: checkpoint.tokenizer.rows(),
             context: checkpoint.config.context,
             mask_token: checkpoint.tokenizer.mask_id(),
             shift: checkpoint.profile.shift,
         };
+        Self::new(&checkpoint.config, &checkpoint.weights, limits, &placement, threads)
+    }
+
+    /// A network of any shape, with `weights` that need not come from files; `limits` must be those of
+    /// the shape. `threads` as for [`Self::load`].
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn new(
+        config: &ModelConfig,
+        weights: &Weights,
+        limits: ModelLimits,
+        placement: &Placement,
+        threads: usize,
+    ) -> Result<Self, LoadError> {
+        let pool =
+            rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("compute-{i}"));
+        let threads = pool.build().map_err(|error| LoadError::Device {
+            device: "cpu threads".to_owned(),
+            source: candle_core::Error::wrap(error),
+        })?;
+        let backbone = threads.install(|| Backbone::load(config, weights, placement))?;
         let workspace = Mutex::new(backbone.workspace(threads.current_num_threads()));
         Ok(Self { backbone, limits, workspace, threads })
     }
@@ -87,6 +101,12 @@ impl CandlePredictor {
             self.backbone.hidden(&packed, &rows, &mut workspace, Some(&mut keep))?;
             Ok(states)
         })
+    }
+
+    /// CPU threads that compute.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.current_num_threads()
     }
 
     /// What the time of forward passes went into since the last call; on the CPU only.

@@ -179,12 +179,12 @@ fn what_is_done_to_a_product_is_what_its_name_says() {
                 found.iter().zip(x).for_each(|(found, x)| close(*found, *x));
             }
             for (found, x) in run(Activation::Gelu, columns).zip(lines()) {
-                found.iter().zip(x).for_each(|(found, x)| close(*found, gelu(*x)));
+                found.iter().zip(x).for_each(|(found, x)| close(*found, gelu::<false>(*x)));
             }
             for (found, x) in run(Activation::Swiglu, columns / 2).zip(lines()) {
                 for (i, found) in found.iter().enumerate() {
                     let gate = i / 16 * 32 + i % 16;
-                    close(*found, silu(x[gate]) * x[gate + 16]);
+                    close(*found, silu::<false>(x[gate]) * x[gate + 16]);
                 }
             }
             for (row, (found, x)) in run(Activation::Rotate(&rotation), columns).zip(lines()).enumerate() {

@@ -37,6 +37,8 @@ pub(super) struct Tile<'a> {
     /// Lines of a row.
     pub(super) depth: usize,
     pub(super) right: &'a [Line],
+    /// What will be read next and should be on its way from memory; may be empty.
+    pub(super) ahead: &'a [Line],
 }
 
 impl Tile<'_> {
@@ -45,7 +47,7 @@ impl Tile<'_> {
     /// # Panics
     /// When one of the slices is too short for the shape.
     pub(super) fn multiply(&self, instructions: Instructions, out: &mut [f32], out_stride: usize) {
-        let Self { format, left, stride, rows, depth, right } = *self;
+        let Self { format, left, stride, rows, depth, right, .. } = *self;
         if rows == 0 {
             return;
         }

@@ -1,13 +1,14 @@
 //! Tiles in plain Rust, for processors without the instructions of the others.
 
 use super::Tile;
+use crate::kernel::elementwise::fused;
 use crate::kernel::encode::bf16_pair;
 use crate::kernel::instructions::{Instructions, Kernel};
 use crate::kernel::line::WORDS;
 use crate::kernel::matrix::{Format, PANEL};
 
 /// Rows and columns that are summed at a time, few enough for the registers of most processors.
-const HEIGHT: usize = 6;
+const HEIGHT: usize = 4;
 const WIDTH: usize = 16;
 
 pub(super) fn multiply(tile: &Tile<'_>, instructions: Instructions, out: &mut [f32], out_stride: usize) {
@@ -55,12 +56,6 @@ impl Kernel for Part<'_> {
     }
 }
 
-/// left · right + sum.
-#[inline(always)]
-fn fused<const FUSED: bool>(left: f32, right: f32, sum: f32) -> f32 {
-    if FUSED { left.mul_add(right, sum) } else { left * right + sum }
-}
-
 /// An accumulator, kept in the bits of an f32.
 trait Sum: Copy + Default {
     fn bits(self) -> f32;
@@ -86,16 +81,19 @@ impl Part<'_> {
     fn sum<const LEFT: usize, S: Sum>(self, step: impl Fn(S, &[u32; LEFT], u32) -> S) {
         let Self { tile, column, out, out_stride } = self;
         let mut sums = [[S::default(); WIDTH]; HEIGHT];
-        let mut right = tile.right.iter().skip(column / WORDS).step_by(PANEL / WORDS);
+        let panel = tile.right.as_chunks::<{ PANEL / WORDS }>().0;
         for line in 0..tile.depth {
             let rows = &tile.left[line * tile.stride..][..tile.rows];
             // Rows that are not there repeat the last one; their sums are not written.
             let rows: [&[[u32; LEFT]]; HEIGHT] =
                 std::array::from_fn(|i| rows[i.min(tile.rows - 1)].0.as_chunks::<LEFT>().0);
-            for (word, right) in (0..WORDS / LEFT).zip(right.by_ref()) {
+            let panel = &panel[line * (WORDS / LEFT)..][..WORDS / LEFT];
+            for (word, columns) in panel.iter().enumerate() {
+                let columns = &columns[column / WORDS].0;
                 for i in 0..HEIGHT {
+                    let left = rows[i][word];
                     for j in 0..WIDTH {
-                        sums[i][j] = step(sums[i][j], &rows[i][word], right.0[j]);
+                        sums[i][j] = step(sums[i][j], &left, columns[j]);
                     }
                 }
             }

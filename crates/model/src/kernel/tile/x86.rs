@@ -1,6 +1,6 @@
 //! Tiles in the instructions of x86-64.
 //!
-//! One loop nest, written once as a macro, for seven pairs of a format and an instruction set: they
+//! One loop nest, written once as a macro, for every pair of a format and an instruction set: they
 //! differ in the register, in how many rows fit, and in the step that adds a word of a row times the
 //! words of one register of columns to the sums.
 
@@ -30,6 +30,8 @@ macro_rules! tile {
                 stride: usize,
                 depth: usize,
                 right: *const u32,
+                mut ahead: *const i8,
+                step: usize,
                 out: *mut f32,
                 out_stride: usize,
             ) {
@@ -37,11 +39,14 @@ macro_rules! tile {
                     let mut sums = [[$zero; 2]; H];
                     // SAFETY: line c of row i begins c · stride + i lines behind `left`, a panel has
                     // PANEL words for every `$left` words of a row, and row i of the result begins
-                    // i · out_stride behind `out`: all inside what the caller has checked.
+                    // i · out_stride behind `out`: all inside what the caller has checked. A prefetch may
+                    // point anywhere.
                     unsafe {
                         let (mut line, mut panel) = (left, right.add(first));
                         for _ in 0..depth {
                             for word in 0..WORDS / $left {
+                                _mm_prefetch::<_MM_HINT_T1>(ahead);
+                                ahead = ahead.wrapping_add(step);
                                 let columns = [$load(panel.cast()), $load(panel.add($lanes).cast())];
                                 for i in 0..H {
                                     let $row = line.add(i * WORDS + word * $left);
@@ -63,6 +68,7 @@ macro_rules! tile {
                 }
             }
             let right = tile.right.as_ptr().cast();
+            let (ahead, step) = (tile.ahead.as_ptr().cast(), if tile.ahead.is_empty() { 0 } else { 64 });
             let mut first = 0;
             while first < tile.rows {
                 let height = (tile.rows - first).min($max);
@@ -71,8 +77,8 @@ macro_rules! tile {
                     let left = tile.left.as_ptr().add(first).cast();
                     let out = out.as_mut_ptr().add(first * out_stride);
                     match height {
-                        $($rows => rows::<$rows>(left, tile.stride, tile.depth, right, out, out_stride),)*
-                        _ => rows::<$max>(left, tile.stride, tile.depth, right, out, out_stride),
+                        $($rows => rows::<$rows>(left, tile.stride, tile.depth, right, ahead, step, out, out_stride),)*
+                        _ => rows::<$max>(left, tile.stride, tile.depth, right, ahead, step, out, out_stride),
                     }
                 }
                 first += height;
@@ -158,6 +164,28 @@ tile!(int8_avx_vnni, "avx2,avxvnni", 6: 1 2 3 4 5, 1, 8,
     _mm256_setzero_si256(), _mm256_loadu_si256, _mm256_storeu_si256,
     |sum, row, columns| _mm256_dpbusd_avx_epi32(sum, _mm256_set1_epi32(*row as i32), columns));
 
+// Without `vpdpbusd`: the even and the odd bytes of a word as pairs of 16 bits, whose products of pairs
+// are added in 32. Products of bytes would be added in 16, which saturate.
+tile!(int8_avx512, "avx512f,avx512bw", 12: 1 2 3 4 5 6 7 8 9 10 11, 1, 16,
+    _mm512_setzero_si512(), _mm512_loadu_si512, _mm512_storeu_si512,
+    |sum, row, columns| {
+        let row = _mm512_set1_epi32(*row as i32);
+        let even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(columns));
+        let sum = _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_and_si512(row, _mm512_set1_epi16(0xff)), even));
+        let odd = _mm512_srai_epi16::<8>(columns);
+        _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_srli_epi16::<8>(row), odd))
+    });
+
+tile!(int8_avx2, "avx2", 4: 1 2 3, 1, 8,
+    _mm256_setzero_si256(), _mm256_loadu_si256, _mm256_storeu_si256,
+    |sum, row, columns| {
+        let row = _mm256_set1_epi32(*row as i32);
+        let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(columns));
+        let sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_and_si256(row, _mm256_set1_epi16(0xff)), even));
+        let odd = _mm256_srai_epi16::<8>(columns);
+        _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srli_epi16::<8>(row), odd))
+    });
+
 /// # Safety
 /// The processor has `unit`, and the slices are as long as `Tile::multiply` checks.
 #[expect(unsafe_code, reason = "calls code compiled for the unit")]
@@ -173,7 +201,9 @@ pub(super) unsafe fn multiply(tile: &Tile<'_>, unit: Unit, out: &mut [f32], out_
             (Format::Bf16, Unit::Avx512Bf16) => bf16_avx512_bf16(tile, out, out_stride),
             (Format::Bf16, _) => bf16_avx512(tile, out, out_stride),
             (Format::Int8, Unit::AvxVnni) => int8_avx_vnni(tile, out, out_stride),
-            (Format::Int8, _) => int8_avx512_vnni(tile, out, out_stride),
+            (Format::Int8, Unit::Avx2) => int8_avx2(tile, out, out_stride),
+            (Format::Int8, Unit::Avx512Vnni) => int8_avx512_vnni(tile, out, out_stride),
+            (Format::Int8, _) => int8_avx512(tile, out, out_stride),
         }
     }
 }
