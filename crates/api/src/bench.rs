@@ -174,7 +174,12 @@ fn now() -> Instant {
 pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let config = args.arch.config();
     let vocabulary = args.arch.vocabulary();
-    ensure!(args.rows <= config.context, "--rows is {}; the shape has {} positions", args.rows, config.context);
+    ensure!(
+        args.rows <= config.context,
+        "--rows is {}; the shape has {} positions",
+        args.rows,
+        config.context
+    );
     ensure!(args.rows >= 2, "--rows is {}; it must be at least 2", args.rows);
     let room = args.rows - 1;
     let masked = args.masked.unwrap_or(room);
@@ -220,7 +225,9 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
 /// Canvases that differ, or they would be computed once.
 fn canvases(args: &BenchArgs) -> Vec<Vec<u32>> {
     let token = |canvas: usize, position: usize| (canvas * 31 + position * 97) as u32 % 30_000;
-    (0..args.canvases).map(|canvas| (0..args.rows).map(|position| token(canvas, position)).collect()).collect()
+    (0..args.canvases)
+        .map(|canvas| (0..args.rows).map(|position| token(canvas, position)).collect())
+        .collect()
 }
 
 /// One evaluation that reads `asked` positions of every canvas.
@@ -235,7 +242,11 @@ fn read(
     let canvases = canvases(args);
     let stride = (args.rows - 1) / asked;
     let wants: Vec<Want> = (0..asked)
-        .map(|i| Want { position: (1 + i * stride) as u32, uniform: i as f64 / asked as f64, ..Want::default() })
+        .map(|i| Want {
+            position: (1 + i * stride) as u32,
+            uniform: i as f64 / asked as f64,
+            ..Want::default()
+        })
         .collect();
     let asks: Vec<Ask<'_>> =
         canvases.iter().map(|tokens| Ask { tokens, wants: &wants, samplings, ..Ask::default() }).collect();
@@ -265,8 +276,12 @@ fn fill(
         };
         DenoisingState::new(spec, &limits)
     };
-    let mut states =
-        canvases(args).into_iter().enumerate().map(state).collect::<Result<Vec<_>, _>>().context("a canvas")?;
+    let mut states = canvases(args)
+        .into_iter()
+        .enumerate()
+        .map(state)
+        .collect::<Result<Vec<_>, _>>()
+        .context("a canvas")?;
     let start = now();
     let before: Duration = measured.evaluations.iter().sum();
     while states.iter().any(|state| state.ask().is_some()) {
@@ -315,7 +330,13 @@ fn operations(config: &ModelConfig, rows: usize, asked: usize) -> f64 {
 }
 
 impl Report {
-    fn new(args: &BenchArgs, placement: &Placement, threads: usize, measured: Measured, times: Times) -> Self {
+    fn new(
+        args: &BenchArgs,
+        placement: &Placement,
+        threads: usize,
+        measured: Measured,
+        times: Times,
+    ) -> Self {
         let Measured { mut evaluations, total, rows, tokens, operations } = measured;
         evaluations.sort_unstable();
         let count = evaluations.len();

@@ -51,8 +51,9 @@ fn main() {
     let rate = |depth: usize, columns: usize, seconds: f64| {
         print!("{:>12.0}", 2.0 * (rows * depth * columns) as f64 / seconds / 1e9);
     };
-    for (format, instructions) in
-        FORMATS.into_iter().flat_map(|format| Instructions::available().into_iter().map(move |set| (format, set)))
+    for (format, instructions) in FORMATS
+        .into_iter()
+        .flat_map(|format| Instructions::available().into_iter().map(move |set| (format, set)))
     {
         print!("{:<90}", format!("{format:?} {instructions:?}"));
         for (depth, columns) in SHAPES {

@@ -31,7 +31,8 @@ impl Random {
     /// same numbers each time.
     pub(super) fn tensor(self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
         let count: usize = shape.iter().product();
-        let salt = name.bytes().fold(1_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let salt =
+            name.bytes().fold(1_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
         let value = |i: usize| match shape {
             [_] => f32::from(u8::from(!name.ends_with(".bias"))),
             _ => {

@@ -162,7 +162,8 @@ impl Task<'_> {
             }
             let mut sums = Sums::new();
             for (panel, right) in values.chunks_exact(value_lines).take(value_panels).enumerate() {
-                let tile = Tile { format, left: weights, stride: ROWS, rows, depth: value_depth, right, ahead: &[] };
+                let tile =
+                    Tile { format, left: weights, stride: ROWS, rows, depth: value_depth, right, ahead: &[] };
                 tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
                 let column = head * depth * per_line + panel * PANEL;
                 let sums = &mut sums.0[..rows];
@@ -285,7 +286,8 @@ impl Kernel for Softmax<'_> {
         for (line, scores) in scores[..padding].chunks(per_line).enumerate() {
             // A line of bfloat16 is two chunks; behind the last score there may be one.
             let mut values = [0.0; 2 * LANES];
-            for (values, scores) in values.as_chunks_mut::<LANES>().0.iter_mut().zip(scores.as_chunks::<LANES>().0)
+            for (values, scores) in
+                values.as_chunks_mut::<LANES>().0.iter_mut().zip(scores.as_chunks::<LANES>().0)
             {
                 for lane in 0..LANES {
                     values[lane] = exp::<FUSED>((scores[lane] - largest) * scale);

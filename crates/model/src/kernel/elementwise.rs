@@ -47,11 +47,10 @@ pub(super) fn silu<const FUSED: bool>(x: f32) -> f32 {
     x / (1.0 + exp::<FUSED>(-x))
 }
 
-/// exp((value − shift) · factor) of every value into `out`.
-pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>) {
-    out.clear();
+/// exp((value − shift) · factor) of every value into `out`, and their sum in f64.
+pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>) -> f64 {
     out.resize(values.len(), 0.0);
-    Instructions::detect().run(Exponentials { values, shift, factor, out });
+    Instructions::detect().run(Exponentials { values, shift, factor, out })
 }
 
 struct Exponentials<'a> {
@@ -62,12 +61,81 @@ struct Exponentials<'a> {
 }
 
 impl Kernel for Exponentials<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> f64 {
+        let Self { values, shift, factor, out } = self;
+        let (values, last_values) = values.as_chunks::<LANES>();
+        let (out, last_out) = out.as_chunks_mut::<LANES>();
+        let mut lanes = [0.0; LANES];
+        for (out, values) in out.iter_mut().zip(values) {
+            for lane in 0..LANES {
+                out[lane] = exp::<FUSED>((values[lane] - shift) * factor);
+                lanes[lane] += f64::from(out[lane]);
+            }
+        }
+        for ((out, value), lane) in last_out.iter_mut().zip(last_values).zip(&mut lanes) {
+            *out = exp::<FUSED>((value - shift) * factor);
+            *lane += f64::from(*out);
+        }
+        lanes.iter().sum()
+    }
+}
+
+/// The largest of `values`; `None` unless all of them are finite.
+#[must_use]
+pub fn largest_finite(values: &[f32]) -> Option<f32> {
+    Instructions::detect().run(LargestFinite(values))
+}
+
+struct LargestFinite<'a>(&'a [f32]);
+
+impl Kernel for LargestFinite<'_> {
+    type Output = Option<f32>;
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> Option<f32> {
+        let (chunks, rest) = self.0.as_chunks::<LANES>();
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        // x·0 is 0 for what is finite, and no number for what is not.
+        let mut zeros = [0.0; LANES];
+        for chunk in chunks {
+            for lane in 0..LANES {
+                largest[lane] = if chunk[lane] > largest[lane] { chunk[lane] } else { largest[lane] };
+                zeros[lane] += chunk[lane] * 0.0;
+            }
+        }
+        let finite = zeros.iter().sum::<f32>() == 0.0 && rest.iter().all(|value| value.is_finite());
+        finite.then(|| rest.iter().chain(&largest).copied().fold(f32::NEG_INFINITY, f32::max))
+    }
+}
+
+/// (largest − value) · unit of every value into `out`, to the nearest integer in 0..=`most`.
+pub fn distances(values: &[f32], largest: f32, unit: f32, most: u16, out: &mut Vec<u16>) {
+    out.resize(values.len(), 0);
+    Instructions::detect().run(Distances { values, largest, unit, most, out });
+}
+
+struct Distances<'a> {
+    values: &'a [f32],
+    largest: f32,
+    unit: f32,
+    most: u16,
+    out: &'a mut [u16],
+}
+
+impl Kernel for Distances<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        for (out, value) in self.out.iter_mut().zip(self.values) {
-            *out = exp::<FUSED>((value - self.shift) * self.factor);
+        let Self { values, largest, unit, most, out } = self;
+        let most = f32::from(most);
+        for (out, value) in out.iter_mut().zip(values) {
+            let distance = ((largest - value) * unit).clamp(0.0, most);
+            // The low half of what [`ROUND`] leaves is the integer.
+            *out = (distance + ROUND).to_bits() as u16;
         }
     }
 }

@@ -18,6 +18,7 @@ enum Vectors {
 /// Instructions to compute with. Only detection makes one that names more than the baseline, so whoever
 /// holds it may use what it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 asks for them"))]
 pub struct Instructions {
     vectors: Vectors,
     /// `vdpbf16ps` on 512 bits.

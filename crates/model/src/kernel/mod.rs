@@ -22,7 +22,7 @@ mod product;
 mod tile;
 
 pub use attention::{Heads, Operands, Scratch, Span, attention};
-pub use elementwise::{exponentials, largest, wide_sum};
+pub use elementwise::{distances, exponentials, largest, largest_finite, wide_sum};
 pub use instructions::Instructions;
 pub use line::{Activations, Numbers};
 pub use matrix::{Format, PANEL, PackedMatrix};
