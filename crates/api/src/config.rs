@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use unmask_scheduler::{CostModel, EngineConfig};
 
+pub use crate::bench::BenchArgs;
 use crate::config_values::at_least_one;
 pub use crate::config_values::{DeviceArg, DtypeArg, HubEnvironment, LogFormat, OverloadArg, Secret};
 use crate::state::Limits;
@@ -47,6 +48,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Load a model, check its files against each other, run one evaluation and print what was found.
     Verify(Box<VerifyArgs>),
+    /// Measure evaluations of a network with random weights on this machine.
+    Bench(Box<BenchArgs>),
     /// Print the OpenAPI document.
     PrintOpenapi,
 }

@@ -5,6 +5,7 @@
 //! them as text ([`text_view`]) in one answer or as events ([`sse`]). Every failure becomes HTTP in
 //! [`error`].
 
+pub mod bench;
 pub mod body;
 pub mod config;
 mod config_values;

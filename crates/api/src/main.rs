@@ -12,7 +12,7 @@ use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::report::unix_seconds;
 use unmask_api::state::{AppState, ServedModel};
-use unmask_api::{routes, serve, shutdown, telemetry, verify};
+use unmask_api::{bench, routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
 use unmask_scheduler::{CostModel, Engine};
 
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Serve(args)) => run(&args),
         Some(Command::Verify(args)) => check(&args),
+        Some(Command::Bench(args)) => bench::bench(&args, &mut std::io::stdout().lock()),
         Some(Command::PrintOpenapi) => print_openapi(),
         None => run(&cli.serve),
     };
@@ -63,12 +64,11 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         id: args.model_name.clone().unwrap_or(name),
         created: unix_seconds(),
         fingerprint: format!(
-            "unmask-{}-{}-{:?}-{device}",
+            "unmask-{}-{}-{}-{device}",
             env!("CARGO_PKG_VERSION"),
             checkpoint.weights.fingerprint(),
-            placement.dtype,
-        )
-        .to_lowercase(),
+            placement.precision(),
+        ),
         profile: checkpoint.profile,
         chat_template,
         parameters: checkpoint.weights.size().0,
@@ -77,7 +77,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     };
     let labels = ModelLabels {
         id: served.id.clone(),
-        dtype: format!("{:?}", placement.dtype).to_lowercase(),
+        dtype: placement.precision().to_owned(),
         device: device.to_owned(),
     };
     let (metrics, engine_metrics) = Metrics::new(labels, loading);

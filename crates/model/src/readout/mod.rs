@@ -123,12 +123,9 @@ struct Model<'a> {
 impl<'a> Model<'a> {
     /// Leaves exp(logit − highest) in `weights`. `None` when a logit is not finite.
     fn new(logits: &'a [f32], weights: &mut Vec<f32>) -> Option<Self> {
-        if !kernel::wide_sum(logits).is_finite() {
-            return None;
-        }
-        let highest = kernel::largest(logits);
-        kernel::exponentials(logits, highest, 1.0, weights);
-        Some(Self { logits, highest, normaliser: kernel::wide_sum(weights).ln() })
+        let highest = kernel::largest_finite(logits)?;
+        let mass = kernel::exponentials(logits, highest, 1.0, weights);
+        Some(Self { logits, highest, normaliser: mass.ln() })
     }
 
     /// In nats; `None` for a token outside the vocabulary.

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use crate::kernel;
+
 /// Buckets of the search, by distance from the most probable token.
 const BUCKETS: usize = 1024;
 /// Buckets per nat of that distance; what lies beyond the last bucket shares it.
@@ -25,19 +27,13 @@ impl Ranking<'_> {
         // Not `total_cmp`: 0 and −0 are a tie.
         second.partial_cmp(&first).unwrap_or(Ordering::Equal).then(a.cmp(&b))
     }
-
-    /// Nearest to the distance in units of 1/32 nat.
-    fn bucket(&self, token: u32) -> usize {
-        /// 2^23: whoever adds it finds the nearest integer in the low bits, faster than by a conversion.
-        const ROUND: f32 = 8_388_608.0;
-        let distance = (self.largest - self.logits[token as usize]) * self.factor * PER_NAT;
-        (distance.clamp(0.0, (BUCKETS - 1) as f32) + ROUND).to_bits() as usize % BUCKETS
-    }
 }
 
 /// Buffers of the search.
 #[derive(Debug, Default)]
 pub(super) struct PrefixSearch {
+    /// By token: the distance in units of 1/32 nat.
+    buckets: Vec<u16>,
     masses: Vec<f64>,
     crossing: Vec<u32>,
 }
@@ -56,11 +52,14 @@ impl PrefixSearch {
         limit: f64,
         kept: &mut Vec<u32>,
     ) {
-        let Self { masses, crossing } = self;
+        let Self { buckets, masses, crossing } = self;
+        let unit = ranking.factor * PER_NAT;
+        kernel::distances(ranking.logits, ranking.largest, unit, (BUCKETS - 1) as u16, buckets);
+        let bucket = |token: u32| usize::from(buckets[token as usize]);
         masses.clear();
         masses.resize(BUCKETS, 0.0);
         for token in candidates.clone() {
-            masses[ranking.bucket(token)] += mass(token);
+            masses[bucket(token)] += mass(token);
         }
         let mut before = 0.0;
         let mut cut = 0;
@@ -69,7 +68,7 @@ impl PrefixSearch {
             cut += 1;
         }
         crossing.clear();
-        crossing.extend(candidates.clone().filter(|&token| ranking.bucket(token) == cut));
+        crossing.extend(candidates.clone().filter(|&token| bucket(token) == cut));
         // Halves what may be the last to stay; the most probable of it stays, because `before` does not
         // exceed the limit.
         let mut rest = crossing.as_mut_slice();
