@@ -279,25 +279,24 @@ impl Kernel for Softmax<'_> {
     fn run<const FUSED: bool>(self) -> f32 {
         let Self { scores, count, scale, numbers, out } = self;
         let largest = maximum(&scores[..count]);
-        let padding = count.next_multiple_of(LANES).min(scores.len());
-        scores[count..padding].fill(f32::NEG_INFINITY);
+        // One loop for each step: together they vectorise worse.
+        for score in scores.iter_mut() {
+            *score = exp::<FUSED>((*score - largest) * scale);
+        }
+        scores[count..].fill(0.0);
         let mut lanes = [0.0; LANES];
-        let per_line = numbers.per_line();
-        for (line, scores) in scores[..padding].chunks(per_line).enumerate() {
-            // A line of bfloat16 is two chunks; behind the last score there may be one.
-            let mut values = [0.0; 2 * LANES];
-            for (values, scores) in
-                values.as_chunks_mut::<LANES>().0.iter_mut().zip(scores.as_chunks::<LANES>().0)
-            {
-                for lane in 0..LANES {
-                    values[lane] = exp::<FUSED>((scores[lane] - largest) * scale);
-                    lanes[lane] += values[lane];
-                }
+        for chunk in scores.as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                lanes[lane] += chunk[lane];
             }
+        }
+        let per_line = numbers.per_line();
+        let used = count.next_multiple_of(per_line);
+        for (line, scores) in scores[..used].chunks_exact(per_line).enumerate() {
             let words = &mut out[line * ROWS].0;
             match numbers {
-                Numbers::Bf16 => encode::bf16(&values, words),
-                _ => encode::f32(&values[..LANES], words),
+                Numbers::Bf16 => encode::bf16(scores, words),
+                _ => encode::f32(scores, words),
             }
         }
         lanes.iter().sum()
