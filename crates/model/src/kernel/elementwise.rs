@@ -36,7 +36,7 @@ pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn gelu<const FUSED: bool>(x: f32) -> f32 {
     /// −2·√(2/π): ½(1 + tanh y) = 1/(1 + e^(−2y)).
-    const SCALE: f32 = -1.595_769_1;
+    const SCALE: f32 = -1.595_769;
     let inner = SCALE * x * fused::<FUSED>(0.044_715 * x, x, 1.0);
     x / (1.0 + exp::<FUSED>(inner))
 }
