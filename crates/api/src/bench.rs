@@ -137,7 +137,10 @@ struct Report {
     gflops: f64,
     /// Tokens committed, by the sum of all evaluations and decisions; with --asked those read.
     tokens_per_second: f64,
-    /// Mean of an evaluation.
+    /// The shortest and the median time in the blocks: products, attention and rest.
+    trunk_min_ms: f64,
+    trunk_ms: f64,
+    /// Medians.
     parts_ms: Parts,
     peak_mb: Option<f64>,
 }
@@ -154,6 +157,8 @@ struct Parts {
 #[derive(Default)]
 struct Measured {
     evaluations: Vec<Duration>,
+    /// By evaluation.
+    parts: Vec<Times>,
     /// With the decisions between evaluations.
     total: Duration,
     rows: usize,
@@ -204,7 +209,6 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
     // Takes the memory that evaluations need, so that none of them is measured taking it.
     let mut warm = Measured::default();
     read(args, &config, &mut predictor, &samplings, args.asked.unwrap_or(1), &mut warm)?;
-    predictor.take_times();
     let mut measured = Measured::default();
     for repetition in 0..args.repetitions {
         match args.asked {
@@ -212,8 +216,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
             None => fill(args, &config, &mut predictor, &samplings, (masked, repetition), &mut measured)?,
         }
     }
-    let times = predictor.take_times();
-    let report = Report::new(args, &placement, predictor.threads(), measured, times);
+    let report = Report::new(args, &placement, predictor.threads(), &measured);
     if args.json {
         serde_json::to_writer(&mut *out, &report)?;
         writeln!(out)?;
@@ -306,6 +309,7 @@ fn evaluate(
     let reads = predictor.predict(asks).context("the evaluation failed")?;
     let took = now() - start;
     measured.evaluations.push(took);
+    measured.parts.push(predictor.take_times());
     measured.total += took;
     for ask in asks {
         measured.rows += ask.tokens.len();
@@ -330,40 +334,37 @@ fn operations(config: &ModelConfig, rows: usize, asked: usize) -> f64 {
 }
 
 impl Report {
-    fn new(
-        args: &BenchArgs,
-        placement: &Placement,
-        threads: usize,
-        measured: Measured,
-        times: Times,
-    ) -> Self {
-        let Measured { mut evaluations, total, rows, tokens, operations } = measured;
-        evaluations.sort_unstable();
-        let count = evaluations.len();
-        let sum: Duration = evaluations.iter().sum();
+    fn new(args: &BenchArgs, placement: &Placement, threads: usize, measured: &Measured) -> Self {
+        let Measured { evaluations, parts, total, rows, tokens, operations } = measured;
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let part = |time: Duration| ms(time) / count.max(1) as f64;
-        let Times { product, attention, head, rest } = times;
-        let pick = |place: usize| evaluations.get(place).copied().map_or(0.0, ms);
+        let all = sorted(evaluations.iter().copied());
+        let sum: Duration = evaluations.iter().sum();
+        let part = |part: fn(&Times) -> Duration| sorted(parts.iter().map(part));
+        let trunk = part(|times| times.product + times.attention + times.rest);
+        let busy: Duration = parts.iter().map(|times| times.product + times.attention + times.head).sum();
+        let known = parts.iter().map(|times| times.product + times.attention + times.rest + times.head);
+        let readout = evaluations.iter().zip(known).map(|(all, known)| all.saturating_sub(known));
         Self {
             arch: args.arch.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned()),
             dtype: placement.precision(),
             threads,
             canvases: args.canvases,
             rows: args.rows,
-            evaluations: count,
-            median_ms: pick(count / 2),
-            min_ms: pick(0),
-            max_ms: pick(count.saturating_sub(1)),
-            rows_per_second: rows as f64 / sum.as_secs_f64(),
-            gflops: operations / (product + attention + head).as_secs_f64() / 1e9,
-            tokens_per_second: tokens as f64 / total.as_secs_f64(),
+            evaluations: evaluations.len(),
+            median_ms: ms(median(&all)),
+            min_ms: all.first().copied().map_or(0.0, ms),
+            max_ms: all.last().copied().map_or(0.0, ms),
+            rows_per_second: *rows as f64 / sum.as_secs_f64(),
+            gflops: operations / busy.as_secs_f64() / 1e9,
+            tokens_per_second: *tokens as f64 / total.as_secs_f64(),
+            trunk_min_ms: trunk.first().copied().map_or(0.0, ms),
+            trunk_ms: ms(median(&trunk)),
             parts_ms: Parts {
-                product: part(product),
-                attention: part(attention),
-                head: part(head),
-                readout: part(sum.saturating_sub(product + attention + head + rest)),
-                rest: part(rest),
+                product: ms(median(&part(|times| times.product))),
+                attention: ms(median(&part(|times| times.attention))),
+                head: ms(median(&part(|times| times.head))),
+                readout: ms(median(&sorted(readout))),
+                rest: ms(median(&part(|times| times.rest))),
             },
             peak_mb: peak_mb(),
         }
@@ -396,6 +397,16 @@ impl Report {
         }
         Ok(())
     }
+}
+
+fn sorted(times: impl Iterator<Item = Duration>) -> Vec<Duration> {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    times
+}
+
+fn median(sorted: &[Duration]) -> Duration {
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
 /// The most memory that this process has had, where the system tells.

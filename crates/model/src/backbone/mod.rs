@@ -21,7 +21,7 @@ use crate::predictor::TokenId;
 #[derive(Debug)]
 pub enum Backbone {
     /// Either network on the CPU, in our kernels.
-    Cpu(Trunk),
+    Cpu(Box<Trunk>),
     /// GPT-2, the trunk of DiffuGPT, in candle's operations.
     Gpt2(Gpt2),
     /// LLaMA, the trunk of DiffuLLaMA, in candle's operations.
@@ -84,7 +84,7 @@ impl Backbone {
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         if placement.device.is_cpu() {
-            return Ok(Self::Cpu(Trunk::load(config, weights, placement.numbers)?));
+            return Ok(Self::Cpu(Box::new(Trunk::load(config, weights, placement.numbers)?)));
         }
         Ok(match config.architecture {
             Architecture::Gpt2 => Self::Gpt2(Gpt2::load(config, weights, placement)?),

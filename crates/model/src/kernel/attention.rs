@@ -147,7 +147,7 @@ impl Task<'_> {
             let (head, number) = (shared * self.group + number / tiles, number % tiles);
             let rows = share(span.queries.len(), tiles, number);
             let first = span.queries.start + rows.start;
-            let left = query.from_row(head * depth, first);
+            let left = query.lines_at(head * depth, first);
             let rows = rows.len();
             for (panel, right) in keys.chunks_exact(panel_lines).take(columns / PANEL).enumerate() {
                 let tile = Tile { format, left, stride: query.stride, rows, depth, right, ahead: &[] };
@@ -202,7 +202,7 @@ impl Kernel for PackKeys<'_> {
             let panel = block / HALVES * depth * WORDS * HALVES;
             for line in 0..depth {
                 let mut square = [[0; WORDS]; WORDS];
-                for (square, row) in square.iter_mut().zip(&key.from_row(first + line, start)[..count]) {
+                for (square, row) in square.iter_mut().zip(&key.lines_at(first + line, start)[..count]) {
                     *square = row.0;
                 }
                 let out = &mut out[panel + line * WORDS * HALVES + block % HALVES..];
@@ -242,7 +242,7 @@ impl Kernel for PackValues<'_> {
             _ => count * 2,
         });
         right.fill(Line::default());
-        let rows = &value.from_row(first, span.keys.start)[..count];
+        let rows = &value.lines_at(first, span.keys.start)[..count];
         if value.numbers == Numbers::Bf16 {
             for (out, pair) in left.as_chunks_mut::<2>().0.iter_mut().zip(rows.chunks(2)) {
                 let even = pair[0].0;
@@ -254,7 +254,7 @@ impl Kernel for PackValues<'_> {
                 }
             }
         } else {
-            let next = &value.from_row(first + 1, span.keys.start)[..count];
+            let next = &value.lines_at(first + 1, span.keys.start)[..count];
             for (out, (row, next)) in left.as_chunks_mut::<2>().0.iter_mut().zip(rows.iter().zip(next)) {
                 *out = [*row, *next];
             }
@@ -279,25 +279,24 @@ impl Kernel for Softmax<'_> {
     fn run<const FUSED: bool>(self) -> f32 {
         let Self { scores, count, scale, numbers, out } = self;
         let largest = maximum(&scores[..count]);
-        let padding = count.next_multiple_of(LANES).min(scores.len());
-        scores[count..padding].fill(f32::NEG_INFINITY);
+        // One loop for each step: together they vectorise worse.
+        for score in scores.iter_mut() {
+            *score = exp::<FUSED>((*score - largest) * scale);
+        }
+        scores[count..].fill(0.0);
         let mut lanes = [0.0; LANES];
-        let per_line = numbers.per_line();
-        for (line, scores) in scores[..padding].chunks(per_line).enumerate() {
-            // A line of bfloat16 is two chunks; behind the last score there may be one.
-            let mut values = [0.0; 2 * LANES];
-            for (values, scores) in
-                values.as_chunks_mut::<LANES>().0.iter_mut().zip(scores.as_chunks::<LANES>().0)
-            {
-                for lane in 0..LANES {
-                    values[lane] = exp::<FUSED>((scores[lane] - largest) * scale);
-                    lanes[lane] += values[lane];
-                }
+        for chunk in scores.as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                lanes[lane] += chunk[lane];
             }
+        }
+        let per_line = numbers.per_line();
+        let used = count.next_multiple_of(per_line);
+        for (line, scores) in scores[..used].chunks_exact(per_line).enumerate() {
             let words = &mut out[line * ROWS].0;
             match numbers {
-                Numbers::Bf16 => encode::bf16(&values, words),
-                _ => encode::f32(&values[..LANES], words),
+                Numbers::Bf16 => encode::bf16(scores, words),
+                _ => encode::f32(scores, words),
             }
         }
         lanes.iter().sum()

@@ -36,7 +36,7 @@ pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn gelu<const FUSED: bool>(x: f32) -> f32 {
     /// −2·√(2/π): ½(1 + tanh y) = 1/(1 + e^(−2y)).
-    const SCALE: f32 = -1.595_769_1;
+    const SCALE: f32 = -1.595_769;
     let inner = SCALE * x * fused::<FUSED>(0.044_715 * x, x, 1.0);
     x / (1.0 + exp::<FUSED>(inner))
 }
@@ -66,20 +66,11 @@ impl Kernel for Exponentials<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> f64 {
         let Self { values, shift, factor, out } = self;
-        let (values, last_values) = values.as_chunks::<LANES>();
-        let (out, last_out) = out.as_chunks_mut::<LANES>();
-        let mut lanes = [0.0; LANES];
-        for (out, values) in out.iter_mut().zip(values) {
-            for lane in 0..LANES {
-                out[lane] = exp::<FUSED>((values[lane] - shift) * factor);
-                lanes[lane] += f64::from(out[lane]);
-            }
-        }
-        for ((out, value), lane) in last_out.iter_mut().zip(last_values).zip(&mut lanes) {
+        // Two loops: together they vectorise worse.
+        for (out, value) in out.iter_mut().zip(values) {
             *out = exp::<FUSED>((value - shift) * factor);
-            *lane += f64::from(*out);
         }
-        lanes.iter().sum()
+        total(out)
     }
 }
 
@@ -96,47 +87,8 @@ impl Kernel for LargestFinite<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> Option<f32> {
-        let (chunks, rest) = self.0.as_chunks::<LANES>();
-        let mut largest = [f32::NEG_INFINITY; LANES];
-        // x·0 is 0 for what is finite, and no number for what is not.
-        let mut zeros = [0.0; LANES];
-        for chunk in chunks {
-            for lane in 0..LANES {
-                largest[lane] = if chunk[lane] > largest[lane] { chunk[lane] } else { largest[lane] };
-                zeros[lane] += chunk[lane] * 0.0;
-            }
-        }
-        let finite = zeros.iter().sum::<f32>() == 0.0 && rest.iter().all(|value| value.is_finite());
-        finite.then(|| rest.iter().chain(&largest).copied().fold(f32::NEG_INFINITY, f32::max))
-    }
-}
-
-/// (largest − value) · unit of every value into `out`, to the nearest integer in 0..=`most`.
-pub fn distances(values: &[f32], largest: f32, unit: f32, most: u16, out: &mut Vec<u16>) {
-    out.resize(values.len(), 0);
-    Instructions::detect().run(Distances { values, largest, unit, most, out });
-}
-
-struct Distances<'a> {
-    values: &'a [f32],
-    largest: f32,
-    unit: f32,
-    most: u16,
-    out: &'a mut [u16],
-}
-
-impl Kernel for Distances<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        let Self { values, largest, unit, most, out } = self;
-        let most = f32::from(most);
-        for (out, value) in out.iter_mut().zip(values) {
-            let distance = ((largest - value) * unit).clamp(0.0, most);
-            // The low half of what [`ROUND`] leaves is the integer.
-            *out = (distance + ROUND).to_bits() as u16;
-        }
+        // A sum is finite exactly when its terms are: f64 has room for all f32.
+        total(self.0).is_finite().then(|| maximum(self.0))
     }
 }
 
@@ -157,18 +109,23 @@ impl Kernel for WideSum<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> f64 {
-        let (chunks, rest) = self.0.as_chunks::<LANES>();
-        let mut lanes = [0.0; LANES];
-        for chunk in chunks {
-            for (lane, value) in lanes.iter_mut().zip(chunk) {
-                *lane += f64::from(*value);
-            }
-        }
-        for (lane, value) in lanes.iter_mut().zip(rest) {
+        total(self.0)
+    }
+}
+
+#[inline(always)]
+fn total(values: &[f32]) -> f64 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
             *lane += f64::from(*value);
         }
-        lanes.iter().sum()
     }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += f64::from(*value);
+    }
+    lanes.iter().sum()
 }
 
 /// The largest of `values`; NaN is passed over.

@@ -1,6 +1,8 @@
 //! f32 to the numbers of a product and back, in words of 32 bits. Loops without branches, to be compiled
 //! as part of a [`super::instructions::Kernel`].
 
+use super::elementwise::LANES;
+
 /// Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
 pub(super) const ROUND: f32 = 12_582_912.0;
 
@@ -27,31 +29,13 @@ pub(super) fn f32(values: &[f32], words: &mut [u32]) {
 pub(super) fn bf16(values: &[f32], words: &mut [u32]) {
     let (pairs, odd) = values.as_chunks::<2>();
     let (now, rest) = words.split_at_mut(pairs.len().min(words.len()));
+    for (word, [low, high]) in now.iter_mut().zip(pairs) {
+        *word = nearest_bf16(*low) | nearest_bf16(*high) << 16;
+    }
     rest.fill(0);
     if let (Some(word), [last]) = (rest.first_mut(), odd) {
         *word = nearest_bf16(*last);
     }
-    let (sixteens, others) = now.as_chunks_mut::<8>();
-    let (values, pairs) = pairs.split_at(sixteens.len() * 8);
-    // As halves first: this way round the loop becomes one narrowing instruction.
-    for (words, values) in sixteens.iter_mut().zip(values.as_flattened().as_chunks::<16>().0) {
-        let halves: [u16; 16] = std::array::from_fn(|i| nearest_bf16(values[i]) as u16);
-        *words = words_of(halves);
-    }
-    for (word, [low, high]) in others.iter_mut().zip(pairs) {
-        *word = nearest_bf16(*low) | nearest_bf16(*high) << 16;
-    }
-}
-
-/// Pairs of halves, the first one low.
-#[inline(always)]
-fn words_of(halves: [u16; 16]) -> [u32; 8] {
-    #[cfg(target_endian = "little")]
-    #[expect(unsafe_code, reason = "a view of the same bytes")]
-    // SAFETY: both are 32 bytes of plain integers; in memory the low half of a word comes first.
-    return unsafe { std::mem::transmute::<[u16; 16], [u32; 8]>(halves) };
-    #[cfg(target_endian = "big")]
-    std::array::from_fn(|i| u32::from(halves[2 * i]) | u32::from(halves[2 * i + 1]) << 16)
 }
 
 /// The two values of a word.
@@ -64,24 +48,27 @@ pub(super) fn bf16_pair(word: u32) -> [f32; 2] {
 /// number when an element is not finite, so that nothing hides it.
 #[inline(always)]
 pub(super) fn int8_scale(values: &[f32]) -> f32 {
-    const LANES: usize = 16;
     let mut largest = [0.0_f32; LANES];
-    let mut sums = [0.0_f32; LANES];
+    // x·0 is 0 for what is finite, and no number for what is not.
+    let mut zeros = [0.0_f32; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
+    // Two loops: together they vectorise worse.
     for chunk in chunks {
-        for lane in 0..LANES {
-            largest[lane] = largest[lane].max(chunk[lane].abs());
-            // 0 for every finite element.
-            sums[lane] += chunk[lane] * 0.0;
+        for (largest, value) in largest.iter_mut().zip(chunk) {
+            *largest = if value.abs() > *largest { value.abs() } else { *largest };
+        }
+    }
+    for chunk in chunks {
+        for (zero, value) in zeros.iter_mut().zip(chunk) {
+            *zero += value * 0.0;
         }
     }
     for (lane, value) in rest.iter().enumerate() {
         largest[lane] = largest[lane].max(value.abs());
-        sums[lane] += value * 0.0;
+        zeros[lane] += value * 0.0;
     }
     let largest = largest.iter().copied().fold(0.0, f32::max);
-    let finite: f32 = sums.iter().sum();
-    (largest / 127.0).max(f32::MIN_POSITIVE) + finite
+    (largest / 127.0).max(f32::MIN_POSITIVE) + zeros.iter().sum::<f32>()
 }
 
 /// Four integers in a word, each 128 more than the value over the scale, 0..=255.

@@ -88,7 +88,7 @@ impl Activations {
     }
 
     /// All lines from the first one of a row on.
-    pub(super) fn from_row(&self, line: usize, row: usize) -> &[Line] {
+    pub(super) fn lines_at(&self, line: usize, row: usize) -> &[Line] {
         &self.lines[line * self.stride + row..]
     }
 
@@ -96,7 +96,7 @@ impl Activations {
     pub fn gather(&mut self, source: &Self, rows: &[u32]) {
         self.shape(rows.len(), source.depth * source.numbers.per_line());
         for line in 0..self.depth {
-            let from = source.from_row(line, 0);
+            let from = source.lines_at(line, 0);
             let to = &mut self.lines[line * self.stride..][..rows.len()];
             for (to, &row) in to.iter_mut().zip(rows) {
                 *to = from[row as usize];
@@ -214,7 +214,7 @@ impl Kernel for ReadRow<'_> {
     fn run<const FUSED: bool>(self) {
         let Self { source, row, values } = self;
         for (line, values) in values.chunks_exact_mut(source.numbers.per_line()).enumerate() {
-            let words = &source.from_row(line, row)[0].0;
+            let words = &source.lines_at(line, row)[0].0;
             match source.numbers {
                 Numbers::Bf16 => {
                     for (pair, word) in values.as_chunks_mut::<2>().0.iter_mut().zip(words) {

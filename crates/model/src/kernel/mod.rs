@@ -19,12 +19,14 @@ mod line;
 mod matrix;
 mod norm;
 mod product;
+mod rows;
 mod tile;
 
 pub use attention::{Heads, Operands, Scratch, Span, attention};
-pub use elementwise::{distances, exponentials, largest, largest_finite, wide_sum};
+pub use elementwise::{exponentials, largest, largest_finite, wide_sum};
 pub use instructions::Instructions;
 pub use line::{Activations, Numbers};
 pub use matrix::{Format, PANEL, PackedMatrix};
 pub use norm::Norm;
 pub use product::{Activation, Finish, Rotation, product};
+pub use rows::{Mass, between, keep_from, mass_above, position, weighted_distance};

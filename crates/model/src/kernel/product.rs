@@ -128,7 +128,7 @@ unsafe fn multiply_panel(
         let first = rows.start + tile_rows.start;
         let tile = Tile {
             format: matrix.format,
-            left: left.from_row(0, first),
+            left: left.lines_at(0, first),
             stride: left.stride,
             rows: tile_rows.len(),
             depth: left.depth,
@@ -201,25 +201,19 @@ impl Kernel for FinishTile<'_> {
         let Self { sums, first, panel, left, matrix, target } = self;
         let column = panel * PANEL;
         if matrix.format == Format::Int8 {
-            let (scales, _) = matrix.scales[column..].as_chunks::<PANEL>();
-            let (offsets, _) = matrix.offsets[column..].as_chunks::<PANEL>();
-            for (sums, scale) in sums.iter_mut().zip(&left.scales[first..]) {
-                for j in 0..PANEL {
-                    let whole = sums[j].to_bits() as i32 - offsets[0][j];
-                    sums[j] = whole as f32 * (scale * scales[0][j]);
-                }
-            }
+            dequantise(sums, &left.scales[first..], matrix, column);
         }
-        // SAFETY: rows and columns are this task's, as `multiply_panel` demands.
         match *target {
             Target::Store { out, stride } => {
                 for (row, sums) in (first..).zip(&*sums) {
+                    // SAFETY: rows and columns are this task's, as `multiply_panel` demands.
                     unsafe { out.slice(row * stride + column, PANEL) }.copy_from_slice(sums);
                 }
             }
             Target::Add { out, stride, bias } => {
                 let bias = &bias[column..column + PANEL];
                 for (row, sums) in (first..).zip(&*sums) {
+                    // SAFETY: as above.
                     let out = unsafe { out.slice(row * stride + column, PANEL) };
                     for j in 0..PANEL {
                         out[j] += sums[j] + bias[j];
@@ -242,9 +236,23 @@ impl Kernel for FinishTile<'_> {
                         Activation::Rotate(rotation) => rotate(sums, rotation, row, panel),
                     }
                     let width = if let Activation::Swiglu = activation { PANEL / 2 } else { PANEL };
+                    // SAFETY: as above.
                     unsafe { write(&out, row, panel * width, &sums[..width]) };
                 }
             }
+        }
+    }
+}
+
+/// What sums of integers are worth; the left-hand side was stored 128 too high.
+#[inline(always)]
+fn dequantise(sums: &mut [[f32; PANEL]], row_scales: &[f32], matrix: &PackedMatrix, column: usize) {
+    let scales = &matrix.scales[column..column + PANEL];
+    let offsets = &matrix.offsets[column..column + PANEL];
+    for (sums, row_scale) in sums.iter_mut().zip(row_scales) {
+        for ((sum, offset), scale) in sums.iter_mut().zip(offsets).zip(scales) {
+            let whole = sum.to_bits() as i32 - offset;
+            *sum = whole as f32 * (row_scale * scale);
         }
     }
 }

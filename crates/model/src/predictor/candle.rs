@@ -22,6 +22,8 @@ pub struct CandlePredictor {
     backbone: Backbone,
     limits: ModelLimits,
     workspace: Mutex<Workspace>,
+    /// For readouts, one for each thread; they are large enough to be worth keeping.
+    buffers: Vec<Mutex<Buffers>>,
     threads: rayon::ThreadPool,
 }
 
@@ -60,7 +62,8 @@ impl CandlePredictor {
         })?;
         let backbone = threads.install(|| Backbone::load(config, weights, placement))?;
         let workspace = Mutex::new(backbone.workspace(threads.current_num_threads()));
-        Ok(Self { backbone, limits, workspace, threads })
+        let buffers = (0..threads.current_num_threads()).map(|_| Mutex::default()).collect();
+        Ok(Self { backbone, limits, workspace, buffers, threads })
     }
 
     /// The logits of every row of every canvas, (rows, vocabulary) in f32, straight from the head: with
@@ -168,13 +171,14 @@ impl CandlePredictor {
                 rows.iter().map(|row| all.partition_point(|other| other < row) as u32).collect();
             let logits = self.backbone.logits(&places, &mut workspace)?;
             let row = |row: u32| logits.row(rows.binary_search(&row).ok()?);
-            let found: Vec<Option<Read>> = asked
-                .par_iter()
-                .map_init(Buffers::default, |buffers, asked| {
-                    let guide = asked.guide.and_then(|(guide, _)| row(guide));
-                    asked.read(row(asked.row)?, guide, buffers)
-                })
-                .collect();
+            let read = |asked: &Asked<'_>| {
+                let thread = rayon::current_thread_index().unwrap_or(0) % self.buffers.len();
+                // A buffer that a panic has left behind is as good as any.
+                let mut buffers = self.buffers[thread].lock().unwrap_or_else(PoisonError::into_inner);
+                let guide = asked.guide.and_then(|(guide, _)| row(guide));
+                asked.read(row(asked.row)?, guide, &mut buffers)
+            };
+            let found: Vec<Option<Read>> = asked.par_iter().map(read).collect();
             for (read, asked) in found.into_iter().zip(asked) {
                 let failed = PredictError::NotFinite { ask: asked.number, position: asked.want.position };
                 reads[asked.number][asked.index] = Some(read.ok_or(failed)?);
@@ -226,7 +230,7 @@ struct Asked<'a> {
     guide: Option<(u32, f64)>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Buffers {
     scratch: Scratch,
     guided: Vec<f32>,

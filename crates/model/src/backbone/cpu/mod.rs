@@ -168,7 +168,8 @@ impl Trunk {
 
     /// The logits of some rows of [`Self::hidden`], by their place among those asked.
     pub(super) fn logits<'a>(&self, places: &[u32], workspace: &'a mut Workspace) -> &'a [f32] {
-        let Workspace { last, some, logits, .. } = workspace;
+        workspace.start();
+        let Workspace { last, some, logits, .. } = &mut *workspace;
         some.gather(last, places);
         let stride = self.head.columns();
         logits.resize(places.len() * stride, 0.0);

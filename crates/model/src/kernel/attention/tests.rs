@@ -28,7 +28,7 @@ fn plain(from: &Activations, heads: usize, width: usize) -> Vec<f32> {
     let room = width.next_multiple_of(PANEL);
     let mut out = Vec::new();
     for row in 0..from.rows() {
-        let words = (0..from.depth).flat_map(|line| from.from_row(line, row)[0].0);
+        let words = (0..from.depth).flat_map(|line| from.lines_at(line, row)[0].0);
         let all: Vec<f32> = match from.numbers {
             Numbers::Bf16 => words.flat_map(encode::bf16_pair).collect(),
             _ => words.map(f32::from_bits).collect(),

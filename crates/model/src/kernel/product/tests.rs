@@ -132,7 +132,7 @@ fn a_value_that_is_no_number_stays_visible() {
 
 /// The elements of a row of activations.
 fn decoded(activations: &Activations, row: usize, columns: usize) -> Vec<f32> {
-    let words = (0..activations.depth).flat_map(|line| activations.from_row(line, row)[0].0);
+    let words = (0..activations.depth).flat_map(|line| activations.lines_at(line, row)[0].0);
     match activations.numbers {
         Numbers::F32 => words.map(f32::from_bits).take(columns).collect(),
         Numbers::Bf16 => words.flat_map(encode::bf16_pair).take(columns).collect(),

@@ -25,6 +25,7 @@ macro_rules! tile {
             /// As above, for `H` rows.
             #[target_feature(enable = $features)]
             #[expect(unsafe_code, reason = "as above")]
+            #[expect(clippy::too_many_arguments, reason = "both operands, what is fetched, and the result")]
             unsafe fn rows<const H: usize>(
                 left: *const u32,
                 stride: usize,
