@@ -50,6 +50,7 @@ impl Gated {
             }),
             engine: Engine::spawn(scripted, config, engine_metrics).unwrap(),
             cost: CostModel::default(),
+            access: Arc::default(),
             slots: args.engine.max_running,
             limits: args.limits.limits(),
             draining: Arc::default(),

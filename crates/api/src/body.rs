@@ -90,8 +90,10 @@ impl<T: RequestBody> FromRequest<AppState> for Body<T> {
             // Refused before a byte of it is read.
             return Err(ApiError::BodyTooLarge { limit });
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| unreadable(&error, limit))?;
-        parse(&bytes)
+        let time = state.limits.body_time;
+        let bytes = tokio::time::timeout(time, Bytes::from_request(request, state)).await;
+        let bytes = bytes.map_err(|_| ApiError::BodyTimeout { limit: time })?;
+        parse(&bytes.map_err(|error| unreadable(&error, limit))?, state.limits.strict_params)
     }
 }
 
@@ -120,7 +122,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Decodes a body and applies the route's policy to fields that its type does not have.
-fn parse<T: RequestBody>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
+fn parse<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiError> {
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         // serde would take the values of a list for the fields in the order of their declaration.
         let message = "the request body must be a JSON object".to_owned();
@@ -157,6 +159,9 @@ fn parse<T: RequestBody>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
                 return Err(unknown_parameter(&field));
             }
             judge(field, &fields, &mut ignored)?;
+            if let Some(field) = ignored.last().filter(|_| strict) {
+                return Err(unknown_parameter(field));
+            }
         }
     }
     Ok(Body { request, ignored })
@@ -290,13 +295,13 @@ mod tests {
     }
 
     fn failure(body: &str) -> (&'static str, Option<String>) {
-        let object = parse::<Loose>(body.as_bytes()).unwrap_err().object();
+        let object = parse::<Loose>(body.as_bytes(), false).unwrap_err().object();
         (object.code.unwrap(), object.param)
     }
 
     #[test]
     fn null_is_absent_and_whole_floats_are_integers() {
-        let n = |text: &str| parse::<Loose>(text.as_bytes()).unwrap().request.n;
+        let n = |text: &str| parse::<Loose>(text.as_bytes(), false).unwrap().request.n;
         assert_eq!(n(r#"{"prompt":"","n":null}"#), None);
         assert_eq!(n(r#"{"prompt":"","n":5.0}"#), Some(5));
         assert_eq!(n(r#"{"prompt":"","n":5,"inner":null}"#), Some(5));
@@ -323,7 +328,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_judged_by_what_they_ask_for() {
-        let ignored = |text: &str| parse::<Loose>(text.as_bytes()).unwrap().ignored;
+        let ignored = |text: &str| parse::<Loose>(text.as_bytes(), false).unwrap().ignored;
         assert_eq!(ignored(r#"{"prompt":"","user":"x","logprobs":null,"best_of":1.0}"#), [""; 0]);
         assert_eq!(ignored(r#"{"prompt":"","mirostat":2}"#), ["mirostat"]);
         let field = Some("best_of".to_owned());

@@ -1,10 +1,11 @@
 //! The one path that every generating route shares: submit, then collect or stream.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use unmask_model::diffusion::{EarlyExit, Edit};
 use unmask_model::tokenizer::TextTokenizer;
-use unmask_scheduler::{ClientId, DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
+use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
 
 use crate::deadlines::{Deadlines, longest};
 use crate::error::ApiError;
@@ -23,6 +24,7 @@ pub struct Running {
     events: Generation,
     model: Arc<ServedModel>,
     observation: Observation,
+    deadline: Option<Instant>,
 }
 
 /// How far a sample is.
@@ -112,11 +114,14 @@ impl Running {
         }
         let times = settings.times.resolve(observation.arrived(), longest(&samples, state))?;
         let Deadlines { deadline, finish_by } = times;
-        let request = DenoiseRequest { samples, client: ClientId::default(), deadline, finish_by };
-        let events = state.engine.submit(request)?;
+        let tokens = |layout: &Layout| layout.prompt_tokens() + layout.open() * settings.samples;
+        let tokens = layouts.iter().map(tokens).sum();
+        observation.charge(tokens)?;
+        let request = DenoiseRequest { samples, client: observation.client(), deadline, finish_by };
+        let events = state.engine.submit(request).inspect_err(|_| observation.give_back(tokens))?;
         observation.accepted(layouts, settings.samples);
         let model = Arc::clone(&state.model);
-        Ok(Self { views, events, model, observation })
+        Ok(Self { views, events, model, observation, deadline })
     }
 
     /// The text of a sample's first hole as far as it is settled.
@@ -181,8 +186,10 @@ impl Running {
                     if (0..self.views.len()).any(settled) {
                         return Ok(self.finished(timings));
                     }
-                    let waited = now().saturating_duration_since(self.observation.arrived());
-                    return Err(ApiError::Timeout { waited });
+                    let since =
+                        |moment: Instant| moment.saturating_duration_since(self.observation.arrived());
+                    let asked = self.deadline.map(since).unwrap_or_default();
+                    return Err(ApiError::Timeout { asked, elapsed: since(now()) });
                 }
                 Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
                 None => return Err(GenerationError::EngineStopped.into()),

@@ -1,5 +1,5 @@
-//! `unmask`: arguments, log, model, engine, server, in this order. Whatever is wrong is said in one line
-//! before a port is bound.
+//! `unmask`: arguments, log, keys, address, model, engine, server, in this order. Whatever is wrong is said in
+//! one line before anybody can connect, and what takes no time before what does.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use tokio::net::TcpListener;
+use unmask_api::access::{Access, reload_on_hangup};
 use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::report::unix_seconds;
+use unmask_api::server::{bind, listen};
 use unmask_api::state::{AppState, ServedModel};
 use unmask_api::{routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
 fn run(args: &ServeArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     tracing::debug!(?args, "settings");
+    let address = args.server.listen;
+    let access = Arc::new(Access::open(&args.access, address)?);
+    let socket = bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let start = now();
     let Loaded { name, checkpoint, placement, mut predictor, chat_template } =
         load(args.model.as_deref(), &args.load)?;
@@ -84,11 +88,10 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let (metrics, engine_metrics) = Metrics::new(labels, loading);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
-        // Installed before the port is bound: no signal is lost once somebody can connect.
+        // Installed before anybody can connect: no signal is lost from then on.
         let signals = shutdown::Signals::listen().context("cannot listen for signals")?;
-        let address = args.server.listen;
-        let listener =
-            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        reload_on_hangup(Arc::clone(&access)).context("cannot listen for SIGHUP")?;
+        let listener = listen(socket).with_context(|| format!("cannot listen on {address}"))?;
         let engine = Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?;
         let bound = listener.local_addr().context("cannot read the address")?;
         tracing::info!(model = %served.id, context = limits.context, "listening on http://{bound}");
@@ -99,6 +102,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             model: Arc::new(served),
             engine,
             cost,
+            access,
             slots: args.engine.max_running,
             limits: args.limits.limits(),
             draining: Arc::default(),
@@ -106,9 +110,8 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             overload_status: args.server.overload_status.into(),
             metrics: Arc::new(metrics),
         };
-        serve(listener, state, shutdown::first(signals), args.server.patience())
-            .await
-            .context("the server failed")
+        serve(listener, state, shutdown::first(signals), args.server.patience()).await;
+        anyhow::Ok(())
     })?;
     // Handlers that a client keeps waiting must not keep the process.
     runtime.shutdown_background();
