@@ -4,9 +4,11 @@
 //! it matters what an evaluation is doing, `gated` serves a scripted predictor inside the test.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod cancelling;
 mod chat;
 mod completions;
+mod connections;
 mod deadlines;
 mod determinism;
 mod draining;
@@ -28,6 +30,7 @@ mod policies;
 #[cfg(feature = "embedded")]
 mod readme;
 mod refusals;
+mod security;
 mod slow_readers;
 mod special_text;
 mod sse;

@@ -201,6 +201,12 @@ pub enum ApiError {
     Internal,
 }
 
+/// What a client sent as a name, as it is shown back: it may be anything, of any length.
+#[must_use]
+pub fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
 /// One row of the table below.
 struct Row {
     status: StatusCode,

@@ -25,7 +25,7 @@ use utoipa_axum::routes;
 
 pub use self::openapi::document;
 use crate::access;
-use crate::error::ApiError;
+use crate::error::{ApiError, shown};
 use crate::observation::now;
 use crate::options::Settings;
 use crate::prompt::Layout;
@@ -96,11 +96,6 @@ fn router(routes: OpenApiRouter<AppState>) -> Router<AppState> {
         method: shown(method.as_str()),
         path: shown(uri.path()),
     })
-}
-
-/// What a client sent, shortened and harmless: it may be anything.
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 /// Refuses a request for a model that is not served; absent and empty mean the one that is.
