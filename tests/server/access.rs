@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::cancelling::long;
 use crate::completions::with;
+use crate::gated::Gated;
 use crate::harness::{Answer, Server, golden, unmask};
 use crate::startup::assert_last_line;
 
@@ -228,6 +230,44 @@ async fn what_the_engine_has_no_room_for_costs_no_tokens() {
     assert_eq!(refused.header("x-ratelimit-remaining-tokens"), "4294967295");
     drop(running);
     waiting.await.unwrap().unwrap();
+}
+
+/// How many of a hundred evaluations are of a request with one sample, beside one with thirty-two.
+async fn evaluations_beside_a_crowd(keys: &KeyFile, key: &str) -> usize {
+    let server = Gated::start(&[&keys.flag()[..], &["--max-rows", "42"]].concat(), Duration::MAX).await;
+    let post = |key: &str, prompts: Vec<[u32; 1]>, n: u64| {
+        let body = json!({ "prompt": prompts, "max_tokens": 40, "n": n, "diffusion": { "preset": "exact" } });
+        tokio::spawn(
+            server.http.post(format!("{}{COMPLETIONS}", server.url)).bearer_auth(key).json(&body).send(),
+        )
+    };
+    let crowd = post("ann-key", vec![[5]; 4], 8);
+    server.begun();
+    let single = post(key, vec![[9]], 1);
+    let waiting = async || {
+        let health = server.http.get(format!("{}/health", server.url)).send().await.unwrap();
+        health.json::<Value>().await.unwrap()["waiting"].clone()
+    };
+    while waiting().await != 1 {}
+    let mut count = 0;
+    for _ in 0..100 {
+        server.permit();
+        count += server.begun().iter().filter(|canvas| canvas.contains(&9)).count();
+    }
+    crowd.abort();
+    single.abort();
+    count
+}
+
+/// Otherwise whoever asks for more would get more, and the others would wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keys_share_the_engine_alike_however_much_each_asks() {
+    let keys = KeyFile::new("ann:ann-key\nbob:bob-key\n");
+    let (other, same) = (
+        evaluations_beside_a_crowd(&keys, "bob-key").await,
+        evaluations_beside_a_crowd(&keys, "ann-key").await,
+    );
+    assert!(other > 30 && same < 6, "{other} of 100 with a key of its own, {same} with the same");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use tokio::net::TcpListener;
+use unmask_api::access::Access;
 use unmask_api::config::{Cli, Command};
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
@@ -50,7 +51,7 @@ impl Gated {
             }),
             engine: Engine::spawn(scripted, config, engine_metrics).unwrap(),
             cost: CostModel::default(),
-            access: Arc::default(),
+            access: Arc::new(Access::open(&args.access, args.server.listen).unwrap()),
             slots: args.engine.max_running,
             limits: args.limits.limits(),
             draining: Arc::default(),
@@ -66,9 +67,9 @@ impl Gated {
         Self { url, http, seen, permits }
     }
 
-    /// Waits until an evaluation has begun.
-    pub(crate) fn begun(&self) {
-        self.seen.recv_timeout(DEADLINE).unwrap();
+    /// Waits until an evaluation has begun: its canvases.
+    pub(crate) fn begun(&self) -> Vec<Vec<TokenId>> {
+        self.seen.recv_timeout(DEADLINE).unwrap()
     }
 
     /// Lets one evaluation end.
