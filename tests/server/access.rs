@@ -79,6 +79,27 @@ async fn every_route_but_the_probes_asks_for_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_watches_the_server_can_have_an_address_of_its_own() {
+    let keys = KeyFile::new("ann:ann-secret\n");
+    let server =
+        Server::start("diffugpt-s", &[&keys.flag()[..], &["--admin-listen", "127.0.0.1:0"]].concat());
+    let line = server.logged("probes and metrics at ");
+    let admin = line.rsplit(' ').next().unwrap();
+    let ask = async |url: &str, path: &str| server.send(server.http.get(format!("{url}{path}"))).await.status;
+    for path in ["/live", "/ready", "/health"] {
+        assert_eq!((ask(&server.url, path).await, ask(admin, path).await), (200, 200), "{path}");
+    }
+    assert_eq!((ask(&server.url, "/metrics").await, ask(admin, "/metrics").await), (401, 200));
+    // There is nothing else, with a key or without.
+    for path in ["/v1/models", COMPLETIONS, "/version"] {
+        let request = server.http.get(format!("{admin}{path}")).bearer_auth("ann-secret");
+        server.send(request).await.refusal(404, "not_found");
+    }
+    server.signal("TERM");
+    assert_eq!(server.ended().await.0.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_says_how_to_send_a_key_and_the_log_says_whose_it_was() {
     let keys = KeyFile::new("ann:ann-secret\nbob.2:bob-secret\n");
     let flags = [&keys.flag()[..], &["--log-format", "json", "--log", "debug"]].concat();

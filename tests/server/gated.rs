@@ -10,6 +10,7 @@ use unmask_api::access::Access;
 use unmask_api::config::{Cli, Command};
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
+use unmask_api::server::Listeners;
 use unmask_api::state::{AppState, ServedModel};
 use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor, TokenId};
 use unmask_scheduler::{CostModel, Engine};
@@ -62,7 +63,8 @@ impl Gated {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let patience = args.server.patience();
-        tokio::spawn(unmask_api::serve(listener, state, std::future::pending(), patience));
+        let listeners = Listeners { public: listener, admin: None };
+        tokio::spawn(unmask_api::serve(listeners, state, std::future::pending(), patience));
         let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
         Self { url, http, seen, permits }
     }

@@ -31,6 +31,7 @@ mod policies;
 mod readme;
 mod refusals;
 mod security;
+mod security_doors;
 mod slow_readers;
 mod special_text;
 mod sse;

@@ -1,5 +1,6 @@
 //! Settings of who may ask, from where, and how much.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -24,8 +25,11 @@ pub struct AccessArgs {
     #[arg(long, env = "UNMASK_REQUIRE_API_KEY")]
     pub require_api_key: bool,
     /// Ask for a key at /metrics too. (The probes never do.)
-    #[arg(long, env = "UNMASK_METRICS_AUTH")]
+    #[arg(long, env = "UNMASK_METRICS_AUTH", conflicts_with = "admin_listen")]
     pub metrics_auth: bool,
+    /// Serve /metrics at this address instead, and the probes there too, without keys.
+    #[arg(long, env = "UNMASK_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
     /// POST requests that a client may send in a minute; a client is a key, or an address where there are no
     /// keys [default: any number].
     #[arg(long, env = "UNMASK_REQUESTS_PER_MINUTE", value_name = "N")]
@@ -40,7 +44,7 @@ pub struct AccessArgs {
     /// loopback address without keys, where only names of this machine pass otherwise.
     #[arg(long, env = "UNMASK_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     pub allowed_host: Vec<HostName>,
-    /// Origins of pages that may call the server from a browser, such as https://app.example; several with
+    /// Origins of pages that may call the server from a browser, such as `https://app.example`; several with
     /// commas [default: none].
     #[arg(long, env = "UNMASK_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<Origin>,

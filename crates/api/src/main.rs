@@ -12,7 +12,7 @@ use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::report::unix_seconds;
-use unmask_api::server::{bind, listen};
+use unmask_api::server::Bound;
 use unmask_api::state::{AppState, ServedModel};
 use unmask_api::{routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
@@ -48,7 +48,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     tracing::debug!(?args, "settings");
     let address = args.server.listen;
     let access = Arc::new(Access::open(&args.access, address)?);
-    let socket = bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    let bound = Bound::bind(address, args.access.admin_listen)?;
     let start = now();
     let Loaded { name, checkpoint, placement, mut predictor, chat_template } =
         load(args.model.as_deref(), &args.load)?;
@@ -91,10 +91,13 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         // Installed before anybody can connect: no signal is lost from then on.
         let signals = shutdown::Signals::listen().context("cannot listen for signals")?;
         reload_on_hangup(Arc::clone(&access)).context("cannot listen for SIGHUP")?;
-        let listener = listen(socket).with_context(|| format!("cannot listen on {address}"))?;
+        let listeners = bound.listen()?;
         let engine = Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?;
-        let bound = listener.local_addr().context("cannot read the address")?;
-        tracing::info!(model = %served.id, context = limits.context, "listening on http://{bound}");
+        let address = listeners.public.local_addr().context("cannot read the address")?;
+        tracing::info!(model = %served.id, context = limits.context, "listening on http://{address}");
+        if let Some(address) = listeners.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
+            tracing::info!("probes and metrics at http://{address}");
+        }
         if args.model.is_none() {
             tracing::info!("this is the embedded model; --model chooses another");
         }
@@ -110,7 +113,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             overload_status: args.server.overload_status.into(),
             metrics: Arc::new(metrics),
         };
-        serve(listener, state, shutdown::first(signals), args.server.patience()).await;
+        serve(listeners, state, shutdown::first(signals), args.server.patience()).await;
         anyhow::Ok(())
     })?;
     // Handlers that a client keeps waiting must not keep the process.

@@ -44,7 +44,7 @@ pub struct Access {
     /// The names that the server answers to beside this machine's own; `None` is any.
     hosts: Option<Vec<HostName>>,
     origins: Vec<Origin>,
-    metrics_need_a_key: bool,
+    metrics: MetricsDoor,
     /// Numbers clients for the scheduler.
     hasher: RandomState,
 }
@@ -58,6 +58,18 @@ pub enum AccessError {
     /// `--require-api-key` without one.
     #[error("--require-api-key is given, but there is no --api-key-file and no UNMASK_API_KEY")]
     NoKeys,
+}
+
+/// Where `/metrics` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetricsDoor {
+    /// Beside the probes, for everybody.
+    #[default]
+    Open,
+    /// Behind [`admit`].
+    Keyed,
+    /// At an address of its own.
+    Admin,
 }
 
 /// What counts as one client.
@@ -111,6 +123,11 @@ impl Access {
             }
             _ => {}
         }
+        let metrics = match (args.admin_listen, args.metrics_auth) {
+            (Some(_), _) => MetricsDoor::Admin,
+            (None, true) => MetricsDoor::Keyed,
+            (None, false) => MetricsDoor::Open,
+        };
         let local = !public && keys.is_none();
         let hosts = (local || !args.allowed_host.is_empty()).then(|| args.allowed_host.clone());
         Ok(Self {
@@ -120,15 +137,15 @@ impl Access {
             proxies: args.trusted_proxy.clone(),
             hosts,
             origins: args.cors_origin.clone(),
-            metrics_need_a_key: args.metrics_auth,
+            metrics,
             hasher: RandomState::new(),
         })
     }
 
-    /// Whether `/metrics` stands behind [`admit`].
+    /// Where `/metrics` is.
     #[must_use]
-    pub fn metrics_need_a_key(&self) -> bool {
-        self.metrics_need_a_key
+    pub fn metrics(&self) -> MetricsDoor {
+        self.metrics
     }
 
     /// What lets other sites' pages call, if any may.
@@ -255,4 +272,38 @@ pub fn reload_on_hangup(access: Arc<Access>) -> std::io::Result<()> {
 #[cfg(not(unix))]
 pub fn reload_on_hangup(_: Arc<Access>) -> std::io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+    use crate::config::Secret;
+
+    fn asked_from(address: &str, key: Option<&str>) -> Request {
+        let mut request = Request::get("/").header("x-api-key", key.unwrap_or(""));
+        let address = SocketAddr::new(address.parse().unwrap(), 1234);
+        request.extensions_mut().unwrap().insert(ConnectInfo(address));
+        request.body(Body::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_client_is_an_address_where_there_are_no_keys() {
+        let access = Access::default();
+        let id = |address| access.identify(&asked_from(address, None)).unwrap().id();
+        assert_eq!(id("10.0.0.1"), id("::ffff:10.0.0.1"));
+        assert_eq!(id("2001:db8::1"), id("2001:db8::2"));
+        assert_ne!(id("10.0.0.1"), id("10.0.0.2"));
+    }
+
+    #[test]
+    fn a_client_is_a_key_where_there_are_some_wherever_it_comes_from() {
+        let keys = Keys::open(None, Some(Secret("secret".to_owned()))).unwrap();
+        let access = Access { keys, ..Access::default() };
+        let ask = |address, key| access.identify(&asked_from(address, key));
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| ask(address, Some("secret")).unwrap());
+        assert_eq!((one.id(), one.key_name()), (other.id(), Some("default")));
+        assert!(matches!(ask("10.0.0.1", Some("wrong")), Err(ApiError::InvalidKey { given: true })));
+    }
 }

@@ -24,7 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::openapi::document;
-use crate::access;
+use crate::access::{self, MetricsDoor};
 use crate::error::{ApiError, shown};
 use crate::observation::now;
 use crate::options::Settings;
@@ -62,20 +62,19 @@ fn open() -> OpenApiRouter<AppState> {
         .routes(routes!(health::health))
 }
 
-/// A route of the first kind or the second, as the operator likes.
+/// A route of the first kind, the second, or of neither: see [`MetricsDoor`].
 fn metrics() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(metrics::show))
 }
 
 /// The application.
 pub fn app(state: AppState) -> Router {
-    let (keyed, open) = match state.access.metrics_need_a_key() {
-        true => (keyed().merge(metrics()), open()),
-        false => (keyed(), open().merge(metrics())),
+    let (keyed, open) = match state.access.metrics() {
+        MetricsDoor::Open => (keyed(), open().merge(metrics())),
+        MetricsDoor::Keyed => (keyed().merge(metrics()), open()),
+        MetricsDoor::Admin => (keyed(), open()),
     };
-    let keyed = router(keyed)
-        .fallback(async |uri: Uri| ApiError::NotFound { path: shown(uri.path()) })
-        .layer(from_fn_with_state(state.clone(), access::admit));
+    let keyed = router(keyed).fallback(not_found).layer(from_fn_with_state(state.clone(), access::admit));
     let mut router = keyed
         .merge(router(open))
         .layer(DefaultBodyLimit::max(state.limits.body_bytes))
@@ -83,10 +82,24 @@ pub fn app(state: AppState) -> Router {
     if let Some(cors) = state.access.cors() {
         router = router.layer(cors);
     }
+    entrance(router, state)
+}
+
+/// What watches the server, at an address of its own.
+pub fn admin(state: AppState) -> Router {
+    entrance(router(open().merge(metrics())).fallback(not_found), state)
+}
+
+/// What every request passes first, wherever it comes in.
+fn entrance(router: Router<AppState>, state: AppState) -> Router {
     router
         .layer(from_fn_with_state(state.clone(), access::check_host))
         .layer(from_fn_with_state(state.clone(), telemetry::observe))
         .with_state(state)
+}
+
+async fn not_found(uri: Uri) -> ApiError {
+    ApiError::NotFound { path: shown(uri.path()) }
 }
 
 /// Routes that say which methods they have.

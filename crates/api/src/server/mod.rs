@@ -39,12 +39,45 @@ const HEADERS: usize = 64;
 /// Connections that the kernel keeps while nobody accepts them.
 const BACKLOG: u32 = 1024;
 
-/// Takes an address, so that a start which cannot succeed ends before a model is loaded. Nobody can connect
-/// before [`listen`].
-///
-/// # Errors
-/// The address is in use, or not of this machine.
-pub fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Addresses that are taken and that nobody can connect to yet.
+#[derive(Debug)]
+pub struct Bound {
+    public: TcpSocket,
+    admin: Option<TcpSocket>,
+}
+
+impl Bound {
+    /// Takes the address for clients, and that for what watches the server if it has one of its own.
+    ///
+    /// # Errors
+    /// An address is in use, or not of this machine.
+    pub fn bind(public: SocketAddr, admin: Option<SocketAddr>) -> Result<Self, ListenError> {
+        let take = |address| bind(address).map_err(|source| ListenError { address, source });
+        Ok(Self { public: take(public)?, admin: admin.map(take).transpose()? })
+    }
+
+    /// Lets them connect. Needs tokio's runtime.
+    ///
+    /// # Errors
+    /// Another process has done the same since [`Self::bind`].
+    pub fn listen(self) -> Result<Listeners, ListenError> {
+        let listen = |socket: TcpSocket| {
+            let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
+            socket.listen(BACKLOG).map_err(|source| ListenError { address, source })
+        };
+        Ok(Listeners { public: listen(self.public)?, admin: self.admin.map(listen).transpose()? })
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // On other systems this would let two servers share a port.
     #[cfg(unix)]
@@ -53,39 +86,36 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Lets clients connect.
-///
-/// # Errors
-/// The system refuses, which it has no reason for after [`bind`].
-pub fn listen(socket: TcpSocket) -> io::Result<TcpListener> {
-    socket.listen(BACKLOG)
+/// Where clients connect, and where what watches the server may.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For [`routes::app`].
+    pub public: TcpListener,
+    /// For [`routes::admin`].
+    pub admin: Option<TcpListener>,
 }
 
 /// Serves until `stop` completes, then drains: see [`shutdown::drain`]. Returns when every answer has
 /// ended, or a few seconds after that when a client does not read its own.
 pub async fn serve(
-    mut listener: TcpListener,
+    listeners: Listeners,
     state: AppState,
     stop: impl Future<Output = ()> + Send + 'static,
     patience: Patience,
 ) {
-    let server = Server {
-        app: routes::app(state.clone()),
-        http: http(),
-        stalled: state.metrics.stalled.clone(),
-        patience,
-    };
+    let server = |app| Server { app, http: http(), stalled: state.metrics.stalled.clone(), patience };
+    let (public, admin) = (server(routes::app(state.clone())), server(routes::admin(state.clone())));
     let drained = tokio::spawn(async move {
         stop.await;
         shutdown::drain(&state, patience.drain_delay, patience.drain_timeout).await;
     });
     let connections = GracefulShutdown::new();
     tokio::select! {
-        () = server.accept(&mut listener, &connections) => {}
+        () = public.accept(Some(listeners.public), &connections) => {}
+        () = admin.accept(listeners.admin, &connections) => {}
         // An error means that the task above is gone, which also ends the server.
         _ = drained => {}
     }
-    drop(listener);
     shutdown::bounded(connections.shutdown()).await;
 }
 
@@ -107,11 +137,12 @@ fn http() -> Builder<TokioExecutor> {
 
 impl Server {
     /// Serves whoever connects, for ever.
-    async fn accept(&self, listener: &mut TcpListener, connections: &GracefulShutdown) {
+    async fn accept(&self, listener: Option<TcpListener>, connections: &GracefulShutdown) {
+        let Some(mut listener) = listener else { return std::future::pending().await };
         let places = Arc::new(Semaphore::new(self.patience.connections.min(Semaphore::MAX_PERMITS)));
         // The semaphore is never closed.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-            let (stream, address) = Listener::accept(listener).await;
+            let (stream, address) = Listener::accept(&mut listener).await;
             let serving = self.serve(stream, address, connections.watcher());
             tokio::spawn(async move {
                 serving.await;
