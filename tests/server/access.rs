@@ -162,7 +162,8 @@ fn a_server_that_would_be_open_by_mistake_does_not_start() {
         assert_last_line(command, names);
     };
     refused(&["--require-api-key"], None, &["--require-api-key", "--api-key-file"]);
-    refused(&[], Some(""), &["UNMASK_API_KEY"]);
+    refused(&["--require-api-key"], Some(""), &["UNMASK_API_KEY"]);
+    refused(&[], Some("two words"), &["UNMASK_API_KEY", "visible ASCII"]);
     refused(&["--api-key-file", "/no/such/file"], None, &["/no/such/file"]);
     for (lines, names) in [("", ["keys", "name:key"]), ("ann:good\nbad", ["keys, line 2", "name:key"])] {
         refused(&KeyFile::new(lines).flag(), None, &names);
