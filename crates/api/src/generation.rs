@@ -10,7 +10,7 @@ use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Generation, GenerationErr
 use crate::deadlines::{Deadlines, longest};
 use crate::error::ApiError;
 use crate::metrics::labels::Ending;
-use crate::observation::{Observation, now};
+use crate::observation::Observation;
 use crate::options::Settings;
 use crate::prompt::{Layout, Sample, check_cost};
 use crate::state::{AppState, ServedModel};
@@ -116,9 +116,8 @@ impl Running {
         let Deadlines { deadline, finish_by } = times;
         let tokens = |layout: &Layout| layout.prompt_tokens() + layout.open() * settings.samples;
         let tokens = layouts.iter().map(tokens).sum();
-        observation.charge(tokens)?;
-        let request = DenoiseRequest { samples, client: observation.client(), deadline, finish_by };
-        let events = state.engine.submit(request).inspect_err(|_| observation.give_back(tokens))?;
+        let request = DenoiseRequest { samples, deadline, finish_by, ..DenoiseRequest::default() };
+        let events = submit(request, tokens, state, &observation)?;
         observation.accepted(layouts, settings.samples);
         let model = Arc::clone(&state.model);
         Ok(Self { views, events, model, observation, deadline })
@@ -186,10 +185,7 @@ impl Running {
                     if (0..self.views.len()).any(settled) {
                         return Ok(self.finished(timings));
                     }
-                    let since =
-                        |moment: Instant| moment.saturating_duration_since(self.observation.arrived());
-                    let asked = self.deadline.map(since).unwrap_or_default();
-                    return Err(ApiError::Timeout { asked, elapsed: since(now()) });
+                    return Err(self.observation.timed_out(self.deadline));
                 }
                 Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
                 None => return Err(GenerationError::EngineStopped.into()),
@@ -218,6 +214,22 @@ impl Running {
             }
         }
     }
+}
+
+/// Hands a request to the engine, in the name of its client and on its account: `tokens` are those given and
+/// those to be generated.
+///
+/// # Errors
+/// The client may not have so many in a minute, or the engine takes nothing.
+pub fn submit(
+    request: DenoiseRequest,
+    tokens: usize,
+    state: &AppState,
+    observation: &Observation,
+) -> Result<Generation, ApiError> {
+    observation.charge(tokens)?;
+    let request = DenoiseRequest { client: observation.client(), ..request };
+    Ok(state.engine.submit(request).inspect_err(|_| observation.give_back(tokens))?)
 }
 
 /// What [`Running::next`] found.

@@ -160,6 +160,13 @@ impl Observation {
         }
     }
 
+    /// Its deadline has passed, with nothing to show.
+    #[must_use]
+    pub fn timed_out(&self, deadline: Option<Instant>) -> ApiError {
+        let since = |moment: Instant| moment.saturating_duration_since(self.0.arrived);
+        ApiError::Timeout { asked: deadline.map(since).unwrap_or_default(), elapsed: since(now()) }
+    }
+
     /// The engine took it: `samples` of each layout.
     pub fn accepted(&self, layouts: &[Layout], samples: usize) {
         let mut record = self.0.record();
