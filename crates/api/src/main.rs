@@ -1,16 +1,17 @@
-//! `unmask`: arguments, log, model, engine, server, in this order. Whatever is wrong is said in one line
-//! before a port is bound.
+//! `unmask`: arguments, log, keys, address, model, engine, server, in this order. Whatever is wrong is said in
+//! one line before anybody can connect, and what takes no time before what does.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use unmask_api::access::{Access, reload_on_hangup};
 use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::report::unix_seconds;
+use unmask_api::server::Bound;
 use unmask_api::state::{AppState, ServedModel};
 use unmask_api::{bench, routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
 fn run(args: &ServeArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     tracing::debug!(?args, "settings");
+    let address = args.server.listen;
+    let access = Arc::new(Access::open(&args.access, address)?);
+    let bound = Bound::bind(address, args.access.admin_listen)?;
     let start = now();
     let Loaded { name, checkpoint, placement, mut predictor, chat_template } =
         load(args.model.as_deref(), &args.load)?;
@@ -83,14 +87,16 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let (metrics, engine_metrics) = Metrics::new(labels, loading);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
-        // Installed before the port is bound: no signal is lost once somebody can connect.
+        // Installed before anybody can connect: no signal is lost from then on.
         let signals = shutdown::Signals::listen().context("cannot listen for signals")?;
-        let address = args.server.listen;
-        let listener =
-            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        reload_on_hangup(Arc::clone(&access)).context("cannot listen for SIGHUP")?;
+        let listeners = bound.listen()?;
         let engine = Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?;
-        let bound = listener.local_addr().context("cannot read the address")?;
-        tracing::info!(model = %served.id, context = limits.context, "listening on http://{bound}");
+        let address = listeners.public.local_addr().context("cannot read the address")?;
+        tracing::info!(model = %served.id, context = limits.context, "listening on http://{address}");
+        if let Some(address) = listeners.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
+            tracing::info!("probes and metrics at http://{address}");
+        }
         if args.model.is_none() {
             tracing::info!("this is the embedded model; --model chooses another");
         }
@@ -98,6 +104,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             model: Arc::new(served),
             engine,
             cost,
+            access,
             slots: args.engine.max_running,
             limits: args.limits.limits(limits.context),
             draining: Arc::default(),
@@ -105,9 +112,8 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             overload_status: args.server.overload_status.into(),
             metrics: Arc::new(metrics),
         };
-        serve(listener, state, shutdown::first(signals), args.server.patience())
-            .await
-            .context("the server failed")
+        serve(listeners, state, shutdown::first(signals), args.server.patience()).await;
+        anyhow::Ok(())
     })?;
     // Handlers that a client keeps waiting must not keep the process.
     runtime.shutdown_background();
