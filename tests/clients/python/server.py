@@ -38,6 +38,7 @@ class Server:
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command)
+        self.terminated = False
         try:
             wait_until(self.ready, "ready to serve")
         except BaseException:
@@ -46,12 +47,18 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
+        self.terminate()
         try:
             status = self.process.wait(DEADLINE)
         finally:
             self.process.kill()
         assert status == 0, f"the server ended with {status} on SIGTERM"
+
+    def terminate(self):
+        """Asks the server to stop, once: a second signal would mean at once."""
+        if not self.terminated:
+            self.terminated = True
+            self.process.send_signal(signal.SIGTERM)
 
     def ready(self):
         assert self.process.poll() is None, f"the server ended with {self.process.returncode} at its start"

@@ -165,7 +165,7 @@ def test_a_server_that_stops_ends_the_stream_with_an_error():
     """Broken: a text that was cut off by a restart looks complete."""
     with Server("--drain-timeout", "1") as server, OpenAI(base_url=server.url + "/v1", api_key="none") as client:
         stream = endless(client)
-        server.process.terminate()
+        server.terminate()
         with pytest.raises(openai.APIError) as cut:
             for _ in stream:
                 pass
