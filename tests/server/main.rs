@@ -17,6 +17,7 @@ mod fields;
 mod fill;
 mod gated;
 mod harness;
+mod healthcheck;
 mod holes;
 mod lengths;
 mod logs;

@@ -5,12 +5,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::Uri;
 use clap::{Args, Parser, Subcommand};
 use unmask_scheduler::{CostModel, EngineConfig};
 
 use crate::config_values::at_least_one;
 pub use crate::config_values::{DeviceArg, DtypeArg, HubEnvironment, LogFormat, OverloadArg, Secret};
 use crate::state::Limits;
+
+/// Where the server listens unless it is told.
+const LISTEN: &str = "127.0.0.1:8080";
 
 /// Inference server for masked diffusion language models.
 #[derive(Debug, Parser)]
@@ -31,6 +35,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Load a model, check its files against each other, run one evaluation and print what was found.
     Verify(Box<VerifyArgs>),
+    /// Ask a running server whether it is ready: exits with 0 if it is, with 1 and the reason if not.
+    Healthcheck(HealthcheckArgs),
     /// Print the OpenAPI document.
     PrintOpenapi,
 }
@@ -76,6 +82,21 @@ pub struct VerifyArgs {
     pub log: LogArgs,
 }
 
+/// Settings of `unmask healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// The address that the server listens on; one that listens everywhere (0.0.0.0) is asked on loopback.
+    #[arg(long, env = "UNMASK_LISTEN", default_value = LISTEN, value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Ask this URL instead; without a path, its /ready.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<Uri>,
+    /// Seconds that the answer may take.
+    #[arg(long, default_value_t = 3, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+}
+
 /// How a model is loaded.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -118,7 +139,7 @@ pub struct LoadArgs {
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
     /// Address and port.
-    #[arg(long, env = "UNMASK_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "UNMASK_LISTEN", default_value = LISTEN, value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Seconds between the signal to stop and the refusal of new requests; /ready says no at once, so
     /// that balancers look elsewhere meanwhile.

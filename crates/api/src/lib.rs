@@ -12,6 +12,7 @@ pub mod connection;
 pub mod deadlines;
 pub mod error;
 pub mod generation;
+pub mod healthcheck;
 pub mod load;
 pub mod messages;
 pub mod metrics;

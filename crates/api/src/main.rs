@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use tokio::net::TcpListener;
-use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
+use unmask_api::config::{Cli, Command, HealthcheckArgs, ServeArgs, VerifyArgs};
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::report::unix_seconds;
 use unmask_api::state::{AppState, ServedModel};
-use unmask_api::{routes, serve, shutdown, telemetry, verify};
+use unmask_api::{healthcheck, routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
 use unmask_scheduler::{CostModel, Engine};
 
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Serve(args)) => run(&args),
         Some(Command::Verify(args)) => check(&args),
+        Some(Command::Healthcheck(args)) => ask(&args),
         Some(Command::PrintOpenapi) => print_openapi(),
         None => run(&cli.serve),
     };
@@ -119,6 +120,12 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
 fn check(args: &VerifyArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     verify::verify(args, &mut std::io::stdout().lock())
+}
+
+fn ask(args: &HealthcheckArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    runtime.block_on(healthcheck::healthcheck(args, &mut std::io::stdout().lock()))
 }
 
 fn print_openapi() -> anyhow::Result<()> {
