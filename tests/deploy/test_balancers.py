@@ -1,5 +1,6 @@
 """Two replicas behind HAProxy and nginx: what clients notice when a replica is full, restarted or killed."""
 
+import http.client
 import json
 import os
 import signal
@@ -55,8 +56,6 @@ class SteadyClient(threading.Thread):
         self.answers, self.failures = 0, []
 
     def run(self):
-        import http.client
-
         connection = http.client.HTTPConnection(*BALANCER.split(":"))
         while not self.over.is_set():
             try:
@@ -131,7 +130,7 @@ def test_a_request_that_a_full_replica_refuses_is_answered_by_the_other(network,
     full = start(Replica(network, "unmask-1", "--max-running", "1", "--queue", "1"))
     other = start(Replica(network, "unmask-2"))
     # Clients that the balancer does not know of: one runs, one waits.
-    filling = [Stream(full.address, LONG | {"n": 1}) for _ in range(1)]
+    running = Stream(full.address, LONG | {"max_tokens": 240})
     until("work", lambda: full.health()["running"] == 1)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(post, full.address, "/v1/completions", PLAIN)
@@ -144,8 +143,7 @@ def test_a_request_that_a_full_replica_refuses_is_answered_by_the_other(network,
         assert answers == [200] * 4
         assert refused > 0, "the balancer did not ask the full one"
         assert other.metric("unmask_requests_total", route="/fill", outcome="ok") == 4
-        for stream in filling:
-            stream.connection.close()
+        running.connection.close()
         assert waiting.result()[0] == 200
 
 
@@ -158,7 +156,7 @@ def test_a_killed_replica_costs_its_running_streams_and_nothing_else(behind, kin
     assert (on_killed > 0, on_survivor > 0, on_killed + on_survivor) == (True, True, 6)
     with ThreadPoolExecutor(10) as pool:
         # Plain requests that run on both when one of them dies.
-        plain = [pool.submit(complete, LONG | {"stream": False, "seed": seed}) for seed in range(4)]
+        plain = [pool.submit(complete, LONG | {"stream": False, "seed": seed, "diffusion": {"steps": 512}}) for seed in range(4)]
         until("the plain requests", lambda: sum(r.health()["running"] for r in (killed, survivor)) == 10)
         reading = [pool.submit(stream.rest) for stream in streams]
         killed.signal(signal.SIGKILL)
