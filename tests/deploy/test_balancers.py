@@ -100,12 +100,12 @@ def replaced_under_load(replicas, start, tmp_path, seconds):
 
 
 def test_a_rolling_restart_behind_haproxy_loses_nothing(behind, start, tmp_path):
-    replaced_under_load(behind("haproxy"), start, tmp_path, 40)
+    replaced_under_load(behind("haproxy"), start, tmp_path, 30)
 
 
 @pytest.mark.slow
 def test_a_rolling_restart_behind_nginx_loses_nothing(behind, start, tmp_path):
-    replaced_under_load(behind("nginx"), start, tmp_path, 40)
+    replaced_under_load(behind("nginx"), start, tmp_path, 30)
 
 
 @BOTH
@@ -137,12 +137,16 @@ def test_a_request_that_a_full_replica_refuses_is_answered_by_the_other(network,
         until("a full queue", lambda: full.health()["waiting"] == 1)
         start(balancer(kind))
         body = {"prefix": "#" * bytes_, "suffix": "\n", "length": 1, "seed": 1}
-        answers = [post(BALANCER, "/fill", body)[0] for _ in range(4)]
-        refused = full.metric("unmask_requests_total", outcome="overloaded")
+        answers = []
+
+        def refused():
+            answers.append(post(BALANCER, "/fill", body)[0])
+            return full.metric("unmask_requests_total", outcome="overloaded")
+
+        until("the balancer to ask the full one", refused)
         assert full.health()["waiting"] == 1, "it had room in the meantime: nothing is proved"
-        assert answers == [200] * 4
-        assert refused > 0, "the balancer did not ask the full one"
-        assert other.metric("unmask_requests_total", route="/fill", outcome="ok") == 4
+        assert set(answers) == {200}
+        assert other.metric("unmask_requests_total", route="/fill", outcome="ok") == len(answers)
         running.connection.close()
         assert waiting.result()[0] == 200
 
