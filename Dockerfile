@@ -23,11 +23,14 @@ COPY . .
 RUN cargo chef prepare --recipe-path recipe.json --bin unmask
 
 # The dependencies are a layer of their own, which a change of the sources leaves as it is.
-FROM chef AS build
+FROM chef AS dependencies
 ARG FEATURES=embedded,hub
 ENV CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_STRIP=symbols
 COPY --from=plan /build/recipe.json .
 RUN cargo chef cook --release --locked --package unmask-api --bin unmask --no-default-features --features ${FEATURES}
+
+FROM dependencies AS build
+ARG FEATURES=embedded,hub
 COPY . .
 RUN cargo build --release --locked --package unmask-api --bin unmask --no-default-features --features ${FEATURES} \
     && mkdir -p /image/model /image/cache \

@@ -132,4 +132,4 @@ def test_the_image_is_built_as_the_design_says(dockerfile):
     for line in ("USER 65534:65534", "VOLUME /model", "STOPSIGNAL SIGTERM"):
         assert line in final, line
     assert not re.search(r"^RUN ", final, re.MULTILINE), "the final image has no shell to run anything"
-    assert re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) == ["${BUILDER}", "chef", "chef", "${RUNTIME}"]
+    assert re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) == ["${BUILDER}", "chef", "chef", "dependencies", "${RUNTIME}"]
