@@ -20,6 +20,7 @@ mod fields;
 mod fill;
 mod gated;
 mod harness;
+mod healthcheck;
 mod holes;
 mod lengths;
 mod logs;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::Uri;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use unmask_scheduler::{CostModel, EngineConfig};
 
@@ -13,6 +14,9 @@ pub use crate::config_access::AccessArgs;
 use crate::config_values::at_least_one;
 pub use crate::config_values::{DeviceArg, DtypeArg, HubEnvironment, LogFormat, OverloadArg, Secret};
 use crate::state::Limits;
+
+/// Where the server listens unless it is told.
+const LISTEN: &str = "127.0.0.1:8080";
 
 /// Inference server for masked diffusion language models.
 #[derive(Debug, Parser)]
@@ -51,6 +55,8 @@ pub enum Command {
     Verify(Box<VerifyArgs>),
     /// Measure evaluations of a network with random weights on this machine.
     Bench(Box<BenchArgs>),
+    /// Ask a running server whether it is ready: exits with 0 if it is, with 1 and the reason if not.
+    Healthcheck(HealthcheckArgs),
     /// Print the OpenAPI document.
     PrintOpenapi,
 }
@@ -99,6 +105,21 @@ pub struct VerifyArgs {
     pub log: LogArgs,
 }
 
+/// Settings of `unmask healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// The address that the server listens on; one that listens everywhere (0.0.0.0) is asked on loopback.
+    #[arg(long, env = "UNMASK_LISTEN", default_value = LISTEN, value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Ask this URL instead; without a path, its /ready.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<Uri>,
+    /// Seconds that the answer may take.
+    #[arg(long, default_value_t = 3, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+}
+
 /// How a model is loaded.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -141,7 +162,7 @@ pub struct LoadArgs {
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
     /// Address and port.
-    #[arg(long, env = "UNMASK_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "UNMASK_LISTEN", default_value = LISTEN, value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Seconds between the signal to stop and the refusal of new requests; /ready says no at once, so
     /// that balancers look elsewhere meanwhile.

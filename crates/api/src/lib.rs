@@ -14,6 +14,7 @@ mod config_values;
 pub mod deadlines;
 pub mod error;
 pub mod generation;
+pub mod healthcheck;
 pub mod load;
 pub mod logprobs;
 pub mod messages;

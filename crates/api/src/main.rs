@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use unmask_api::access::{Access, reload_on_hangup};
-use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
+use unmask_api::config::{Cli, Command, HealthcheckArgs, ServeArgs, VerifyArgs};
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::report::unix_seconds;
 use unmask_api::server::Bound;
 use unmask_api::state::{AppState, ServedModel};
-use unmask_api::{bench, routes, serve, shutdown, telemetry, verify};
+use unmask_api::{bench, healthcheck, routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
 use unmask_scheduler::{CostModel, Engine};
 
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => run(&args),
         Some(Command::Verify(args)) => check(&args),
         Some(Command::Bench(args)) => bench::bench(&args, &mut std::io::stdout().lock()),
+        Some(Command::Healthcheck(args)) => ask(&args),
         Some(Command::PrintOpenapi) => print_openapi(),
         None => run(&cli.serve),
     };
@@ -124,6 +125,12 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
 fn check(args: &VerifyArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     verify::verify(args, &mut std::io::stdout().lock())
+}
+
+fn ask(args: &HealthcheckArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    runtime.block_on(healthcheck::healthcheck(args, &mut std::io::stdout().lock()))
 }
 
 fn print_openapi() -> anyhow::Result<()> {
