@@ -35,7 +35,12 @@ async fn expire(server: &Gated, path: &str, body: &Value, evaluations: usize) ->
 
 /// 504, and nobody tries again: it would take as long again.
 fn assert_timeout(answer: &Answer) {
-    answer.refusal(504, "request_timeout");
+    let error = answer.refusal(504, "request_timeout");
+    let (message, asked) = (error["message"].as_str().unwrap(), TIME.as_millis());
+    assert!(
+        message.contains(&format!("within the {asked} ms")) && message.contains("ended after"),
+        "{message}"
+    );
     assert_eq!(answer.header("x-should-retry"), "false");
 }
 

@@ -40,6 +40,9 @@ async fn without_time_to_drain_a_completion_stream_ends_with_an_error() {
     assert_eq!(data.last(), Some(&"[DONE]"));
     let (status, log) = server.ended().await;
     assert_eq!(status.code(), Some(0), "{log:?}");
+    // It was not refused for a lack of room, which would look like a server that is too small.
+    let line = log.iter().find(|line| line.contains("request ended")).unwrap();
+    assert!(line.contains(r#"outcome="drained""#), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

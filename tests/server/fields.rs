@@ -32,7 +32,7 @@ async fn integers_out_of_range_name_the_field() {
         (FILL, "diffusion.steps", 512),
     ] {
         let above = (most + 1).to_string();
-        for value in ["-1", "0", "-0.0", "0.0", &above, "4294967296", "9223372036854775807"] {
+        for value in ["-2", "0", "-0.0", "0.0", &above, "4294967296", "9223372036854775807"] {
             let refused = server.post_text(path, body(path, field, value)).await.refusal(400, "out_of_range");
             assert_eq!(refused["param"], field, "{value}");
         }
@@ -46,6 +46,9 @@ async fn integers_out_of_range_name_the_field() {
             assert_eq!(server.post_text(path, body(path, field, value)).await.status, 200, "{field} {value}");
         }
     }
+    // llama.cpp's editors write -1 for a default.
+    server.post_text(FILL, body(FILL, "length", "-1")).await.refusal(400, "out_of_range");
+    assert_eq!(server.post_text(COMPLETIONS, body(COMPLETIONS, "max_tokens", "-1")).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,6 +135,56 @@ async fn fields_that_nobody_knows_are_refused_where_they_would_matter() {
         let refused = server.post(path, &body).await.refusal(400, "unknown_parameter");
         assert_eq!(refused["param"], param);
     }
+}
+
+/// What a message says of a wrong value is for people who write JSON, and repeats nothing of their texts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_types_are_named_in_the_words_of_json() {
+    let server = Server::start("diffugpt-s", &[]);
+    for (path, body, message) in [
+        (COMPLETIONS, "null", "the request body must be an object, not null"),
+        (COMPLETIONS, "\"secret\"", "the request body must be an object, not a string"),
+        (COMPLETIONS, "[]", "the request body must be an object, not a list"),
+        (COMPLETIONS, r#"{"prompt":"a","stop":5}"#, "`stop` must be a string or a list of strings"),
+        (COMPLETIONS, r#"{"prompt":"a","n":"secret"}"#, "`n` must be an integer, not a string"),
+        (
+            COMPLETIONS,
+            r#"{"prompt":"a","temperature":1e300}"#,
+            "`temperature` is 1e300; it must be from 0 to 2",
+        ),
+        (
+            COMPLETIONS,
+            r#"{"prompt":"a","diffusion":{"eos":"secret"}}"#,
+            "`diffusion.eos` must be one of `cut`, `ignore`, `ban`",
+        ),
+        ("/detokenize", r#"{"tokens":["secret"]}"#, "`tokens[0]` must be an integer, not a string"),
+    ] {
+        let error = server.post_text(path, body.to_owned()).await.json()["error"].clone();
+        assert_eq!(error["message"], message, "{path} {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strict_server_refuses_unknown_fields_on_every_route() {
+    let server = Server::start("diffugpt-s", &["--strict-params"]);
+    for (path, body) in [
+        (COMPLETIONS, json!({ "prompt": "a", "max_tokens": 1 })),
+        ("/v1/fim/completions", json!({ "prompt": "a", "max_tokens": 1 })),
+        ("/infill", json!({ "input_prefix": "a", "n_predict": 1 })),
+        ("/tokenize", json!({ "content": "a" })),
+        ("/detokenize", json!({ "tokens": [1] })),
+        (FILL, json!({ "prefix": "a", "length": 1 })),
+    ] {
+        server.ok(path, &body).await;
+        let refused = server.post(path, &with(&body, json!({ "mirostat": 2 }))).await;
+        assert_eq!(refused.refusal(400, "unknown_parameter")["param"], "mirostat", "{path}");
+    }
+    // What is documented to do nothing is known.
+    let known = json!({ "prompt": "a", "max_tokens": 1, "user": "u", "store": false, "best_of": 1 });
+    assert_eq!(server.post(COMPLETIONS, &known).await.header("x-ignored-params"), "");
+    let nested = json!({ "prompt": "a", "stream": true, "stream_options": { "zz": 1 } });
+    let refused = server.post(COMPLETIONS, &nested).await.refusal(400, "unknown_parameter");
+    assert_eq!(refused["param"], "stream_options.zz");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use tokio::net::TcpListener;
+use unmask_api::access::Access;
 use unmask_api::config::{Cli, Command};
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
+use unmask_api::server::Listeners;
 use unmask_api::state::{AppState, ServedModel};
 use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor, TokenId};
 use unmask_scheduler::{CostModel, Engine};
@@ -50,6 +52,7 @@ impl Gated {
             }),
             engine: Engine::spawn(scripted, config, engine_metrics).unwrap(),
             cost: CostModel::default(),
+            access: Arc::new(Access::open(&args.access, args.server.listen).unwrap()),
             slots: args.engine.max_running,
             limits: args.limits.limits(limits.context),
             draining: Arc::default(),
@@ -60,14 +63,15 @@ impl Gated {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let patience = args.server.patience();
-        tokio::spawn(unmask_api::serve(listener, state, std::future::pending(), patience));
+        let listeners = Listeners { public: listener, admin: None };
+        tokio::spawn(unmask_api::serve(listeners, state, std::future::pending(), patience));
         let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
         Self { url, http, seen, permits }
     }
 
-    /// Waits until an evaluation has begun.
-    pub(crate) fn begun(&self) {
-        self.seen.recv_timeout(DEADLINE).unwrap();
+    /// Waits until an evaluation has begun: its canvases.
+    pub(crate) fn begun(&self) -> Vec<Vec<TokenId>> {
+        self.seen.recv_timeout(DEADLINE).unwrap()
     }
 
     /// Lets one evaluation end.

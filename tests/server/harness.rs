@@ -79,7 +79,12 @@ impl Server {
     }
 
     /// Runs a command and waits until it says where it listens.
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
+        Self::spawn_with_log(command).0
+    }
+
+    /// The same, with what it said before.
+    pub(crate) fn spawn_with_log(mut command: Command) -> (Self, String) {
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = process.stderr.take().unwrap();
         let (sender, lines) = channel();
@@ -97,7 +102,7 @@ impl Server {
             let line = line.unwrap_or_else(|error| panic!("the server does not listen ({error}): {log}"));
             if let Some((_, address)) = line.split_once("listening on ") {
                 server.url = address.split([' ', '"']).next().unwrap().to_owned();
-                return server;
+                return (server, log);
             }
             log = format!("{log}\n{line}");
         }
@@ -112,6 +117,17 @@ impl Server {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    /// Waits for a line of the log that contains `part`.
+    pub(crate) fn logged(&self, part: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(DEADLINE);
+            let line = line.unwrap_or_else(|error| panic!("no line with {part} ({error})"));
+            if line.contains(part) {
+                return line;
+            }
+        }
     }
 
     /// Memory that the process has in use, in bytes.

@@ -4,10 +4,12 @@
 //! it matters what an evaluation is doing, `gated` serves a scripted predictor inside the test.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod cancelling;
 mod chat;
 mod choices;
 mod completions;
+mod connections;
 mod deadlines;
 mod determinism;
 mod draining;
@@ -18,6 +20,7 @@ mod fields;
 mod fill;
 mod gated;
 mod harness;
+mod healthcheck;
 mod holes;
 mod lengths;
 mod logs;
@@ -30,6 +33,8 @@ mod policies;
 mod readme;
 mod refusals;
 mod scoring;
+mod security;
+mod security_doors;
 mod slow_readers;
 mod special_text;
 mod sse;

@@ -27,7 +27,7 @@ async fn a_client_that_does_not_read_is_cancelled_and_disconnected() {
     let server = Server::start("diffullama", &[&ONE_BY_ONE[..], &["--slow-reader", "1"]].concat());
     let body = long(true).to_string();
     let mut connection = narrow(server.address());
-    let head = "POST /v1/completions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     connection.write_all(request.as_bytes()).unwrap();
 

@@ -115,6 +115,9 @@ fn a_port_that_is_taken_is_named() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
     assert_last_line(serve(&golden("diffugpt-s"), &["--listen", &address]), &["cannot listen on", &address]);
+    // Before a model is loaded, which may take minutes.
+    let text = refusal(serve(Path::new("/no/such/folder"), &["--listen", &address]));
+    assert!(text.contains("cannot listen on") && !text.contains("/no/such/folder"), "{text}");
 }
 
 #[test]

@@ -67,7 +67,7 @@ async fn a_body_that_is_announced_too_large_is_refused_unread() {
     let server = Server::start("diffugpt-s", &[]);
     for length in ["2097153", "9223372036854775807"] {
         let request = format!(
-            "POST /fill HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
+            "POST /fill HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              connection: close\r\ncontent-length: {length}\r\n\r\n"
         );
         let answer = server.raw(request.as_bytes());

@@ -33,7 +33,7 @@ async fn five_hundred_clients_that_vanish_leave_nothing_behind() {
 /// in the queue, inside the stream.
 fn vanish(server: &Server, number: usize) {
     let body = long(number % 5 == 4).to_string();
-    let head = "POST /v1/completions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n";
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     let sent = match number % 5 {
         0 => 0,

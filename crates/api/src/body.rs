@@ -1,6 +1,8 @@
 //! Request bodies: JSON with errors that name the field, and one policy for fields that a route does not
 //! know.
 
+mod wording;
+
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -13,7 +15,7 @@ use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value, json};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, shown};
 use crate::state::AppState;
 
 /// What a route does with fields that its type does not have.
@@ -90,8 +92,10 @@ impl<T: RequestBody> FromRequest<AppState> for Body<T> {
             // Refused before a byte of it is read.
             return Err(ApiError::BodyTooLarge { limit });
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| unreadable(&error, limit))?;
-        parse(&bytes)
+        let time = state.limits.body_time;
+        let bytes = tokio::time::timeout(time, Bytes::from_request(request, state)).await;
+        let bytes = bytes.map_err(|_| ApiError::BodyTimeout { limit: time })?;
+        parse(&bytes.map_err(|error| unreadable(&error, limit))?, state.limits.strict_params)
     }
 }
 
@@ -120,10 +124,10 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Decodes a body and applies the route's policy to fields that its type does not have.
-fn parse<T: RequestBody>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
+fn parse<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiError> {
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         // serde would take the values of a list for the fields in the order of their declaration.
-        let message = "the request body must be a JSON object".to_owned();
+        let message = "the request body must be an object, not a list".to_owned();
         return Err(ApiError::Body { code: "invalid_type", param: None, message });
     }
     let mut unknown: Vec<String> = Vec::new();
@@ -142,7 +146,7 @@ fn parse<T: RequestBody>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
         // Where one of several names is expected, serde_json calls other values bad syntax.
         let misnamed = error.is_syntax() && error.to_string().starts_with("expected value");
         if misnamed && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
-            let message = format!("`{path}`: invalid type, expected a string");
+            let message = format!("`{path}` must be a string");
             return ApiError::Body { code: "invalid_type", param: Some(path), message };
         }
         refused(&path, error)
@@ -157,6 +161,9 @@ fn parse<T: RequestBody>(bytes: &[u8]) -> Result<Body<T>, ApiError> {
                 return Err(unknown_parameter(&field));
             }
             judge(field, &fields, &mut ignored)?;
+            if let Some(field) = ignored.last().filter(|_| strict) {
+                return Err(unknown_parameter(field));
+            }
         }
     }
     Ok(Body { request, ignored })
@@ -182,8 +189,9 @@ fn judge(field: String, fields: &Map<String, Value>, ignored: &mut Vec<String>) 
 }
 
 fn unknown_parameter(field: &str) -> ApiError {
+    let field = shown(field);
     let message = format!("`{field}` is not a field of this request; GET /openapi.json lists the fields");
-    ApiError::Body { code: "unknown_parameter", param: Some(field.to_owned()), message }
+    ApiError::Body { code: "unknown_parameter", param: Some(field), message }
 }
 
 /// serde's error as ours. `path` is where it happened, `.` for the top.
@@ -204,16 +212,18 @@ fn refused(path: &str, error: serde_json::Error) -> ApiError {
             if parent.is_empty() || parent == "." { quoted.to_owned() } else { format!("{parent}.{quoted}") };
         return unknown_parameter(&field);
     }
-    let (code, param) = if reason.starts_with("missing field") {
+    let (code, param): (_, Option<String>) = if reason.starts_with("missing field") {
         ("missing_field", Some(inner(quoted)))
     } else if reason.starts_with("duplicate field") {
         ("invalid_json", Some(quoted.to_owned()))
     } else {
         ("invalid_type", (path != ".").then(|| path.to_owned()))
     };
+    let param = param.map(|param| shown(&param));
     let message = match &param {
-        Some(param) if code == "invalid_type" => format!("`{param}`: {reason}"),
-        _ => reason.to_owned(),
+        _ if code != "invalid_type" => reason.to_owned(),
+        Some(param) => wording::plain(&format!("`{param}`"), reason),
+        None => wording::plain("the request body", reason),
     };
     ApiError::Body { code, param, message }
 }
@@ -299,13 +309,13 @@ mod tests {
     }
 
     fn failure(body: &str) -> (&'static str, Option<String>) {
-        let object = parse::<Loose>(body.as_bytes()).unwrap_err().object();
+        let object = parse::<Loose>(body.as_bytes(), false).unwrap_err().object();
         (object.code.unwrap(), object.param)
     }
 
     #[test]
     fn null_is_absent_and_whole_floats_are_integers() {
-        let n = |text: &str| parse::<Loose>(text.as_bytes()).unwrap().request.n;
+        let n = |text: &str| parse::<Loose>(text.as_bytes(), false).unwrap().request.n;
         assert_eq!(n(r#"{"prompt":"","n":null}"#), None);
         assert_eq!(n(r#"{"prompt":"","n":5.0}"#), Some(5));
         assert_eq!(n(r#"{"prompt":"","n":5,"inner":null}"#), Some(5));
@@ -332,7 +342,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_judged_by_what_they_ask_for() {
-        let ignored = |text: &str| parse::<Loose>(text.as_bytes()).unwrap().ignored;
+        let ignored = |text: &str| parse::<Loose>(text.as_bytes(), false).unwrap().ignored;
         assert_eq!(ignored(r#"{"prompt":"","user":"x","logprobs":null,"best_of":1.0}"#), [""; 0]);
         assert_eq!(ignored(r#"{"prompt":"","mirostat":2}"#), ["mirostat"]);
         let field = Some("best_of".to_owned());

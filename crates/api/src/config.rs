@@ -5,12 +5,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::Uri;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use unmask_scheduler::{CostModel, EngineConfig};
 
+pub use crate::bench::BenchArgs;
+pub use crate::config_access::AccessArgs;
 use crate::config_values::at_least_one;
 pub use crate::config_values::{DeviceArg, DtypeArg, HubEnvironment, LogFormat, OverloadArg, Secret};
 use crate::state::Limits;
+
+/// Where the server listens unless it is told.
+const LISTEN: &str = "127.0.0.1:8080";
 
 /// Inference server for masked diffusion language models.
 #[derive(Debug, Parser)]
@@ -47,6 +53,10 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Load a model, check its files against each other, run one evaluation and print what was found.
     Verify(Box<VerifyArgs>),
+    /// Measure evaluations of a network with random weights on this machine.
+    Bench(Box<BenchArgs>),
+    /// Ask a running server whether it is ready: exits with 0 if it is, with 1 and the reason if not.
+    Healthcheck(HealthcheckArgs),
     /// Print the OpenAPI document.
     PrintOpenapi,
 }
@@ -67,6 +77,9 @@ pub struct ServeArgs {
     /// Where and how the server listens.
     #[command(flatten)]
     pub server: ServerArgs,
+    /// Who may ask, from where, and how much.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// How requests share the device.
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -90,6 +103,21 @@ pub struct VerifyArgs {
     /// Log lines.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Settings of `unmask healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// The address that the server listens on; one that listens everywhere (0.0.0.0) is asked on loopback.
+    #[arg(long, env = "UNMASK_LISTEN", default_value = LISTEN, value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Ask this URL instead; without a path, its /ready.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<Uri>,
+    /// Seconds that the answer may take.
+    #[arg(long, default_value_t = 3, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
 }
 
 /// How a model is loaded.
@@ -134,7 +162,7 @@ pub struct LoadArgs {
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
     /// Address and port.
-    #[arg(long, env = "UNMASK_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(long, env = "UNMASK_LISTEN", default_value = LISTEN, value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Seconds between the signal to stop and the refusal of new requests; /ready says no at once, so
     /// that balancers look elsewhere meanwhile.
@@ -148,6 +176,18 @@ pub struct ServerArgs {
     #[arg(long, env = "UNMASK_SLOW_READER", default_value_t = 30, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub slow_reader: u64,
+    /// Connections at a time; more wait until one ends.
+    #[arg(long, env = "UNMASK_MAX_CONNECTIONS", default_value_t = 1024, value_name = "N",
+          value_parser = at_least_one)]
+    pub max_connections: usize,
+    /// Seconds that the head of a request may take to arrive; then its connection is closed.
+    #[arg(long, env = "UNMASK_HEADER_TIMEOUT", default_value_t = 10, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub header_timeout: u64,
+    /// Seconds that a connection may lie idle between requests; longer than a balancer before it keeps one.
+    #[arg(long, env = "UNMASK_KEEP_ALIVE", default_value_t = 75, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub keep_alive: u64,
     /// Seconds that one evaluation may take before /live says 503.
     #[arg(long, env = "UNMASK_WATCHDOG", default_value_t = 120, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -207,6 +247,14 @@ pub struct LimitArgs {
     #[arg(long, env = "UNMASK_MAX_COST", default_value_t = Limits::default().cost, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub max_cost: u64,
+    /// Refuse fields that a route does not know on every route, as /fill always does; otherwise they are
+    /// ignored and named in x-ignored-params.
+    #[arg(long, env = "UNMASK_STRICT_PARAMS")]
+    pub strict_params: bool,
+    /// Seconds that a request's body may take to arrive.
+    #[arg(long, env = "UNMASK_BODY_TIMEOUT", default_value_t = Limits::default().body_time.as_secs(),
+          value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub body_timeout: u64,
     /// Seconds that a request may take: the default of timeout_ms and the most it may be [default: four
     /// times what the request would take alone, at least 120].
     #[arg(long, env = "UNMASK_REQUEST_TIMEOUT", value_name = "SECONDS",
@@ -260,6 +308,8 @@ impl LimitArgs {
             prompts: self.max_prompts,
             canvas: self.max_canvas.min(context),
             cost: self.max_cost,
+            body_time: Duration::from_secs(self.body_timeout),
+            strict_params: self.strict_params,
             timeout: self.request_timeout.map(Duration::from_secs),
             ..Limits::default()
         }
@@ -274,11 +324,14 @@ impl ServerArgs {
             drain_delay: Duration::from_secs(self.drain_delay),
             drain_timeout: Duration::from_secs(self.drain_timeout),
             slow_reader: Duration::from_secs(self.slow_reader),
+            header: Duration::from_secs(self.header_timeout),
+            idle: Duration::from_secs(self.keep_alive),
+            connections: self.max_connections,
         }
     }
 }
 
-/// How long the server waits for others.
+/// What the server bears from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// From the signal to stop to the refusal of requests.
@@ -287,6 +340,12 @@ pub struct Patience {
     pub drain_timeout: Duration,
     /// For a client to take something of its answer.
     pub slow_reader: Duration,
+    /// For the head of a request.
+    pub header: Duration,
+    /// For the next request on a connection.
+    pub idle: Duration,
+    /// Not a time: how many connections there may be at once.
+    pub connections: usize,
 }
 
 #[cfg(test)]

@@ -76,6 +76,8 @@ pub enum DtypeArg {
     F32,
     /// bfloat16.
     Bf16,
+    /// 8-bit integers in the products of the blocks (CPU).
+    Int8,
     /// IEEE half precision (CUDA).
     F16,
 }
@@ -86,6 +88,7 @@ impl From<DtypeArg> for Precision {
             DtypeArg::Auto => Self::Auto,
             DtypeArg::F32 => Self::F32,
             DtypeArg::Bf16 => Self::Bf16,
+            DtypeArg::Int8 => Self::Int8,
             DtypeArg::F16 => Self::F16,
         }
     }

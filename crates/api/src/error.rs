@@ -118,6 +118,42 @@ pub enum ApiError {
         /// The path.
         path: String,
     },
+    /// No key, or one that nobody has.
+    #[error("{}; send it as `Authorization: Bearer KEY` or `x-api-key: KEY`",
+            if *given { "this API key is not known here" } else { "an API key is needed here" })]
+    InvalidKey {
+        /// Whether there was one.
+        given: bool,
+    },
+    /// A `Host` that is no name of this server.
+    #[error("this server does not answer to the name in `Host`; --allowed-host adds names")]
+    HostNotAllowed,
+    /// The client has asked for too much in a minute.
+    #[error("the limit of {limit} {what} a minute is used up; there is room again in {} ms", wait.as_millis())]
+    RateLimited {
+        /// `requests` or `tokens`.
+        what: &'static str,
+        /// How many a minute.
+        limit: u32,
+        /// Until there is room for this request.
+        wait: Duration,
+    },
+    /// The client asks for more at once than it may in a minute.
+    #[error("the request needs {needed} {what}; the limit is {limit} a minute")]
+    OverQuota {
+        /// `requests` or `tokens`.
+        what: &'static str,
+        /// How many it needs.
+        needed: u64,
+        /// How many a minute.
+        limit: u32,
+    },
+    /// The body did not come.
+    #[error("the request body did not arrive within {} s", limit.as_secs())]
+    BodyTimeout {
+        /// How long it may take.
+        limit: Duration,
+    },
     /// Not `application/json`, or an encoded body.
     #[error("{message}")]
     MediaType {
@@ -146,10 +182,13 @@ pub enum ApiError {
     #[error(transparent)]
     Generation(#[from] GenerationError),
     /// The deadline passed before any text was settled.
-    #[error("the request's time of {} ms was over before any text was settled", waited.as_millis())]
+    #[error("no text was settled within the {} ms that the request may take; it was ended after {} ms",
+            asked.as_millis(), elapsed.as_millis())]
     Timeout {
-        /// From its arrival to its end.
-        waited: Duration,
+        /// From its arrival to its deadline.
+        asked: Duration,
+        /// From its arrival to its end, which comes between two evaluations.
+        elapsed: Duration,
     },
     /// An evaluation does not come to its end.
     #[error("one evaluation has taken {} s so far; the process should be restarted", since.as_secs())]
@@ -160,6 +199,12 @@ pub enum ApiError {
     /// A bug in a handler.
     #[error("the server made a mistake; its log says more under this request's id")]
     Internal,
+}
+
+/// What a client sent as a name, as it is shown back: it may be anything, of any length.
+#[must_use]
+pub fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 /// One row of the table below.
@@ -185,6 +230,16 @@ enum Retry {
 /// The code of a lack of room.
 const OVERLOADED: &str = "server_overloaded";
 
+/// The code of a client that asks too much, which is not the server's lack of room.
+pub(crate) const RATE_LIMITED: &str = "rate_limit_exceeded";
+
+/// The code of what the drain refuses or ends.
+pub(crate) const DRAINING: &str = "server_draining";
+
+const INVALID_KEY: &str = "invalid_api_key";
+
+const BODY_TIMEOUT: &str = "body_timeout";
+
 const SOON: Retry = Retry::After(Duration::from_secs(1));
 
 impl ApiError {
@@ -199,6 +254,13 @@ impl ApiError {
                 param,
                 retry: Retry::Unsaid,
             }
+        };
+        let limited = |retry| Row {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            kind: "rate_limit_error",
+            code: RATE_LIMITED,
+            param: None,
+            retry,
         };
         let server = |status, code, retry| Row { status, kind: "server_error", code, param: None, retry };
         use StatusCode as S;
@@ -225,6 +287,15 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => {
                 Row { status: S::METHOD_NOT_ALLOWED, ..invalid("method_not_allowed", None) }
             }
+            Self::InvalidKey { .. } => {
+                Row { status: S::UNAUTHORIZED, kind: "authentication_error", ..invalid(INVALID_KEY, None) }
+            }
+            Self::HostNotAllowed => {
+                Row { status: S::FORBIDDEN, kind: "permission_error", ..invalid("host_not_allowed", None) }
+            }
+            Self::RateLimited { wait, .. } => limited(Retry::After(*wait)),
+            Self::OverQuota { .. } => limited(Retry::Never),
+            Self::BodyTimeout { .. } => Row { status: S::REQUEST_TIMEOUT, ..invalid(BODY_TIMEOUT, None) },
             Self::MediaType { .. } => {
                 Row { status: S::UNSUPPORTED_MEDIA_TYPE, ..invalid("unsupported_media_type", None) }
             }
@@ -237,7 +308,7 @@ impl ApiError {
                 server(S::SERVICE_UNAVAILABLE, OVERLOADED, Retry::After(*retry_after))
             }
             Self::Submit(SubmitError::ShuttingDown) | Self::Generation(GenerationError::ShuttingDown) => {
-                server(S::SERVICE_UNAVAILABLE, "server_draining", SOON)
+                server(S::SERVICE_UNAVAILABLE, DRAINING, SOON)
             }
             Self::Submit(SubmitError::EngineStopped)
             | Self::Generation(GenerationError::EngineStopped)

@@ -1,16 +1,17 @@
 //! The one path that every generating route shares: submit, then collect or stream.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use unmask_model::diffusion::{EarlyExit, Edit, ScoringState, SequenceScore};
 use unmask_model::predictor::{Position, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
-use unmask_scheduler::{ClientId, DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
+use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
 
 use crate::deadlines::{Deadlines, longest};
 use crate::error::ApiError;
 use crate::metrics::labels::Ending;
-use crate::observation::{Observation, now};
+use crate::observation::Observation;
 use crate::options::Settings;
 use crate::prompt::{Layout, Sample, check_cost};
 use crate::state::{AppState, ServedModel};
@@ -26,6 +27,7 @@ pub struct Running {
     events: Generation,
     model: Arc<ServedModel>,
     observation: Observation,
+    deadline: Option<Instant>,
 }
 
 /// How far a sample is.
@@ -123,11 +125,13 @@ impl Running {
         }
         let times = settings.times.resolve(observation.arrived(), longest(&samples, &texts, state))?;
         let Deadlines { deadline, finish_by } = times;
-        let request = DenoiseRequest { samples, texts, client: ClientId::default(), deadline, finish_by };
-        let events = state.engine.submit(request)?;
+        let tokens = |layout: &Layout| layout.prompt_tokens() + layout.open() * settings.samples;
+        let tokens = layouts.iter().map(tokens).sum();
+        let request = DenoiseRequest { samples, texts, deadline, finish_by, ..DenoiseRequest::default() };
+        let events = submit(request, tokens, state, &observation)?;
         observation.accepted(layouts, settings.samples);
         let model = Arc::clone(&state.model);
-        Ok(Self { views, scores: Vec::new(), events, model, observation })
+        Ok(Self { views, scores: Vec::new(), events, model, observation, deadline })
     }
 
     /// The text of a sample's first hole as far as it is settled.
@@ -201,8 +205,7 @@ impl Running {
                     if (0..self.views.len()).any(settled) {
                         return Ok(self.finished(timings));
                     }
-                    let waited = now().saturating_duration_since(self.observation.arrived());
-                    return Err(ApiError::Timeout { waited });
+                    return Err(self.observation.timed_out(self.deadline));
                 }
                 Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
                 None => return Err(GenerationError::EngineStopped.into()),
@@ -231,6 +234,22 @@ impl Running {
             }
         }
     }
+}
+
+/// Hands a request to the engine, in the name of its client and on its account: `tokens` are those given and
+/// those to be generated.
+///
+/// # Errors
+/// The client may not have so many in a minute, or the engine takes nothing.
+pub fn submit(
+    request: DenoiseRequest,
+    tokens: usize,
+    state: &AppState,
+    observation: &Observation,
+) -> Result<Generation, ApiError> {
+    observation.charge(tokens)?;
+    let request = DenoiseRequest { client: observation.client(), ..request };
+    Ok(state.engine.submit(request).inspect_err(|_| observation.give_back(tokens))?)
 }
 
 /// What [`Running::next`] found.

@@ -1,18 +1,19 @@
-//! `unmask`: arguments, log, model, engine, server, in this order. Whatever is wrong is said in one line
-//! before a port is bound.
+//! `unmask`: arguments, log, keys, address, model, engine, server, in this order. Whatever is wrong is said in
+//! one line before anybody can connect, and what takes no time before what does.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
-use unmask_api::config::{Cli, Command, ServeArgs, VerifyArgs};
+use unmask_api::access::{Access, reload_on_hangup};
+use unmask_api::config::{Cli, Command, HealthcheckArgs, ServeArgs, VerifyArgs};
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::report::unix_seconds;
+use unmask_api::server::Bound;
 use unmask_api::state::{AppState, ServedModel};
-use unmask_api::{routes, serve, shutdown, telemetry, verify};
+use unmask_api::{bench, healthcheck, routes, serve, shutdown, telemetry, verify};
 use unmask_model::predictor::MaskPredictor;
 use unmask_scheduler::{CostModel, Engine};
 
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Serve(args)) => run(&args),
         Some(Command::Verify(args)) => check(&args),
+        Some(Command::Bench(args)) => bench::bench(&args, &mut std::io::stdout().lock()),
+        Some(Command::Healthcheck(args)) => ask(&args),
         Some(Command::PrintOpenapi) => print_openapi(),
         None => run(&cli.serve),
     };
@@ -44,6 +47,9 @@ fn main() -> ExitCode {
 fn run(args: &ServeArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     tracing::debug!(?args, "settings");
+    let address = args.server.listen;
+    let access = Arc::new(Access::open(&args.access, address)?);
+    let bound = Bound::bind(address, args.access.admin_listen)?;
     let start = now();
     let Loaded { name, checkpoint, placement, mut predictor, chat_template } =
         load(args.model.as_deref(), &args.load)?;
@@ -63,12 +69,11 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         id: args.model_name.clone().unwrap_or(name),
         created: unix_seconds(),
         fingerprint: format!(
-            "unmask-{}-{}-{:?}-{device}",
+            "unmask-{}-{}-{}-{device}",
             env!("CARGO_PKG_VERSION"),
             checkpoint.weights.fingerprint(),
-            placement.dtype,
-        )
-        .to_lowercase(),
+            placement.precision(),
+        ),
         profile: checkpoint.profile,
         chat_template,
         parameters: checkpoint.weights.size().0,
@@ -77,20 +82,22 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     };
     let labels = ModelLabels {
         id: served.id.clone(),
-        dtype: format!("{:?}", placement.dtype).to_lowercase(),
+        dtype: placement.precision().to_owned(),
         device: device.to_owned(),
     };
     let (metrics, engine_metrics) = Metrics::new(labels, loading);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
-        // Installed before the port is bound: no signal is lost once somebody can connect.
+        // Installed before anybody can connect: no signal is lost from then on.
         let signals = shutdown::Signals::listen().context("cannot listen for signals")?;
-        let address = args.server.listen;
-        let listener =
-            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        reload_on_hangup(Arc::clone(&access)).context("cannot listen for SIGHUP")?;
+        let listeners = bound.listen()?;
         let engine = Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?;
-        let bound = listener.local_addr().context("cannot read the address")?;
-        tracing::info!(model = %served.id, context = limits.context, "listening on http://{bound}");
+        let address = listeners.public.local_addr().context("cannot read the address")?;
+        tracing::info!(model = %served.id, context = limits.context, "listening on http://{address}");
+        if let Some(address) = listeners.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
+            tracing::info!("probes and metrics at http://{address}");
+        }
         if args.model.is_none() {
             tracing::info!("this is the embedded model; --model chooses another");
         }
@@ -98,6 +105,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             model: Arc::new(served),
             engine,
             cost,
+            access,
             slots: args.engine.max_running,
             limits: args.limits.limits(limits.context),
             draining: Arc::default(),
@@ -105,9 +113,8 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             overload_status: args.server.overload_status.into(),
             metrics: Arc::new(metrics),
         };
-        serve(listener, state, shutdown::first(signals), args.server.patience())
-            .await
-            .context("the server failed")
+        serve(listeners, state, shutdown::first(signals), args.server.patience()).await;
+        anyhow::Ok(())
     })?;
     // Handlers that a client keeps waiting must not keep the process.
     runtime.shutdown_background();
@@ -118,6 +125,12 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
 fn check(args: &VerifyArgs) -> anyhow::Result<()> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     verify::verify(args, &mut std::io::stdout().lock())
+}
+
+fn ask(args: &HealthcheckArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    runtime.block_on(healthcheck::healthcheck(args, &mut std::io::stdout().lock()))
 }
 
 fn print_openapi() -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 //! at its end. Prompts and texts never enter it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{FromRequestParts, MatchedPath, Request};
@@ -12,8 +12,9 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use tracing::Span;
 use tracing::field::Empty;
-use unmask_scheduler::Timings;
+use unmask_scheduler::{ClientId, Timings};
 
+use crate::access::Client;
 use crate::error::{ApiError, ErrorCode};
 use crate::metrics::labels::{Ending, Operation, Outcome};
 use crate::prompt::Layout;
@@ -48,6 +49,7 @@ struct Watched {
     operation: Option<Operation>,
     arrived: Instant,
     span: Span,
+    client: OnceLock<Client>,
     state: AppState,
     record: Mutex<Record>,
 }
@@ -106,6 +108,7 @@ impl Observation {
             operation,
             arrived: now(),
             span,
+            client: OnceLock::new(),
             state: state.clone(),
             record: Mutex::default(),
         }))
@@ -127,6 +130,41 @@ impl Observation {
     #[must_use]
     pub fn span(&self) -> Span {
         self.0.span.clone()
+    }
+
+    /// Who asks is known, and may.
+    pub(crate) fn asked_by(&self, client: Client) {
+        // A request passes the middleware that says it once.
+        let _ = self.0.client.set(client);
+    }
+
+    /// Who asks, for the scheduler.
+    #[must_use]
+    pub fn client(&self) -> ClientId {
+        self.0.client.get().map(Client::id).unwrap_or_default()
+    }
+
+    /// It is about to have `tokens` computed: those given and those to be generated, of every canvas.
+    ///
+    /// # Errors
+    /// The client may not have so many in a minute.
+    pub fn charge(&self, tokens: usize) -> Result<(), ApiError> {
+        let Some(client) = self.0.client.get() else { return Ok(()) };
+        self.0.state.access.charge(client, tokens as u64)
+    }
+
+    /// They are not computed: the engine did not take it.
+    pub fn give_back(&self, tokens: usize) {
+        if let Some(client) = self.0.client.get() {
+            self.0.state.access.give_back(client, tokens as u64);
+        }
+    }
+
+    /// Its deadline has passed, with nothing to show.
+    #[must_use]
+    pub fn timed_out(&self, deadline: Option<Instant>) -> ApiError {
+        let since = |moment: Instant| moment.saturating_duration_since(self.0.arrived);
+        ApiError::Timeout { asked: deadline.map(since).unwrap_or_default(), elapsed: since(now()) }
     }
 
     /// The engine took it: `samples` of each layout.
@@ -222,7 +260,8 @@ impl Watched {
     fn fail(&self, status: StatusCode, code: &'static str) {
         let mut record = self.record();
         record.code = Some(code);
-        record.outcome.get_or_insert(Outcome::of(status, code));
+        let outcome = Outcome::of(status, code, record.accepted);
+        record.outcome.get_or_insert(outcome);
         self.span.record(gen_ai::ERROR_TYPE, code);
     }
 
@@ -237,6 +276,7 @@ impl Watched {
                     request_id = %self.id,
                     trace_id = self.trace.trace_id,
                     span_id = self.trace.span_id,
+                    key = self.client.get().and_then(Client::key_name),
                     route = self.route,
                     status = record.status,
                     code = record.code,
@@ -257,7 +297,7 @@ impl Watched {
         match outcome {
             _ if probe => line!(DEBUG),
             Outcome::Ok | Outcome::ClientError | Outcome::Cancelled => line!(INFO),
-            Outcome::Overloaded | Outcome::Timeout => line!(WARN),
+            Outcome::Overloaded | Outcome::Drained | Outcome::Timeout => line!(WARN),
             Outcome::Error => line!(ERROR),
         }
     }

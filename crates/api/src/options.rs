@@ -1,7 +1,7 @@
 //! The settings that all generating routes share, and their ranges.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{Display, LowerExp};
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub enum StreamStates {
 
 /// One string or several.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum Strings {
     /// One.
     One(String),
@@ -300,7 +300,13 @@ pub fn count(name: &str, given: Option<i64>, allowed: RangeInclusive<i64>) -> Re
     within(name, given, &allowed)
 }
 
-fn within<T: PartialOrd + Display>(
+/// A number as it is read best: 1e300 has 301 digits.
+fn short<T: Display + LowerExp>(value: &T) -> String {
+    let digits = value.to_string();
+    if digits.len() > 20 { format!("{value:e}") } else { digits }
+}
+
+fn within<T: PartialOrd + Display + LowerExp>(
     name: &str,
     given: Option<T>,
     allowed: &RangeInclusive<T>,
@@ -308,7 +314,7 @@ fn within<T: PartialOrd + Display>(
     match given {
         Some(value) if !allowed.contains(&value) => {
             let range = format!("from {} to {}", allowed.start(), allowed.end());
-            Err(out_of_range(name, value.to_string(), range))
+            Err(out_of_range(name, short(&value), range))
         }
         other => Ok(other),
     }

@@ -5,7 +5,7 @@ use unmask_model::diffusion::{Order, Policy, Quota, Revise, Score, ScoreKind, Wi
 use utoipa::ToSchema;
 
 /// Named decision rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// The reference's sampler: a position's round is uniform on 1..=T.

@@ -26,7 +26,7 @@ pub enum Piece {
     /// Tokens that the caller gave.
     Given(Vec<TokenId>),
     /// Positions to generate.
-    Open(Blank),
+    Open(Box<Blank>),
 }
 
 /// Positions to generate, and what holds for them alone.
@@ -115,7 +115,10 @@ impl Layout {
         let bos = usize::from(!ids_given && state.model.tokenizer.bos_id().is_some());
         let length = room(before.len() + after.len() + bos, size, names, state)?;
         let blank = Blank { id: "0".to_owned(), length, ..Blank::default() };
-        Ok(Self { pieces: vec![Piece::Given(before), Piece::Open(blank), Piece::Given(after)], ids_given })
+        Ok(Self {
+            pieces: vec![Piece::Given(before), Piece::Open(Box::new(blank)), Piece::Given(after)],
+            ids_given,
+        })
     }
 
     /// The BOS to put at position 0: always for text, because a shifted model cannot predict position 0
@@ -180,7 +183,6 @@ impl Layout {
             guidance: Some(settings.guidance),
             alternatives: settings.logprobs.unwrap_or(0),
             drafts: settings.states == StreamStates::Draft,
-            ..StateSpec::default()
         };
         let state = DenoisingState::new(spec, &model.limits)?;
         let revised = settings.policy.revise != Revise::None;

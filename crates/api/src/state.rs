@@ -10,6 +10,7 @@ use unmask_model::predictor::ModelLimits;
 use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{CostModel, EngineHandle};
 
+use crate::access::Access;
 use crate::metrics::Metrics;
 use crate::template::ChatTemplate;
 
@@ -22,6 +23,8 @@ pub struct AppState {
     pub engine: EngineHandle,
     /// Samples that are denoised at the same time.
     pub slots: usize,
+    /// Who may ask.
+    pub access: Arc<Access>,
     /// What an evaluation costs here.
     pub cost: CostModel,
     /// What a request may ask for.
@@ -74,6 +77,10 @@ pub struct Limits {
     pub stops: (usize, usize),
     /// (prompt + canvas) × evaluations × samples.
     pub cost: u64,
+    /// For the body to arrive.
+    pub body_time: Duration,
+    /// Refuse fields that a route does not know, on every route.
+    pub strict_params: bool,
     /// Time from arrival to the end; `None` follows from what the request would take alone.
     pub timeout: Option<Duration>,
 }
@@ -88,6 +95,8 @@ impl Default for Limits {
             canvas: 1024,
             stops: (16, 256),
             cost: 8_000_000,
+            body_time: Duration::from_secs(30),
+            strict_params: false,
             timeout: None,
         }
     }

@@ -34,7 +34,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
         ),
         ("parameters", format!("{parameters} in {bytes} bytes")),
         ("fingerprint", checkpoint.weights.fingerprint()),
-        ("device", format!("{:?} {:?}", placement.device.location(), placement.dtype)),
+        ("device", format!("{:?} {}", placement.device.location(), placement.precision())),
         ("embedding rows", tokenizer.rows().to_string()),
         ("context", config.context.to_string()),
         ("trained length", id(profile.trained_length.map(|length| length as u32))),

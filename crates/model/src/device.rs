@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 
 use crate::checkpoint::Family;
 use crate::error::LoadError;
-use crate::kernel::Storage;
+use crate::kernel::Numbers;
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,8 +27,12 @@ pub enum Precision {
     Auto,
     /// f32 arithmetic. On the CPU, weights stored as BF16 stay so in memory, which changes no result.
     F32,
-    /// bfloat16. On the CPU the weights are rounded to it and the arithmetic stays in f32.
+    /// bfloat16. On the CPU, what enters a product is rounded to it, weights once and activations as they
+    /// come; sums, norms, and what blocks add to are f32.
     Bf16,
+    /// 8-bit integers in the products of the blocks, with a factor for each row of activations, found
+    /// anew each time, and for each column of weights; head and attention are bfloat16. CPU only.
+    Int8,
     /// IEEE half precision; CUDA only.
     F16,
 }
@@ -40,8 +44,8 @@ pub struct Placement {
     pub device: Device,
     /// Type of activations, and of weights where they are plain tensors.
     pub dtype: DType,
-    /// Storage of packed weights on the CPU; `None` keeps what is exact for each tensor.
-    pub storage: Option<Storage>,
+    /// What products are made of on the CPU.
+    pub numbers: Numbers,
 }
 
 impl Placement {
@@ -56,22 +60,36 @@ impl Placement {
             DeviceChoice::Cuda(ordinal) => Device::new_cuda(ordinal)
                 .map_err(|source| LoadError::Device { device: format!("cuda:{ordinal}"), source })?,
         };
+        let refused = |dtype, available| {
+            let device = if device.is_cpu() { "cpu" } else { "cuda" }.to_owned();
+            Err(LoadError::Dtype { dtype, device, available })
+        };
         if device.is_cpu() {
-            let storage = match precision {
-                Precision::Auto | Precision::F32 => None,
-                Precision::Bf16 => Some(Storage::Bf16),
-                Precision::F16 => {
-                    let device = "cpu".to_owned();
-                    return Err(LoadError::Dtype { dtype: "f16", device, available: "auto, f32 and bf16" });
-                }
+            let numbers = match precision {
+                Precision::Auto | Precision::F32 => Numbers::F32,
+                Precision::Bf16 => Numbers::Bf16,
+                Precision::Int8 => Numbers::Int8,
+                Precision::F16 => return refused("f16", "auto, f32, bf16 and int8"),
             };
-            return Ok(Self { device, dtype: DType::F32, storage });
+            return Ok(Self { device, dtype: DType::F32, numbers });
         }
         let dtype = match (precision, family) {
             (Precision::F32, _) | (Precision::Auto, Family::DiffuGpt) => DType::F32,
             (Precision::Bf16, _) | (Precision::Auto, Family::DiffuLlama) => DType::BF16,
             (Precision::F16, _) => DType::F16,
+            (Precision::Int8, _) => return refused("int8", "auto, f32, bf16 and f16"),
         };
-        Ok(Self { device, dtype, storage: None })
+        Ok(Self { device, dtype, numbers: Numbers::F32 })
+    }
+
+    /// The precision's name, as `--dtype` knows it.
+    #[must_use]
+    pub fn precision(&self) -> &'static str {
+        match (self.device.is_cpu(), self.numbers, self.dtype) {
+            (true, Numbers::Bf16, _) | (false, _, DType::BF16) => "bf16",
+            (true, Numbers::Int8, _) => "int8",
+            (false, _, DType::F16) => "f16",
+            _ => "f32",
+        }
     }
 }

@@ -19,23 +19,32 @@ fn golden(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model)
 }
 
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+
 fn load(model: &str, threads: usize) -> CandlePredictor {
+    load_in(Precision::Auto, model, threads)
+}
+
+fn load_in(precision: Precision, model: &str, threads: usize) -> CandlePredictor {
     let checkpoint = Checkpoint::open(&golden(model), None).unwrap();
-    let placement = Placement::new(DeviceChoice::Cpu, Precision::Auto, checkpoint.profile.family).unwrap();
+    let placement = Placement::new(DeviceChoice::Cpu, precision, checkpoint.profile.family).unwrap();
     CandlePredictor::load(&checkpoint, placement, threads).unwrap()
 }
 
-/// Canvases of eight lengths; the lengths around 6, 16 and 48 are the edges of the kernels' blocks.
+/// Canvases of eight lengths; the lengths around 14, 16 and 32 are the edges of the kernels' tiles,
+/// lines and panels.
 fn canvases(vocabulary: usize) -> Vec<Vec<u32>> {
-    let lengths = [1, 5, 6, 7, 16, 17, 49, 64];
+    let lengths = [1, 5, 14, 15, 16, 17, 33, 64];
     let token = |length: usize, position: usize| ((length * 31 + position * 97) % vocabulary) as u32;
     lengths.iter().map(|&length| (0..length).map(|position| token(length, position)).collect()).collect()
 }
 
 #[test]
 fn logits_among_seven_others_are_the_very_logits_alone() {
-    for model in MODELS {
-        let (one, two) = (load(model, 1), load(model, 2));
+    for (precision, model) in
+        PRECISIONS.into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
+    {
+        let (one, two) = (load_in(precision, model, 1), load_in(precision, model, 2));
         let canvases = canvases(one.limits().vocabulary);
         let all: Vec<&[u32]> = canvases.iter().map(Vec::as_slice).collect();
         let packed: Vec<Vec<f32>> = two.all_logits(&all).unwrap().to_vec2().unwrap();
@@ -46,7 +55,7 @@ fn logits_among_seven_others_are_the_very_logits_alone() {
                 let packed = rows.next().unwrap();
                 assert!(
                     packed.iter().zip(alone).all(|(a, b)| a.to_bits() == b.to_bits()),
-                    "{model}: length {}, row {position}",
+                    "{model} in {precision:?}: length {}, row {position}",
                     canvas.len()
                 );
             }
@@ -56,8 +65,10 @@ fn logits_among_seven_others_are_the_very_logits_alone() {
 
 #[test]
 fn a_read_does_not_depend_on_what_else_is_asked() {
-    for model in MODELS {
-        let mut predictor = load(model, 2);
+    for (precision, model) in
+        PRECISIONS.into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
+    {
+        let mut predictor = load_in(precision, model, 2);
         let canvas = canvases(predictor.limits().vocabulary).pop().unwrap();
         let samplings = [Sampling { temperature: 0.8, top_p: 0.9, banned: vec![3], ..Sampling::default() }];
         let wants: Vec<Want> = (1..canvas.len() as u32)
@@ -178,8 +189,10 @@ fn run(predictor: &mut CandlePredictor, states: &mut [DenoisingState]) {
 
 #[test]
 fn a_text_is_the_same_alone_and_among_seven_others() {
-    for model in MODELS {
-        let (mut one, mut two) = (load(model, 1), load(model, 2));
+    for (precision, model) in
+        PRECISIONS.into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
+    {
+        let (mut one, mut two) = (load_in(precision, model, 1), load_in(precision, model, 2));
         let mut together = states(&two);
         run(&mut two, &mut together);
         for (mut alone, together) in states(&one).into_iter().zip(&together) {

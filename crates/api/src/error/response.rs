@@ -6,7 +6,7 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::{ApiError, ErrorBody, OVERLOADED, Retry, Row};
+use super::{ApiError, BODY_TIMEOUT, DRAINING, ErrorBody, INVALID_KEY, OVERLOADED, Retry, Row};
 
 /// An error's code, beside its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,11 @@ impl IntoResponse for ApiError {
                 insert("x-should-retry", HeaderValue::from_static("false"));
             }
         }
-        if code == "server_draining" {
+        if [DRAINING, BODY_TIMEOUT].contains(&code) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if code == INVALID_KEY {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -73,9 +76,9 @@ mod tests {
             set_overload_status(&mut response, StatusCode::TOO_MANY_REQUESTS);
             response.status().as_u16()
         };
-        let (waited, retry_after) = (Duration::ZERO, Duration::ZERO);
+        let [waited, asked, elapsed, retry_after] = [Duration::ZERO; 4];
         assert_eq!(status(GenerationError::QueueTimeout { waited, retry_after }.into()), 429);
         assert_eq!(status(SubmitError::ShuttingDown.into()), 503);
-        assert_eq!(status(ApiError::Timeout { waited }), 504);
+        assert_eq!(status(ApiError::Timeout { asked, elapsed }), 504);
     }
 }

@@ -5,6 +5,8 @@ use std::fmt::{self, Write};
 use axum::http::StatusCode;
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
+use crate::error::{DRAINING, RATE_LIMITED};
+
 /// What a generating route does, in the GenAI conventions' words and one of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -50,6 +52,8 @@ pub enum Outcome {
     Overloaded,
     /// The client went away, or did not read.
     Cancelled,
+    /// The server was stopping and had no more time for it.
+    Drained,
     /// Its deadline passed, with a part of the text or none.
     Timeout,
     /// The server is at fault.
@@ -57,12 +61,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Of an error.
+    /// Of an error; `accepted` is whether the engine had taken the request.
     #[must_use]
-    pub fn of(status: StatusCode, code: &str) -> Self {
+    pub fn of(status: StatusCode, code: &str, accepted: bool) -> Self {
         match status {
+            _ if accepted && code == DRAINING => Self::Drained,
             StatusCode::GATEWAY_TIMEOUT => Self::Timeout,
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS if code != "engine_error" => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+                if !["engine_error", RATE_LIMITED].contains(&code) =>
+            {
                 Self::Overloaded
             }
             status if status.is_client_error() => Self::ClientError,
@@ -78,6 +85,7 @@ impl Outcome {
             Self::ClientError => "client_error",
             Self::Overloaded => "overloaded",
             Self::Cancelled => "cancelled",
+            Self::Drained => "drained",
             Self::Timeout => "timeout",
             Self::Error => "error",
         }

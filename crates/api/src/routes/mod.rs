@@ -16,6 +16,7 @@ pub mod tokens;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use unmask_scheduler::Timings;
@@ -23,16 +24,18 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::openapi::document;
-use crate::error::ApiError;
+use crate::access::{self, MetricsDoor};
+use crate::error::{ApiError, shown};
 use crate::observation::now;
 use crate::options::Settings;
 use crate::prompt::Layout;
 use crate::state::{AppState, ServedModel};
 use crate::telemetry;
 
-/// Every route with its documentation, which therefore cannot drift apart.
-fn table() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(openapi::base())
+/// The routes that ask for a key where there are keys, with their documentation, which therefore cannot drift
+/// apart. Whatever path is in neither table asks for one too.
+fn keyed() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
         .routes(routes!(completions::complete))
         .routes(routes!(chat::chat))
         .routes(routes!(fill::fill))
@@ -48,26 +51,64 @@ fn table() -> OpenApiRouter<AppState> {
         .routes(routes!(tokens::apply_template))
         .routes(routes!(server::version))
         .routes(routes!(server::props))
+        .routes(routes!(openapi::serve))
+}
+
+/// The routes that everybody may ask: what watches the server has no key.
+fn open() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::health))
-        .routes(routes!(metrics::show))
-        .routes(routes!(openapi::serve))
+}
+
+/// A route of the first kind, the second, or of neither: see [`MetricsDoor`].
+fn metrics() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(metrics::show))
 }
 
 /// The application.
 pub fn app(state: AppState) -> Router {
-    let (router, _) = table().split_for_parts();
-    router
-        .fallback(async |uri: Uri| ApiError::NotFound { path: uri.path().to_owned() })
-        .method_not_allowed_fallback(async |method: Method, uri: Uri| ApiError::MethodNotAllowed {
-            method: method.to_string(),
-            path: uri.path().to_owned(),
-        })
+    let (keyed, open) = match state.access.metrics() {
+        MetricsDoor::Open => (keyed(), open().merge(metrics())),
+        MetricsDoor::Keyed => (keyed().merge(metrics()), open()),
+        MetricsDoor::Admin => (keyed(), open()),
+    };
+    let keyed = router(keyed).fallback(not_found).layer(from_fn_with_state(state.clone(), access::admit));
+    let mut router = keyed
+        .merge(router(open))
         .layer(DefaultBodyLimit::max(state.limits.body_bytes))
-        .layer(CatchPanicLayer::custom(|_| ApiError::Internal.into_response()))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), telemetry::observe))
+        .layer(CatchPanicLayer::custom(|_| ApiError::Internal.into_response()));
+    if let Some(cors) = state.access.cors() {
+        router = router.layer(cors);
+    }
+    entrance(router, state)
+}
+
+/// What watches the server, at an address of its own.
+pub fn admin(state: AppState) -> Router {
+    entrance(router(open().merge(metrics())).fallback(not_found), state)
+}
+
+/// What every request passes first, wherever it comes in.
+fn entrance(router: Router<AppState>, state: AppState) -> Router {
+    router
+        .layer(from_fn_with_state(state.clone(), access::check_host))
+        .layer(from_fn_with_state(state.clone(), telemetry::observe))
         .with_state(state)
+}
+
+async fn not_found(uri: Uri) -> ApiError {
+    ApiError::NotFound { path: shown(uri.path()) }
+}
+
+/// Routes that say which methods they have.
+fn router(routes: OpenApiRouter<AppState>) -> Router<AppState> {
+    let (router, _) = routes.split_for_parts();
+    router.method_not_allowed_fallback(async |method: Method, uri: Uri| ApiError::MethodNotAllowed {
+        method: shown(method.as_str()),
+        path: shown(uri.path()),
+    })
 }
 
 /// Refuses a request for a model that is not served; absent and empty mean the one that is.
@@ -75,11 +116,7 @@ fn check_model(asked: Option<&str>, model: &ServedModel) -> Result<(), ApiError>
     match asked {
         None | Some("") => Ok(()),
         Some(asked) if asked == model.id => Ok(()),
-        Some(asked) => {
-            // What a client sent is shown back shortened: it may be anything.
-            let asked = asked.chars().filter(|c| !c.is_control()).take(64).collect();
-            Err(ApiError::ModelNotFound { asked, served: model.id.clone() })
-        }
+        Some(asked) => Err(ApiError::ModelNotFound { asked: shown(asked), served: model.id.clone() }),
     }
 }
 

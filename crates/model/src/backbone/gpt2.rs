@@ -1,11 +1,11 @@
 //! DiffuGPT's forward pass: GPT-2 with full attention (paper 2410.17891, section 3; `model.py` of the
 //! reference).
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::layer_norm;
 
 use super::attention::attention;
-use super::linear::{Linear, Order, gelu_tanh};
+use super::linear::{Linear, Order};
 use super::{Observe, PackedRows};
 use crate::checkpoint::{ModelConfig, Weights};
 use crate::device::Placement;
@@ -87,7 +87,7 @@ impl Block {
         let part = |i: usize| fused.narrow(1, i * width, width);
         let mixed = attention(&part(0)?, &part(1)?, &part(2)?, lengths, self.heads)?;
         let rows = (rows + self.attention_out.forward(&mixed)?)?;
-        let inner = gelu_tanh(self.expand.forward(&self.norm_2.forward(&rows)?)?)?;
+        let inner = self.expand.forward(&self.norm_2.forward(&rows)?)?.gelu()?;
         rows + self.contract.forward(&inner)?
     }
 }
@@ -110,9 +110,14 @@ impl Gpt2 {
         })
     }
 
+    pub(super) fn device(&self) -> &Device {
+        self.tokens.device()
+    }
+
     pub(super) fn hidden(&self, packed: &PackedRows, observe: Observe<'_>) -> Result<Tensor> {
-        let tokens = self.tokens.index_select(&packed.ids, 0)?;
-        let mut rows = (tokens + self.positions.index_select(&packed.positions, 0)?)?;
+        let (ids, positions) = packed.on(self.device())?;
+        let tokens = self.tokens.index_select(&ids, 0)?;
+        let mut rows = (tokens + self.positions.index_select(&positions, 0)?)?;
         observe("embedding", &rows)?;
         for (i, block) in self.blocks.iter().enumerate() {
             rows = block.forward(&rows, &packed.lengths)?;

@@ -1,12 +1,12 @@
 //! DiffuLLaMA's forward pass: LLaMA with full attention (paper 2410.17891, section 3; `model.py` of the
 //! reference).
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::rms_norm;
 use candle_nn::rotary_emb::rope_thd;
 
 use super::attention::attention;
-use super::linear::{Linear, Order, swiglu};
+use super::linear::{Linear, Order};
 use super::{Observe, PackedRows};
 use crate::checkpoint::{ModelConfig, Weights};
 use crate::device::Placement;
@@ -132,7 +132,7 @@ impl Block {
         let mixed = attention(&query, &key, &self.value.forward(&normed)?, lengths, self.heads)?;
         let rows = (rows + self.output.forward(&mixed)?)?;
         let normed = self.norm_2.forward(&rows)?;
-        let inner = swiglu(self.gate.forward(&normed)?, &self.up.forward(&normed)?)?;
+        let inner = (self.gate.forward(&normed)?.silu()? * self.up.forward(&normed)?)?;
         rows + self.down.forward(&inner)?
     }
 }
@@ -158,10 +158,15 @@ impl Llama {
         })
     }
 
+    pub(super) fn device(&self) -> &Device {
+        self.tokens.device()
+    }
+
     pub(super) fn hidden(&self, packed: &PackedRows, observe: Observe<'_>) -> Result<Tensor> {
-        let mut rows = self.tokens.index_select(&packed.ids, 0)?;
+        let (ids, positions) = packed.on(self.device())?;
+        let mut rows = self.tokens.index_select(&ids, 0)?;
         observe("embedding", &rows)?;
-        let rotary = self.rotary.at(&packed.positions)?;
+        let rotary = self.rotary.at(&positions)?;
         for (i, block) in self.blocks.iter().enumerate() {
             rows = block.forward(&rows, &packed.lengths, &rotary)?;
             observe(&format!("block.{i}"), &rows)?;

@@ -1,12 +1,15 @@
 //! The networks: packed token ids to hidden states to logits, every position seeing its whole canvas.
 
 mod attention;
+mod cpu;
 mod gpt2;
 mod linear;
 mod llama;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
+pub use self::cpu::Times;
+use self::cpu::Trunk;
 use self::gpt2::Gpt2;
 use self::llama::Llama;
 use crate::checkpoint::{Architecture, ModelConfig, Weights};
@@ -17,15 +20,57 @@ use crate::predictor::TokenId;
 /// A network without time input: the noise level reaches it only as the number of mask tokens.
 #[derive(Debug)]
 pub enum Backbone {
-    /// GPT-2, the trunk of DiffuGPT.
+    /// Either network on the CPU, in our kernels.
+    Cpu(Box<Trunk>),
+    /// GPT-2, the trunk of DiffuGPT, in candle's operations.
     Gpt2(Gpt2),
-    /// LLaMA, the trunk of DiffuLLaMA.
+    /// LLaMA, the trunk of DiffuLLaMA, in candle's operations.
     Llama(Llama),
 }
 
 /// Called with the name and value of the hidden states as they are computed: `embedding`, `block.0` …,
 /// `final_norm`, each (rows, width).
 pub type Observe<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
+
+/// What a backbone remembers from the trunk to the head, and the memory that it computes in.
+#[derive(Debug)]
+pub enum Workspace {
+    /// Of [`Backbone::Cpu`].
+    Cpu(Box<cpu::Workspace>),
+    /// Of a network in candle's operations.
+    Device {
+        /// Hidden states of the rows that were asked for.
+        hidden: Option<Tensor>,
+        /// Logits of some of them.
+        logits: Vec<f32>,
+    },
+}
+
+impl Workspace {
+    /// Where the time went since the last call; on the CPU only.
+    pub fn take_times(&mut self) -> Times {
+        match self {
+            Self::Cpu(workspace) => workspace.take_times(),
+            Self::Device { .. } => Times::default(),
+        }
+    }
+}
+
+/// Rows of logits.
+#[derive(Clone, Copy, Debug)]
+pub struct Logits<'a> {
+    values: &'a [f32],
+    stride: usize,
+    vocabulary: usize,
+}
+
+impl<'a> Logits<'a> {
+    /// One logit for each row of the embedding; `None` for a row that was not computed.
+    #[must_use]
+    pub fn row(&self, number: usize) -> Option<&'a [f32]> {
+        self.values.chunks_exact(self.stride).nth(number).map(|row| &row[..self.vocabulary])
+    }
+}
 
 impl Backbone {
     /// Reads the weights onto the device.
@@ -38,65 +83,114 @@ impl Backbone {
         weights: &Weights,
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
+        if placement.device.is_cpu() {
+            return Ok(Self::Cpu(Box::new(Trunk::load(config, weights, placement.numbers)?)));
+        }
         Ok(match config.architecture {
             Architecture::Gpt2 => Self::Gpt2(Gpt2::load(config, weights, placement)?),
             Architecture::Llama => Self::Llama(Llama::load(config, weights, placement)?),
         })
     }
 
-    /// The hidden states after the final norm, (rows, width), of all canvases at once: linear layers see
-    /// one matrix of all rows, attention runs within each canvas, and nothing is padded.
-    ///
-    /// # Errors
-    /// The device failed.
-    pub fn hidden(&self, rows: &PackedRows, observe: Observe<'_>) -> Result<Tensor> {
+    /// Memory for one caller at a time, on a pool of `threads`.
+    #[must_use]
+    pub fn workspace(&self, threads: usize) -> Workspace {
         match self {
-            Self::Gpt2(model) => model.hidden(rows, observe),
-            Self::Llama(model) => model.hidden(rows, observe),
+            Self::Cpu(trunk) => {
+                let (numbers, head) = trunk.numbers();
+                Workspace::Cpu(Box::new(cpu::Workspace::new(numbers, head, threads)))
+            }
+            Self::Gpt2(_) | Self::Llama(_) => Workspace::Device { hidden: None, logits: Vec::new() },
         }
     }
 
-    /// The logits, (rows, vocabulary), of chosen rows of hidden states. With the shift, row i speaks of
-    /// position i + 1.
+    /// The trunk, for all canvases at once: linear layers see one matrix of all rows, attention runs
+    /// within each canvas, and nothing is padded. Leaves the hidden states after the final norm of the
+    /// rows `asked` (ascending) in the workspace.
+    ///
+    /// # Errors
+    /// The device failed, or a token or position lies outside the model.
+    pub fn hidden(
+        &self,
+        rows: &PackedRows,
+        asked: &[u32],
+        workspace: &mut Workspace,
+        observe: Option<Observe<'_>>,
+    ) -> Result<()> {
+        let mut nobody = |_: &str, _: &Tensor| Ok(());
+        let (all, device, hidden) = match (self, workspace) {
+            (Self::Cpu(trunk), Workspace::Cpu(workspace)) => {
+                return trunk.hidden(rows, asked, workspace, observe);
+            }
+            (Self::Gpt2(model), Workspace::Device { hidden, .. }) => {
+                (model.hidden(rows, observe.unwrap_or(&mut nobody))?, model.device(), hidden)
+            }
+            (Self::Llama(model), Workspace::Device { hidden, .. }) => {
+                (model.hidden(rows, observe.unwrap_or(&mut nobody))?, model.device(), hidden)
+            }
+            _ => bail!("the workspace is another backbone's"),
+        };
+        *hidden = Some(all.index_select(&Tensor::new(asked, device)?, 0)?);
+        Ok(())
+    }
+
+    /// The logits of some of the rows asked for, by their places among them, one row after another. With
+    /// the shift, row i speaks of position i + 1.
     ///
     /// # Errors
     /// The device failed.
-    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Gpt2(model) => model.head.forward(hidden),
-            Self::Llama(model) => model.head.forward(hidden),
-        }
+    pub fn logits<'a>(&self, places: &[u32], workspace: &'a mut Workspace) -> Result<Logits<'a>> {
+        let (head, workspace) = match (self, workspace) {
+            (Self::Cpu(trunk), Workspace::Cpu(workspace)) => {
+                let (stride, vocabulary) = trunk.logits_shape();
+                return Ok(Logits { values: trunk.logits(places, workspace), stride, vocabulary });
+            }
+            (Self::Gpt2(model), workspace) => (&model.head, workspace),
+            (Self::Llama(model), workspace) => (&model.head, workspace),
+            (Self::Cpu(_), _) => bail!("the workspace is another backbone's"),
+        };
+        let Workspace::Device { hidden: Some(hidden), logits } = workspace else {
+            bail!("there are no hidden states");
+        };
+        let rows = hidden.index_select(&Tensor::new(places, hidden.device())?, 0)?;
+        let found = head.forward(&rows)?.to_dtype(DType::F32)?;
+        let vocabulary = found.dim(1)?;
+        *logits = found.flatten_all()?.to_vec1()?;
+        Ok(Logits { values: logits, stride: vocabulary, vocabulary })
     }
 }
 
 /// Several canvases of any lengths, one after another.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PackedRows {
     /// Token ids, (rows).
-    ids: Tensor,
+    ids: Vec<TokenId>,
     /// Position of each row on its own canvas, (rows).
-    positions: Tensor,
+    positions: Vec<u32>,
     /// Rows of each canvas, in order.
     lengths: Vec<usize>,
 }
 
 impl PackedRows {
     /// Packs canvases, none of them empty.
-    ///
-    /// # Errors
-    /// The device failed.
-    pub fn new<'a>(canvases: impl IntoIterator<Item = &'a [TokenId]>, device: &Device) -> Result<Self> {
-        let mut ids = Vec::new();
-        let mut positions = Vec::new();
-        let mut lengths = Vec::new();
+    pub fn new<'a>(canvases: impl IntoIterator<Item = &'a [TokenId]>) -> Self {
+        let mut packed = Self::default();
         for canvas in canvases {
-            ids.extend_from_slice(canvas);
-            positions.extend(0..canvas.len() as u32);
-            lengths.push(canvas.len());
+            packed.ids.extend_from_slice(canvas);
+            packed.positions.extend(0..canvas.len() as u32);
+            packed.lengths.push(canvas.len());
         }
-        let rows = ids.len();
-        let ids = Tensor::from_vec(ids, rows, device)?;
-        let positions = Tensor::from_vec(positions, rows, device)?;
-        Ok(Self { ids, positions, lengths })
+        packed
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Token ids and positions on a device, (rows) each.
+    fn on(&self, device: &Device) -> Result<(Tensor, Tensor)> {
+        Ok((Tensor::new(self.ids.as_slice(), device)?, Tensor::new(self.positions.as_slice(), device)?))
     }
 }

@@ -9,6 +9,7 @@ mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod profile;
+mod random;
 mod weights;
 
 use std::path::Path;
@@ -17,6 +18,7 @@ pub use self::adapter::Adapter;
 pub use self::config::{Architecture, ModelConfig};
 pub use self::files::ModelFiles;
 pub use self::profile::{Family, Profile, SamplingDefaults};
+pub use self::random::StoredType;
 pub use self::weights::{StoredTensor, Weights};
 use crate::error::LoadError;
 use crate::tokenizer::TextTokenizer;

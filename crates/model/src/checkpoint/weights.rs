@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::adapter::Adapter;
 use super::config::Architecture;
 use super::files::{ModelFiles, TensorFile};
+use super::random::{Random, StoredType};
 use crate::device::Placement;
 use crate::error::{LoadError, one_line};
 
@@ -39,6 +40,8 @@ pub struct Weights {
     embedding: &'static str,
     prefix: &'static str,
     adapter: Option<Adapter>,
+    /// There are no files; tensors are made when they are asked for.
+    random: Option<Random>,
 }
 
 impl std::fmt::Debug for Weights {
@@ -82,7 +85,7 @@ impl Weights {
             let path = opened.first().map_or_else(|| files.path(SINGLE), |(path, _)| path.clone());
             return Err(LoadError::TensorMissing { path, name: layouts[0].0.to_owned() });
         };
-        let weights = Self { files: opened, index, embedding, prefix, adapter };
+        let weights = Self { files: opened, index, embedding, prefix, adapter, random: None };
         if let Some(adapter) = &weights.adapter {
             adapter.check(|name| {
                 let name = format!("{prefix}{name}.weight");
@@ -93,11 +96,21 @@ impl Weights {
         Ok(weights)
     }
 
+    /// Random weights with `vocabulary` rows of the embedding, to measure with.
+    #[must_use]
+    pub fn random(vocabulary: usize, stored: StoredType) -> Self {
+        let random = Some(Random { vocabulary, stored });
+        Self { files: Vec::new(), index: HashMap::new(), embedding: "", prefix: "", adapter: None, random }
+    }
+
     /// A tensor of the trunk, by its name without the layout's prefix; adapters are merged in.
     ///
     /// # Errors
     /// It is missing, has another shape, or a type that cannot be computed with.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<StoredTensor, LoadError> {
+        if let Some(random) = self.random {
+            return StoredTensor::random(random, name, shape);
+        }
         let stored = self.load(&format!("{}{name}", self.prefix))?;
         stored.expect_shape(shape)?;
         match self.adapter.as_ref().and_then(|adapter| Some((adapter, name.strip_suffix(".weight")?))) {
@@ -111,6 +124,9 @@ impl Weights {
     /// # Errors
     /// As [`Self::get`].
     pub fn embedding(&self, width: usize) -> Result<StoredTensor, LoadError> {
+        if let Some(random) = self.random {
+            return StoredTensor::random(random, "embedding", &[random.vocabulary, width]);
+        }
         let mut stored = self.load(self.embedding)?;
         if let Some(adapter) = &self.adapter {
             stored = adapter.embedding(stored)?;
@@ -182,6 +198,10 @@ impl StoredTensor {
         }
         let tensor = view.load(&Device::Cpu).map_err(malformed)?;
         Ok(Self { tensor, path: path.to_owned(), name: name.to_owned() })
+    }
+
+    fn random(random: Random, name: &str, shape: &[usize]) -> Result<Self, LoadError> {
+        Ok(Self { tensor: random.tensor(name, shape)?, path: PathBuf::from("random"), name: name.to_owned() })
     }
 
     /// Its shape.

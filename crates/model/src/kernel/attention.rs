@@ -1,13 +1,17 @@
 //! Full attention over packed rows, one canvas at a time.
 
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 
-use super::SharedOutput;
-use super::elementwise::softmax;
-use super::matmul::{Block, PANEL, multiply_panel};
-
-/// Query rows that share one block of scores.
-const QUERIES: usize = 48;
+use super::elementwise::{LANES, exp, maximum};
+use super::encode;
+use super::instructions::{Instructions, Kernel};
+use super::line::{Activations, Line, Numbers, SharedLines, WORDS};
+use super::matrix::{Format, PANEL};
+use super::product::{share, write};
+use super::tile::{ROWS, Sums, Tile};
 
 /// The shape of one attention layer.
 #[derive(Clone, Copy, Debug)]
@@ -20,174 +24,308 @@ pub struct Heads {
     pub width: usize,
 }
 
-/// Rows of one of the three inputs: row r starts at `start + r · stride`.
-#[derive(Clone, Copy, Debug)]
-pub struct Rows<'a> {
-    /// Storage.
-    pub values: &'a [f32],
-    /// Index of the first element.
-    pub start: usize,
-    /// Elements from row to row.
-    pub stride: usize,
+/// One canvas among packed rows.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// Its rows of the queries and of the result.
+    pub queries: Range<usize>,
+    /// Its rows of the keys and values.
+    pub keys: Range<usize>,
 }
 
-/// softmax(Q·Kᵀ/√width)·V for every head of every canvas, each canvas seeing itself alone and all of
-/// itself.
+/// Memory for one thread, taken once and kept.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    keys: Vec<Line>,
+    values: Vec<Line>,
+    scores: Vec<f32>,
+    weights: Vec<Line>,
+}
+
+/// Operands of [`attention`]. Heads lie side by side, each padded with zeros to whole panels of 32
+/// columns; all operands have the same numbers, F32 or Bf16.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands<'a> {
+    /// (query rows, count heads).
+    pub query: &'a Activations,
+    /// (key rows, shared heads).
+    pub key: &'a Activations,
+    /// (key rows, shared heads).
+    pub value: &'a Activations,
+}
+
+/// softmax(Q·Kᵀ/√width)·V for every head of every span into `out`, which is shaped here; every query
+/// sees all keys of its span. Runs on the current rayon pool; `scratch` has an element for each of its
+/// threads.
 ///
-/// `lengths` are the canvases' lengths in packing order. Query rows hold `count` heads, key and value
-/// rows `shared` heads. Returns (rows, count · width), row-major.
-#[must_use]
+/// # Panics
+/// When shapes or numbers do not fit.
 pub fn attention(
-    query: Rows<'_>,
-    key: Rows<'_>,
-    value: Rows<'_>,
-    lengths: &[usize],
+    instructions: Instructions,
+    operands: Operands<'_>,
+    spans: &[Span],
     heads: Heads,
-) -> Vec<f32> {
-    let row_width = heads.count * heads.width;
-    let mut out = vec![0.0; lengths.iter().sum::<usize>() * row_width];
-    let output = SharedOutput(out.as_mut_ptr());
-    let mut tasks = Vec::with_capacity(lengths.len() * heads.count);
-    let mut first = 0;
-    for &length in lengths {
-        tasks.extend((0..heads.count).map(|head| (first, length, head)));
-        first += length;
-    }
-    tasks.into_par_iter().for_each(|(first, length, head)| {
-        let shared = head * heads.shared / heads.count;
-        let keys = head_panels(key, first, length, shared, heads.width, true);
-        let values = head_panels(value, first, length, shared, heads.width, false);
-        let mut scores = vec![0.0; QUERIES.min(length) * length];
-        for block in (0..length).step_by(QUERIES) {
-            let count = QUERIES.min(length - block);
-            let scores = &mut scores[..count * length];
-            let start = query.start + (first + block) * query.stride + head * heads.width;
-            let end = start + (count - 1) * query.stride + heads.width;
-            let queries = &query.values[start..end];
-            let target = SharedOutput(scores.as_mut_ptr());
-            // SAFETY: `scores` belongs to this task and holds count × length elements.
-            #[expect(unsafe_code, reason = "writes through SharedOutput")]
-            unsafe {
-                product(queries, query.stride, heads.width, &keys, length, target, 0, length);
-            }
-            for row in scores.chunks_exact_mut(length) {
-                softmax(row, 1.0 / (heads.width as f32).sqrt());
-            }
-            let at = (first + block) * row_width + head * heads.width;
-            // SAFETY: no other task has this canvas and head, so nobody else writes these rows ×
-            // columns; `out` outlives the parallel loop.
-            #[expect(unsafe_code, reason = "writes through SharedOutput")]
-            unsafe {
-                product(scores, length, length, &values, heads.width, output, at, row_width);
-            }
+    out: &mut Activations,
+    scratch: &[Mutex<Scratch>],
+) {
+    let Operands { query, key, value } = operands;
+    let numbers = query.numbers();
+    assert!(numbers != Numbers::Int8, "attention has no integers");
+    assert!(key.numbers() == numbers && value.numbers() == numbers && out.numbers() == numbers);
+    assert!(spans.iter().all(|span| span.queries.end <= query.rows() && span.keys.end <= key.rows()));
+    assert!(spans.windows(2).all(|pair| pair[0].queries.end <= pair[1].queries.start));
+    let depth = heads.width.next_multiple_of(PANEL) / numbers.per_line();
+    assert!(query.depth == heads.count * depth && key.depth == heads.shared * depth);
+    assert!(value.depth == key.depth && value.rows() == key.rows());
+    out.shape(query.rows(), query.depth * numbers.per_line());
+    let task = Task {
+        instructions,
+        operands,
+        depth,
+        scale: 1.0 / (heads.width as f32).sqrt(),
+        group: heads.count / heads.shared,
+        out: out.shared(),
+    };
+    (0..spans.len() * heads.shared).into_par_iter().for_each(|number| {
+        let (span, head) = (&spans[number / heads.shared], number % heads.shared);
+        let thread = rayon::current_thread_index().unwrap_or(0) % scratch.len();
+        // A buffer that a panic has left behind is as good as any.
+        let mut scratch = scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: spans have different queries, so no two tasks write the same rows of the same head, and
+        // `out`, which was shaped for all of them, outlives the loop.
+        #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
+        unsafe {
+            task.run(span, head, &mut scratch);
         }
     });
-    out
 }
 
-/// One head of one canvas as panels: (width × length) for keys, (length × width) for values.
-fn head_panels(
-    rows: Rows<'_>,
-    first: usize,
-    length: usize,
-    head: usize,
-    width: usize,
-    transposed: bool,
-) -> Vec<f32> {
-    let (depth, columns) = if transposed { (width, length) } else { (length, width) };
-    let mut panels = vec![0.0; columns.div_ceil(PANEL) * PANEL * depth];
-    for r in 0..length {
-        let start = rows.start + (first + r) * rows.stride + head * width;
-        for (c, &value) in rows.values[start..start + width].iter().enumerate() {
-            let (k, n) = if transposed { (c, r) } else { (r, c) };
-            panels[n / PANEL * PANEL * depth + k * PANEL + n % PANEL] = value;
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    instructions: Instructions,
+    operands: Operands<'a>,
+    /// Lines of a head.
+    depth: usize,
+    scale: f32,
+    /// Query heads for each key head.
+    group: usize,
+    out: SharedLines,
+}
+
+impl Task<'_> {
+    /// All queries of a span with the heads that share key head `shared`.
+    ///
+    /// # Safety
+    /// No other task writes these rows and heads of the output.
+    #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
+    unsafe fn run(&self, span: &Span, shared: usize, scratch: &mut Scratch) {
+        let Self { instructions, operands: Operands { query, key, value }, depth, .. } = *self;
+        let numbers = query.numbers();
+        let (format, per_line) = match numbers {
+            Numbers::Bf16 => (Format::Bf16, 2 * WORDS),
+            _ => (Format::F32, WORDS),
+        };
+        let count = span.keys.len();
+        let columns = count.next_multiple_of(PANEL);
+        let value_depth = count.div_ceil(per_line);
+        let Scratch { keys, values, scores, weights } = scratch;
+        let panel_lines = depth * WORDS * (PANEL / WORDS);
+        let value_lines = value_depth * WORDS * (PANEL / WORDS);
+        let value_panels = depth * per_line / PANEL;
+        grow(keys, columns / PANEL * panel_lines);
+        grow(values, value_panels * value_lines);
+        grow(weights, value_depth * ROWS);
+        grow(scores, ROWS * columns);
+        instructions.run(PackKeys { key, span, first: shared * depth, depth, out: keys });
+        for panel in 0..value_panels {
+            let first = shared * depth + panel * PANEL / per_line;
+            let out = &mut values[panel * value_lines..][..value_lines];
+            instructions.run(PackValues { value, span, first, out });
+        }
+        let tiles = span.queries.len().div_ceil(ROWS);
+        for number in 0..self.group * tiles {
+            let (head, number) = (shared * self.group + number / tiles, number % tiles);
+            let rows = share(span.queries.len(), tiles, number);
+            let first = span.queries.start + rows.start;
+            let left = query.lines_at(head * depth, first);
+            let rows = rows.len();
+            for (panel, right) in keys.chunks_exact(panel_lines).take(columns / PANEL).enumerate() {
+                let tile = Tile { format, left, stride: query.stride, rows, depth, right, ahead: &[] };
+                tile.multiply(instructions, &mut scores[panel * PANEL..], columns);
+            }
+            let mut factors = [0.0; ROWS];
+            for row in 0..rows {
+                let scores = &mut scores[row * columns..][..columns];
+                let out = &mut weights[row..];
+                let softmax = Softmax { scores, count, scale: self.scale, numbers, out };
+                factors[row] = 1.0 / instructions.run(softmax);
+            }
+            let mut sums = Sums::new();
+            for (panel, right) in values.chunks_exact(value_lines).take(value_panels).enumerate() {
+                let tile =
+                    Tile { format, left: weights, stride: ROWS, rows, depth: value_depth, right, ahead: &[] };
+                tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
+                let column = head * depth * per_line + panel * PANEL;
+                let sums = &mut sums.0[..rows];
+                let result = Scaled { sums, factors: &factors, first, column, out: &self.out };
+                instructions.run(result);
+            }
         }
     }
-    panels
 }
 
-/// rows × panels into the output at `at`.
-///
-/// # Safety
-/// The output elements exist and no other task touches them.
-#[expect(unsafe_code, reason = "writes through SharedOutput")]
-#[expect(clippy::too_many_arguments, reason = "the two operands and the place of the result")]
-unsafe fn product(
-    rows: &[f32],
-    row_stride: usize,
+fn grow<T: Clone + Default>(values: &mut Vec<T>, count: usize) {
+    if values.len() < count {
+        values.resize(count, T::default());
+    }
+}
+
+/// One head of a span's keys as a right-hand side: K = width of the head, N = keys.
+struct PackKeys<'a> {
+    key: &'a Activations,
+    span: &'a Span,
+    /// The head's first line, and its lines.
+    first: usize,
     depth: usize,
-    panels: &[f32],
-    columns: usize,
-    output: SharedOutput,
-    at: usize,
-    output_stride: usize,
-) {
-    let block = Block { rows, row_stride, depth, output, output_start: at, output_stride };
-    for (panel, values) in panels.chunks_exact(PANEL * depth).enumerate() {
-        let column = panel * PANEL;
-        // SAFETY: promised by the caller.
-        unsafe { multiply_panel(&block, values, column, PANEL.min(columns - column), None) };
+    out: &'a mut [Line],
+}
+
+impl Kernel for PackKeys<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Self { key, span, first, depth, out } = self;
+        const HALVES: usize = PANEL / WORDS;
+        for (block, start) in span.keys.clone().step_by(WORDS).enumerate() {
+            let count = WORDS.min(span.keys.end - start);
+            let panel = block / HALVES * depth * WORDS * HALVES;
+            for line in 0..depth {
+                let mut square = [[0; WORDS]; WORDS];
+                for (square, row) in square.iter_mut().zip(&key.lines_at(first + line, start)[..count]) {
+                    *square = row.0;
+                }
+                let out = &mut out[panel + line * WORDS * HALVES + block % HALVES..];
+                for word in 0..WORDS {
+                    out[word * HALVES].0 = std::array::from_fn(|row| square[row][word]);
+                }
+            }
+        }
+        // Keys that fill up the last panel.
+        if span.keys.len().div_ceil(WORDS) % HALVES == 1 {
+            let panel = span.keys.len() / PANEL * depth * WORDS * HALVES;
+            for line in out[panel..][..depth * WORDS * HALVES].iter_mut().skip(1).step_by(HALVES) {
+                *line = Line::default();
+            }
+        }
+    }
+}
+
+/// 32 columns of a span's values as a right-hand side: K = values, N = columns.
+struct PackValues<'a> {
+    value: &'a Activations,
+    span: &'a Span,
+    /// The line of the first column.
+    first: usize,
+    out: &'a mut [Line],
+}
+
+impl Kernel for PackValues<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Self { value, span, first, out } = self;
+        let count = span.keys.len();
+        let (left, right) = out.split_at_mut(match value.numbers {
+            Numbers::Bf16 => count.div_ceil(2) * 2,
+            _ => count * 2,
+        });
+        right.fill(Line::default());
+        let rows = &value.lines_at(first, span.keys.start)[..count];
+        if value.numbers == Numbers::Bf16 {
+            for (out, pair) in left.as_chunks_mut::<2>().0.iter_mut().zip(rows.chunks(2)) {
+                let even = pair[0].0;
+                let odd = if let [_, odd] = pair { odd.0 } else { [0; WORDS] };
+                for word in 0..WORDS {
+                    let at = &mut out[word / (WORDS / 2)].0[word % (WORDS / 2) * 2..][..2];
+                    at[0] = even[word] & 0xffff | odd[word] << 16;
+                    at[1] = even[word] >> 16 | odd[word] & 0xffff_0000;
+                }
+            }
+        } else {
+            let next = &value.lines_at(first + 1, span.keys.start)[..count];
+            for (out, (row, next)) in left.as_chunks_mut::<2>().0.iter_mut().zip(rows.iter().zip(next)) {
+                *out = [*row, *next];
+            }
+        }
+    }
+}
+
+/// exp(scale · (score − largest)) as a left-hand row, its lines [`ROWS`] apart; gives their sum.
+struct Softmax<'a> {
+    scores: &'a mut [f32],
+    /// Scores that are more than padding.
+    count: usize,
+    scale: f32,
+    numbers: Numbers,
+    out: &'a mut [Line],
+}
+
+impl Kernel for Softmax<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> f32 {
+        let Self { scores, count, scale, numbers, out } = self;
+        let largest = maximum(&scores[..count]);
+        // One loop for each step: together they vectorise worse.
+        for score in scores.iter_mut() {
+            *score = exp::<FUSED>((*score - largest) * scale);
+        }
+        scores[count..].fill(0.0);
+        let mut lanes = [0.0; LANES];
+        for chunk in scores.as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                lanes[lane] += chunk[lane];
+            }
+        }
+        let per_line = numbers.per_line();
+        let used = count.next_multiple_of(per_line);
+        for (line, scores) in scores[..used].chunks_exact(per_line).enumerate() {
+            let words = &mut out[line * ROWS].0;
+            match numbers {
+                Numbers::Bf16 => encode::bf16(scores, words),
+                _ => encode::f32(scores, words),
+            }
+        }
+        lanes.iter().sum()
+    }
+}
+
+/// Sums times the factors of their rows, as part of the result.
+struct Scaled<'a> {
+    sums: &'a mut [[f32; PANEL]],
+    factors: &'a [f32; ROWS],
+    first: usize,
+    column: usize,
+    out: &'a SharedLines,
+}
+
+impl Kernel for Scaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
+    fn run<const FUSED: bool>(self) {
+        let Self { sums, factors, first, column, out } = self;
+        for ((row, sums), factor) in (first..).zip(sums).zip(factors) {
+            sums.iter_mut().for_each(|sum| *sum *= factor);
+            // SAFETY: this task's rows and head, as `Task::run` demands.
+            unsafe { write(out, row, column, sums) };
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn values(count: usize, salt: usize) -> Vec<f32> {
-        (0..count).map(|i| (((i + salt) * 2_654_435_761) % 2001) as f32 / 500.0 - 2.0).collect()
-    }
-
-    fn oracle(q: &[f32], k: &[f32], v: &[f32], length: usize, heads: Heads) -> Vec<f64> {
-        let (wide, narrow) = (heads.count * heads.width, heads.shared * heads.width);
-        let mut out = vec![0.0; length * wide];
-        for head in 0..heads.count {
-            let shared = head / (heads.count / heads.shared);
-            for i in 0..length {
-                let scores: Vec<f64> = (0..length)
-                    .map(|j| {
-                        let dot: f64 = (0..heads.width)
-                            .map(|c| {
-                                f64::from(q[i * wide + head * heads.width + c])
-                                    * f64::from(k[j * narrow + shared * heads.width + c])
-                            })
-                            .sum();
-                        (dot / (heads.width as f64).sqrt()).exp()
-                    })
-                    .collect();
-                let total: f64 = scores.iter().sum();
-                for c in 0..heads.width {
-                    out[i * wide + head * heads.width + c] = (0..length)
-                        .map(|j| scores[j] / total * f64::from(v[j * narrow + shared * heads.width + c]))
-                        .sum();
-                }
-            }
-        }
-        out
-    }
-
-    #[test]
-    fn packed_canvases_match_f64_and_equal_themselves_alone() {
-        let heads = Heads { count: 4, shared: 2, width: 12 };
-        let lengths = [1, 50, 7, 16, 97];
-        let rows: usize = lengths.iter().sum();
-        let (wide, narrow) = (48, 24);
-        let (q, k, v) = (values(rows * wide, 1), values(rows * narrow, 2), values(rows * narrow, 3));
-        let run = |q: &[f32], k: &[f32], v: &[f32], lengths: &[usize]| {
-            let rows = |values, stride| Rows { values, start: 0, stride };
-            attention(rows(q, wide), rows(k, narrow), rows(v, narrow), lengths, heads)
-        };
-        let all = run(&q, &k, &v, &lengths);
-        let mut first = 0;
-        for length in lengths {
-            let cut = |x: &[f32], width: usize| x[first * width..(first + length) * width].to_vec();
-            let (q, k, v) = (cut(&q, wide), cut(&k, narrow), cut(&v, narrow));
-            let part = &all[first * wide..(first + length) * wide];
-            for (found, expected) in part.iter().zip(oracle(&q, &k, &v, length, heads)) {
-                assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} vs {expected}");
-            }
-            assert_eq!(part, &run(&q, &k, &v, &[length])[..], "a canvas of {length} alone");
-            first += length;
-        }
-    }
-}
+mod tests;

@@ -1,92 +1,56 @@
-//! Activations and the exponential they share.
+//! Functions of single numbers, and the sums and maxima that the readout needs.
 
-use rayon::prelude::*;
+use super::encode::ROUND;
+use super::instructions::{Instructions, Kernel};
 
-use super::simd::{self, Kernel};
-
-/// Elements per task: large enough to pay for its start.
-const TASK: usize = 16 * 1024;
+/// a·b + c, with one rounding where that is one instruction.
+#[inline(always)]
+pub(super) fn fused<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
 
 /// e^x within 2 units in the last place, without a branch or a table, so that a loop over it
-/// vectorises. Below −87.3 the result is the smallest normal number or less; above 88 it is infinite.
+/// vectorises. Below −87.3 the result is the smallest normal number or less, above 88 it is e^88.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
     // x = n·ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts, the first exact in few bits.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.3, 88.7);
+    let x = x.clamp(-87.3, 88.0);
     // Adding 1.5 · 2^23 rounds to the nearest integer.
-    const ROUND: f32 = 12_582_912.0;
-    let n = x * std::f32::consts::LOG2_E + ROUND;
-    let exponent = n.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let n = fused::<FUSED>(x, std::f32::consts::LOG2_E, ROUND);
+    let exponent = n.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
     let n = n - ROUND;
-    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    let r = fused::<FUSED>(-n, LN2_LOW, fused::<FUSED>(-n, LN2_HIGH, x));
     // Minimax polynomial of the Cephes library for (e^r − 1 − r)/r².
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_2e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 5e-1;
-    let value = p * r * r + r + 1.0;
-    // The exponent is split in two, because 2^128 at the upper end is no f32.
-    let half = exponent >> 1;
-    value * power_of_two(half) * power_of_two(exponent - half)
+    let p = fused::<FUSED>(1.987_569_1e-4, r, 1.398_2e-3);
+    let p = fused::<FUSED>(p, r, 8.333_452e-3);
+    let p = fused::<FUSED>(p, r, 4.166_579_6e-2);
+    let p = fused::<FUSED>(p, r, 1.666_666_5e-1);
+    let p = fused::<FUSED>(p, r, 5e-1);
+    let value = fused::<FUSED>(p, r * r, r) + 1.0;
+    value * f32::from_bits(exponent << 23)
 }
 
+/// x·½(1 + tanh(√(2/π)(x + 0.044715x³))).
 #[inline(always)]
-fn power_of_two(exponent: i32) -> f32 {
-    f32::from_bits(((exponent + 127) << 23) as u32)
+pub(super) fn gelu<const FUSED: bool>(x: f32) -> f32 {
+    /// −2·√(2/π): ½(1 + tanh y) = 1/(1 + e^(−2y)).
+    const SCALE: f32 = -1.595_769;
+    let inner = SCALE * x * fused::<FUSED>(0.044_715 * x, x, 1.0);
+    x / (1.0 + exp::<FUSED>(inner))
 }
 
-/// GELU in its tanh form, x·½(1 + tanh(√(2/π)(x + 0.044715x³))), in place (`gelu_new` of GPT-2).
-pub fn gelu_tanh(values: &mut [f32]) {
-    values.par_chunks_mut(TASK).for_each(|chunk| simd::run(Gelu(chunk)));
+/// x·σ(x).
+#[inline(always)]
+pub(super) fn silu<const FUSED: bool>(x: f32) -> f32 {
+    x / (1.0 + exp::<FUSED>(-x))
 }
 
-struct Gelu<'a>(&'a mut [f32]);
-
-impl Kernel for Gelu<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        const SCALE: f32 = 0.797_884_6;
-        for value in self.0 {
-            let x = *value;
-            let inner = SCALE * x * (1.0 + 0.044_715 * x * x);
-            // ½(1 + tanh y) = 1/(1 + e^(−2y))
-            *value = x / (1.0 + exp(-2.0 * inner));
-        }
-    }
-}
-
-/// SwiGLU: gate·σ(gate)·up, into `gate`. Both have the same length.
-pub fn swiglu(gate: &mut [f32], up: &[f32]) {
-    gate.par_chunks_mut(TASK).zip(up.par_chunks(TASK)).for_each(|(gate, up)| simd::run(Swiglu { gate, up }));
-}
-
-struct Swiglu<'a> {
-    gate: &'a mut [f32],
-    up: &'a [f32],
-}
-
-impl Kernel for Swiglu<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        for (gate, up) in self.gate.iter_mut().zip(self.up) {
-            *gate = *gate / (1.0 + exp(-*gate)) * up;
-        }
-    }
-}
-
-/// exp((value − shift) · factor) of every value into `out`.
-pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>) {
-    out.clear();
+/// exp((value − shift) · factor) of every value into `out`, and their sum in f64.
+pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>) -> f64 {
     out.resize(values.len(), 0.0);
-    simd::run(Exponentials { values, shift, factor, out });
+    Instructions::detect().run(Exponentials { values, shift, factor, out })
 }
 
 struct Exponentials<'a> {
@@ -97,21 +61,46 @@ struct Exponentials<'a> {
 }
 
 impl Kernel for Exponentials<'_> {
-    type Output = ();
+    type Output = f64;
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        for (out, value) in self.out.iter_mut().zip(self.values) {
-            *out = exp((value - self.shift) * self.factor);
+    fn run<const FUSED: bool>(self) -> f64 {
+        let Self { values, shift, factor, out } = self;
+        // Two loops: together they vectorise worse.
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = exp::<FUSED>((value - shift) * factor);
         }
+        total(out)
+    }
+}
+
+/// The largest of `values`; `None` unless all of them are finite.
+#[must_use]
+pub fn largest_finite(values: &[f32]) -> Option<f32> {
+    Instructions::detect().run(LargestFinite(values))
+}
+
+struct LargestFinite<'a>(&'a [f32]);
+
+impl Kernel for LargestFinite<'_> {
+    type Output = Option<f32>;
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) -> Option<f32> {
+        // A sum is finite exactly when its terms are: f64 has room for all f32.
+        total(self.0).is_finite().then(|| maximum(self.0))
     }
 }
 
 /// The sum of `values` in f64; it is finite exactly when every value is.
 #[must_use]
 pub fn wide_sum(values: &[f32]) -> f64 {
-    simd::run(WideSum(values))
+    Instructions::detect().run(WideSum(values))
 }
+
+/// Lanes of a reduction: element i is added to lane i mod 16, then the lanes in order. Fixed, so that a
+/// sum depends on nothing but its terms, and wide enough to vectorise.
+pub(super) const LANES: usize = 16;
 
 struct WideSum<'a>(&'a [f32]);
 
@@ -120,14 +109,29 @@ impl Kernel for WideSum<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> f64 {
-        simd::wide_sum(self.0)
+        total(self.0)
     }
+}
+
+#[inline(always)]
+fn total(values: &[f32]) -> f64 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(*value);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += f64::from(*value);
+    }
+    lanes.iter().sum()
 }
 
 /// The largest of `values`; NaN is passed over.
 #[must_use]
 pub fn largest(values: &[f32]) -> f32 {
-    simd::run(Largest(values))
+    Instructions::detect().run(Largest(values))
 }
 
 struct Largest<'a>(&'a [f32]);
@@ -137,35 +141,21 @@ impl Kernel for Largest<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> f32 {
-        simd::largest(self.0)
+        maximum(self.0)
     }
 }
 
-/// softmax(scale · row), in place.
-pub(super) fn softmax(row: &mut [f32], scale: f32) {
-    simd::run(Softmax { row, scale });
-}
-
-struct Softmax<'a> {
-    row: &'a mut [f32],
-    scale: f32,
-}
-
-impl Kernel for Softmax<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        let Self { row, scale } = self;
-        let largest = simd::largest(row);
-        for value in row.iter_mut() {
-            *value = exp((*value - largest) * scale);
-        }
-        let factor = (1.0 / simd::wide_sum(row)) as f32;
-        for value in row.iter_mut() {
-            *value *= factor;
+/// The largest of `values`, inline; NaN is passed over.
+#[inline(always)]
+pub(super) fn maximum(values: &[f32]) -> f32 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value > *lane { value } else { *lane };
         }
     }
+    rest.iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 #[cfg(test)]
@@ -174,31 +164,34 @@ mod tests {
 
     #[test]
     fn exponential_is_accurate_over_its_range() {
-        for i in -8700..8870 {
+        for i in -8700..8800 {
             let x = i as f32 / 100.0;
             let expected = f64::from(x).exp();
-            let error = (f64::from(exp(x)) / expected - 1.0).abs();
-            assert!(error < 3e-7, "exp({x}): relative error {error}");
+            for found in [exp::<false>(x), exp::<true>(x)] {
+                let error = (f64::from(found) / expected - 1.0).abs();
+                assert!(error < 3e-7, "exp({x}): relative error {error}");
+            }
         }
-        assert_eq!(exp(0.0), 1.0);
-        assert!(exp(-1e9) < 1.3e-38);
+        assert_eq!(exp::<false>(0.0), 1.0);
+        assert!(exp::<false>(-1e9) < 1.3e-38);
+        assert!(exp::<false>(1e9).is_finite());
+        assert!(exp::<true>(f32::NAN).is_nan());
     }
 
     #[test]
     fn activations_match_f64() {
-        let points: Vec<f32> = (-2000..2000).map(|i| i as f32 / 100.0).collect();
-        let mut gelu = points.clone();
-        gelu_tanh(&mut gelu);
-        let mut gated = points.clone();
-        let up = vec![1.5; points.len()];
-        swiglu(&mut gated, &up);
-        for (i, &x) in points.iter().enumerate() {
-            let x = f64::from(x);
+        for i in -2000..2000 {
+            let value = i as f32 / 100.0;
+            let x = f64::from(value);
             let y =
                 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh());
-            assert!((f64::from(gelu[i]) - y).abs() < 2e-6 * x.abs().max(1.0), "gelu({x})");
-            let y = x / (1.0 + (-x).exp()) * 1.5;
-            assert!((f64::from(gated[i]) - y).abs() < 3e-6 * x.abs().max(1.0), "swiglu({x})");
+            for found in [gelu::<false>(value), gelu::<true>(value)] {
+                assert!((f64::from(found) - y).abs() < 2e-6 * x.abs().max(1.0), "gelu({x})");
+            }
+            let y = x / (1.0 + (-x).exp());
+            for found in [silu::<false>(value), silu::<true>(value)] {
+                assert!((f64::from(found) - y).abs() < 2e-6 * x.abs().max(1.0), "silu({x})");
+            }
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The predictor that computes: pack, forward, read, back to plain numbers.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::{Ask, Guidance, MaskPredictor, ModelLimits, Read, TokenId, Want};
-use crate::backbone::{Backbone, PackedRows};
-use crate::checkpoint::Checkpoint;
+use crate::backbone::{Backbone, PackedRows, Times, Workspace};
+use crate::checkpoint::{Checkpoint, ModelConfig, Weights};
 use crate::device::Placement;
 use crate::error::{LoadError, PredictError};
 use crate::readout::{RowContext, Scratch, read_row};
@@ -20,7 +21,9 @@ const HEAD_ROWS: usize = 64;
 pub struct CandlePredictor {
     backbone: Backbone,
     limits: ModelLimits,
-    placement: Placement,
+    workspace: Mutex<Workspace>,
+    /// For readouts, one for each thread; they are large enough to be worth keeping.
+    buffers: Vec<Mutex<Buffers>>,
     threads: rayon::ThreadPool,
 }
 
@@ -30,21 +33,37 @@ impl CandlePredictor {
     /// # Errors
     /// As [`Backbone::load`]; also when the threads cannot be started.
     pub fn load(checkpoint: &Checkpoint, placement: Placement, threads: usize) -> Result<Self, LoadError> {
-        let pool =
-            rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("compute-{i}"));
-        let threads = pool.build().map_err(|error| LoadError::Device {
-            device: "cpu threads".to_owned(),
-            source: candle_core::Error::wrap(error),
-        })?;
-        let backbone =
-            threads.install(|| Backbone::load(&checkpoint.config, &checkpoint.weights, &placement))?;
         let limits = ModelLimits {
             vocabulary: checkpoint.tokenizer.rows(),
             context: checkpoint.config.context,
             mask_token: checkpoint.tokenizer.mask_id(),
             shift: checkpoint.profile.shift,
         };
-        Ok(Self { backbone, limits, placement, threads })
+        Self::new(&checkpoint.config, &checkpoint.weights, limits, &placement, threads)
+    }
+
+    /// A network of any shape, with `weights` that need not come from files; `limits` must be those of
+    /// the shape. `threads` as for [`Self::load`].
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn new(
+        config: &ModelConfig,
+        weights: &Weights,
+        limits: ModelLimits,
+        placement: &Placement,
+        threads: usize,
+    ) -> Result<Self, LoadError> {
+        let pool =
+            rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("compute-{i}"));
+        let threads = pool.build().map_err(|error| LoadError::Device {
+            device: "cpu threads".to_owned(),
+            source: candle_core::Error::wrap(error),
+        })?;
+        let backbone = threads.install(|| Backbone::load(config, weights, placement))?;
+        let workspace = Mutex::new(backbone.workspace(threads.current_num_threads()));
+        let buffers = (0..threads.current_num_threads()).map(|_| Mutex::default()).collect();
+        Ok(Self { backbone, limits, workspace, buffers, threads })
     }
 
     /// The logits of every row of every canvas, (rows, vocabulary) in f32, straight from the head: with
@@ -55,9 +74,16 @@ impl CandlePredictor {
     /// The device failed.
     pub fn all_logits(&self, canvases: &[&[u32]]) -> Result<Tensor, PredictError> {
         self.threads.install(|| {
-            let packed = PackedRows::new(canvases.iter().copied(), &self.placement.device)?;
-            let hidden = self.backbone.hidden(&packed, &mut |_, _| Ok(()))?;
-            Ok(self.backbone.logits(&hidden)?.to_dtype(DType::F32)?)
+            let packed = PackedRows::new(canvases.iter().copied());
+            let rows: Vec<u32> = (0..packed.rows() as u32).collect();
+            let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+            self.backbone.hidden(&packed, &rows, &mut workspace, None)?;
+            let mut all = Vec::with_capacity(rows.len() * self.limits.vocabulary);
+            for rows in rows.chunks(HEAD_ROWS) {
+                let logits = self.backbone.logits(rows, &mut workspace)?;
+                (0..rows.len()).filter_map(|row| logits.row(row)).for_each(|row| all.extend_from_slice(row));
+            }
+            Ok(Tensor::from_vec(all, (rows.len(), self.limits.vocabulary), &Device::Cpu)?)
         })
     }
 
@@ -67,14 +93,28 @@ impl CandlePredictor {
     /// The device failed.
     pub fn hidden_states(&self, canvases: &[&[u32]]) -> Result<Vec<(String, Tensor)>, PredictError> {
         self.threads.install(|| {
-            let packed = PackedRows::new(canvases.iter().copied(), &self.placement.device)?;
+            let packed = PackedRows::new(canvases.iter().copied());
+            let rows: Vec<u32> = (0..packed.rows() as u32).collect();
+            let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
             let mut states = Vec::new();
-            self.backbone.hidden(&packed, &mut |name, state| {
+            let mut keep = |name: &str, state: &Tensor| {
                 states.push((name.to_owned(), state.to_dtype(DType::F32)?));
                 Ok(())
-            })?;
+            };
+            self.backbone.hidden(&packed, &rows, &mut workspace, Some(&mut keep))?;
             Ok(states)
         })
+    }
+
+    /// CPU threads that compute.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.current_num_threads()
+    }
+
+    /// What the time of forward passes went into since the last call; on the CPU only.
+    pub fn take_times(&mut self) -> Times {
+        self.workspace.get_mut().unwrap_or_else(PoisonError::into_inner).take_times()
     }
 
     /// The row that speaks of `position`, if there is one.
@@ -118,29 +158,27 @@ impl CandlePredictor {
         if asked.is_empty() {
             return Ok(asks.iter().map(|_| Vec::new()).collect());
         }
-        let packed = PackedRows::new(canvases.packed, &self.placement.device)?;
-        let hidden = self.backbone.hidden(&packed, &mut |_, _| Ok(()))?;
         // Equal canvases ask for the same rows; side by side, each is multiplied with the head once.
         asked.sort_by_key(|asked| asked.row);
         // A guided want has two rows.
         let guided = asked.iter().any(|asked| asked.guide.is_some());
+        let all = rows_of(&asked);
+        let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        self.backbone.hidden(&PackedRows::new(canvases.packed), &all, &mut workspace, None)?;
         for asked in asked.chunks(if guided { HEAD_ROWS / 2 } else { HEAD_ROWS }) {
-            let guides = asked.iter().filter_map(|asked| asked.guide).map(|(row, _)| row);
-            let mut rows: Vec<u32> = asked.iter().map(|asked| asked.row).chain(guides).collect();
-            rows.sort_unstable();
-            rows.dedup();
-            let logits = self.head(&hidden, &rows)?;
-            let row = |row: u32| -> Option<&[f32]> {
-                let place = rows.binary_search(&row).ok()?;
-                logits.chunks(self.limits.vocabulary).nth(place)
+            let rows = rows_of(asked);
+            let places: Vec<u32> =
+                rows.iter().map(|row| all.partition_point(|other| other < row) as u32).collect();
+            let logits = self.backbone.logits(&places, &mut workspace)?;
+            let row = |row: u32| logits.row(rows.binary_search(&row).ok()?);
+            let read = |asked: &Asked<'_>| {
+                let thread = rayon::current_thread_index().unwrap_or(0) % self.buffers.len();
+                // A buffer that a panic has left behind is as good as any.
+                let mut buffers = self.buffers[thread].lock().unwrap_or_else(PoisonError::into_inner);
+                let guide = asked.guide.and_then(|(guide, _)| row(guide));
+                asked.read(row(asked.row)?, guide, &mut buffers)
             };
-            let found: Vec<Option<Read>> = asked
-                .par_iter()
-                .map_init(Buffers::default, |buffers, asked| {
-                    let guide = asked.guide.and_then(|(guide, _)| row(guide));
-                    asked.read(row(asked.row)?, guide, buffers)
-                })
-                .collect();
+            let found: Vec<Option<Read>> = asked.par_iter().map(read).collect();
             for (read, asked) in found.into_iter().zip(asked) {
                 let failed = PredictError::NotFinite { ask: asked.number, position: asked.want.position };
                 reads[asked.number][asked.index] = Some(read.ok_or(failed)?);
@@ -148,13 +186,15 @@ impl CandlePredictor {
         }
         Ok(reads.into_iter().map(|reads| reads.into_iter().flatten().collect()).collect())
     }
+}
 
-    /// The logits of chosen rows, one row after another.
-    fn head(&self, hidden: &Tensor, rows: &[u32]) -> Result<Vec<f32>, PredictError> {
-        let index = Tensor::from_slice(rows, rows.len(), &self.placement.device)?;
-        let logits = self.backbone.logits(&hidden.index_select(&index, 0)?)?;
-        Ok(logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-    }
+/// The rows that speak of some wants, and their guides, ascending.
+fn rows_of(asked: &[Asked<'_>]) -> Vec<u32> {
+    let guides = asked.iter().filter_map(|asked| asked.guide).map(|(row, _)| row);
+    let mut rows: Vec<u32> = asked.iter().map(|asked| asked.row).chain(guides).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
 }
 
 /// The canvases of a forward pass, each once, however many asks show it: the samples of one prompt begin
@@ -190,7 +230,7 @@ struct Asked<'a> {
     guide: Option<(u32, f64)>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Buffers {
     scratch: Scratch,
     guided: Vec<f32>,

@@ -59,7 +59,7 @@ impl<'a> Candidates<'a> {
     /// largest logit when nothing was edited.
     pub(super) fn best(&self, highest: f32) -> Option<usize> {
         let highest = if self.edited { kernel::largest(self.logits) } else { highest };
-        let first = self.logits.iter().position(|&logit| logit == highest);
+        let first = kernel::position(self.logits, highest);
         if let Some(first) = first.filter(|first| !self.banned.contains(&(*first as TokenId))) {
             return Some(first);
         }

@@ -1,12 +1,9 @@
 //! What a distribution looks like, and a draw from it.
 
-use super::prefix::Ranking;
 use crate::kernel;
 
 /// Tokens whose mass is summed at once, so that a draw adds one by one in a single block only.
 const BLOCK: usize = 256;
-/// Sums that run side by side.
-const LANES: usize = 16;
 /// Beyond this distance (nats) from the most probable token a weight is not computed more exactly.
 const FARTHEST: f32 = 88.0;
 
@@ -33,37 +30,16 @@ pub(super) struct Shape {
     pub(super) margin: f32,
 }
 
-impl<'a> Distribution<'a> {
-    pub(super) fn ranking(&self) -> Ranking<'a> {
-        Ranking { logits: self.logits, largest: self.logits[self.best], factor: self.factor }
-    }
-
+impl Distribution<'_> {
     pub(super) fn shape(&self) -> Shape {
         let mass = self.weights.chunks(BLOCK).map(kernel::wide_sum).sum::<f64>();
+        let largest = self.logits[self.best];
+        let distance = kernel::weighted_distance(self.logits, self.weights, largest, self.factor, FARTHEST);
         // −Σ p·ln p with p = weight/mass and ln weight = −distance.
-        let entropy = (mass.ln() + self.distance() / mass).max(0.0) as f32;
+        let entropy = (mass.ln() + distance / mass).max(0.0) as f32;
         let (before, after) = (&self.weights[..self.best], &self.weights[self.best + 1..]);
         let second = kernel::largest(before).max(kernel::largest(after)).max(0.0);
         Shape { mass, entropy, margin: (f64::from(1.0 - second) / mass) as f32 }
-    }
-
-    /// Σ weight·distance in nats, the distance that from the most probable token.
-    fn distance(&self) -> f64 {
-        let largest = self.logits[self.best];
-        let term = |logit: f32, weight: f32| {
-            f64::from(((largest - logit) * self.factor).clamp(0.0, FARTHEST) * weight)
-        };
-        let (logits, last_logits) = self.logits.as_chunks::<LANES>();
-        let (weights, last_weights) = self.weights.as_chunks::<LANES>();
-        let mut lanes = [0.0; LANES];
-        for (logits, weights) in logits.iter().zip(weights) {
-            for lane in 0..LANES {
-                lanes[lane] += term(logits[lane], weights[lane]);
-            }
-        }
-        let last: f64 =
-            last_logits.iter().zip(last_weights).map(|(&logit, &weight)| term(logit, weight)).sum();
-        lanes.iter().sum::<f64>() + last
     }
 
     /// Log-probability (nats) of the token at a place.

@@ -12,7 +12,7 @@ mod tests;
 use self::candidates::Candidates;
 use self::distribution::Distribution;
 use self::prefix::{PrefixSearch, Ranking};
-use crate::kernel;
+use crate::kernel::{self, Mass};
 use crate::predictor::{Read, Sampling, TokenCount, TokenId};
 
 /// What a row is read with, besides its logits.
@@ -44,17 +44,9 @@ pub struct Scratch {
     /// exp((logit − largest)/temperature) per candidate; 0 for one that may not be drawn.
     weights: Vec<f32>,
     candidates: candidates::Buffers,
-    kept: Kept,
     prefix: PrefixSearch,
-}
-
-/// The candidates that the filters leave, ascending, with their logits and weights.
-#[derive(Debug, Default)]
-struct Kept {
-    places: Vec<u32>,
-    spare: Vec<u32>,
-    logits: Vec<f32>,
-    weights: Vec<f32>,
+    /// The most probable tokens.
+    tokens: Vec<u32>,
 }
 
 /// Draws a token from `logits` (one per row of the embedding) by `uniform` in [0, 1). `None` when a logit
@@ -71,7 +63,7 @@ pub fn read_row(
     uniform: f64,
     scratch: &mut Scratch,
 ) -> Option<Read> {
-    let Scratch { weights, candidates, kept, prefix } = scratch;
+    let Scratch { weights, candidates, prefix, tokens } = scratch;
     let sampling = context.sampling;
     let model = Model::new(logits, weights)?;
     let candidates = Candidates::new(logits, context, candidates)?;
@@ -89,18 +81,14 @@ pub fn read_row(
             *weight = 0.0;
         }
     }
-    let all = Distribution { logits: candidates.logits, weights, best, factor };
-    let (place, score, shape) = if !greedy && kept.filter(&all, sampling, prefix) {
-        let left = kept.distribution(&all)?;
-        let shape = left.shape();
-        let drawn = left.draw(uniform * shape.mass)?;
-        let score = left.score(drawn, shape.mass);
-        (kept.places[drawn] as usize, score, shape)
-    } else {
-        let shape = all.shape();
-        let drawn = if greedy { best } else { all.draw(uniform * shape.mass)? };
-        (drawn, all.score(drawn, shape.mass), shape)
-    };
+    if !greedy {
+        let ranking = Ranking { logits: candidates.logits, largest, factor };
+        filter(ranking, sampling, weights, prefix);
+    }
+    let left = Distribution { logits: candidates.logits, weights, best, factor };
+    let shape = left.shape();
+    let place = if greedy { best } else { left.draw(uniform * shape.mass)? };
+    let score = left.score(place, shape.mass);
     let token = candidates.token(place);
     Some(Read {
         token,
@@ -109,7 +97,7 @@ pub fn read_row(
         entropy: shape.entropy,
         margin: shape.margin,
         target: context.target.and_then(|target| model.logprob(target)),
-        alternatives: model.alternatives(context.alternatives, kept, prefix),
+        alternatives: model.alternatives(context.alternatives, tokens, prefix),
     })
 }
 
@@ -123,12 +111,9 @@ struct Model<'a> {
 impl<'a> Model<'a> {
     /// Leaves exp(logit − highest) in `weights`. `None` when a logit is not finite.
     fn new(logits: &'a [f32], weights: &mut Vec<f32>) -> Option<Self> {
-        if !kernel::wide_sum(logits).is_finite() {
-            return None;
-        }
-        let highest = kernel::largest(logits);
-        kernel::exponentials(logits, highest, 1.0, weights);
-        Some(Self { logits, highest, normaliser: kernel::wide_sum(weights).ln() })
+        let highest = kernel::largest_finite(logits)?;
+        let mass = kernel::exponentials(logits, highest, 1.0, weights);
+        Some(Self { logits, highest, normaliser: mass.ln() })
     }
 
     /// In nats; `None` for a token outside the vocabulary.
@@ -138,65 +123,43 @@ impl<'a> Model<'a> {
     }
 
     /// The `count` most probable tokens, best first.
-    fn alternatives(&self, count: usize, kept: &mut Kept, prefix: &mut PrefixSearch) -> Vec<(TokenId, f32)> {
+    fn alternatives(
+        &self,
+        count: usize,
+        tokens: &mut Vec<u32>,
+        prefix: &mut PrefixSearch,
+    ) -> Vec<(TokenId, f32)> {
         if count == 0 {
             return Vec::new();
         }
         let ranking = Ranking { logits: self.logits, largest: self.highest, factor: 1.0 };
-        let tokens = &mut kept.places;
-        prefix.keep(ranking, 0..self.logits.len() as u32, |_| 1.0, (count - 1) as f64, tokens);
+        prefix.most_probable(ranking, count, tokens);
         tokens.sort_unstable_by(|a, b| ranking.compare(*a, *b));
         tokens.iter().filter_map(|&token| Some((token, self.logprob(token)?))).collect()
     }
 }
 
-impl Kept {
-    /// Applies top-k, top-p and min-p; `false` when none of them is in use. Each of them keeps the most
-    /// probable tokens down to some place, so each can start from what the one before has left.
-    fn filter(&mut self, all: &Distribution<'_>, sampling: &Sampling, prefix: &mut PrefixSearch) -> bool {
-        let Self { places, spare, .. } = self;
-        let weight = |place: u32| f64::from(all.weights[place as usize]);
-        let drawable = (0..all.weights.len() as u32).filter(|&place| weight(place) > 0.0);
-        let ranking = all.ranking();
-        let mut filtered = false;
-        if (1..all.weights.len()).contains(&sampling.top_k) {
-            prefix.keep(ranking, drawable.clone(), |_| 1.0, (sampling.top_k - 1) as f64, places);
-            filtered = true;
+/// Applies top-k, top-p and min-p: the weights of what they drop become 0. Each of them keeps the most
+/// probable tokens down to some place, so each can start from what the one before has left.
+fn filter(ranking: Ranking<'_>, sampling: &Sampling, weights: &mut [f32], prefix: &mut PrefixSearch) {
+    let logits = ranking.logits;
+    let keep = |last: Option<u32>, weights: &mut [f32]| {
+        if let Some(last) = last {
+            kernel::keep_from(logits, logits[last as usize], last as usize, weights);
         }
-        if sampling.top_p < 1.0 {
-            if filtered {
-                std::mem::swap(places, spare);
-                let mass: f64 = spare.iter().map(|&place| weight(place)).sum();
-                prefix.keep(ranking, spare.iter().copied(), weight, sampling.top_p * mass, places);
-            } else {
-                let mass = kernel::wide_sum(all.weights);
-                prefix.keep(ranking, drawable.clone(), weight, sampling.top_p * mass, places);
-            }
-            filtered = true;
-        }
-        if sampling.min_p > 0.0 {
-            // On the side of the logits, which are exact; the most probable token always stays.
-            let lowest = f64::from(ranking.largest) + sampling.temperature * sampling.min_p.min(1.0).ln();
-            let probable = |place: u32| f64::from(all.logits[place as usize]) >= lowest;
-            if filtered {
-                places.retain(|&place| probable(place));
-            } else {
-                places.clear();
-                places.extend(drawable.filter(|&place| probable(place)));
-            }
-            filtered = true;
-        }
-        filtered
+    };
+    if (1..weights.len()).contains(&sampling.top_k) {
+        keep(prefix.last(ranking, Mass::Drawable(weights), (sampling.top_k - 1) as f64), weights);
     }
-
-    /// What [`Self::filter`] left.
-    fn distribution(&mut self, all: &Distribution<'_>) -> Option<Distribution<'_>> {
-        let Self { places, logits, weights, .. } = self;
-        logits.clear();
-        logits.extend(places.iter().map(|&place| all.logits[place as usize]));
-        weights.clear();
-        weights.extend(places.iter().map(|&place| all.weights[place as usize]));
-        let best = places.binary_search(&(all.best as u32)).ok()?;
-        Some(Distribution { logits, weights, best, factor: all.factor })
+    if sampling.top_p < 1.0 {
+        let limit = sampling.top_p * kernel::wide_sum(weights);
+        keep(prefix.last(ranking, Mass::Weights(weights), limit), weights);
+    }
+    if sampling.min_p > 0.0 {
+        // On the side of the logits, which are exact; the most probable token always stays.
+        let lowest = f64::from(ranking.largest) + sampling.temperature * sampling.min_p.min(1.0).ln();
+        let nearest = lowest as f32;
+        let lowest = if f64::from(nearest) < lowest { nearest.next_up() } else { nearest };
+        kernel::keep_from(logits, lowest, logits.len(), weights);
     }
 }

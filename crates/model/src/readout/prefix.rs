@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
-/// Buckets of the search, by distance from the most probable token.
-const BUCKETS: usize = 1024;
-/// Buckets per nat of that distance; what lies beyond the last bucket shares it.
-const PER_NAT: f32 = 32.0;
+use crate::kernel::{self, Mass};
+
+/// Halvings of the interval of logits in which the limit is crossed, before tokens are looked at.
+const HALVINGS: usize = 7;
 
 /// Tokens in the order of their probability, the lower one first on a tie.
 #[derive(Clone, Copy)]
@@ -25,59 +25,71 @@ impl Ranking<'_> {
         // Not `total_cmp`: 0 and −0 are a tie.
         second.partial_cmp(&first).unwrap_or(Ordering::Equal).then(a.cmp(&b))
     }
-
-    /// Nearest to the distance in units of 1/32 nat.
-    fn bucket(&self, token: u32) -> usize {
-        /// 2^23: whoever adds it finds the nearest integer in the low bits, faster than by a conversion.
-        const ROUND: f32 = 8_388_608.0;
-        let distance = (self.largest - self.logits[token as usize]) * self.factor * PER_NAT;
-        (distance.clamp(0.0, (BUCKETS - 1) as f32) + ROUND).to_bits() as usize % BUCKETS
-    }
 }
 
 /// Buffers of the search.
 #[derive(Debug, Default)]
 pub(super) struct PrefixSearch {
-    masses: Vec<f64>,
     crossing: Vec<u32>,
 }
 
 impl PrefixSearch {
-    /// Writes to `kept`, ascending, the candidates that stay: one is dropped when the mass of the more
-    /// probable ones exceeds `limit`. Unit masses and the limit k − 1 keep exactly k.
+    /// The last token that stays: one is dropped when the mass of the more probable ones exceeds
+    /// `limit`. Unit masses and the limit k − 1 keep exactly k. `None` when the limit lies beyond
+    /// everything.
     ///
-    /// A histogram over the probability finds the bucket in which the limit is crossed, and only that
-    /// one is searched further.
-    pub(super) fn keep(
-        &mut self,
-        ranking: Ranking<'_>,
-        candidates: impl Iterator<Item = u32> + Clone,
-        mass: impl Fn(u32) -> f64,
-        limit: f64,
-        kept: &mut Vec<u32>,
-    ) {
-        let Self { masses, crossing } = self;
-        masses.clear();
-        masses.resize(BUCKETS, 0.0);
-        for token in candidates.clone() {
-            masses[ranking.bucket(token)] += mass(token);
+    /// The mass above a logit is one pass over the row. A few of these find an interval in which the
+    /// limit is crossed, and only the tokens in it are ranked.
+    pub(super) fn last(&mut self, ranking: Ranking<'_>, mass: Mass<'_>, limit: f64) -> Option<u32> {
+        let above = |threshold: f32| kernel::mass_above(ranking.logits, mass, threshold);
+        // The mass above `high` does not exceed the limit, that above `low` does.
+        let (mut high, mut before) = (ranking.largest, above(ranking.largest));
+        let mut low = high;
+        let mut distance = 1.0 / ranking.factor;
+        loop {
+            low = if distance < f32::MAX / 4.0 && low > f32::MIN / 4.0 {
+                ranking.largest - distance
+            } else {
+                f32::NEG_INFINITY
+            };
+            let mass = above(low);
+            if mass > limit {
+                break;
+            }
+            if low == f32::NEG_INFINITY {
+                return None;
+            }
+            (high, before) = (low, mass);
+            // Hardly any weight lies beyond; what does is found by one more pass.
+            distance = if distance * ranking.factor > 64.0 { f32::INFINITY } else { distance * 2.0 };
         }
-        let mut before = 0.0;
-        let mut cut = 0;
-        while cut + 1 < BUCKETS && before + masses[cut] <= limit {
-            before += masses[cut];
-            cut += 1;
+        for _ in 0..HALVINGS {
+            let middle = low + (high - low) / 2.0;
+            if !middle.is_finite() || middle <= low || middle >= high {
+                break;
+            }
+            let mass = above(middle);
+            if mass > limit {
+                low = middle;
+            } else {
+                (high, before) = (middle, mass);
+            }
         }
-        crossing.clear();
-        crossing.extend(candidates.clone().filter(|&token| ranking.bucket(token) == cut));
+        kernel::between(ranking.logits, low, high, &mut self.crossing);
+        let weight = |token: u32| match mass {
+            Mass::Weights(weights) => f64::from(weights[token as usize]),
+            Mass::Drawable(weights) => f64::from(u8::from(weights[token as usize] > 0.0)),
+            Mass::All => 1.0,
+        };
+        self.crossing.retain(|&token| weight(token) > 0.0);
         // Halves what may be the last to stay; the most probable of it stays, because `before` does not
         // exceed the limit.
-        let mut rest = crossing.as_mut_slice();
+        let mut rest = self.crossing.as_mut_slice();
         while rest.len() > 1 {
             let middle = rest.len() / 2;
             rest.select_nth_unstable_by(middle, |a, b| ranking.compare(*a, *b));
             let (upper, lower) = rest.split_at_mut(middle);
-            let after = before + upper.iter().map(|&token| mass(token)).sum::<f64>();
+            let after = before + upper.iter().map(|&token| weight(token)).sum::<f64>();
             rest = if after > limit {
                 upper
             } else {
@@ -85,17 +97,18 @@ impl PrefixSearch {
                 lower
             };
         }
-        kept.clear();
-        match rest.first() {
-            Some(&last) => {
-                let lowest = ranking.logits[last as usize];
-                kept.extend(candidates.filter(|&token| {
-                    let logit = ranking.logits[token as usize];
-                    logit > lowest || (logit == lowest && token <= last)
-                }));
-            }
-            // The limit lies beyond everything.
-            None => kept.extend(candidates),
-        }
+        rest.first().copied()
+    }
+
+    /// The `count` most probable of all tokens, ascending by id; all of them when there are fewer.
+    pub(super) fn most_probable(&mut self, ranking: Ranking<'_>, count: usize, found: &mut Vec<u32>) {
+        let last = self.last(ranking, Mass::All, count.saturating_sub(1) as f64);
+        let Some(last) = last else {
+            kernel::between(ranking.logits, f32::NEG_INFINITY, f32::INFINITY, found);
+            return;
+        };
+        let lowest = ranking.logits[last as usize];
+        kernel::between(ranking.logits, lowest.next_down(), f32::INFINITY, found);
+        found.retain(|&token| ranking.logits[token as usize] > lowest || token <= last);
     }
 }

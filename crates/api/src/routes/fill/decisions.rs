@@ -8,14 +8,15 @@ use serde::Serialize;
 use unmask_model::diffusion::{ScoreMode, ScoreSpec, ScoringState, SequenceScore};
 use unmask_model::predictor::{Position, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
-use unmask_scheduler::{ClientId, DenoiseRequest, DenoisingEvent, GenerationError, Timings};
+use unmask_scheduler::{DenoiseRequest, DenoisingEvent, GenerationError, Timings};
 use utoipa::ToSchema;
 
 use super::holes::HoledText;
 use super::search::keep_nearest;
 use crate::deadlines::{Deadlines, longest};
 use crate::error::ApiError;
-use crate::observation::{Observation, now};
+use crate::generation::submit;
+use crate::observation::Observation;
 use crate::options::{Settings, out_of_range};
 use crate::prompt::check_cost;
 use crate::state::AppState;
@@ -186,9 +187,10 @@ impl Questions {
         check_cost(&[], &self.texts, settings, state)?;
         let times = settings.times.resolve(observation.arrived(), longest(&[], &self.texts, state))?;
         let Deadlines { deadline, .. } = times;
-        let (texts, client) = (self.texts, ClientId::default());
-        let request = DenoiseRequest { texts, client, deadline, ..DenoiseRequest::default() };
-        let mut events = state.engine.submit(request)?;
+        let alternatives = text.holes.iter().filter_map(|hole| hole.choices.as_ref());
+        let tokens = alternatives.flat_map(|choices| &choices.tokens).map(Vec::len).sum();
+        let request = DenoiseRequest { texts: self.texts, deadline, ..DenoiseRequest::default() };
+        let mut events = submit(request, tokens, state, observation)?;
         let mut scores = Vec::new();
         let timings = loop {
             match events.next().await {
@@ -196,8 +198,7 @@ impl Questions {
                 Some(DenoisingEvent::Step { .. }) => {}
                 Some(DenoisingEvent::Finished(timings)) => break timings,
                 Some(DenoisingEvent::Expired(_)) => {
-                    let waited = now().saturating_duration_since(observation.arrived());
-                    return Err(ApiError::Timeout { waited });
+                    return Err(observation.timed_out(deadline));
                 }
                 Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
                 None => return Err(GenerationError::EngineStopped.into()),

@@ -259,7 +259,7 @@ impl<'de> Deserialize<'de> for Length {
                 if length.fract() == 0.0 && length.abs() < 9e15 {
                     return Ok(Length::Exactly(length as i64));
                 }
-                Err(E::custom(format!("{length} is not an integer in range")))
+                Err(E::custom(format!("{length:?} is not an integer in range")))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Length, A::Error> {

@@ -92,7 +92,8 @@ impl Canvases {
                 let length = decided.as_ref().map_or(length + hole.healed(), Vec::len);
                 let (id, shared) = (hole.id.clone(), hole.shared.clone());
                 let (sampling, stops) = (hole.sampling.clone(), hole.stops.clone());
-                pieces.push(Piece::Open(Blank { id, length, sampling, stops, decided, shared }));
+                let blank = Blank { id, length, sampling, stops, decided, shared };
+                pieces.push(Piece::Open(Box::new(blank)));
                 pieces.push(after);
             }
             layouts.push(Layout { pieces, ids_given: false });

@@ -5,54 +5,41 @@
 //! then drops the connection, and with it the answer and the request.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// Accepts connections that wait `patience` for a client to take something.
-#[derive(Debug)]
-pub struct Impatient {
-    /// Where they come from.
-    pub listener: TcpListener,
-    /// How long a write may be blocked.
-    pub patience: Duration,
-    /// Connections that were closed for it.
-    pub stalled: Counter,
-}
-
-impl Listener for Impatient {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        let stalled = self.stalled.clone();
-        (Connection { stream, patience: self.patience, blocked: None, stalled }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
+use super::activity::Activity;
 
 /// A connection whose blocked writes fail after a while.
 #[derive(Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     stream: TcpStream,
+    /// How long a write may be blocked.
     patience: Duration,
     /// Runs while a write is blocked.
     blocked: Option<Pin<Box<Sleep>>>,
+    /// Connections that were closed for it.
     stalled: Counter,
+    activity: Arc<Activity>,
 }
 
 impl Connection {
+    pub(super) fn new(
+        stream: TcpStream,
+        patience: Duration,
+        stalled: Counter,
+        activity: Arc<Activity>,
+    ) -> Self {
+        Self { stream, patience, blocked: None, stalled, activity }
+    }
+
     /// What came of a write: blocked only as long as there is patience for it.
     fn judge(
         &mut self,
@@ -61,6 +48,7 @@ impl Connection {
     ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.blocked = None;
+            self.activity.sent();
             return written;
         }
         let patience = self.patience;
@@ -81,7 +69,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.activity.received();
+        }
+        read
     }
 }
 

@@ -1,0 +1,276 @@
+//! API keys: where they come from, and whose key a request carries.
+//!
+//! Only digests are kept. A given key is compared with all of them in constant time, so that nothing about
+//! the others can be learned from how long a refusal takes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
+
+use super::quota::Allowance;
+use crate::config::Secret;
+
+/// Longest key, in bytes; what is longer in a header is no key.
+const LONGEST_KEY: usize = 512;
+
+/// Longest name of a key.
+const LONGEST_NAME: usize = 64;
+
+/// The name of the key that `UNMASK_API_KEY` holds.
+const OF_VARIABLE: &str = "default";
+
+/// Why keys cannot be used. Lines are named by number: what they say is secret.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read.
+    #[error("cannot read the key file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line is not a key.
+    #[error("{}, line {line}: {problem}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The file is empty.
+    #[error("{} holds no key; write one `name:key` per line", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The variable is not a key.
+    #[error("UNMASK_API_KEY: {problem}; unset it if no key is wanted")]
+    Variable {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+/// A key, without the key.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    /// Whose it is. Two keys may share a name while one replaces the other.
+    pub(super) name: Arc<str>,
+    digest: [u8; 32],
+    /// What its line says about quotas.
+    pub(super) allowance: Allowance,
+}
+
+/// The keys in use and where they come from.
+pub(super) struct Keys {
+    file: Option<PathBuf>,
+    variable: Option<Secret>,
+    current: RwLock<Arc<[Key]>>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    /// The keys of a file and of the variable; `None` when there is neither.
+    pub(super) fn open(file: Option<PathBuf>, variable: Option<Secret>) -> Result<Option<Self>, KeyError> {
+        if file.is_none() && variable.is_none() {
+            return Ok(None);
+        }
+        let current = RwLock::new(read(file.as_deref(), variable.as_ref())?);
+        Ok(Some(Self { file, variable, current }))
+    }
+
+    /// Where they are read from, if that can change.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Reads them again: how many there are. After an error the old ones stay.
+    pub(super) fn reload(&self) -> Result<usize, KeyError> {
+        let keys = read(self.file.as_deref(), self.variable.as_ref())?;
+        let count = keys.len();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(count)
+    }
+
+    /// The first key of a request that is one of these.
+    pub(super) fn of(&self, headers: &HeaderMap) -> Option<Key> {
+        let keys = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
+        given(headers).into_iter().flatten().find_map(|given| find(&keys, given).cloned())
+    }
+}
+
+/// What a request gives as its key: `Authorization: Bearer`, and `x-api-key`.
+pub(super) fn given(headers: &HeaderMap) -> [Option<&[u8]>; 2] {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.as_bytes().split_at_checked("bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
+    });
+    let own = headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii());
+    [bearer, own]
+}
+
+fn digest(key: &[u8]) -> [u8; 32] {
+    Sha256::digest(key).into()
+}
+
+fn find<'a>(keys: &'a [Key], given: &[u8]) -> Option<&'a Key> {
+    if given.len() > LONGEST_KEY {
+        return None;
+    }
+    let given = digest(given);
+    let mut found = u64::MAX;
+    for (number, key) in keys.iter().enumerate() {
+        found.conditional_assign(&(number as u64), key.digest.as_slice().ct_eq(&given));
+    }
+    keys.get(usize::try_from(found).ok()?)
+}
+
+fn read(file: Option<&Path>, variable: Option<&Secret>) -> Result<Arc<[Key]>, KeyError> {
+    let mut keys = Vec::new();
+    if let Some(Secret(key)) = variable {
+        let problem = |problem| KeyError::Variable { problem };
+        let digest = checked(key).map_err(problem)?;
+        keys.push(Key { name: OF_VARIABLE.into(), digest, allowance: Allowance::default() });
+    }
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })?;
+        let before = keys.len();
+        parse(&text, &mut keys).map_err(|(line, problem)| KeyError::Line {
+            path: path.to_owned(),
+            line,
+            problem,
+        })?;
+        if keys.len() == before {
+            return Err(KeyError::Empty { path: path.to_owned() });
+        }
+    }
+    Ok(keys.into())
+}
+
+/// Lines of `name:key`, maybe followed by `requests=N` and `tokens=N`; empty ones and comments aside.
+fn parse(text: &str, keys: &mut Vec<Key>) -> Result<(), (usize, &'static str)> {
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let key = parse_line(line).map_err(|problem| (number + 1, problem))?;
+        if keys.iter().any(|other| other.digest == key.digest) {
+            return Err((number + 1, "this key is there twice"));
+        }
+        keys.push(key);
+    }
+    Ok(())
+}
+
+fn parse_line(line: &str) -> Result<Key, &'static str> {
+    let (name, rest) = line.split_once(':').ok_or("it is not `name:key`")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if !(1..=LONGEST_NAME).contains(&name.len()) || !name.chars().all(plain) {
+        return Err("a name is 1 to 64 letters, digits, dots, underscores and hyphens");
+    }
+    let mut words = rest.split_ascii_whitespace();
+    let digest = checked(words.next().unwrap_or_default())?;
+    let mut allowance = Allowance::default();
+    for word in words {
+        let problem = "after the key there can be requests=N and tokens=N, each of at least 1 a minute";
+        let (what, number) = word.split_once('=').ok_or(problem)?;
+        let field = match what {
+            "requests" => &mut allowance.requests,
+            "tokens" => &mut allowance.tokens,
+            _ => return Err(problem),
+        };
+        *field = Some(number.parse().map_err(|_| problem)?);
+    }
+    Ok(Key { name: name.into(), digest, allowance })
+}
+
+fn checked(key: &str) -> Result<[u8; 32], &'static str> {
+    if key.is_empty() || key.len() > LONGEST_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a key is 1 to 512 visible ASCII characters");
+    }
+    Ok(digest(key.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Vec<Key>, (usize, &'static str)> {
+        let mut keys = Vec::new();
+        parse(text, &mut keys).map(|()| keys)
+    }
+
+    #[test]
+    fn a_key_is_found_by_itself_alone() {
+        let keys = parsed("# people\nann:k1\n\n bob:k:2 \nann:k3\r\n").unwrap();
+        let name = |given: &[u8]| find(&keys, given).map(|key| key.name.to_string());
+        assert_eq!(name(b"k1").as_deref(), Some("ann"));
+        assert_eq!(name(b"k:2").as_deref(), Some("bob"));
+        assert_eq!(name(b"k3").as_deref(), Some("ann"), "a name may have several keys");
+        for wrong in [&b""[..], b"k", b"k1 ", b"K1", b"ann", b"ann:k1", b"k2", b"\xff", &[b'k'; 10_000]] {
+            assert_eq!(name(wrong), None);
+        }
+    }
+
+    #[test]
+    fn no_key_is_printed() {
+        let key = &parsed("ann:verysecret").unwrap()[0];
+        let keys = Keys::open(None, Some(Secret("verysecret".to_owned()))).unwrap();
+        assert!(!format!("{key:?}{keys:?}").contains("secret"));
+    }
+
+    #[test]
+    fn lines_say_what_is_wrong_with_them_and_not_what_they_hold() {
+        let long = format!("ann:{}", "x".repeat(513));
+        for bad in [
+            "just-a-key",
+            ":secret",
+            "a b:secret",
+            "ann:",
+            "ann:secret secret",
+            "ann:secret requests=0",
+            "ann:secret requests=-1",
+            "ann:secret words=5",
+            "ann:sécret",
+            &format!("{}:secret", "n".repeat(65)),
+            &long,
+            "bob:k1",
+        ] {
+            let (line, problem) = parsed(&format!("ann:k1\n{bad}")).unwrap_err();
+            assert!(line == 2 && !problem.contains("secret"), "{bad}: {line} {problem}");
+        }
+        let key = &parsed("ann:k requests=60 tokens=1000").unwrap()[0];
+        let number = |given: Option<std::num::NonZeroU32>| given.map(std::num::NonZeroU32::get);
+        assert_eq!((number(key.allowance.requests), number(key.allowance.tokens)), (Some(60), Some(1000)));
+    }
+
+    #[test]
+    fn a_request_gives_a_key_in_one_of_two_headers() {
+        let of = |headers: &[(&'static str, &'static str)]| {
+            let headers: HeaderMap = headers
+                .iter()
+                .map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                .collect();
+            given(&headers).into_iter().flatten().map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[("authorization", "Bearer k")]), [b"k"]);
+        assert_eq!(of(&[("authorization", "bEARER   k")]), [b"k"]);
+        assert_eq!(of(&[("x-api-key", "k")]), [b"k"]);
+        assert_eq!(of(&[("authorization", "Basic a"), ("x-api-key", "k")]), [b"k"]);
+        assert_eq!(of(&[("authorization", "Bearer"), ("x-other-key", "k")]), [[0_u8; 0]; 0]);
+    }
+}

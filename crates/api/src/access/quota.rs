@@ -1,0 +1,273 @@
+//! How much a client may ask for in a minute: token buckets, of requests and of tokens.
+//!
+//! A bucket holds a minute's allowance and fills evenly. Time is an argument.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Client, Identity};
+use crate::error::ApiError;
+
+/// What a client may ask for in a minute; `None` is as much as it wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Requests with a body.
+    pub requests: Option<NonZeroU32>,
+    /// Tokens: those given and those to be generated, of every canvas.
+    pub tokens: Option<NonZeroU32>,
+}
+
+impl Allowance {
+    /// With the other's numbers where this one says nothing.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self { requests: self.requests.or(other.requests), tokens: self.tokens.or(other.tokens) }
+    }
+
+    fn limited(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// The buckets of all clients.
+#[derive(Debug, Default)]
+pub(super) struct Quotas {
+    accounts: Mutex<Accounts>,
+}
+
+#[derive(Debug, Default)]
+struct Accounts {
+    of: HashMap<Identity, Account>,
+    /// How many there may be before those that are full again are forgotten.
+    room: usize,
+}
+
+/// Forgotten accounts are worth looking for from this many on.
+const FEW: usize = 1024;
+
+#[derive(Debug)]
+struct Account {
+    requests: Bucket,
+    tokens: Bucket,
+}
+
+impl Quotas {
+    /// A request has come.
+    pub(super) fn count_request(&self, client: &Client, now: Instant) -> Result<(), ApiError> {
+        self.take(client, "requests", client.allowance.requests, 1, now, |account| &mut account.requests)
+    }
+
+    /// It is about to have `tokens` computed.
+    pub(super) fn count_tokens(&self, client: &Client, tokens: u64, now: Instant) -> Result<(), ApiError> {
+        self.take(client, "tokens", client.allowance.tokens, tokens, now, |account| &mut account.tokens)
+    }
+
+    /// They were not computed after all.
+    pub(super) fn give_back(&self, client: &Client, tokens: u64, now: Instant) {
+        if let Some(limit) = client.allowance.tokens {
+            self.lock().account(client, now).tokens.put_back(tokens, limit);
+        }
+    }
+
+    fn take(
+        &self,
+        client: &Client,
+        what: &'static str,
+        limit: Option<NonZeroU32>,
+        amount: u64,
+        now: Instant,
+        bucket: fn(&mut Account) -> &mut Bucket,
+    ) -> Result<(), ApiError> {
+        let Some(limit) = limit else { return Ok(()) };
+        if amount > u64::from(limit.get()) {
+            return Err(ApiError::OverQuota { what, needed: amount, limit: limit.get() });
+        }
+        let taken = bucket(self.lock().account(client, now)).take(amount, limit, now);
+        taken.map_err(|wait| ApiError::RateLimited { what, limit: limit.get(), wait })
+    }
+
+    /// Says how much is left, on any answer.
+    pub(super) fn describe(&self, client: &Client, headers: &mut HeaderMap, now: Instant) {
+        let Allowance { requests, tokens } = client.allowance;
+        if !client.allowance.limited() {
+            return;
+        }
+        let mut accounts = self.lock();
+        let account = accounts.account(client, now);
+        let mut insert = |name, value| headers.insert(HeaderName::from_static(name), value);
+        if let Some(limit) = requests {
+            let (left, full) = account.requests.state(limit, now);
+            insert("x-ratelimit-limit-requests", limit.get().into());
+            insert("x-ratelimit-remaining-requests", left.into());
+            insert("x-ratelimit-reset-requests", seconds(full));
+        }
+        if let Some(limit) = tokens {
+            let (left, full) = account.tokens.state(limit, now);
+            insert("x-ratelimit-limit-tokens", limit.get().into());
+            insert("x-ratelimit-remaining-tokens", left.into());
+            insert("x-ratelimit-reset-tokens", seconds(full));
+        }
+    }
+
+    /// Plain numbers; a panic elsewhere leaves none half written.
+    fn lock(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As OpenAI writes times in these headers.
+fn seconds(time: Duration) -> HeaderValue {
+    let text = format!("{}s", time.as_millis() as f64 / 1e3);
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("0s"))
+}
+
+impl Accounts {
+    /// A client's account; a new one is full. A full one says no more than none, so they are forgotten.
+    fn account(&mut self, client: &Client, now: Instant) -> &mut Account {
+        if self.of.len() > self.room.max(FEW) {
+            self.of.retain(|_, account| !account.requests.rested(now) || !account.tokens.rested(now));
+            self.room = self.of.len() * 2;
+        }
+        self.of
+            .entry(client.identity.clone())
+            .or_insert_with(|| Account { requests: Bucket::default(), tokens: Bucket::default() })
+    }
+}
+
+/// What a bucket may be short by and count as enough: levels are sums of fractions.
+const ROUNDING: f64 = 1e-6;
+
+/// What is missing from a bucket, and since when.
+#[derive(Debug, Default)]
+struct Bucket {
+    missing: f64,
+    at: Option<Instant>,
+}
+
+impl Bucket {
+    fn fill(&mut self, limit: NonZeroU32, now: Instant) {
+        let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let limit = f64::from(limit.get());
+        self.missing = (self.missing.min(limit) - passed.as_secs_f64() * limit / 60.0).max(0.0);
+        self.at = Some(now);
+    }
+
+    /// Takes `amount`, or says how long it takes until that is there.
+    fn take(&mut self, amount: u64, limit: NonZeroU32, now: Instant) -> Result<(), Duration> {
+        self.fill(limit, now);
+        let limit = f64::from(limit.get());
+        let over = self.missing + amount as f64 - limit;
+        if over > ROUNDING {
+            return Err(time(over, limit));
+        }
+        self.missing += amount as f64;
+        Ok(())
+    }
+
+    fn put_back(&mut self, amount: u64, limit: NonZeroU32) {
+        self.missing = (self.missing - amount as f64).clamp(0.0, f64::from(limit.get()));
+    }
+
+    /// What is left, and how long it takes until nothing is missing.
+    fn state(&mut self, limit: NonZeroU32, now: Instant) -> (u32, Duration) {
+        self.fill(limit, now);
+        let limit = f64::from(limit.get());
+        ((limit - self.missing + ROUNDING) as u32, time(self.missing, limit))
+    }
+
+    /// Whether a minute has passed, in which any bucket fills.
+    fn rested(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(60))
+    }
+}
+
+/// How long it takes to fill by `amount`, in whole milliseconds.
+fn time(amount: f64, limit: f64) -> Duration {
+    Duration::from_millis((amount * 60_000.0 / limit).ceil() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(name: &str, requests: u32, tokens: u32) -> Client {
+        let allowance = Allowance { requests: NonZeroU32::new(requests), tokens: NonZeroU32::new(tokens) };
+        Client { identity: Identity::Key(name.into()), allowance, id: Default::default() }
+    }
+
+    /// The wait that a refusal names, in milliseconds.
+    fn wait(result: Result<(), ApiError>) -> Option<u128> {
+        match result {
+            Ok(()) => None,
+            Err(ApiError::RateLimited { wait, .. }) => Some(wait.as_millis()),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn requests_come_back_evenly_over_a_minute() {
+        let (quotas, ann, start) = (Quotas::default(), client("ann", 3, 0), crate::observation::now());
+        let count = |second: u64| wait(quotas.count_request(&ann, start + Duration::from_secs(second)));
+        assert_eq!([count(0), count(0), count(0), count(0)], [None, None, None, Some(20_000)]);
+        assert_eq!([count(5), count(20), count(20)], [Some(15_000), None, Some(20_000)]);
+        // A minute fills it, more does not.
+        assert_eq!([count(600), count(600), count(600), count(600)], [None, None, None, Some(20_000)]);
+        assert_eq!(wait(quotas.count_request(&client("bob", 3, 0), start)), None, "another client's");
+        assert_eq!(wait(quotas.count_tokens(&ann, u64::MAX, start)), None, "no limit");
+    }
+
+    #[test]
+    fn a_client_that_waits_as_told_is_served() {
+        let (quotas, mut now) = (Quotas::default(), crate::observation::now());
+        let ann = client("ann", 0, 7919);
+        for amount in (1..200).map(|number| number * 37 % 7919 + 1) {
+            if let Some(told) = wait(quotas.count_tokens(&ann, amount, now)) {
+                now += Duration::from_millis(told as u64);
+                assert_eq!(wait(quotas.count_tokens(&ann, amount, now)), None, "{amount}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_never_fits_is_told_so_and_what_was_not_used_comes_back() {
+        let (quotas, ann, now) = (Quotas::default(), client("ann", 0, 100), crate::observation::now());
+        let error = quotas.count_tokens(&ann, 101, now).unwrap_err();
+        assert!(matches!(error, ApiError::OverQuota { needed: 101, limit: 100, .. }), "{error:?}");
+        quotas.count_tokens(&ann, 100, now).unwrap();
+        assert_eq!(wait(quotas.count_tokens(&ann, 50, now)), Some(30_000));
+        quotas.give_back(&ann, 100, now);
+        quotas.count_tokens(&ann, 100, now).unwrap();
+    }
+
+    #[test]
+    fn answers_say_what_is_left() {
+        let (quotas, ann, now) = (Quotas::default(), client("ann", 60, 1000), crate::observation::now());
+        quotas.count_request(&ann, now).unwrap();
+        quotas.count_tokens(&ann, 250, now).unwrap();
+        let mut headers = HeaderMap::new();
+        quotas.describe(&ann, &mut headers, now + Duration::from_millis(600));
+        let value = |name: &str| headers[&format!("x-ratelimit-{name}")].to_str().unwrap().to_owned();
+        assert_eq!(
+            ["limit-requests", "remaining-requests", "reset-requests"].map(value),
+            ["60", "59", "0.4s"]
+        );
+        assert_eq!(["limit-tokens", "remaining-tokens", "reset-tokens"].map(value), ["1000", "760", "14.4s"]);
+        let mut headers = HeaderMap::new();
+        quotas.describe(&client("bob", 0, 0), &mut headers, now);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn clients_that_do_not_come_back_are_forgotten() {
+        let (quotas, now) = (Quotas::default(), crate::observation::now());
+        for number in 0..5000_u64 {
+            let later = now + Duration::from_millis(number * 100);
+            quotas.count_request(&client(&number.to_string(), 5, 0), later).unwrap();
+        }
+        // 600 a minute; without the sweep all 5000 would be there.
+        assert!(quotas.lock().of.len() < 2000, "{}", quotas.lock().of.len());
+    }
+}

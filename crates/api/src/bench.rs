@@ -1,0 +1,432 @@
+//! `unmask bench`: what an evaluation takes on this machine, with random weights of a known shape.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use unmask_model::backbone::Times;
+use unmask_model::checkpoint::{Architecture, Family, ModelConfig, StoredType, Weights};
+use unmask_model::device::{DeviceChoice, Placement};
+use unmask_model::diffusion::{DenoisingState, Noise, StateSpec};
+use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want};
+
+use crate::config_values::{DtypeArg, at_least_one};
+use crate::policy_names::Preset;
+
+/// Settings of `unmask bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The network's shape.
+    #[arg(long, default_value = "diffugpt-s")]
+    pub arch: Shape,
+    /// Positions of a canvas.
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = at_least_one)]
+    pub rows: usize,
+    /// Canvases that share each evaluation.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one)]
+    pub canvases: usize,
+    /// Masked positions at the end of a canvas [default: all but the first].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub masked: Option<usize>,
+    /// Precision, as for `serve`.
+    #[arg(long, default_value = "auto")]
+    pub dtype: DtypeArg,
+    /// CPU threads that compute; 0 means one per core.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+    /// The decision rule by which the canvases are filled.
+    #[arg(long, default_value = "reference")]
+    pub policy: Preset,
+    /// T.
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+    /// Instead of filling canvases, read this many positions of each, over and over.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub asked: Option<usize>,
+    /// How often; with --asked the number of evaluations.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one)]
+    pub repetitions: usize,
+    /// Temperature of the draws.
+    #[arg(long, default_value_t = 0.95)]
+    pub temperature: f64,
+    /// Nucleus of the draws.
+    #[arg(long, default_value_t = 0.9)]
+    pub top_p: f64,
+    /// Print one JSON object instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Networks by their shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "kebab-case")]
+pub enum Shape {
+    /// 12 blocks of width 768, 50,257 tokens.
+    #[value(name = "diffugpt-s")]
+    DiffuGptS,
+    /// 24 blocks of width 1024, 50,257 tokens.
+    #[value(name = "diffugpt-m")]
+    DiffuGptM,
+    /// LLaMA's blocks in GPT-2 small's size: 12 of width 768, 32,000 tokens.
+    #[value(name = "llama-124m")]
+    Llama124m,
+    /// 32 blocks of width 4096, 32,000 tokens; weights stored as bfloat16.
+    #[value(name = "diffullama-7b")]
+    DiffuLlama7b,
+}
+
+impl Shape {
+    fn config(self) -> ModelConfig {
+        let (architecture, layers, width, head_count, mlp_width, context) = match self {
+            Self::DiffuGptS => (Architecture::Gpt2, 12, 768, 12, 3072, 1024),
+            Self::DiffuGptM => (Architecture::Gpt2, 24, 1024, 16, 4096, 1024),
+            Self::Llama124m => (Architecture::Llama, 12, 768, 12, 2048, 2048),
+            Self::DiffuLlama7b => (Architecture::Llama, 32, 4096, 32, 11008, 4096),
+        };
+        ModelConfig {
+            architecture,
+            layers,
+            width,
+            head_count,
+            kv_head_count: head_count,
+            head_width: width / head_count,
+            mlp_width,
+            norm_epsilon: 1e-5,
+            context,
+            rope_theta: 10_000.0,
+            generation_length: None,
+        }
+    }
+
+    fn vocabulary(self) -> usize {
+        match self {
+            Self::DiffuGptS | Self::DiffuGptM => 50257,
+            Self::Llama124m | Self::DiffuLlama7b => 32000,
+        }
+    }
+
+    fn stored(self) -> StoredType {
+        if self == Self::DiffuLlama7b { StoredType::Bf16 } else { StoredType::F32 }
+    }
+
+    fn family(self) -> Family {
+        match self.config().architecture {
+            Architecture::Gpt2 => Family::DiffuGpt,
+            Architecture::Llama => Family::DiffuLlama,
+        }
+    }
+}
+
+/// What was measured; times in milliseconds.
+#[derive(Debug, Serialize)]
+struct Report {
+    arch: String,
+    dtype: &'static str,
+    threads: usize,
+    canvases: usize,
+    rows: usize,
+    evaluations: usize,
+    median_ms: f64,
+    min_ms: f64,
+    max_ms: f64,
+    /// Positions through the network, by the sum of all evaluations.
+    rows_per_second: f64,
+    /// Multiplications and additions in products and attention, by the time of these.
+    gflops: f64,
+    /// Tokens committed, by the sum of all evaluations and decisions; with --asked those read.
+    tokens_per_second: f64,
+    /// The shortest and the median time in the blocks: products, attention and rest.
+    trunk_min_ms: f64,
+    trunk_ms: f64,
+    /// Medians.
+    parts_ms: Parts,
+    peak_mb: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Parts {
+    product: f64,
+    attention: f64,
+    head: f64,
+    readout: f64,
+    rest: f64,
+}
+
+#[derive(Default)]
+struct Measured {
+    evaluations: Vec<Duration>,
+    /// By evaluation.
+    parts: Vec<Times>,
+    /// With the decisions between evaluations.
+    total: Duration,
+    rows: usize,
+    tokens: usize,
+    /// Multiplications and additions.
+    operations: f64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Measures and writes a report.
+///
+/// # Errors
+/// The shape does not fit into memory or the settings contradict each other.
+pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    let config = args.arch.config();
+    let vocabulary = args.arch.vocabulary();
+    ensure!(
+        args.rows <= config.context,
+        "--rows is {}; the shape has {} positions",
+        args.rows,
+        config.context
+    );
+    ensure!(args.rows >= 2, "--rows is {}; it must be at least 2", args.rows);
+    let room = args.rows - 1;
+    let masked = args.masked.unwrap_or(room);
+    ensure!(masked <= room, "--masked is {masked}; it must be below --rows = {}", args.rows);
+    ensure!(
+        args.asked.is_none_or(|asked| asked <= room),
+        "--asked is {:?}; it must be below --rows = {}",
+        args.asked,
+        args.rows
+    );
+    let placement = Placement::new(DeviceChoice::Cpu, args.dtype.into(), args.arch.family())?;
+    let limits =
+        ModelLimits { vocabulary, context: config.context, mask_token: vocabulary as u32 - 1, shift: true };
+    let weights = Weights::random(vocabulary, args.arch.stored());
+    let mut predictor = CandlePredictor::new(&config, &weights, limits, &placement, args.threads)?;
+    let samplings = vec![Sampling {
+        temperature: args.temperature,
+        top_p: args.top_p,
+        banned: vec![limits.mask_token],
+        ..Sampling::default()
+    }];
+    // Takes the memory that evaluations need, so that none of them is measured taking it.
+    let mut warm = Measured::default();
+    read(args, &config, &mut predictor, &samplings, args.asked.unwrap_or(1), &mut warm)?;
+    let mut measured = Measured::default();
+    for repetition in 0..args.repetitions {
+        match args.asked {
+            Some(asked) => read(args, &config, &mut predictor, &samplings, asked, &mut measured)?,
+            None => fill(args, &config, &mut predictor, &samplings, (masked, repetition), &mut measured)?,
+        }
+    }
+    let report = Report::new(args, &placement, predictor.threads(), &measured);
+    if args.json {
+        serde_json::to_writer(&mut *out, &report)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    report.print(out)
+}
+
+/// Canvases that differ, or they would be computed once.
+fn canvases(args: &BenchArgs) -> Vec<Vec<u32>> {
+    let token = |canvas: usize, position: usize| (canvas * 31 + position * 97) as u32 % 30_000;
+    (0..args.canvases)
+        .map(|canvas| (0..args.rows).map(|position| token(canvas, position)).collect())
+        .collect()
+}
+
+/// One evaluation that reads `asked` positions of every canvas.
+fn read(
+    args: &BenchArgs,
+    config: &ModelConfig,
+    predictor: &mut CandlePredictor,
+    samplings: &[Sampling],
+    asked: usize,
+    measured: &mut Measured,
+) -> anyhow::Result<()> {
+    let canvases = canvases(args);
+    let stride = (args.rows - 1) / asked;
+    let wants: Vec<Want> = (0..asked)
+        .map(|i| Want {
+            position: (1 + i * stride) as u32,
+            uniform: i as f64 / asked as f64,
+            ..Want::default()
+        })
+        .collect();
+    let asks: Vec<Ask<'_>> =
+        canvases.iter().map(|tokens| Ask { tokens, wants: &wants, samplings, ..Ask::default() }).collect();
+    evaluate(config, predictor, &asks, measured)?;
+    measured.tokens += asked * asks.len();
+    Ok(())
+}
+
+/// Fills every canvas.
+fn fill(
+    args: &BenchArgs,
+    config: &ModelConfig,
+    predictor: &mut CandlePredictor,
+    samplings: &[Sampling],
+    (masked, repetition): (usize, usize),
+    measured: &mut Measured,
+) -> anyhow::Result<()> {
+    let limits = predictor.limits();
+    let state = |(sample, tokens): (usize, Vec<u32>)| {
+        let open = tokens.len() - masked;
+        let spec = StateSpec {
+            given: (0..).zip(tokens).map(|(position, token)| (position < open).then_some(token)).collect(),
+            samplings: samplings.to_vec(),
+            policy: args.policy.policy(args.steps),
+            noise: Noise::Keyed { seed: repetition as u64, sample: sample as u32 },
+            ..StateSpec::default()
+        };
+        DenoisingState::new(spec, &limits)
+    };
+    let mut states = canvases(args)
+        .into_iter()
+        .enumerate()
+        .map(state)
+        .collect::<Result<Vec<_>, _>>()
+        .context("a canvas")?;
+    let start = now();
+    let before: Duration = measured.evaluations.iter().sum();
+    while states.iter().any(|state| state.ask().is_some()) {
+        let asks: Vec<Ask<'_>> = states.iter().filter_map(DenoisingState::ask).collect();
+        let reads = evaluate(config, predictor, &asks, measured)?;
+        let asking = states.iter_mut().filter(|state| state.ask().is_some());
+        asking.zip(&reads).for_each(|(state, reads)| drop(state.act(reads)));
+    }
+    let evaluated = measured.evaluations.iter().sum::<Duration>() - before;
+    measured.total += (now() - start).saturating_sub(evaluated);
+    measured.tokens += masked * args.canvases;
+    Ok(())
+}
+
+fn evaluate(
+    config: &ModelConfig,
+    predictor: &mut CandlePredictor,
+    asks: &[Ask<'_>],
+    measured: &mut Measured,
+) -> anyhow::Result<Vec<Vec<unmask_model::predictor::Read>>> {
+    let start = now();
+    let reads = predictor.predict(asks).context("the evaluation failed")?;
+    let took = now() - start;
+    measured.evaluations.push(took);
+    measured.parts.push(predictor.take_times());
+    measured.total += took;
+    for ask in asks {
+        measured.rows += ask.tokens.len();
+        measured.operations += operations(config, ask.tokens.len(), ask.wants.len());
+        measured.operations += 2.0 * (ask.wants.len() * config.width * predictor.limits().vocabulary) as f64;
+    }
+    Ok(reads)
+}
+
+/// Multiplications and additions of the blocks for a canvas: in the last one, queries and all behind
+/// them are computed for the `asked` rows alone.
+fn operations(config: &ModelConfig, rows: usize, asked: usize) -> f64 {
+    let heads = config.head_count * config.head_width;
+    let shared = config.kv_head_count * config.head_width;
+    let mlp = if config.architecture == Architecture::Gpt2 { 2 } else { 3 };
+    let keys = 2 * config.width * shared;
+    let queries = 2 * config.width * heads + mlp * config.width * config.mlp_width;
+    let attention = 2 * rows * heads;
+    let full = rows * (keys + queries + attention);
+    let last = rows * keys + asked.min(rows) * (queries + attention);
+    2.0 * ((config.layers - 1) * full + last) as f64
+}
+
+impl Report {
+    fn new(args: &BenchArgs, placement: &Placement, threads: usize, measured: &Measured) -> Self {
+        let Measured { evaluations, parts, total, rows, tokens, operations } = measured;
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let all = sorted(evaluations.iter().copied());
+        let sum: Duration = evaluations.iter().sum();
+        let part = |part: fn(&Times) -> Duration| sorted(parts.iter().map(part));
+        let trunk = part(|times| times.product + times.attention + times.rest);
+        let busy: Duration = parts.iter().map(|times| times.product + times.attention + times.head).sum();
+        let known = parts.iter().map(|times| times.product + times.attention + times.rest + times.head);
+        let readout = evaluations.iter().zip(known).map(|(all, known)| all.saturating_sub(known));
+        Self {
+            arch: args.arch.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned()),
+            dtype: placement.precision(),
+            threads,
+            canvases: args.canvases,
+            rows: args.rows,
+            evaluations: evaluations.len(),
+            median_ms: ms(median(&all)),
+            min_ms: all.first().copied().map_or(0.0, ms),
+            max_ms: all.last().copied().map_or(0.0, ms),
+            rows_per_second: *rows as f64 / sum.as_secs_f64(),
+            gflops: operations / busy.as_secs_f64() / 1e9,
+            tokens_per_second: *tokens as f64 / total.as_secs_f64(),
+            trunk_min_ms: trunk.first().copied().map_or(0.0, ms),
+            trunk_ms: ms(median(&trunk)),
+            parts_ms: Parts {
+                product: ms(median(&part(|times| times.product))),
+                attention: ms(median(&part(|times| times.attention))),
+                head: ms(median(&part(|times| times.head))),
+                readout: ms(median(&sorted(readout))),
+                rest: ms(median(&part(|times| times.rest))),
+            },
+            peak_mb: peak_mb(),
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> anyhow::Result<()> {
+        let Self { arch, dtype, threads, canvases, rows, evaluations, .. } = self;
+        let Parts { product, attention, head, readout, rest } = self.parts_ms;
+        let all = product + attention + head + readout + rest;
+        let share = |part: f64| format!("{part:8.2} ms {:5.1} %", part / all * 100.0);
+        let lines = [
+            ("network", format!("{arch}, {dtype}, {threads} threads, {canvases} x {rows} rows")),
+            ("evaluations", evaluations.to_string()),
+            (
+                "an evaluation",
+                format!("{:.2} ms median, {:.2} to {:.2}", self.median_ms, self.min_ms, self.max_ms),
+            ),
+            ("  products", share(product)),
+            ("  attention", share(attention)),
+            ("  head", share(head)),
+            ("  readout", share(readout)),
+            ("  rest", share(rest)),
+            ("rows per second", format!("{:.0}", self.rows_per_second)),
+            ("GFLOP/s", format!("{:.0} in products, attention and head", self.gflops)),
+            ("tokens per second", format!("{:.1}", self.tokens_per_second)),
+            ("peak memory", self.peak_mb.map_or("unknown".to_owned(), |peak| format!("{peak:.0} MB"))),
+        ];
+        for (name, value) in lines {
+            writeln!(out, "{name:<18} {value}")?;
+        }
+        Ok(())
+    }
+}
+
+fn sorted(times: impl Iterator<Item = Duration>) -> Vec<Duration> {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    times
+}
+
+fn median(sorted: &[Duration]) -> Duration {
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// The most memory that this process has had, where the system tells.
+fn peak_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1024.0 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 85 M weights in the blocks, twice, for 512 rows, and attention.
+    #[test]
+    fn operations_are_two_for_each_weight_and_row() {
+        let config = Shape::DiffuGptS.config();
+        let blocks = 12.0 * 12.0 * 768.0 * 768.0;
+        let expected = 2.0 * 512.0 * blocks + 12.0 * 4.0 * 512.0 * 512.0 * 768.0;
+        assert_eq!(operations(&config, 512, 512), expected);
+        assert!(operations(&config, 512, 8) < expected);
+    }
+}

@@ -1,0 +1,97 @@
+//! Where the columns of a weight go when they are packed.
+
+use crate::kernel::PANEL;
+
+/// Half of a panel: what belongs together in the two halves of one is finished together.
+const HALF: usize = PANEL / 2;
+
+/// The order of some rows or columns, filled up with zeros.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Layout {
+    /// As in the file; zeros at the end.
+    Plain(usize),
+    /// Heads of a width, each filled up to whole panels.
+    Heads { count: usize, width: usize },
+    /// Heads whose element i turns with element i + width/2: every panel holds 16 of the first half and
+    /// the 16 of the second half that turn with them. Queries and keys share this order, and a scalar
+    /// product does not depend on it.
+    Turned { count: usize, width: usize },
+    /// Pairs of a gate and what it lets through, `width` each: every panel holds 16 gates and their 16
+    /// partners. The gates come first in the source.
+    Gated(usize),
+}
+
+impl Layout {
+    /// Number of columns with the zeros.
+    pub(super) fn padded(self) -> usize {
+        match self {
+            Self::Plain(width) => width.next_multiple_of(PANEL),
+            Self::Heads { count, width } | Self::Turned { count, width } => count * Self::head(width),
+            Self::Gated(width) => 2 * Self::Plain(width).padded(),
+        }
+    }
+
+    /// A head's own columns with the zeros; turned heads have as many, since halves are filled up to 16.
+    fn head(width: usize) -> usize {
+        width.next_multiple_of(PANEL)
+    }
+
+    /// Which column of the source stands at `place`; `None` for a zero.
+    pub(super) fn source(self, place: usize) -> Option<usize> {
+        // In a panel of two halves: which half, and which element of it.
+        let halves = |place: usize| (place % PANEL / HALF, place / PANEL * HALF + place % HALF);
+        match self {
+            Self::Plain(width) => (place < width).then_some(place),
+            Self::Heads { width, .. } => {
+                let (head, inside) = (place / Self::head(width), place % Self::head(width));
+                (inside < width).then_some(head * width + inside)
+            }
+            Self::Turned { width, .. } => {
+                let (head, inside) = (place / Self::head(width), place % Self::head(width));
+                let (half, pair) = halves(inside);
+                (pair < width / 2).then_some(head * width + half * (width / 2) + pair)
+            }
+            Self::Gated(width) => {
+                let (half, pair) = halves(place);
+                (pair < width).then_some(half * width + pair)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_has_one_place() {
+        for (layout, columns) in [
+            (Layout::Plain(48), 48),
+            (Layout::Heads { count: 3, width: 12 }, 36),
+            (Layout::Heads { count: 2, width: 64 }, 128),
+            (Layout::Turned { count: 3, width: 12 }, 36),
+            (Layout::Turned { count: 2, width: 128 }, 256),
+            (Layout::Turned { count: 2, width: 40 }, 80),
+            (Layout::Gated(40), 80),
+            (Layout::Gated(96), 192),
+        ] {
+            assert_eq!(layout.padded() % PANEL, 0, "{layout:?}");
+            let mut found: Vec<usize> =
+                (0..layout.padded()).filter_map(|place| layout.source(place)).collect();
+            found.sort_unstable();
+            assert_eq!(found, (0..columns).collect::<Vec<_>>(), "{layout:?}");
+        }
+    }
+
+    #[test]
+    fn partners_are_sixteen_columns_apart() {
+        let turned = Layout::Turned { count: 2, width: 40 };
+        let gated = Layout::Gated(40);
+        for (layout, distance) in [(turned, 20), (gated, 40)] {
+            for place in (0..layout.padded()).filter(|place| place % PANEL < HALF) {
+                let partner = layout.source(place + HALF);
+                assert_eq!(layout.source(place).map(|column| column + distance), partner, "{layout:?}");
+            }
+        }
+    }
+}

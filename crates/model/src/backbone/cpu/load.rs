@@ -1,0 +1,241 @@
+//! From the tensors of a checkpoint to packed weights.
+
+use candle_core::DType;
+use half::bf16;
+
+use super::layout::Layout;
+use super::{Block, Linear, Rotary, Table, Trunk};
+use crate::checkpoint::{Architecture, ModelConfig, StoredTensor, Weights};
+use crate::error::LoadError;
+use crate::kernel::{Format, Instructions, Norm, Numbers, PackedMatrix, Rotation};
+
+/// Which tensors to read, and what to make of them.
+struct Loader<'a> {
+    config: &'a ModelConfig,
+    weights: &'a Weights,
+    numbers: Numbers,
+}
+
+impl Trunk {
+    /// Reads and packs the weights. `numbers` is what products of the blocks are made of; those of the
+    /// head are never integers.
+    pub(in crate::backbone) fn load(
+        config: &ModelConfig,
+        weights: &Weights,
+        numbers: Numbers,
+    ) -> Result<Self, LoadError> {
+        let loader = Loader { config, weights, numbers };
+        let embedding = weights.embedding(config.width)?;
+        let vocabulary = embedding.shape()[0];
+        let gpt2 = config.architecture == Architecture::Gpt2;
+        let positions = if gpt2 {
+            let stored = weights.get("wpe.weight", &[config.context, config.width])?;
+            Some(Table::F32(stored.to_f32()?))
+        } else {
+            None
+        };
+        let blocks = (0..config.layers).map(|i| if gpt2 { loader.gpt2(i) } else { loader.llama(i) });
+        Ok(Self {
+            instructions: Instructions::detect(),
+            tokens: loader.table(&embedding)?,
+            positions,
+            rotary: (!gpt2).then(|| Rotary::new(config)),
+            blocks: blocks.collect::<Result<_, _>>()?,
+            norm: loader.norm(if gpt2 { "ln_f" } else { "norm" })?,
+            head: loader.head(embedding)?,
+            heads: config.heads(),
+            vocabulary,
+            context: config.context,
+            width: config.width,
+            stride: Layout::Plain(config.width).padded(),
+        })
+    }
+
+    /// What the blocks' products and the head's are made of.
+    pub(in crate::backbone) fn numbers(&self) -> (Numbers, Numbers) {
+        let block = self.blocks.first().map(|block| block.query.matrix.format().left());
+        let head = self.head.format().left();
+        (block.unwrap_or(head), head)
+    }
+}
+
+impl Loader<'_> {
+    /// How a tensor is kept. What is bfloat16 already is kept so, too, for products of f32.
+    fn format(&self, stored: &StoredTensor) -> Format {
+        match self.numbers {
+            Numbers::F32 if stored.dtype() == DType::BF16 => Format::WideBf16,
+            Numbers::F32 => Format::F32,
+            Numbers::Bf16 => Format::Bf16,
+            Numbers::Int8 => Format::Int8,
+        }
+    }
+
+    /// The embedding, in half the memory where that is exact or bfloat16 was asked for.
+    fn table(&self, stored: &StoredTensor) -> Result<Table, LoadError> {
+        let values = stored.to_f32()?;
+        Ok(match self.format(stored) {
+            Format::F32 => Table::F32(values),
+            _ => Table::Bf16(values.into_iter().map(bf16::from_f32).collect()),
+        })
+    }
+
+    fn norm(&self, name: &str) -> Result<Norm, LoadError> {
+        let part = |part: &str| self.weights.get(&format!("{name}.{part}"), &[self.config.width])?.to_f32();
+        let (gain, epsilon) = (part("weight")?, self.config.norm_epsilon as f32);
+        Ok(match self.config.architecture {
+            Architecture::Gpt2 => Norm::Layer { gain, bias: part("bias")?, epsilon },
+            Architecture::Llama => Norm::Rms { gain, epsilon },
+        })
+    }
+
+    /// The file's own head, or the embedding when it has none.
+    fn head(&self, embedding: StoredTensor) -> Result<PackedMatrix, LoadError> {
+        let (rows, width) = (embedding.shape()[0], self.config.width);
+        let stored = self.weights.head(rows, width)?.unwrap_or(embedding);
+        let format = match self.format(&stored) {
+            Format::Int8 => Format::Bf16,
+            format => format,
+        };
+        let values = stored.to_f32()?;
+        Ok(pack(format, Layout::Plain(width), Layout::Plain(rows), |k, n| values[n * width + k]))
+    }
+
+    /// GPT-2's convolutions of width 1: `shape` is in × out, a bias follows.
+    fn gpt2(&self, number: usize) -> Result<Block, LoadError> {
+        let config = self.config;
+        let name = |part: &str| format!("h.{number}.{part}");
+        let load = |part: &str, (rows, columns): (usize, usize)| {
+            let stored = self.weights.get(&name(&format!("{part}.weight")), &[rows, columns])?;
+            let bias = self.weights.get(&name(&format!("{part}.bias")), &[columns])?.to_f32()?;
+            let (format, values) = (self.format(&stored), stored.to_f32()?);
+            Ok::<_, LoadError>(Convolution { format, values, bias, columns })
+        };
+        let (width, inner) = (config.width, config.mlp_width);
+        let heads = Layout::Heads { count: config.head_count, width: config.head_width };
+        let plain = Layout::Plain(width);
+        let fused = load("attn.c_attn", (width, 3 * width))?;
+        Ok(Block {
+            norm_1: self.norm(&name("ln_1"))?,
+            query: fused.linear(plain, heads, 0),
+            key: fused.linear(plain, heads, width),
+            value: fused.linear(plain, heads, 2 * width),
+            output: load("attn.c_proj", (width, width))?.linear(heads, plain, 0),
+            norm_2: self.norm(&name("ln_2"))?,
+            expand: load("mlp.c_fc", (width, inner))?.linear(plain, Layout::Plain(inner), 0),
+            gated: false,
+            contract: load("mlp.c_proj", (inner, width))?.linear(Layout::Plain(inner), plain, 0),
+        })
+    }
+
+    /// LLaMA's linear layers: out × in, no bias.
+    fn llama(&self, number: usize) -> Result<Block, LoadError> {
+        let config = self.config;
+        let name = |part: &str| format!("layers.{number}.{part}");
+        let load = |part: &str, inputs: usize, outputs: usize| {
+            let stored = self.weights.get(&name(&format!("{part}.weight")), &[outputs, inputs])?;
+            Ok::<_, LoadError>((self.format(&stored), stored.to_f32()?))
+        };
+        let linear = |part: &str, rows: Layout, columns: Layout, inputs: usize, outputs: usize| {
+            let (format, values) = load(part, inputs, outputs)?;
+            let bias = vec![0.0; columns.padded()];
+            let matrix = pack(format, rows, columns, |k, n| values[n * inputs + k]);
+            Ok::<_, LoadError>(Linear { matrix, bias })
+        };
+        let (width, inner, head) = (config.width, config.mlp_width, config.head_width);
+        let (count, shared) = (config.head_count, config.kv_head_count);
+        let plain = Layout::Plain(width);
+        let (gate_format, gate) = load("mlp.gate_proj", width, inner)?;
+        let (up_format, up) = load("mlp.up_proj", width, inner)?;
+        // Files may keep the two in different types; the wider one serves both.
+        let format = if gate_format == up_format { gate_format } else { Format::F32 };
+        let gated = Layout::Gated(inner);
+        let expand = pack(format, plain, gated, |k, n| {
+            let (values, n) = if n < inner { (&gate, n) } else { (&up, n - inner) };
+            values[n * width + k]
+        });
+        Ok(Block {
+            norm_1: self.norm(&name("input_layernorm"))?,
+            query: linear(
+                "self_attn.q_proj",
+                plain,
+                Layout::Turned { count, width: head },
+                width,
+                count * head,
+            )?,
+            key: linear(
+                "self_attn.k_proj",
+                plain,
+                Layout::Turned { count: shared, width: head },
+                width,
+                shared * head,
+            )?,
+            value: linear(
+                "self_attn.v_proj",
+                plain,
+                Layout::Heads { count: shared, width: head },
+                width,
+                shared * head,
+            )?,
+            output: linear(
+                "self_attn.o_proj",
+                Layout::Heads { count, width: head },
+                plain,
+                count * head,
+                width,
+            )?,
+            norm_2: self.norm(&name("post_attention_layernorm"))?,
+            expand: Linear { matrix: expand, bias: vec![0.0; gated.padded()] },
+            gated: true,
+            contract: linear("mlp.down_proj", Layout::Plain(inner), plain, inner, width)?,
+        })
+    }
+}
+
+/// A weight of GPT-2, (in, columns), and its bias.
+struct Convolution {
+    format: Format,
+    values: Vec<f32>,
+    bias: Vec<f32>,
+    columns: usize,
+}
+
+impl Convolution {
+    /// The columns from `first` on that the layout names.
+    fn linear(&self, rows: Layout, columns: Layout, first: usize) -> Linear {
+        let bias = (0..columns.padded()).map(|n| columns.source(n).map_or(0.0, |n| self.bias[first + n]));
+        let element = |k, n| self.values[k * self.columns + first + n];
+        Linear { matrix: pack(self.format, rows, columns, element), bias: bias.collect() }
+    }
+}
+
+fn pack(
+    format: Format,
+    rows: Layout,
+    columns: Layout,
+    element: impl Fn(usize, usize) -> f32 + Sync,
+) -> PackedMatrix {
+    PackedMatrix::pack(format, rows.padded(), columns.padded(), |k, n| {
+        rows.source(k).zip(columns.source(n)).map_or(0.0, |(k, n)| element(k, n))
+    })
+}
+
+impl Rotary {
+    /// Angles are f32 products and only their cosine and sine are rounded, as in the reference.
+    fn new(config: &ModelConfig) -> Self {
+        let pairs = config.head_width / 2;
+        let width = Layout::Turned { count: 1, width: config.head_width }.padded() / 2;
+        let frequencies: Vec<f32> = (0..pairs)
+            .map(|i| 1.0 / (config.rope_theta as f32).powf((2 * i) as f32 / config.head_width as f32))
+            .collect();
+        let table = |function: fn(f32) -> f32| {
+            let mut out = vec![0.0; config.context * width];
+            for (position, row) in out.chunks_exact_mut(width).enumerate() {
+                for (out, frequency) in row.iter_mut().zip(&frequencies) {
+                    *out = function(position as f32 * frequency);
+                }
+            }
+            out
+        };
+        Self(Rotation { cos: table(f32::cos), sin: table(f32::sin), width })
+    }
+}

@@ -1,0 +1,288 @@
+//! Both networks on the CPU: one sequence of our kernels over buffers that are kept.
+//!
+//! GPT-2 and LLaMA differ in the norm, in where positions enter, and in the activation; how a block
+//! passes from one kernel to the next is the same.
+
+mod layout;
+mod load;
+mod workspace;
+
+use candle_core::{Device, Result, Tensor, bail};
+use rayon::prelude::*;
+
+use self::workspace::Part;
+pub use self::workspace::Times;
+pub(super) use self::workspace::Workspace;
+use super::{Observe, PackedRows};
+use crate::kernel::{
+    Activation, Activations, Finish, Heads, Instructions, Norm, Numbers, Operands, PackedMatrix, Rotation,
+    attention, product,
+};
+
+/// A network whose weights are packed for the kernels.
+#[derive(Debug)]
+pub struct Trunk {
+    instructions: Instructions,
+    tokens: Table,
+    /// GPT-2 adds a position's vector to its token's.
+    positions: Option<Table>,
+    /// LLaMA rotates queries and keys.
+    rotary: Option<Rotary>,
+    blocks: Vec<Block>,
+    norm: Norm,
+    head: PackedMatrix,
+    heads: Heads,
+    /// Rows of the embedding.
+    vocabulary: usize,
+    /// Longest canvas.
+    context: usize,
+    /// Width of a hidden state, and the same in whole panels.
+    width: usize,
+    stride: usize,
+}
+
+/// Rows to look up.
+#[derive(Debug)]
+enum Table {
+    F32(Vec<f32>),
+    Bf16(Vec<half::bf16>),
+}
+
+/// cos and sin of position × θ^(−2i/width), (context, pairs of a head) each, in whole halves of panels.
+#[derive(Debug)]
+struct Rotary(Rotation);
+
+/// One block. Query, key and value heads are padded to whole panels, and so are the rows of `output`.
+#[derive(Debug)]
+struct Block {
+    norm_1: Norm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    norm_2: Norm,
+    expand: Linear,
+    /// Whether `expand` holds a gate as well, for SwiGLU instead of GELU.
+    gated: bool,
+    contract: Linear,
+}
+
+/// x·W + b.
+#[derive(Debug)]
+struct Linear {
+    matrix: PackedMatrix,
+    bias: Vec<f32>,
+}
+
+impl Table {
+    /// Adds row `row` to `out`.
+    fn add(&self, row: usize, out: &mut [f32]) {
+        let range = row * out.len()..(row + 1) * out.len();
+        match self {
+            Self::F32(values) => out.iter_mut().zip(&values[range]).for_each(|(out, x)| *out += x),
+            Self::Bf16(values) => out.iter_mut().zip(&values[range]).for_each(|(out, x)| *out += x.to_f32()),
+        }
+    }
+}
+
+impl Rotary {
+    /// The rows of both tables for these positions.
+    fn at(&self, positions: impl Iterator<Item = u32>, out: &mut Rotation) {
+        let Self(Rotation { cos, sin, width }) = self;
+        out.width = *width;
+        out.cos.clear();
+        out.sin.clear();
+        for position in positions {
+            let row = position as usize * width..(position as usize + 1) * width;
+            out.cos.extend_from_slice(&cos[row.clone()]);
+            out.sin.extend_from_slice(&sin[row]);
+        }
+    }
+}
+
+impl Linear {
+    /// Of rows that are as the matrix wants them; integers are made here, in `integers`.
+    fn apply(
+        &self,
+        instructions: Instructions,
+        rows: &Activations,
+        integers: &mut Activations,
+        finish: Finish<'_>,
+    ) {
+        let rows = if self.matrix.format().left() == Numbers::Int8 && rows.numbers() != Numbers::Int8 {
+            integers.quantise(instructions, rows);
+            integers
+        } else {
+            rows
+        };
+        product(instructions, rows, &self.matrix, finish);
+    }
+}
+
+impl Trunk {
+    /// The normed hidden states of the rows `asked` (ascending), kept in the workspace for
+    /// [`Self::logits`]; other rows do not pass the last block.
+    pub(super) fn hidden(
+        &self,
+        packed: &PackedRows,
+        asked: &[u32],
+        workspace: &mut Workspace,
+        mut observe: Option<Observe<'_>>,
+    ) -> Result<()> {
+        let observed = observe.is_some();
+        let mut see = |name: &str, rows: &[f32]| -> Result<()> {
+            let Some(observe) = &mut observe else { return Ok(()) };
+            let values = rows
+                .chunks_exact(self.stride)
+                .flat_map(|row| &row[..self.width])
+                .copied()
+                .collect::<Vec<_>>();
+            let shape = (rows.len() / self.stride, self.width);
+            observe(name, &Tensor::from_vec(values, shape, &Device::Cpu)?)
+        };
+        workspace.start();
+        self.embed(packed, &mut workspace.rows)?;
+        see("embedding", &workspace.rows)?;
+        workspace.place(&packed.lengths);
+        if let Some(rotary) = &self.rotary {
+            rotary.at(packed.positions.iter().copied(), &mut workspace.rotation);
+        }
+        for (i, block) in self.blocks.iter().enumerate() {
+            let fewer = i + 1 == self.blocks.len() && asked.len() < packed.ids.len();
+            self.block(block, packed, fewer.then_some(asked), workspace);
+            see(&format!("block.{i}"), &workspace.rows)?;
+        }
+        self.norm.apply(self.instructions, &workspace.rows, self.stride, &mut workspace.last);
+        if observed {
+            let rows = &mut workspace.rows;
+            let mut normed = vec![0.0; self.width];
+            for row in rows.chunks_exact_mut(self.stride) {
+                self.norm.apply_row(self.instructions, &row[..self.width], &mut normed);
+                row[..self.width].copy_from_slice(&normed);
+            }
+            see("final_norm", rows)?;
+        }
+        workspace.lap(Part::Rest);
+        Ok(())
+    }
+
+    /// The logits of some rows of [`Self::hidden`], by their place among those asked.
+    pub(super) fn logits<'a>(&self, places: &[u32], workspace: &'a mut Workspace) -> &'a [f32] {
+        workspace.start();
+        let Workspace { last, some, logits, .. } = &mut *workspace;
+        some.gather(last, places);
+        let stride = self.head.columns();
+        logits.resize(places.len() * stride, 0.0);
+        product(self.instructions, some, &self.head, Finish::Store { out: logits, stride });
+        workspace.lap(Part::Head);
+        &workspace.logits
+    }
+
+    /// Logits from one row of [`Self::logits`] to the next, and how many of them are tokens'.
+    pub(super) fn logits_shape(&self) -> (usize, usize) {
+        (self.head.columns(), self.vocabulary)
+    }
+
+    fn embed(&self, packed: &PackedRows, rows: &mut Vec<f32>) -> Result<()> {
+        let PackedRows { ids, positions, .. } = packed;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocabulary) {
+            bail!("token {id} is not below {}, the rows of the embedding", self.vocabulary);
+        }
+        if let Some(position) = positions.iter().find(|position| **position as usize >= self.context) {
+            bail!("position {position} is not below {}, the longest canvas", self.context);
+        }
+        rows.clear();
+        rows.resize(ids.len() * self.stride, 0.0);
+        let places = ids.par_iter().zip(positions);
+        rows.par_chunks_exact_mut(self.stride).zip(places).for_each(|(row, (id, position))| {
+            let row = &mut row[..self.width];
+            self.tokens.add(*id as usize, row);
+            if let Some(positions) = &self.positions {
+                positions.add(*position as usize, row);
+            }
+        });
+        Ok(())
+    }
+
+    /// What becomes of queries and keys.
+    fn placed<'a>(&self, rotation: &'a Rotation) -> Activation<'a> {
+        if self.rotary.is_some() { Activation::Rotate(rotation) } else { Activation::Linear }
+    }
+
+    /// One block; from its queries on for the rows `asked` alone, which are then all that is left.
+    fn block(&self, block: &Block, packed: &PackedRows, asked: Option<&[u32]>, workspace: &mut Workspace) {
+        let (instructions, stride) = (self.instructions, self.stride);
+        let count = packed.ids.len();
+        block.norm_1.apply(instructions, &workspace.rows, stride, &mut workspace.normed);
+        workspace.lap(Part::Rest);
+        let Workspace { normed, integers, key, value, rotation, .. } = &mut *workspace;
+        let activation = self.placed(rotation);
+        key.shape(count, block.key.matrix.columns());
+        block.key.apply(
+            instructions,
+            normed,
+            integers,
+            Finish::Activate { out: key, bias: &block.key.bias, activation },
+        );
+        value.shape(count, block.value.matrix.columns());
+        let activation = Activation::Linear;
+        block.value.apply(
+            instructions,
+            normed,
+            integers,
+            Finish::Activate { out: value, bias: &block.value.bias, activation },
+        );
+        workspace.lap(Part::Product);
+        if let Some(asked) = asked {
+            workspace.narrow(asked, stride);
+            if let Some(rotary) = &self.rotary {
+                let positions = asked.iter().map(|row| packed.positions[*row as usize]);
+                rotary.at(positions, &mut workspace.rotation);
+            }
+            block.norm_1.apply(instructions, &workspace.rows, stride, &mut workspace.normed);
+            workspace.lap(Part::Rest);
+        }
+        let count = asked.map_or(count, <[u32]>::len);
+        let Workspace { normed, integers, query, rotation, .. } = &mut *workspace;
+        let activation = self.placed(rotation);
+        query.shape(count, block.query.matrix.columns());
+        block.query.apply(
+            instructions,
+            normed,
+            integers,
+            Finish::Activate { out: query, bias: &block.query.bias, activation },
+        );
+        workspace.lap(Part::Product);
+        let Workspace { query, key, value, mixed, spans, scratch, .. } = &mut *workspace;
+        attention(instructions, Operands { query, key, value }, spans, self.heads, mixed, scratch);
+        workspace.lap(Part::Attention);
+        let Workspace { rows, mixed, integers, .. } = &mut *workspace;
+        block.output.apply(
+            instructions,
+            mixed,
+            integers,
+            Finish::Add { out: rows, stride, bias: &block.output.bias },
+        );
+        workspace.lap(Part::Product);
+        block.norm_2.apply(instructions, &workspace.rows, stride, &mut workspace.normed);
+        workspace.lap(Part::Rest);
+        let Workspace { rows, normed, integers, inner, .. } = &mut *workspace;
+        let columns = block.expand.matrix.columns();
+        let (width, activation) =
+            if block.gated { (columns / 2, Activation::Swiglu) } else { (columns, Activation::Gelu) };
+        inner.shape(count, width);
+        block.expand.apply(
+            instructions,
+            normed,
+            integers,
+            Finish::Activate { out: inner, bias: &block.expand.bias, activation },
+        );
+        block.contract.apply(
+            instructions,
+            inner,
+            integers,
+            Finish::Add { out: rows, stride, bias: &block.contract.bias },
+        );
+        workspace.lap(Part::Product);
+    }
+}

@@ -1,0 +1,133 @@
+//! The buffers of a forward pass, and where its time went.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::kernel::{Activations, Numbers, Rotation, Scratch, Span};
+
+/// Memory of one engine's forward passes: taken when an evaluation is larger than all before, and kept.
+#[derive(Debug)]
+pub struct Workspace {
+    /// Hidden states, (rows, width in whole panels).
+    pub(super) rows: Vec<f32>,
+    /// The other place for hidden states when some are dropped.
+    spare: Vec<f32>,
+    pub(super) normed: Activations,
+    pub(super) query: Activations,
+    pub(super) key: Activations,
+    pub(super) value: Activations,
+    pub(super) mixed: Activations,
+    pub(super) inner: Activations,
+    /// Whatever enters a product as integers.
+    pub(super) integers: Activations,
+    /// The rows for the head, and those that are multiplied with it at a time.
+    pub(super) last: Activations,
+    pub(super) some: Activations,
+    pub(super) logits: Vec<f32>,
+    pub(super) rotation: Rotation,
+    pub(super) spans: Vec<Span>,
+    pub(super) scratch: Vec<Mutex<Scratch>>,
+    times: Times,
+    since: Instant,
+}
+
+/// What the time of evaluations went into.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// Products with the weights of the blocks, and what is done to their results.
+    pub product: Duration,
+    /// Attention.
+    pub attention: Duration,
+    /// Products with the head.
+    pub head: Duration,
+    /// Embedding, norms, moving rows.
+    pub rest: Duration,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    Product,
+    Attention,
+    Head,
+    Rest,
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures what it says; nothing depends on it")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Workspace {
+    /// For products of `numbers` and a head of `head`, on a pool of `threads`.
+    pub(in crate::backbone) fn new(numbers: Numbers, head: Numbers, threads: usize) -> Self {
+        // Attention and activations have no integers.
+        let between = if numbers == Numbers::Int8 { Numbers::Bf16 } else { numbers };
+        let empty = || Activations::new(between);
+        Self {
+            rows: Vec::new(),
+            spare: Vec::new(),
+            normed: Activations::new(numbers),
+            query: empty(),
+            key: empty(),
+            value: empty(),
+            mixed: empty(),
+            inner: empty(),
+            integers: Activations::new(Numbers::Int8),
+            last: Activations::new(head),
+            some: Activations::new(head),
+            logits: Vec::new(),
+            rotation: Rotation::default(),
+            spans: Vec::new(),
+            scratch: (0..threads.max(1)).map(|_| Mutex::default()).collect(),
+            times: Times::default(),
+            since: now(),
+        }
+    }
+
+    /// Where time went since the last call.
+    pub(in crate::backbone) fn take_times(&mut self) -> Times {
+        std::mem::take(&mut self.times)
+    }
+
+    pub(super) fn start(&mut self) {
+        self.since = now();
+    }
+
+    /// Books the time since the last lap.
+    pub(super) fn lap(&mut self, part: Part) {
+        let now = now();
+        let times = &mut self.times;
+        let part = match part {
+            Part::Product => &mut times.product,
+            Part::Attention => &mut times.attention,
+            Part::Head => &mut times.head,
+            Part::Rest => &mut times.rest,
+        };
+        *part += now - self.since;
+        self.since = now;
+    }
+
+    /// Notes where canvases of these lengths lie.
+    pub(super) fn place(&mut self, lengths: &[usize]) {
+        self.spans.clear();
+        let mut first = 0;
+        for length in lengths {
+            let rows = first..first + length;
+            self.spans.push(Span { queries: rows.clone(), keys: rows });
+            first += length;
+        }
+    }
+
+    /// Keeps the hidden states of the rows `asked` (ascending) alone.
+    pub(super) fn narrow(&mut self, asked: &[u32], stride: usize) {
+        self.spare.clear();
+        for &row in asked {
+            self.spare.extend_from_slice(&self.rows[row as usize * stride..][..stride]);
+        }
+        std::mem::swap(&mut self.rows, &mut self.spare);
+        for span in &mut self.spans {
+            let place = |row: usize| asked.partition_point(|&asked| (asked as usize) < row);
+            span.queries = place(span.keys.start)..place(span.keys.end);
+        }
+    }
+}

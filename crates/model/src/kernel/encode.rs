@@ -1,0 +1,125 @@
+//! f32 to the numbers of a product and back, in words of 32 bits. Loops without branches, to be compiled
+//! as part of a [`super::instructions::Kernel`].
+
+use super::elementwise::LANES;
+
+/// Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
+pub(super) const ROUND: f32 = 12_582_912.0;
+
+/// The nearest bfloat16, ties to even, in the low half; no number stays no number.
+#[inline(always)]
+fn nearest_bf16(value: f32) -> u32 {
+    let bits = value.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
+    if value.is_nan() { 0x7fc0 } else { rounded }
+}
+
+/// One word for each value; zeros behind them.
+#[inline(always)]
+pub(super) fn f32(values: &[f32], words: &mut [u32]) {
+    let (now, rest) = words.split_at_mut(values.len().min(words.len()));
+    for (word, value) in now.iter_mut().zip(values) {
+        *word = value.to_bits();
+    }
+    rest.fill(0);
+}
+
+/// Two values in a word, the first in its low half; zeros behind them.
+#[inline(always)]
+pub(super) fn bf16(values: &[f32], words: &mut [u32]) {
+    let (pairs, odd) = values.as_chunks::<2>();
+    let (now, rest) = words.split_at_mut(pairs.len().min(words.len()));
+    for (word, [low, high]) in now.iter_mut().zip(pairs) {
+        *word = nearest_bf16(*low) | nearest_bf16(*high) << 16;
+    }
+    rest.fill(0);
+    if let (Some(word), [last]) = (rest.first_mut(), odd) {
+        *word = nearest_bf16(*last);
+    }
+}
+
+/// The two values of a word.
+#[inline(always)]
+pub(super) fn bf16_pair(word: u32) -> [f32; 2] {
+    [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
+}
+
+/// What one step of an 8-bit integer is worth in a row, so that its largest element becomes 127. Not a
+/// number when an element is not finite, so that nothing hides it.
+#[inline(always)]
+pub(super) fn int8_scale(values: &[f32]) -> f32 {
+    let mut largest = [0.0_f32; LANES];
+    // x·0 is 0 for what is finite, and no number for what is not.
+    let mut zeros = [0.0_f32; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    // Two loops: together they vectorise worse.
+    for chunk in chunks {
+        for (largest, value) in largest.iter_mut().zip(chunk) {
+            *largest = if value.abs() > *largest { value.abs() } else { *largest };
+        }
+    }
+    for chunk in chunks {
+        for (zero, value) in zeros.iter_mut().zip(chunk) {
+            *zero += value * 0.0;
+        }
+    }
+    for (lane, value) in rest.iter().enumerate() {
+        largest[lane] = largest[lane].max(value.abs());
+        zeros[lane] += value * 0.0;
+    }
+    let largest = largest.iter().copied().fold(0.0, f32::max);
+    (largest / 127.0).max(f32::MIN_POSITIVE) + zeros.iter().sum::<f32>()
+}
+
+/// Four integers in a word, each 128 more than the value over the scale, 0..=255.
+#[inline(always)]
+pub(super) fn int8(values: &[f32], inverse: f32, words: &mut [u32]) {
+    let quantise = |value: f32| (value * inverse + ROUND).to_bits() & 0xff ^ 0x80;
+    let (quads, odd) = values.as_chunks::<4>();
+    let (now, rest) = words.split_at_mut(quads.len().min(words.len()));
+    for (word, quad) in now.iter_mut().zip(quads) {
+        *word =
+            quantise(quad[0]) | quantise(quad[1]) << 8 | quantise(quad[2]) << 16 | quantise(quad[3]) << 24;
+    }
+    rest.fill(0x8080_8080);
+    if let Some(word) = rest.first_mut() {
+        for (place, value) in odd.iter().enumerate() {
+            *word = *word & !(0xff << (8 * place)) | quantise(*value) << (8 * place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bfloat16_is_the_nearest_one_ties_to_even() {
+        let mut word = [0];
+        for i in 0..200_000_u32 {
+            let value = f32::from_bits(i.wrapping_mul(2_654_435_761));
+            bf16(&[value, -1.5], &mut word);
+            let [found, neighbour] = bf16_pair(word[0]);
+            let expected = half::bf16::from_f32(value).to_f32();
+            assert!(found == expected || (found.is_nan() && expected.is_nan()), "{value} to {found}");
+            assert_eq!(neighbour, -1.5);
+        }
+    }
+
+    #[test]
+    fn integers_are_within_half_a_step() {
+        let values: Vec<f32> = (0..101).map(|i| (i as f32 * 0.77).sin() * 3.0).collect();
+        let scale = int8_scale(&values);
+        let mut words = vec![0; 32];
+        int8(&values, 1.0 / scale, &mut words);
+        for (i, value) in values.iter().enumerate() {
+            let byte = words[i / 4].to_le_bytes()[i % 4];
+            let back = (f32::from(byte) - 128.0) * scale;
+            assert!((back - value).abs() <= scale * 0.501, "{value} became {back}");
+        }
+        assert_eq!(words[26], 0x8080_8080, "zeros behind");
+        assert!(int8_scale(&[0.0; 5]) > 0.0);
+        assert!(int8_scale(&[1.0, f32::NAN, 2.0]).is_nan());
+        assert!(int8_scale(&[1.0, f32::INFINITY]).is_nan());
+    }
+}

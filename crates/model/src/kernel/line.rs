@@ -1,0 +1,265 @@
+//! The layout that products read: lines of 64 bytes, each a stretch of one row.
+
+use rayon::prelude::*;
+
+use super::encode;
+use super::instructions::{Instructions, Kernel};
+
+/// 32-bit words in a line. A word holds one f32, two bfloat16 or four 8-bit integers, neighbours in the
+/// sum of a product.
+pub(super) const WORDS: usize = 16;
+
+/// 64 bytes: a cache line, and a register of AVX-512.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) [u32; WORDS]);
+
+/// The numbers in the left-hand side of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16: the upper half of an f32.
+    Bf16,
+    /// 8-bit integers and a factor for each row.
+    Int8,
+}
+
+impl Numbers {
+    /// Numbers in a line.
+    #[must_use]
+    pub(super) const fn per_line(self) -> usize {
+        match self {
+            Self::F32 => WORDS,
+            Self::Bf16 => 2 * WORDS,
+            Self::Int8 => 4 * WORDS,
+        }
+    }
+}
+
+/// A matrix of activations, the left-hand side of a product. Line c of all rows comes before line c + 1
+/// of any: a tile of neighbouring rows is found at constant distances, and a column panel of a result
+/// becomes whole lines.
+#[derive(Debug)]
+pub struct Activations {
+    pub(super) numbers: Numbers,
+    pub(super) lines: Vec<Line>,
+    /// Lines from line c to line c + 1 of a row.
+    pub(super) stride: usize,
+    /// Lines of a row.
+    pub(super) depth: usize,
+    rows: usize,
+    /// For 8-bit integers: what one of them is worth, by row.
+    pub(super) scales: Vec<f32>,
+}
+
+impl Activations {
+    /// None yet.
+    #[must_use]
+    pub fn new(numbers: Numbers) -> Self {
+        Self { numbers, lines: Vec::new(), stride: 0, depth: 0, rows: 0, scales: Vec::new() }
+    }
+
+    /// Makes room for a matrix whose elements are then all written; memory is taken once and kept.
+    pub fn shape(&mut self, rows: usize, columns: usize) {
+        self.rows = rows;
+        // An odd number of lines: rows of a power of two would all meet in a few sets of the cache.
+        self.stride = rows | 1;
+        self.depth = columns.div_ceil(self.numbers.per_line());
+        let needed = self.stride * self.depth;
+        if self.lines.len() < needed {
+            self.lines.resize(needed, Line::default());
+        }
+        if self.numbers == Numbers::Int8 && self.scales.len() < rows {
+            self.scales.resize(rows, 0.0);
+        }
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
+    /// All lines from the first one of a row on.
+    pub(super) fn lines_at(&self, line: usize, row: usize) -> &[Line] {
+        &self.lines[line * self.stride + row..]
+    }
+
+    /// Copies rows of `source`, which has the same numbers, in the order of `rows`.
+    pub fn gather(&mut self, source: &Self, rows: &[u32]) {
+        self.shape(rows.len(), source.depth * source.numbers.per_line());
+        for line in 0..self.depth {
+            let from = source.lines_at(line, 0);
+            let to = &mut self.lines[line * self.stride..][..rows.len()];
+            for (to, &row) in to.iter_mut().zip(rows) {
+                *to = from[row as usize];
+            }
+        }
+        if self.numbers == Numbers::Int8 {
+            for (to, &row) in self.scales.iter_mut().zip(rows) {
+                *to = source.scales[row as usize];
+            }
+        }
+    }
+
+    /// `source` as integers, row by row.
+    pub fn quantise(&mut self, instructions: Instructions, source: &Self) {
+        self.shape(source.rows, source.depth * source.numbers.per_line());
+        let lines = self.shared();
+        (0..source.rows).into_par_iter().with_min_len(4).for_each_init(Vec::new, |values, row| {
+            values.resize(source.depth * source.numbers.per_line(), 0.0);
+            instructions.run(ReadRow { source, row, values });
+            // SAFETY: every task has rows of its own, and `self` outlives the loop.
+            #[expect(unsafe_code, reason = "tasks write disjoint rows of one output")]
+            unsafe {
+                lines.write_row(instructions, row, values);
+            }
+        });
+    }
+
+    /// A pointer for tasks that write rows or columns of their own.
+    pub(super) fn shared(&mut self) -> SharedLines {
+        SharedLines {
+            numbers: self.numbers,
+            words: Shared(self.lines.as_mut_ptr().cast()),
+            scales: Shared(self.scales.as_mut_ptr()),
+            stride: self.stride,
+            depth: self.depth,
+        }
+    }
+}
+
+/// A pointer that parallel tasks write through, each to elements of its own.
+#[derive(Debug)]
+pub(super) struct Shared<T>(pub(super) *mut T);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
+
+#[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
+// SAFETY: the pointer is only dereferenced through `slice`, whose callers own disjoint elements.
+unsafe impl<T: Send> Send for Shared<T> {}
+#[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
+// SAFETY: as for `Send`.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// The elements `at..at + length` as a slice to write.
+    ///
+    /// # Safety
+    /// The range lies inside the output, the output outlives the slice, and no other task touches the
+    /// range meanwhile.
+    #[inline(always)]
+    #[expect(unsafe_code, clippy::mut_from_ref, reason = "tasks write disjoint elements of one output")]
+    pub(super) unsafe fn slice(&self, at: usize, length: usize) -> &mut [T] {
+        // SAFETY: promised by the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), length) }
+    }
+}
+
+/// [`Activations`] that tasks write together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SharedLines {
+    pub(super) numbers: Numbers,
+    words: Shared<u32>,
+    scales: Shared<f32>,
+    stride: usize,
+    depth: usize,
+}
+
+impl SharedLines {
+    /// `count` words of a row from word `word` of its line `line` on, all in that line.
+    ///
+    /// # Safety
+    /// The words exist, and no other task touches them.
+    #[inline(always)]
+    #[expect(unsafe_code, clippy::mut_from_ref, reason = "tasks write disjoint elements of one output")]
+    pub(super) unsafe fn words(&self, line: usize, row: usize, word: usize, count: usize) -> &mut [u32] {
+        // SAFETY: promised by the caller.
+        unsafe { self.words.slice((line * self.stride + row) * WORDS + word, count) }
+    }
+
+    /// Writes a whole row, zeros behind its values.
+    ///
+    /// # Safety
+    /// The row exists, `values` are at most its columns, and no other task touches it.
+    #[expect(unsafe_code, reason = "writes through Shared")]
+    pub(super) unsafe fn write_row(&self, instructions: Instructions, row: usize, values: &[f32]) {
+        instructions.run(WriteRow { lines: self, row, values });
+    }
+}
+
+struct ReadRow<'a> {
+    source: &'a Activations,
+    row: usize,
+    values: &'a mut [f32],
+}
+
+impl Kernel for ReadRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Self { source, row, values } = self;
+        for (line, values) in values.chunks_exact_mut(source.numbers.per_line()).enumerate() {
+            let words = &source.lines_at(line, row)[0].0;
+            match source.numbers {
+                Numbers::Bf16 => {
+                    for (pair, word) in values.as_chunks_mut::<2>().0.iter_mut().zip(words) {
+                        *pair = encode::bf16_pair(*word);
+                    }
+                }
+                _ => values.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_bits(*word)),
+            }
+        }
+    }
+}
+
+struct WriteRow<'a> {
+    lines: &'a SharedLines,
+    row: usize,
+    values: &'a [f32],
+}
+
+impl Kernel for WriteRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "writes through Shared")]
+    fn run<const FUSED: bool>(self) {
+        let Self { lines, row, values } = self;
+        let scale = match lines.numbers {
+            Numbers::Int8 => {
+                let scale = encode::int8_scale(values);
+                // SAFETY: the row is this task's, as `write_row` demands of its caller.
+                unsafe { lines.scales.slice(row, 1)[0] = scale };
+                scale
+            }
+            _ => 1.0,
+        };
+        let per_line = lines.numbers.per_line();
+        for line in 0..lines.depth {
+            let start = (line * per_line).min(values.len());
+            let part = &values[start..(start + per_line).min(values.len())];
+            // SAFETY: as above.
+            let words = unsafe { lines.words(line, row, 0, WORDS) };
+            match lines.numbers {
+                Numbers::F32 => encode::f32(part, words),
+                Numbers::Bf16 => encode::bf16(part, words),
+                Numbers::Int8 => encode::int8(part, 1.0 / scale, words),
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The right-hand side of a product, packed once.
+
+use rayon::prelude::*;
+
+use super::encode;
+use super::line::{Line, Numbers, WORDS};
+
+/// Columns of a panel: two registers of AVX-512.
+pub const PANEL: usize = 32;
+
+/// How a matrix keeps its elements, which decides what it can be multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// f32, times f32.
+    F32,
+    /// bfloat16 widened to f32, times f32: half the memory, and the very bits of [`Self::F32`] for
+    /// weights that are bfloat16 already.
+    WideBf16,
+    /// bfloat16, times bfloat16, summed in f32.
+    Bf16,
+    /// 8-bit integers with a factor for each column, times 8-bit integers with a factor for each row;
+    /// sums are exact.
+    Int8,
+}
+
+impl Format {
+    /// What it is multiplied with.
+    #[must_use]
+    pub const fn left(self) -> Numbers {
+        match self {
+            Self::F32 | Self::WideBf16 => Numbers::F32,
+            Self::Bf16 => Numbers::Bf16,
+            Self::Int8 => Numbers::Int8,
+        }
+    }
+
+    /// Words of a panel's column for one line of the left-hand side.
+    pub(super) const fn words_per_line(self) -> usize {
+        match self {
+            Self::WideBf16 => WORDS / 2,
+            _ => WORDS,
+        }
+    }
+}
+
+/// A K × N matrix in panels of 32 columns; within a panel, the words of all its columns for some rows
+/// come before those for later rows. K is padded with zeros to whole lines.
+#[derive(Debug)]
+pub struct PackedMatrix {
+    pub(super) format: Format,
+    panels: Vec<Line>,
+    /// Lines of a left-hand row.
+    pub(super) depth: usize,
+    columns: usize,
+    /// For integers, by column: what one is worth, and 128 times the sum of its elements, because the
+    /// left-hand side is stored 128 too high.
+    pub(super) scales: Vec<f32>,
+    pub(super) offsets: Vec<i32>,
+}
+
+impl PackedMatrix {
+    /// Packs a matrix of `rows` × `columns`, the latter a multiple of 32, given by `element(k, n)`.
+    pub fn pack(
+        format: Format,
+        rows: usize,
+        columns: usize,
+        element: impl Fn(usize, usize) -> f32 + Sync,
+    ) -> Self {
+        assert!(columns.is_multiple_of(PANEL), "{columns} columns are no whole panels");
+        let depth = rows.div_ceil(format.left().per_line());
+        let lines = depth * format.words_per_line() * (PANEL / WORDS);
+        let mut matrix = Self {
+            format,
+            panels: vec![Line::default(); lines * (columns / PANEL)],
+            depth,
+            columns,
+            scales: Vec::new(),
+            offsets: Vec::new(),
+        };
+        if format == Format::Int8 {
+            matrix.scales = vec![0.0; columns];
+            matrix.offsets = vec![0; columns];
+            let columns = matrix.scales.par_chunks_mut(PANEL).zip(matrix.offsets.par_chunks_mut(PANEL));
+            let panels = matrix.panels.par_chunks_mut(lines.max(1));
+            panels.zip(columns).enumerate().for_each_init(Vec::new, |column, (panel, (out, factors))| {
+                pack_int8(rows, |k, j| element(k, panel * PANEL + j), column, out, factors);
+            });
+        } else {
+            let panels = matrix.panels.par_chunks_mut(lines.max(1)).enumerate();
+            panels.for_each_init(Vec::new, |column, (panel, out)| {
+                for j in 0..PANEL {
+                    column.clear();
+                    column.extend((0..rows).map(|k| element(k, panel * PANEL + j)));
+                    pack_column(format, column, j, out);
+                }
+            });
+        }
+        matrix
+    }
+
+    /// N, the width of a result row.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// How it keeps its elements.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(super) fn panel_count(&self) -> usize {
+        self.columns / PANEL
+    }
+
+    pub(super) fn panel(&self, number: usize) -> &[Line] {
+        let lines = self.depth * self.format.words_per_line() * (PANEL / WORDS);
+        &self.panels[number * lines..][..lines]
+    }
+}
+
+/// Sets word `word` of column `j` in a panel.
+fn set(out: &mut [Line], word: usize, j: usize, value: u32) {
+    out[word * (PANEL / WORDS) + j / WORDS].0[j % WORDS] = value;
+}
+
+fn pack_column(format: Format, column: &[f32], j: usize, out: &mut [Line]) {
+    let mut word = [0];
+    if format == Format::F32 {
+        for (k, value) in column.iter().enumerate() {
+            set(out, k, j, value.to_bits());
+        }
+    } else {
+        for (k, pair) in column.chunks(2).enumerate() {
+            encode::bf16(pair, &mut word);
+            set(out, k, j, word[0]);
+        }
+    }
+}
+
+/// Columns of a panel, each with the factor that makes its largest element 127.
+fn pack_int8(
+    rows: usize,
+    element: impl Fn(usize, usize) -> f32,
+    column: &mut Vec<f32>,
+    out: &mut [Line],
+    (scales, offsets): (&mut [f32], &mut [i32]),
+) {
+    for j in 0..PANEL {
+        column.clear();
+        column.extend((0..rows).map(|k| element(k, j)));
+        let scale = encode::int8_scale(column);
+        let mut sum = 0;
+        for (k, quad) in column.chunks(4).enumerate() {
+            let mut bytes = [0; 4];
+            for (byte, value) in bytes.iter_mut().zip(quad) {
+                let whole = (value / scale).round_ties_even() as i32;
+                sum += whole;
+                *byte = whole as i8 as u8;
+            }
+            set(out, k, j, u32::from_le_bytes(bytes));
+        }
+        scales[j] = scale;
+        offsets[j] = 128 * sum;
+    }
+}

@@ -1,0 +1,144 @@
+//! Norms of rows, written as the left-hand side of a product.
+
+use rayon::prelude::*;
+
+use super::elementwise::LANES;
+use super::instructions::{Instructions, Kernel};
+use super::line::Activations;
+
+/// A norm over the width of a row, with its learned gain.
+#[derive(Debug)]
+pub enum Norm {
+    /// (x − mean)/√(variance + ε)·gain + bias.
+    Layer {
+        /// By column.
+        gain: Vec<f32>,
+        /// By column.
+        bias: Vec<f32>,
+        /// ε.
+        epsilon: f32,
+    },
+    /// x/√(mean square + ε)·gain.
+    Rms {
+        /// By column.
+        gain: Vec<f32>,
+        /// ε.
+        epsilon: f32,
+    },
+}
+
+/// Rows of a task.
+const TASK: usize = 8;
+
+impl Norm {
+    /// Number of columns.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        let (Self::Layer { gain, .. } | Self::Rms { gain, .. }) = self;
+        gain.len()
+    }
+
+    /// Norms the rows of `rows`, `stride` apart, into `out`. Runs on the current rayon pool.
+    pub fn apply(&self, instructions: Instructions, rows: &[f32], stride: usize, out: &mut Activations) {
+        let count = rows.len() / stride;
+        out.shape(count, self.width());
+        let lines = out.shared();
+        rows.par_chunks(stride * TASK).enumerate().for_each_init(Vec::new, |normed, (task, rows)| {
+            normed.resize(self.width(), 0.0);
+            for (row, values) in rows.chunks_exact(stride).enumerate() {
+                instructions.run(NormRow { norm: self, row: &values[..self.width()], out: normed });
+                // SAFETY: every task has rows of its own, and `out` outlives the loop.
+                #[expect(unsafe_code, reason = "tasks write disjoint rows of one output")]
+                unsafe {
+                    lines.write_row(instructions, task * TASK + row, normed);
+                }
+            }
+        });
+    }
+
+    /// Norms one row.
+    pub fn apply_row(&self, instructions: Instructions, row: &[f32], out: &mut [f32]) {
+        instructions.run(NormRow { norm: self, row, out });
+    }
+}
+
+struct NormRow<'a> {
+    norm: &'a Norm,
+    row: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for NormRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Self { norm, row, out } = self;
+        let count = row.len() as f32;
+        match norm {
+            Norm::Layer { gain, bias, epsilon } => {
+                let mean = sum(row, |x| x) / count;
+                let variance = sum(row, |x| (x - mean) * (x - mean)) / count;
+                let factor = 1.0 / (variance + epsilon).sqrt();
+                for (((out, x), gain), bias) in out.iter_mut().zip(row).zip(gain).zip(bias) {
+                    *out = (x - mean) * factor * gain + bias;
+                }
+            }
+            Norm::Rms { gain, epsilon } => {
+                let factor = 1.0 / (sum(row, |x| x * x) / count + epsilon).sqrt();
+                for ((out, x), gain) in out.iter_mut().zip(row).zip(gain) {
+                    *out = x * factor * gain;
+                }
+            }
+        }
+    }
+}
+
+/// Σ term(x): element i is added to lane i mod 16, then the lanes in order.
+#[inline(always)]
+fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += term(chunk[lane]);
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += term(*x);
+    }
+    lanes.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norms_match_f64() {
+        for width in [1, 15, 16, 48, 1000] {
+            let row: Vec<f32> = (0..width).map(|i| ((i * 37 % 101) as f32) / 20.0 - 1.5).collect();
+            let gain: Vec<f32> = (0..width).map(|i| 0.5 + (i % 7) as f32).collect();
+            let bias: Vec<f32> = (0..width).map(|i| (i % 5) as f32 - 2.0).collect();
+            let wide = |value: f32| f64::from(value);
+            let mean = row.iter().copied().map(wide).sum::<f64>() / width as f64;
+            let variance = row.iter().map(|&x| (wide(x) - mean).powi(2)).sum::<f64>() / width as f64;
+            let square = row.iter().map(|&x| wide(x).powi(2)).sum::<f64>() / width as f64;
+            let layer = Norm::Layer { gain: gain.clone(), bias: bias.clone(), epsilon: 1e-5 };
+            let rms = Norm::Rms { gain: gain.clone(), epsilon: 1e-6 };
+            let mut out = vec![0.0; width];
+            for instructions in Instructions::available() {
+                layer.apply_row(instructions, &row, &mut out);
+                for (i, found) in out.iter().enumerate() {
+                    let expected = (wide(row[i]) - mean) / (variance + 1e-5).sqrt() * wide(gain[i]);
+                    assert!((wide(*found) - expected - wide(bias[i])).abs() < 2e-5, "{width}: {found}");
+                }
+                rms.apply_row(instructions, &row, &mut out);
+                for (i, found) in out.iter().enumerate() {
+                    let expected = wide(row[i]) / (square + 1e-6).sqrt() * wide(gain[i]);
+                    assert!((wide(*found) - expected).abs() < 2e-5, "{width}: {found}");
+                }
+            }
+        }
+    }
+}

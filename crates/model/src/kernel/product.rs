@@ -1,0 +1,297 @@
+//! Products of activations with packed matrices, and what becomes of each result while it is in the
+//! first-level cache.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::elementwise::{gelu, silu};
+use super::encode;
+use super::instructions::{Instructions, Kernel};
+use super::line::{Activations, Line, Numbers, Shared, SharedLines, WORDS};
+use super::matrix::{Format, PANEL, PackedMatrix};
+use super::tile::{ROWS, Sums, Tile};
+
+/// Where a product goes.
+#[derive(Debug)]
+pub enum Finish<'a> {
+    /// out = product; rows `stride` apart.
+    Store {
+        /// (rows, stride).
+        out: &'a mut [f32],
+        /// At least the columns.
+        stride: usize,
+    },
+    /// out += product + bias.
+    Add {
+        /// (rows, stride).
+        out: &'a mut [f32],
+        /// At least the columns.
+        stride: usize,
+        /// One for each column.
+        bias: &'a [f32],
+    },
+    /// out = activation(product + bias), as the left-hand side of another product.
+    Activate {
+        /// F32 or Bf16, shaped for the result.
+        out: &'a mut Activations,
+        /// One for each column.
+        bias: &'a [f32],
+        /// What is done to the sums.
+        activation: Activation<'a>,
+    },
+}
+
+/// A function of a product's columns.
+#[derive(Clone, Copy, Debug)]
+pub enum Activation<'a> {
+    /// None.
+    Linear,
+    /// GELU in its tanh form, x·½(1 + tanh(√(2/π)(x + 0.044715x³))) (`gelu_new` of GPT-2).
+    Gelu,
+    /// silu(g)·u; every panel is 16 columns of g and the 16 of u that belong to them. The result has
+    /// half as many columns.
+    Swiglu,
+    /// Rotation by position; every panel is 16 columns of the first half of a head and the 16 of the
+    /// second half that pair with them.
+    Rotate(&'a Rotation),
+}
+
+/// Angles of a rotation, for every row of an evaluation.
+#[derive(Debug, Default)]
+pub struct Rotation {
+    /// (rows, width) cosines, width a multiple of 16: one for each pair of a head.
+    pub cos: Vec<f32>,
+    /// Sines.
+    pub sin: Vec<f32>,
+    /// Pairs of a head.
+    pub width: usize,
+}
+
+/// Bytes of the left-hand side that a task goes through for every panel: they stay in a cache that is
+/// shared with others.
+const BLOCK: usize = 4 << 20;
+/// Multiplications that are worth the start of a task.
+const WORK: usize = 2 << 20;
+
+/// left × matrix, finished. Runs on the current rayon pool.
+///
+/// # Panics
+/// When shapes or numbers do not fit.
+pub fn product(instructions: Instructions, left: &Activations, matrix: &PackedMatrix, finish: Finish<'_>) {
+    assert_eq!(left.numbers(), matrix.format().left(), "numbers of a row and of the matrix");
+    assert_eq!(left.depth, matrix.depth, "lines of a row and of the matrix");
+    let target = Target::new(finish, left.rows(), matrix.columns());
+    let (rows, panels) = (left.rows(), matrix.panel_count());
+    let tiles_per_block = (BLOCK / (left.depth.max(1) * size_of::<Line>() * ROWS)).max(1);
+    let tiles = rows.div_ceil(ROWS);
+    let blocks = tiles.div_ceil(tiles_per_block).max(1);
+    let work = (rows / blocks).max(1) * left.depth * left.numbers.per_line() * PANEL;
+    // Wide enough to be worth its start, narrow enough to balance the threads.
+    let group = (WORK / work.max(1)).clamp(1, panels.div_ceil(rayon::current_num_threads() * 4).max(1));
+    let groups = panels.div_ceil(group);
+    (0..blocks * groups).into_par_iter().for_each(|task| {
+        let (block, group_number) = (task / groups, task % groups);
+        let rows = share(rows, blocks, block);
+        for panel in group_number * group..(group_number * group + group).min(panels) {
+            // SAFETY: tasks are pairs of a block of rows and a group of panels, so no two write the same
+            // elements; `Target::new` has checked that all of them exist, and `finish` outlives the loop.
+            #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
+            unsafe {
+                multiply_panel(instructions, left, matrix, panel, rows.clone(), &target);
+            }
+        }
+    });
+}
+
+/// Part `number` of `0..count` in `parts` nearly equal ones.
+pub(super) fn share(count: usize, parts: usize, number: usize) -> Range<usize> {
+    count * number / parts..count * (number + 1) / parts
+}
+
+/// # Safety
+/// The target has these rows and the panel's columns, and no other task touches them.
+#[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
+unsafe fn multiply_panel(
+    instructions: Instructions,
+    left: &Activations,
+    matrix: &PackedMatrix,
+    panel: usize,
+    rows: Range<usize>,
+    target: &Target<'_>,
+) {
+    let tiles = rows.len().div_ceil(ROWS);
+    let mut sums = Sums::new();
+    let next = if panel + 1 < matrix.panel_count() { matrix.panel(panel + 1) } else { &[] };
+    for number in 0..tiles {
+        let tile_rows = share(rows.len(), tiles, number);
+        let first = rows.start + tile_rows.start;
+        let tile = Tile {
+            format: matrix.format,
+            left: left.lines_at(0, first),
+            stride: left.stride,
+            rows: tile_rows.len(),
+            depth: left.depth,
+            right: matrix.panel(panel),
+            // Each tile fetches its share of the next panel.
+            ahead: &next[share(next.len(), tiles, number)],
+        };
+        tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
+        let sums = &mut sums.0[..tile_rows.len()];
+        instructions.run(FinishTile { sums, first, panel, left, matrix, target });
+    }
+}
+
+/// A checked [`Finish`] that tasks share.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Store { out: Shared<f32>, stride: usize },
+    Add { out: Shared<f32>, stride: usize, bias: &'a [f32] },
+    Activate { out: SharedLines, bias: &'a [f32], activation: Activation<'a> },
+}
+
+impl<'a> Target<'a> {
+    fn new(finish: Finish<'a>, rows: usize, columns: usize) -> Self {
+        match finish {
+            Finish::Store { out, stride } => {
+                assert!(stride >= columns && out.len() >= rows * stride, "output of {rows} x {columns}");
+                Self::Store { out: Shared(out.as_mut_ptr()), stride }
+            }
+            Finish::Add { out, stride, bias } => {
+                assert!(stride >= columns && out.len() >= rows * stride, "output of {rows} x {columns}");
+                assert_eq!(bias.len(), columns, "bias");
+                Self::Add { out: Shared(out.as_mut_ptr()), stride, bias }
+            }
+            Finish::Activate { out, bias, activation } => {
+                let width = match activation {
+                    Activation::Swiglu => columns / 2,
+                    _ => columns,
+                };
+                assert!(out.numbers() != Numbers::Int8, "integers need whole rows");
+                let fits = out.rows() == rows && out.depth * out.numbers.per_line() >= width;
+                assert!(fits, "output of {rows} x {width}");
+                assert_eq!(bias.len(), columns, "bias");
+                if let Activation::Rotate(rotation) = activation {
+                    let angles = rows * rotation.width;
+                    assert!(rotation.cos.len() >= angles && rotation.sin.len() >= angles, "angles");
+                    assert_eq!(columns % (2 * rotation.width), 0, "whole heads");
+                }
+                Self::Activate { out: out.shared(), bias, activation }
+            }
+        }
+    }
+}
+
+struct FinishTile<'a> {
+    sums: &'a mut [[f32; PANEL]],
+    /// The first row.
+    first: usize,
+    panel: usize,
+    left: &'a Activations,
+    matrix: &'a PackedMatrix,
+    target: &'a Target<'a>,
+}
+
+impl Kernel for FinishTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
+    fn run<const FUSED: bool>(self) {
+        let Self { sums, first, panel, left, matrix, target } = self;
+        let column = panel * PANEL;
+        if matrix.format == Format::Int8 {
+            dequantise(sums, &left.scales[first..], matrix, column);
+        }
+        match *target {
+            Target::Store { out, stride } => {
+                for (row, sums) in (first..).zip(&*sums) {
+                    // SAFETY: rows and columns are this task's, as `multiply_panel` demands.
+                    unsafe { out.slice(row * stride + column, PANEL) }.copy_from_slice(sums);
+                }
+            }
+            Target::Add { out, stride, bias } => {
+                let bias = &bias[column..column + PANEL];
+                for (row, sums) in (first..).zip(&*sums) {
+                    // SAFETY: as above.
+                    let out = unsafe { out.slice(row * stride + column, PANEL) };
+                    for j in 0..PANEL {
+                        out[j] += sums[j] + bias[j];
+                    }
+                }
+            }
+            Target::Activate { out, bias, activation } => {
+                let bias = &bias[column..column + PANEL];
+                for (row, sums) in (first..).zip(sums) {
+                    for j in 0..PANEL {
+                        sums[j] += bias[j];
+                    }
+                    match activation {
+                        Activation::Linear => {}
+                        Activation::Gelu => sums.iter_mut().for_each(|sum| *sum = gelu::<FUSED>(*sum)),
+                        Activation::Swiglu => {
+                            let (gate, up) = sums.split_at_mut(PANEL / 2);
+                            gate.iter_mut().zip(up).for_each(|(gate, up)| *gate = silu::<FUSED>(*gate) * *up);
+                        }
+                        Activation::Rotate(rotation) => rotate(sums, rotation, row, panel),
+                    }
+                    let width = if let Activation::Swiglu = activation { PANEL / 2 } else { PANEL };
+                    // SAFETY: as above.
+                    unsafe { write(&out, row, panel * width, &sums[..width]) };
+                }
+            }
+        }
+    }
+}
+
+/// What sums of integers are worth; the left-hand side was stored 128 too high.
+#[inline(always)]
+fn dequantise(sums: &mut [[f32; PANEL]], row_scales: &[f32], matrix: &PackedMatrix, column: usize) {
+    let scales = &matrix.scales[column..column + PANEL];
+    let offsets = &matrix.offsets[column..column + PANEL];
+    for (sums, row_scale) in sums.iter_mut().zip(row_scales) {
+        for ((sum, offset), scale) in sums.iter_mut().zip(offsets).zip(scales) {
+            let whole = sum.to_bits() as i32 - offset;
+            *sum = whole as f32 * (row_scale * scale);
+        }
+    }
+}
+
+#[inline(always)]
+fn rotate(sums: &mut [f32; PANEL], rotation: &Rotation, row: usize, panel: usize) {
+    const HALF: usize = PANEL / 2;
+    let start = row * rotation.width + panel * HALF % rotation.width;
+    let (cos, sin) = (&rotation.cos[start..start + HALF], &rotation.sin[start..start + HALF]);
+    let (first, second) = sums.split_at_mut(HALF);
+    for i in 0..HALF {
+        let (x, y) = (first[i], second[i]);
+        first[i] = x * cos[i] - y * sin[i];
+        second[i] = x * sin[i] + y * cos[i];
+    }
+}
+
+/// Writes 16 or 32 neighbouring elements of a row.
+///
+/// # Safety
+/// They exist, and no other task touches them.
+#[inline(always)]
+#[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
+pub(super) unsafe fn write(out: &SharedLines, row: usize, column: usize, values: &[f32]) {
+    match out.numbers {
+        Numbers::Bf16 => {
+            let word = column / 2;
+            // SAFETY: promised by the caller; 16 elements are half a line, 32 a whole one.
+            let words = unsafe { out.words(word / WORDS, row, word % WORDS, values.len() / 2) };
+            encode::bf16(values, words);
+        }
+        _ => {
+            for (line, values) in values.chunks_exact(WORDS).enumerate() {
+                // SAFETY: as above; 16 elements are a line.
+                encode::f32(values, unsafe { out.words(column / WORDS + line, row, 0, WORDS) });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn value(i: usize) -> f32 {
+    ((i * 2_654_435_761) % 2001) as f32 / 1000.0 - 1.0
+}
+
+const FORMATS: [Format; 4] = [Format::F32, Format::WideBf16, Format::Bf16, Format::Int8];
+
+/// (rows, depth) of numbers as the left-hand side of a format.
+fn left(instructions: Instructions, format: Format, values: &[f32], depth: usize) -> Activations {
+    let mut left = Activations::new(format.left());
+    let rows = values.len() / depth;
+    left.shape(rows, depth);
+    for row in 0..rows {
+        #[expect(unsafe_code, reason = "writes through Shared")]
+        // SAFETY: there is only this thread.
+        unsafe {
+            left.shared().write_row(instructions, row, &values[row * depth..][..depth]);
+        }
+    }
+    left
+}
+
+fn stored(instructions: Instructions, left: &Activations, matrix: &PackedMatrix) -> Vec<f32> {
+    let mut out = vec![f32::NAN; left.rows() * matrix.columns()];
+    let stride = matrix.columns();
+    product(instructions, left, matrix, Finish::Store { out: &mut out, stride });
+    out
+}
+
+/// What rounding the operands may cost one product of numbers below 1.
+fn tolerance(format: Format, depth: usize) -> f64 {
+    let each = match format {
+        Format::F32 => 1e-6,
+        Format::WideBf16 => 0.002,
+        Format::Bf16 => 0.004,
+        Format::Int8 => 0.006,
+    };
+    // Errors of either sign: they add up like a random walk.
+    1e-4 + each * 4.0 * (depth as f64).sqrt()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Over odd shapes, in every format, with every set of instructions that this processor has.
+    #[test]
+    fn products_match_a_plain_f64_sum(rows in 0_usize..40, depth in 1_usize..700, panels in 1_usize..4) {
+        let columns = panels * PANEL;
+        let values: Vec<f32> = (0..rows * depth).map(|i| value(i + 7)).collect();
+        for (instructions, format) in
+            Instructions::available().into_iter().flat_map(|set| FORMATS.map(|format| (set, format)))
+        {
+            let matrix = PackedMatrix::pack(format, depth, columns, |k, n| value(k * columns + n));
+            let found = stored(instructions, &left(instructions, format, &values, depth), &matrix);
+            for (i, found) in found.iter().enumerate() {
+                let (row, n) = (i / columns, i % columns);
+                let term = |k| f64::from(values[row * depth + k]) * f64::from(value(k * columns + n));
+                let expected: f64 = (0..depth).map(term).sum();
+                let error = (f64::from(*found) - expected).abs();
+                prop_assert!(error < tolerance(format, depth), "{instructions:?} {format:?}: {found}, {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_neighbours_or_on_threads(
+        rows in 1_usize..120, pick in 0_usize..120, depth in 1_usize..700,
+    ) {
+        let (columns, pick) = (3 * PANEL, pick % rows);
+        let values: Vec<f32> = (0..rows * depth).map(|i| value(i + 3)).collect();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        for (instructions, format) in
+            Instructions::available().into_iter().flat_map(|set| FORMATS.map(|format| (set, format)))
+        {
+            let matrix = PackedMatrix::pack(format, depth, columns, |k, n| value(k * columns + n));
+            let run = |values: &[f32]| {
+                stored(instructions, &left(instructions, format, values, depth), &matrix)
+            };
+            let all = run(&values);
+            let alone = pool.install(|| run(&values[pick * depth..(pick + 1) * depth]));
+            prop_assert_eq!(&all[pick * columns..(pick + 1) * columns], &alone[..], "{:?}", format);
+        }
+    }
+}
+
+/// `--dtype f32` with weights stored as bfloat16 promises this.
+#[test]
+fn bfloat16_weights_give_the_very_bits_of_their_f32_values() {
+    let exact = |k: usize, n: usize| half::bf16::from_f32(value(k * 32 + n)).to_f32();
+    let values: Vec<f32> = (0..15 * 300).map(value).collect();
+    for instructions in Instructions::available() {
+        let run = |format| {
+            let matrix = PackedMatrix::pack(format, 300, 32, exact);
+            stored(instructions, &left(instructions, format, &values, 300), &matrix)
+        };
+        assert_eq!(run(Format::F32), run(Format::WideBf16), "{instructions:?}");
+    }
+}
+
+/// Sums of integers are exact, so every processor finds the same.
+#[test]
+fn integer_products_are_the_same_bits_everywhere() {
+    let values: Vec<f32> = (0..17 * 200).map(value).collect();
+    let matrix = PackedMatrix::pack(Format::Int8, 200, 64, |k, n| value(k * 64 + n));
+    let run = |instructions| {
+        stored(instructions, &left(Instructions::portable(), Format::Int8, &values, 200), &matrix)
+    };
+    for instructions in Instructions::available() {
+        assert_eq!(run(instructions), run(Instructions::portable()), "{instructions:?}");
+    }
+}
+
+/// Whatever is no number must not be hidden by rounding: it is how a damaged model is noticed.
+#[test]
+fn a_value_that_is_no_number_stays_visible() {
+    for (instructions, format) in
+        Instructions::available().into_iter().flat_map(|set| FORMATS.map(|format| (set, format)))
+    {
+        let matrix = PackedMatrix::pack(format, 40, 32, |k, n| value(k + n));
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut values: Vec<f32> = (0..2 * 40).map(value).collect();
+            values[43] = bad;
+            let found = stored(instructions, &left(instructions, format, &values, 40), &matrix);
+            assert!(found[..32].iter().all(|x| x.is_finite()), "{format:?}: the other row");
+            assert!(found[32..].iter().any(|x| !x.is_finite()), "{instructions:?} {format:?} {bad}");
+        }
+    }
+}
+
+/// The elements of a row of activations.
+fn decoded(activations: &Activations, row: usize, columns: usize) -> Vec<f32> {
+    let words = (0..activations.depth).flat_map(|line| activations.lines_at(line, row)[0].0);
+    match activations.numbers {
+        Numbers::F32 => words.map(f32::from_bits).take(columns).collect(),
+        Numbers::Bf16 => words.flat_map(encode::bf16_pair).take(columns).collect(),
+        Numbers::Int8 => unreachable!("no product writes integers"),
+    }
+}
+
+#[test]
+fn what_is_done_to_a_product_is_what_its_name_says() {
+    let (rows, depth, columns) = (33, 50, 96);
+    let values: Vec<f32> = (0..rows * depth).map(value).collect();
+    let bias: Vec<f32> = (0..columns).map(|n| value(n + 5)).collect();
+    let angles = |function: fn(f32) -> f32| (0..rows * 48).map(|i| function(value(i) * 3.0)).collect();
+    let rotation = Rotation { cos: angles(f32::cos), sin: angles(f32::sin), width: 48 };
+    for instructions in Instructions::available() {
+        let matrix = PackedMatrix::pack(Format::F32, depth, columns, |k, n| value(k * columns + n));
+        let left = left(instructions, Format::F32, &values, depth);
+        let plain: Vec<f32> = stored(instructions, &left, &matrix)
+            .chunks_exact(columns)
+            .flat_map(|row| row.iter().zip(&bias).map(|(x, bias)| x + bias).collect::<Vec<_>>())
+            .collect();
+        let mut added = vec![1.0; rows * columns];
+        let finish = Finish::Add { out: &mut added, stride: columns, bias: &bias };
+        product(instructions, &left, &matrix, finish);
+        assert!(added.iter().zip(&plain).all(|(found, x)| (found - x - 1.0).abs() < 1e-5));
+        for numbers in [Numbers::F32, Numbers::Bf16] {
+            let run = |activation, width| {
+                let mut out = Activations::new(numbers);
+                out.shape(rows, width);
+                product(
+                    instructions,
+                    &left,
+                    &matrix,
+                    Finish::Activate { out: &mut out, bias: &bias, activation },
+                );
+                (0..rows).map(move |row| decoded(&out, row, width))
+            };
+            let close = |found: f32, expected: f32| {
+                let allowed = if numbers == Numbers::F32 { 1e-5 } else { 0.01 * expected.abs().max(0.1) };
+                assert!((found - expected).abs() < allowed, "{found} and {expected}");
+            };
+            let lines = || plain.chunks_exact(columns);
+            for (found, x) in run(Activation::Linear, columns).zip(lines()) {
+                found.iter().zip(x).for_each(|(found, x)| close(*found, *x));
+            }
+            for (found, x) in run(Activation::Gelu, columns).zip(lines()) {
+                found.iter().zip(x).for_each(|(found, x)| close(*found, gelu::<false>(*x)));
+            }
+            for (found, x) in run(Activation::Swiglu, columns / 2).zip(lines()) {
+                for (i, found) in found.iter().enumerate() {
+                    let gate = i / 16 * 32 + i % 16;
+                    close(*found, silu::<false>(x[gate]) * x[gate + 16]);
+                }
+            }
+            for (row, (found, x)) in run(Activation::Rotate(&rotation), columns).zip(lines()).enumerate() {
+                for pair in 0..48 {
+                    let first = pair / 16 * 32 + pair % 16;
+                    let (cos, sin) = (rotation.cos[row * 48 + pair], rotation.sin[row * 48 + pair]);
+                    close(found[first], x[first] * cos - x[first + 16] * sin);
+                    close(found[first + 16], x[first] * sin + x[first + 16] * cos);
+                }
+            }
+        }
+    }
+}

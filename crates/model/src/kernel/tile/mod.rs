@@ -1,0 +1,71 @@
+//! The innermost loops: a tile of up to 14 rows times one panel of 32 columns.
+//!
+//! Every sum is one chain over ascending k in one accumulator, whatever the height of the tile. The
+//! chains of `f32` and `WideBf16` are the same on every unit with fused multiplication.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::instructions::{Instructions, Unit};
+use super::line::{Line, WORDS};
+use super::matrix::{Format, PANEL};
+
+/// Most rows of a tile: with 2 registers of columns it takes 28 of the 32 registers of AVX-512.
+pub(super) const ROWS: usize = 14;
+
+/// The sums of a tile; those of integers are `i32`, bit for bit.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct Sums(pub(super) [[f32; PANEL]; ROWS]);
+
+impl Sums {
+    pub(super) const fn new() -> Self {
+        Self([[0.0; PANEL]; ROWS])
+    }
+}
+
+/// Some rows times one panel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tile<'a> {
+    pub(super) format: Format,
+    /// Lines from the first row's first on; line c of row r is at c · stride + r.
+    pub(super) left: &'a [Line],
+    pub(super) stride: usize,
+    /// Number of rows.
+    pub(super) rows: usize,
+    /// Lines of a row.
+    pub(super) depth: usize,
+    pub(super) right: &'a [Line],
+    /// What will be read next and should be on its way from memory; may be empty.
+    pub(super) ahead: &'a [Line],
+}
+
+impl Tile<'_> {
+    /// Writes row r of the result to `out[r · out_stride..][..32]`.
+    ///
+    /// # Panics
+    /// When one of the slices is too short for the shape.
+    pub(super) fn multiply(&self, instructions: Instructions, out: &mut [f32], out_stride: usize) {
+        let Self { format, left, stride, rows, depth, right, .. } = *self;
+        if rows == 0 {
+            return;
+        }
+        assert!(depth == 0 || left.len() >= (depth - 1) * stride + rows, "left-hand lines");
+        assert!(right.len() >= depth * format.words_per_line() * (PANEL / WORDS), "right-hand lines");
+        assert!(out.len() >= (rows - 1) * out_stride + PANEL, "output");
+        let unit = match format {
+            Format::F32 | Format::WideBf16 => instructions.f32(),
+            Format::Bf16 => instructions.bf16(),
+            Format::Int8 => instructions.int8(),
+        };
+        match unit {
+            Unit::Portable => portable::multiply(self, instructions, out, out_stride),
+            // SAFETY: the shapes were checked above, and a unit is only named by instructions that the
+            // processor has.
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "calls code compiled for instructions asked for")]
+            _ => unsafe { x86::multiply(self, unit, out, out_stride) },
+        }
+    }
+}

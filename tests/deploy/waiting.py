@@ -1,0 +1,16 @@
+"""Waiting for what must happen."""
+
+import time
+
+# Long enough for anything; reaching it is a failure.
+DEADLINE = 120
+
+
+def until(what, condition, missing=lambda: ""):
+    """Asks until the answer is not false, and returns it. `missing` says at the end what there was instead."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        if answer := condition():
+            return answer
+        time.sleep(0.02)
+    raise AssertionError(f"waited in vain for {what} {missing()}")

@@ -1,0 +1,304 @@
+//! Classes of attacks that servers like this one have had, each with the test that keeps it out. Those that
+//! are tested where they belong anyway, beside those here and in `security_doors`:
+//!
+//! | class | test |
+//! | --- | --- |
+//! | the product of allowed factors | `refusals::the_product_of_all_factors_is_bounded` |
+//! | special tokens typed as text | `special_text`, `templates::special_strings_in_messages_become_no_special_tokens` |
+//! | variables of templates | `chat::wrong_messages_are_refused_by_name` |
+//! | templates that are programs | `template::jinja` and `templates::a_template_that_never_ends_…` |
+//! | constrained decoding | `refusals::unsupported_fields_are_refused_unless_they_ask_for_nothing` |
+//! | pickled weights | `startup::pickled_weights_are_refused_with_a_way_out` |
+//! | parsers of model files | `model/tests/hostile` |
+//! | keys told apart by time | `access::keys`: digests, compared in constant time |
+//! | other sites' forms | `transport::only_plain_json_bodies_are_accepted` |
+//! | DNS rebinding, CORS | `access::a_server_answers_to_names_of_its_machine_…`, `access::pages_of_named_origins_may_call` |
+//! | series made by clients | `metrics::clients_add_no_series_and_no_text` |
+//! | JSON abuse, bombs of bytes | `transport::texts_that_are_not_json_are_refused`, `…bodies_over_the_limit_are_413_…` |
+//! | clients that vanish | `vanishing::five_hundred_clients_that_vanish_leave_nothing_behind` |
+//! | neighbours in a batch | `determinism::an_answer_is_the_same_among_fifteen_others` |
+//! | panics of the engine | `scheduler/tests/engine/failing.rs`, `gated::an_evaluation_that_does_not_end_…` |
+
+use reqwest::Method;
+use reqwest::header::HeaderValue;
+use serde_json::{Value, json};
+
+use crate::completions::with;
+use crate::harness::{Server, golden};
+
+const COMPLETIONS: &str = "/v1/completions";
+
+/// A request with a body for every route that takes one, with a text in it.
+pub(crate) fn bodies(text: &str) -> Vec<(&'static str, Value)> {
+    let messages = json!([{ "role": "user", "content": text }]);
+    vec![
+        (COMPLETIONS, json!({ "prompt": text, "max_tokens": 2 })),
+        ("/v1/chat/completions", json!({ "messages": messages, "max_tokens": 2 })),
+        ("/fill", json!({ "prefix": text, "length": 2 })),
+        ("/v1/fill", json!({ "suffix": text, "length": 2 })),
+        ("/v1/fim/completions", json!({ "prompt": text, "suffix": text, "max_tokens": 2 })),
+        ("/infill", json!({ "input_prefix": text, "input_suffix": text, "n_predict": 2 })),
+        ("/tokenize", json!({ "prompt": text })),
+        ("/detokenize", json!({ "tokens": [1] })),
+        ("/apply-template", json!({ "messages": messages })),
+    ]
+}
+
+/// Serves with a chat template, so that every route works.
+pub(crate) fn chatty(flags: &[&str]) -> Server {
+    let template = golden("../templates/colons.jinja").display().to_string();
+    Server::start("diffugpt-s", &[&["--chat-template", template.as_str()], flags].concat())
+}
+
+/// Memory may grow by what an allocator keeps, not by what was asked for.
+pub(crate) fn assert_flat(server: &Server, before: u64) {
+    let after = server.resident();
+    assert!(after < before + (64 << 20), "memory grew from {before} to {after} bytes");
+}
+
+/// A million samples would fill the memory before any of them is computed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sample_bombs_are_refused_before_anything_is_allocated() {
+    let server = chatty(&[]);
+    server.ok(COMPLETIONS, &json!({ "prompt": "a", "n": 8 })).await;
+    let before = server.resident();
+    for (path, body) in bodies("a").into_iter().filter(|(path, _)| path.contains("/v1/") || *path == "/fill")
+    {
+        for n in ["9", "1000000", "9223372036854775808", "-1", "1.5", "\"1\""] {
+            let text = with(&body, json!({ "n": 0 })).to_string().replace("\"n\":0", &format!("\"n\":{n}"));
+            let answer = server.post_text(path, text).await;
+            assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("n")), "{path} {n}");
+        }
+    }
+    assert_flat(&server, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_of_nothing_are_texts() {
+    let server = chatty(&[]);
+    for text in ["", " ", "\n\t", "\u{feff}", "\0", "\u{200b}", "\u{10ffff}"] {
+        for (path, body) in bodies(text) {
+            let answer = server.post(path, &body).await;
+            // A file of nothing around a hole is no request, which the fill routes say.
+            let nothing = text.is_empty() && path.ends_with("fill") && answer.status == 400;
+            assert!(answer.status == 200 || nothing, "{path} {text:?}: {}", answer.body);
+        }
+    }
+    server.post(COMPLETIONS, &json!({ "prompt": [] })).await.refusal(400, "out_of_range");
+}
+
+/// The fields of a request's schema that hold numbers, by path.
+fn numeric_fields(document: &Value, schema: &Value, prefix: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/components/schemas/")) {
+        found.extend(numeric_fields(document, &document["components"]["schemas"][name], prefix));
+    }
+    for part in ["oneOf", "anyOf", "allOf"] {
+        for schema in schema[part].as_array().into_iter().flatten() {
+            found.extend(numeric_fields(document, schema, prefix));
+        }
+    }
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{prefix}{name}");
+        let kinds = field["type"].to_string();
+        if kinds.contains("integer") || kinds.contains("number") {
+            found.push(path);
+        } else if prefix.is_empty() {
+            found.extend(numeric_fields(document, field, &format!("{path}.")));
+        }
+    }
+    found
+}
+
+/// A negative number was once an index; a large one once wrapped around.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_numbers_in_any_field_are_never_the_servers_fault() {
+    let server = chatty(&["--max-cost", "4000"]);
+    let document = server.get("/openapi.json").await.json();
+    let mut fields = 0;
+    for (path, body) in bodies("a") {
+        let schema = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"];
+        for field in numeric_fields(&document, schema, "") {
+            fields += 1;
+            for value in [
+                "-1",
+                "0",
+                "-0.0",
+                "2147483648",
+                "9223372036854775807",
+                "9223372036854775808",
+                "18446744073709551616",
+                "1e308",
+                "-1e308",
+                "5e-324",
+                "\"NaN\"",
+                "[1]",
+            ] {
+                let (outer, inner) = field.split_once('.').unwrap_or((&field, ""));
+                let given =
+                    if inner.is_empty() { value.to_owned() } else { format!("{{\"{inner}\":{value}}}") };
+                let mut rest = body.clone();
+                rest.as_object_mut().unwrap().remove(outer);
+                let rest = rest.to_string();
+                let comma = if rest == "{}" { "" } else { "," };
+                let text = format!("{}{comma}\"{outer}\":{given}}}", &rest[..rest.len() - 1]);
+                let answer = server.post_text(path, text).await;
+                assert!([200, 400].contains(&answer.status), "{path} {field} {value}: {}", answer.body);
+            }
+        }
+    }
+    assert!(fields > 100, "the document names {fields} numeric fields");
+    server.ok(COMPLETIONS, &json!({ "prompt": "a", "max_tokens": 1 })).await;
+}
+
+/// xorshift64: the same requests in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % bound
+    }
+}
+
+/// A request that is valid, with about half of the settings set.
+fn valid(dice: &mut Dice) -> Value {
+    let settings = [
+        ("temperature", vec![json!(0), json!(0.3), json!(2)]),
+        ("top_p", vec![json!(0), json!(0.5), json!(1)]),
+        ("top_k", vec![json!(-1), json!(1), json!(40)]),
+        ("min_p", vec![json!(0), json!(0.2), json!(1)]),
+        ("frequency_penalty", vec![json!(-2), json!(2)]),
+        ("presence_penalty", vec![json!(-2), json!(2)]),
+        ("repetition_penalty", vec![json!(0.5), json!(2)]),
+        ("logit_bias", vec![json!({ "5": 100 }), json!({ "5": -100, "6": 3.5 })]),
+        ("min_tokens", vec![json!(0), json!(3), json!(9)]),
+        ("ignore_eos", vec![json!(true), json!(false)]),
+        ("seed", vec![json!(-1), json!(7), json!(i64::MAX)]),
+        ("stop", vec![json!("e"), json!(["xx", "\n", "a"])]),
+        ("n", vec![json!(1), json!(3)]),
+        ("max_tokens", vec![json!(1), json!(9), json!(20)]),
+        ("suffix", vec![json!(""), json!(" end")]),
+        ("stream", vec![json!(true), json!(false)]),
+        ("timeout_ms", vec![json!(100_000)]),
+    ];
+    let rules = [
+        ("steps", vec![json!(1), json!(3), json!(64)]),
+        ("guidance", vec![json!(-1), json!(0), json!(1.5)]),
+        ("reproduce", vec![json!(true), json!(false)]),
+        ("time_budget_ms", vec![json!(1), json!(50_000)]),
+    ];
+    let presets = [
+        "reference",
+        "exact",
+        "balanced",
+        "budget",
+        "confidence",
+        "dream",
+        "llada",
+        "threshold",
+        "factor",
+        "remdm",
+        "greedy",
+    ];
+    let prompts = [json!("The cat"), json!(""), json!(["a", "b c"]), json!([5, 6, 7])];
+    let mut body = json!({ "prompt": prompts[dice.below(4)], "diffusion": {} });
+    for (name, values) in settings.iter().filter(|_| dice.below(2) == 0).collect::<Vec<_>>() {
+        body[name] = values[dice.below(values.len())].clone();
+    }
+    for (name, values) in rules.iter().filter(|_| dice.below(3) == 0).collect::<Vec<_>>() {
+        body["diffusion"][name] = values[dice.below(values.len())].clone();
+    }
+    if dice.below(2) == 0 {
+        body["diffusion"]["preset"] = json!(presets[dice.below(presets.len())]);
+    }
+    if body["stream"] == true && dice.below(2) == 0 {
+        body["diffusion"]["stream_states"] = json!("delta");
+    }
+    body
+}
+
+const ROUNDS: usize = 1500;
+
+/// Twice, an engine elsewhere died of a combination that nobody had tried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_combination_of_settings_is_answered() {
+    let server = chatty(&[]);
+    let (mut dice, mut answered) = (Dice(0xfeed), 0);
+    for _ in 0..ROUNDS {
+        let body = valid(&mut dice);
+        let answer = server.post(COMPLETIONS, &body).await;
+        // Some rules do not go together with some settings, and say so.
+        let refused = answer.status == 400 && answer.json()["error"]["code"] == "conflicting_fields";
+        assert!(answer.status == 200 || refused, "{body}: {}", answer.body);
+        assert!(!answer.body.contains("engine_error"), "{body}: {}", answer.body);
+        answered += usize::from(!refused);
+    }
+    assert!(answered > ROUNDS * 3 / 4, "{answered} of {ROUNDS}");
+    assert_eq!(server.get("/live").await.status, 200);
+}
+
+/// What users write is theirs: it comes back in answers and nowhere else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_appear_in_no_log_metric_or_error() {
+    let server = chatty(&["--log", "debug", "--max-canvas", "20"]);
+    let canary = "zanarybird";
+    for (path, body) in bodies(canary) {
+        for wrong in [
+            json!({}),
+            json!({ "max_tokens": canary, "length": canary, "n_predict": canary, "tokens": [canary] }),
+            json!({ "stream": true }),
+            json!({ "temperature": canary, "with_pieces": canary }),
+            json!({ "stop": [canary, 5], "content": 5 }),
+            json!({ "stop": canary.repeat(30), "prefix": [canary], "input_prefix": [canary] }),
+            json!({ "diffusion": canary }),
+            json!({ "diffusion": { "order": canary } }),
+            json!({ "messages": canary, "prompt": { "a": canary } }),
+            json!({ "messages": [{ "role": canary, "content": canary }], "suffix": { "a": canary } }),
+            json!({ "max_tokens": 999, "length": 999, "n_predict": 0, "user": canary }),
+            json!({ "prompt": canary.repeat(500), "prefix": canary.repeat(500), "truncate": false }),
+        ] {
+            let answer = server.post(path, &with(&body, wrong.clone())).await;
+            assert!(answer.status == 200 || !answer.body.contains(canary), "{path} {wrong}: {}", answer.body);
+        }
+        let cut = format!("{}\"", &body.to_string()[..body.to_string().len() - 1]);
+        let answer = server.post_text(path, cut).await;
+        assert!(answer.status == 400 && !answer.body.contains(canary), "{path}: {}", answer.body);
+    }
+    for path in ["/metrics", "/props", "/v1/models", "/health", "/openapi.json", "/tokenizer_info"] {
+        assert!(!server.get(path).await.body.contains(canary), "{path}");
+    }
+    let (_, log) = server.stop().await;
+    assert!(!log.iter().any(|line| line.contains(canary)), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_a_client_names_can_write_lines_of_its_own() {
+    let server = Server::start("diffugpt-s", &["--log", "debug"]);
+    let forged = "x\r\nINFO forged: y\u{1b}[31m\u{7}";
+    for body in [
+        json!({ "prompt": "a", "model": forged }),
+        json!({ "prompt": "a", "max_tokens": 1, forged: 1 }),
+        json!({ "prompt": "a", "diffusion": { forged: 1 } }),
+        json!({ "prompt": "a", "logit_bias": { forged: 1 } }),
+    ] {
+        let answer = server.post(COMPLETIONS, &body).await;
+        let control = |text: &str| text.contains(['\u{1b}', '\u{7}', '\r', '\n']);
+        assert!(!control(&answer.body), "{}", answer.body);
+        for (name, value) in &answer.headers {
+            assert!(!control(value.to_str().unwrap()), "{name}: {value:?}");
+        }
+    }
+    server.post("/fill", &json!({ "prefix": "a", forged: 1 })).await.refusal(400, "unknown_parameter");
+    for id in [&b"a\tb"[..], b"a\x80b", b"a;b=c"] {
+        let id = HeaderValue::from_bytes(id).unwrap();
+        let request = server.http.get(format!("{}/version", server.url)).header("x-request-id", id);
+        assert_eq!(server.send(request).await.header("x-request-id").len(), 32);
+    }
+    let method = Method::from_bytes(b"A'B").unwrap();
+    server.send(server.http.request(method, &server.url)).await.refusal(404, "not_found");
+    let (_, log) = server.stop().await;
+    assert!(!log.iter().any(|line| line.contains('\u{1b}') || line.starts_with("INFO forged")), "{log:?}");
+}
