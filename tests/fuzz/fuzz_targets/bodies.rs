@@ -12,6 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
+use unmask_api::access::Access;
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::routes::app;
@@ -59,6 +60,7 @@ static STATE: LazyLock<AppState> = LazyLock::new(|| {
         }),
         engine: Engine::spawn(scripted, config, engine_metrics).expect("the engine"),
         cost: CostModel::default(),
+        access: Arc::new(Access::open(&args.access, args.server.listen).expect("no keys")),
         slots: args.engine.max_running,
         limits: args.limits.limits(limits.context),
         draining: Arc::default(),
@@ -69,7 +71,7 @@ static STATE: LazyLock<AppState> = LazyLock::new(|| {
 });
 
 async fn answer(route: &str, body: &[u8]) -> (StatusCode, Vec<u8>) {
-    let request = Request::post(route).header("content-type", "application/json");
+    let request = Request::post(route).header("host", "localhost").header("content-type", "application/json");
     let request = request.body(Body::from(body.to_vec())).expect("a request");
     let response = app(STATE.clone()).oneshot(request).await.expect("an answer");
     let status = response.status();
