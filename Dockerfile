@@ -8,7 +8,7 @@
 #   --build-arg BUILDER=registry.example/rust@sha256:… --build-arg RUNTIME=registry.example/cc@sha256:…
 # BUILDER has Rust and a C compiler; RUNTIME has the C library of the same or a later release, and needs no more. A
 # static program would do without it, but glibc's cannot resolve names then (downloads from a hub), and musl's
-# allocator is slow under threads. For CUDA see deploy/cuda/Dockerfile.
+# allocator is slow under threads. FEATURES=embedded,hub,cuda makes a program for GPUs: see deploy/cuda/Dockerfile.
 ARG BUILDER=docker.io/library/rust:1.95-bookworm
 ARG RUNTIME=gcr.io/distroless/cc-debian12:latest
 

@@ -14,6 +14,8 @@ from waiting import until
 STORE = Path(os.environ.get("UNMASK_DEPLOY_CACHE", "/var/tmp/unmask-deploy")) / "images"
 STORAGE = ["--root", STORE / "storage", "--runroot", STORE / "run", "--storage-driver", "overlay"]
 IMAGE = "localhost/unmask"
+# Podman would ask for more than the machine may grant.
+LIMITS = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=1024:1024"]
 
 
 def buildah(*arguments, context=ROOT):
@@ -67,8 +69,7 @@ class Container:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.id = podman(
             "run", "--detach", "--network", "host", "--read-only", "--cap-drop", "all",
-            "--security-opt", "no-new-privileges", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=1024:1024",
-            "--env", f"UNMASK_LISTEN={self.address}", *options, IMAGE,
+            "--security-opt", "no-new-privileges", "--read-only-tmpfs=false", *LIMITS, "--env", f"UNMASK_LISTEN={self.address}", *options, IMAGE,
         ).strip()  # fmt: skip
         until("the container to be ready", self.ready)
 
@@ -87,8 +88,8 @@ class Container:
         return podman("healthcheck", "run", self.id, check=False).returncode == 0
 
     def of_process(self, name):
-        """A file of /proc about the server."""
-        return Path(f"/proc/{self.inspect()['State']['Pid']}/{name}").read_text()
+        """What is under /proc about the server."""
+        return Path(f"/proc/{self.inspect()['State']['Pid']}/{name}")
 
     def close(self):
         podman("rm", "--force", "--time", "0", self.id)
