@@ -4,6 +4,8 @@
 //! them, `distribution` measures what is left and draws from it.
 
 mod candidates;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod cuda;
 mod distribution;
 mod prefix;
 #[cfg(test)]

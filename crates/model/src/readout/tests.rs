@@ -58,7 +58,7 @@ fn filter(order: &mut Vec<usize>, weight: impl Fn(usize) -> f64, sampling: &Samp
 }
 
 /// The definition in f64, with full sorts; also the smallest distance of any decision from its edge.
-fn oracle(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> Option<(Read, f64)> {
+pub(super) fn oracle(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> Option<(Read, f64)> {
     let sampling = context.sampling;
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&x| (f64::from(x) - f64::from(largest)).exp()).sum();
@@ -104,20 +104,20 @@ fn oracle(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> Option<(Rea
     Some((read, edge))
 }
 
-fn near(found: f32, expected: f32) -> bool {
+pub(super) fn near(found: f32, expected: f32) -> bool {
     (found - expected).abs() < 2e-5 * (1.0 + expected.abs())
 }
 
 /// A row with everything that can be asked of it.
 #[derive(Clone, Debug)]
-struct Case {
-    logits: Vec<f32>,
-    sampling: Sampling,
-    allowed: Option<Vec<u32>>,
-    counts: Vec<TokenCount>,
-    target: u32,
-    alternatives: usize,
-    uniform: f64,
+pub(super) struct Case {
+    pub(super) logits: Vec<f32>,
+    pub(super) sampling: Sampling,
+    pub(super) allowed: Option<Vec<u32>>,
+    pub(super) counts: Vec<TokenCount>,
+    pub(super) target: u32,
+    pub(super) alternatives: usize,
+    pub(super) uniform: f64,
 }
 
 fn samplings() -> impl Strategy<Value = Sampling> {
@@ -150,7 +150,7 @@ fn samplings() -> impl Strategy<Value = Sampling> {
     })
 }
 
-fn cases() -> impl Strategy<Value = Case> {
+pub(super) fn cases() -> impl Strategy<Value = Case> {
     // Coarse logits have many exact ties; wide ones fill the histogram's last bucket, narrow ones its first.
     let scale = prop_oneof![Just(1.0_f32), Just(1.0), Just(20.0), Just(0.003)];
     let logits = (prop::collection::vec(-12.0_f32..12.0, 1..700), scale, any::<bool>()).prop_map(
