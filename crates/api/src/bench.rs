@@ -8,11 +8,11 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use unmask_model::backbone::Times;
 use unmask_model::checkpoint::{Architecture, Family, ModelConfig, StoredType, Weights};
-use unmask_model::device::{DeviceChoice, Placement};
+use unmask_model::device::Placement;
 use unmask_model::diffusion::{DenoisingState, Noise, StateSpec};
 use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want};
 
-use crate::config_values::{DtypeArg, at_least_one};
+use crate::config_values::{DeviceArg, DtypeArg, at_least_one};
 use crate::policy_names::Preset;
 
 /// Settings of `unmask bench`.
@@ -30,6 +30,9 @@ pub struct BenchArgs {
     /// Masked positions at the end of a canvas [default: all but the first].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub masked: Option<usize>,
+    /// Device, as for `serve`.
+    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda[:N]")]
+    pub device: DeviceArg,
     /// Precision, as for `serve`.
     #[arg(long, default_value = "auto")]
     pub dtype: DtypeArg,
@@ -140,12 +143,12 @@ struct Report {
     /// The shortest and the median time in the blocks: products, attention and rest.
     trunk_min_ms: f64,
     trunk_ms: f64,
-    /// Medians.
-    parts_ms: Parts,
+    /// Medians; a GPU tells none.
+    parts_ms: Option<Parts>,
     peak_mb: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 struct Parts {
     product: f64,
     attention: f64,
@@ -195,7 +198,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
         args.asked,
         args.rows
     );
-    let placement = Placement::new(DeviceChoice::Cpu, args.dtype.into(), args.arch.family())?;
+    let placement = Placement::new(args.device.0, args.dtype.into(), args.arch.family())?;
     let limits =
         ModelLimits { vocabulary, context: config.context, mask_token: vocabulary as u32 - 1, shift: true };
     let weights = Weights::random(vocabulary, args.arch.stored());
@@ -342,6 +345,8 @@ impl Report {
         let part = |part: fn(&Times) -> Duration| sorted(parts.iter().map(part));
         let trunk = part(|times| times.product + times.attention + times.rest);
         let busy: Duration = parts.iter().map(|times| times.product + times.attention + times.head).sum();
+        let told = !busy.is_zero();
+        let busy = if told { busy } else { sum };
         let known = parts.iter().map(|times| times.product + times.attention + times.rest + times.head);
         let readout = evaluations.iter().zip(known).map(|(all, known)| all.saturating_sub(known));
         Self {
@@ -359,39 +364,44 @@ impl Report {
             tokens_per_second: *tokens as f64 / total.as_secs_f64(),
             trunk_min_ms: trunk.first().copied().map_or(0.0, ms),
             trunk_ms: ms(median(&trunk)),
-            parts_ms: Parts {
+            parts_ms: told.then(|| Parts {
                 product: ms(median(&part(|times| times.product))),
                 attention: ms(median(&part(|times| times.attention))),
                 head: ms(median(&part(|times| times.head))),
                 readout: ms(median(&sorted(readout))),
                 rest: ms(median(&part(|times| times.rest))),
-            },
+            }),
             peak_mb: peak_mb(),
         }
     }
 
     fn print(&self, out: &mut impl Write) -> anyhow::Result<()> {
         let Self { arch, dtype, threads, canvases, rows, evaluations, .. } = self;
-        let Parts { product, attention, head, readout, rest } = self.parts_ms;
-        let all = product + attention + head + readout + rest;
-        let share = |part: f64| format!("{part:8.2} ms {:5.1} %", part / all * 100.0);
-        let lines = [
+        let mut lines = vec![
             ("network", format!("{arch}, {dtype}, {threads} threads, {canvases} x {rows} rows")),
             ("evaluations", evaluations.to_string()),
             (
                 "an evaluation",
                 format!("{:.2} ms median, {:.2} to {:.2}", self.median_ms, self.min_ms, self.max_ms),
             ),
-            ("  products", share(product)),
-            ("  attention", share(attention)),
-            ("  head", share(head)),
-            ("  readout", share(readout)),
-            ("  rest", share(rest)),
+        ];
+        if let Some(Parts { product, attention, head, readout, rest }) = self.parts_ms {
+            let all = product + attention + head + readout + rest;
+            let share = |part: f64| format!("{part:8.2} ms {:5.1} %", part / all * 100.0);
+            lines.extend([
+                ("  products", share(product)),
+                ("  attention", share(attention)),
+                ("  head", share(head)),
+                ("  readout", share(readout)),
+                ("  rest", share(rest)),
+            ]);
+        }
+        lines.extend([
             ("rows per second", format!("{:.0}", self.rows_per_second)),
             ("GFLOP/s", format!("{:.0} in products, attention and head", self.gflops)),
             ("tokens per second", format!("{:.1}", self.tokens_per_second)),
             ("peak memory", self.peak_mb.map_or("unknown".to_owned(), |peak| format!("{peak:.0} MB"))),
-        ];
+        ]);
         for (name, value) in lines {
             writeln!(out, "{name:<18} {value}")?;
         }

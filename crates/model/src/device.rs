@@ -1,7 +1,12 @@
 //! Device and precision; the one place that asks for CUDA.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+
 use candle_core::{DType, Device};
 
+#[cfg(feature = "cuda")]
+use self::cuda::{first as first_gpu, open as gpu};
 use crate::checkpoint::Family;
 use crate::error::LoadError;
 use crate::kernel::Numbers;
@@ -9,7 +14,7 @@ use crate::kernel::Numbers;
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// CUDA device 0 when this build has CUDA and the host a device, else the CPU.
+    /// CUDA device 0 when this build has CUDA and the host a driver and a device, else the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -56,9 +61,8 @@ impl Placement {
     pub fn new(choice: DeviceChoice, precision: Precision, family: Family) -> Result<Self, LoadError> {
         let device = match choice {
             DeviceChoice::Cpu => Device::Cpu,
-            DeviceChoice::Auto => Device::cuda_if_available(0).unwrap_or(Device::Cpu),
-            DeviceChoice::Cuda(ordinal) => Device::new_cuda(ordinal)
-                .map_err(|source| LoadError::Device { device: format!("cuda:{ordinal}"), source })?,
+            DeviceChoice::Auto => first_gpu()?.unwrap_or(Device::Cpu),
+            DeviceChoice::Cuda(ordinal) => gpu(ordinal)?,
         };
         let refused = |dtype, available| {
             let device = if device.is_cpu() { "cpu" } else { "cuda" }.to_owned();
@@ -92,4 +96,16 @@ impl Placement {
             _ => "f32",
         }
     }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn first_gpu() -> Result<Option<Device>, LoadError> {
+    Ok(None)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu(ordinal: usize) -> Result<Device, LoadError> {
+    // Candle says what is missing.
+    Device::new_cuda(ordinal)
+        .map_err(|source| LoadError::Device { device: format!("cuda:{ordinal}"), source })
 }

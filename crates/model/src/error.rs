@@ -73,11 +73,22 @@ pub enum PredictError {
         /// Which position of its canvas.
         position: u32,
     },
-    /// The tensor library or the device.
+    /// The device has too little memory for the batch; a smaller one may fit.
+    #[error("the device is out of memory: {reason}")]
+    OutOfMemory {
+        /// What it said.
+        reason: String,
+    },
+    /// The device is gone, and everything on it: no later evaluation can succeed.
+    #[error("the device is lost: {reason}")]
+    DeviceLost {
+        /// What it said.
+        reason: String,
+    },
+    /// The tensor library, or anything else of the device.
     #[error("the device failed: {}", one_line(source))]
     Device {
         /// What it said.
-        #[from]
         source: candle_core::Error,
     },
     /// A predictor of a test that fails on purpose.
@@ -97,6 +108,22 @@ impl PredictError {
             Self::NotFinite { ask, .. } | Self::Unreadable { ask, .. } => Some(*ask),
             _ => None,
         }
+    }
+}
+
+impl From<candle_core::Error> for PredictError {
+    fn from(source: candle_core::Error) -> Self {
+        #[cfg(feature = "cuda")]
+        {
+            use crate::device::cuda::{Fault, fault};
+
+            match fault(&source) {
+                Fault::OutOfMemory => return Self::OutOfMemory { reason: one_line(&source) },
+                Fault::Lost => return Self::DeviceLost { reason: one_line(&source) },
+                Fault::NoDevice | Fault::Other => {}
+            }
+        }
+        Self::Device { source }
     }
 }
 
@@ -204,6 +231,16 @@ pub enum LoadError {
         device: String,
         /// What it said.
         source: candle_core::Error,
+    },
+    /// A shared library that computing on the device takes.
+    #[error(
+        "computing on CUDA needs {name}: {reason} (LD_LIBRARY_PATH may name its folder; --device cpu does without)"
+    )]
+    Library {
+        /// The library's file name.
+        name: &'static str,
+        /// What the system's loader said.
+        reason: String,
     },
     /// A precision that the device cannot compute in.
     #[error("dtype {dtype} is not available on device {device}; available are {available}")]

@@ -98,6 +98,11 @@ impl Batcher {
         Self { max_rows, max_running, waiting: VecDeque::new(), running: VecDeque::new() }
     }
 
+    /// Changes how many rows a batch may have, from the next one on.
+    pub fn limit_rows(&mut self, max_rows: usize) {
+        self.max_rows = max_rows;
+    }
+
     /// Lets a request wait.
     pub fn add(&mut self, request: RequestId, client: ClientId, members: impl IntoIterator<Item = Member>) {
         self.waiting.push_back(Waiting { request, client, members: members.into_iter().collect() });

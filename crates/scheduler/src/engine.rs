@@ -12,6 +12,7 @@ use std::{fmt, io, mem, thread};
 use tokio::sync::watch;
 use unmask_model::predictor::{Ask, MaskPredictor, Read};
 
+use self::fault::Broken;
 use crate::batcher::{Batcher, RequestId, SampleId};
 use crate::config::EngineConfig;
 use crate::cost::Work;
@@ -38,8 +39,8 @@ pub struct Engine<P: MaskPredictor> {
     metrics: EngineMetrics,
     /// Took part in an evaluation that failed without naming its culprit; each is tried alone.
     suspects: VecDeque<SampleId>,
-    /// The predictor panicked on a canvas of nobody's.
-    broken: bool,
+    /// Set when the predictor cannot be asked any more.
+    broken: Option<Broken>,
     /// How long the last evaluation took.
     last_took: Duration,
     /// Measured time of an evaluation over the predicted one, lately.
@@ -64,7 +65,7 @@ impl<P: MaskPredictor> Engine<P> {
             config,
             metrics,
             suspects: VecDeque::new(),
-            broken: false,
+            broken: None,
             last_took: Duration::ZERO,
             slowness: 1.0,
             inbox: Arc::clone(&inbox),
@@ -90,8 +91,8 @@ impl<P: MaskPredictor> Engine<P> {
                 Ok(answers) => self.advance(&batch, &answers),
                 Err(error) => self.fail(&batch, &error),
             }
-            if self.broken {
-                tracing::error!("the predictor panicked on an empty canvas, too; the engine stops");
+            if let Some(broken) = self.broken {
+                tracing::error!("{}", broken.reason());
                 return self.stop(EngineState::Failed, &GenerationError::EngineStopped);
             }
         }

@@ -6,7 +6,7 @@ use candle_nn::ops::layer_norm;
 
 use super::attention::attention;
 use super::linear::{Linear, Order};
-use super::{Observe, PackedRows};
+use super::{Observe, PackedRows, only};
 use crate::checkpoint::{ModelConfig, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
@@ -81,11 +81,13 @@ impl Block {
         })
     }
 
-    fn forward(&self, rows: &Tensor, lengths: &[usize]) -> Result<Tensor> {
+    /// Of the rows `asked` only, when there are such: the others are seen by attention and leave nothing.
+    fn forward(&self, rows: &Tensor, lengths: &[usize], asked: Option<&Tensor>) -> Result<Tensor> {
         let width = rows.dim(1)?;
         let fused = self.attention_in.forward(&self.norm_1.forward(rows)?)?;
         let part = |i: usize| fused.narrow(1, i * width, width);
         let mixed = attention(&part(0)?, &part(1)?, &part(2)?, lengths, self.heads)?;
+        let (rows, mixed) = (only(rows, asked)?, only(&mixed, asked)?);
         let rows = (rows + self.attention_out.forward(&mixed)?)?;
         let inner = self.expand.forward(&self.norm_2.forward(&rows)?)?.gelu()?;
         rows + self.contract.forward(&inner)?
@@ -114,13 +116,19 @@ impl Gpt2 {
         self.tokens.device()
     }
 
-    pub(super) fn hidden(&self, packed: &PackedRows, observe: Observe<'_>) -> Result<Tensor> {
+    pub(super) fn hidden(
+        &self,
+        packed: &PackedRows,
+        asked: Option<&Tensor>,
+        observe: Observe<'_>,
+    ) -> Result<Tensor> {
         let (ids, positions) = packed.on(self.device())?;
         let tokens = self.tokens.index_select(&ids, 0)?;
         let mut rows = (tokens + self.positions.index_select(&positions, 0)?)?;
         observe("embedding", &rows)?;
         for (i, block) in self.blocks.iter().enumerate() {
-            rows = block.forward(&rows, &packed.lengths)?;
+            let asked = asked.filter(|_| i + 1 == self.blocks.len());
+            rows = block.forward(&rows, &packed.lengths, asked)?;
             observe(&format!("block.{i}"), &rows)?;
         }
         rows = self.norm.forward(&rows)?;

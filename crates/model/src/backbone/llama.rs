@@ -7,7 +7,7 @@ use candle_nn::rotary_emb::rope_thd;
 
 use super::attention::attention;
 use super::linear::{Linear, Order};
-use super::{Observe, PackedRows};
+use super::{Observe, PackedRows, only};
 use crate::checkpoint::{ModelConfig, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
@@ -125,11 +125,19 @@ impl Block {
         })
     }
 
-    fn forward(&self, rows: &Tensor, lengths: &[usize], rotary: &Rotary) -> Result<Tensor> {
+    /// Of the rows `asked` only, when there are such: the others are seen by attention and leave nothing.
+    fn forward(
+        &self,
+        rows: &Tensor,
+        lengths: &[usize],
+        rotary: &Rotary,
+        asked: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let normed = self.norm_1.forward(rows)?;
         let query = rotary.rotate(&self.query.forward(&normed)?, self.heads.width)?;
         let key = rotary.rotate(&self.key.forward(&normed)?, self.heads.width)?;
         let mixed = attention(&query, &key, &self.value.forward(&normed)?, lengths, self.heads)?;
+        let (rows, mixed) = (only(rows, asked)?, only(&mixed, asked)?);
         let rows = (rows + self.output.forward(&mixed)?)?;
         let normed = self.norm_2.forward(&rows)?;
         let inner = (self.gate.forward(&normed)?.silu()? * self.up.forward(&normed)?)?;
@@ -162,13 +170,19 @@ impl Llama {
         self.tokens.device()
     }
 
-    pub(super) fn hidden(&self, packed: &PackedRows, observe: Observe<'_>) -> Result<Tensor> {
+    pub(super) fn hidden(
+        &self,
+        packed: &PackedRows,
+        asked: Option<&Tensor>,
+        observe: Observe<'_>,
+    ) -> Result<Tensor> {
         let (ids, positions) = packed.on(self.device())?;
         let mut rows = self.tokens.index_select(&ids, 0)?;
         observe("embedding", &rows)?;
         let rotary = self.rotary.at(&positions)?;
         for (i, block) in self.blocks.iter().enumerate() {
-            rows = block.forward(&rows, &packed.lengths, &rotary)?;
+            let asked = asked.filter(|_| i + 1 == self.blocks.len());
+            rows = block.forward(&rows, &packed.lengths, &rotary, asked)?;
             observe(&format!("block.{i}"), &rows)?;
         }
         rows = self.norm.forward(&rows)?;

@@ -86,10 +86,34 @@ impl Backbone {
         if placement.device.is_cpu() {
             return Ok(Self::Cpu(Box::new(Trunk::load(config, weights, placement.numbers)?)));
         }
+        Self::in_candle(config, weights, placement)
+    }
+
+    /// As [`Self::load`], in candle's operations on any device: so the path of a GPU is tested without one.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn in_candle(
+        config: &ModelConfig,
+        weights: &Weights,
+        placement: &Placement,
+    ) -> std::result::Result<Self, LoadError> {
         Ok(match config.architecture {
             Architecture::Gpt2 => Self::Gpt2(Gpt2::load(config, weights, placement)?),
             Architecture::Llama => Self::Llama(Llama::load(config, weights, placement)?),
         })
+    }
+
+    /// The GPU that computes, if one does.
+    #[cfg(feature = "cuda")]
+    #[must_use]
+    pub fn gpu(&self) -> Option<&candle_core::CudaDevice> {
+        let device = match self {
+            Self::Cpu(_) => return None,
+            Self::Gpt2(model) => model.device(),
+            Self::Llama(model) => model.device(),
+        };
+        device.as_cuda_device().ok()
     }
 
     /// Memory for one caller at a time, on a pool of `threads`.
@@ -118,46 +142,73 @@ impl Backbone {
         observe: Option<Observe<'_>>,
     ) -> Result<()> {
         let mut nobody = |_: &str, _: &Tensor| Ok(());
-        let (all, device, hidden) = match (self, workspace) {
-            (Self::Cpu(trunk), Workspace::Cpu(workspace)) => {
-                return trunk.hidden(rows, asked, workspace, observe);
-            }
+        let fewer = |device| (asked.len() < rows.rows()).then(|| Tensor::new(asked, device)).transpose();
+        match (self, workspace) {
+            (Self::Cpu(trunk), Workspace::Cpu(workspace)) => trunk.hidden(rows, asked, workspace, observe),
             (Self::Gpt2(model), Workspace::Device { hidden, .. }) => {
-                (model.hidden(rows, observe.unwrap_or(&mut nobody))?, model.device(), hidden)
+                let asked = fewer(model.device())?;
+                *hidden = Some(model.hidden(rows, asked.as_ref(), observe.unwrap_or(&mut nobody))?);
+                Ok(())
             }
             (Self::Llama(model), Workspace::Device { hidden, .. }) => {
-                (model.hidden(rows, observe.unwrap_or(&mut nobody))?, model.device(), hidden)
+                let asked = fewer(model.device())?;
+                *hidden = Some(model.hidden(rows, asked.as_ref(), observe.unwrap_or(&mut nobody))?);
+                Ok(())
             }
             _ => bail!("the workspace is another backbone's"),
-        };
-        *hidden = Some(all.index_select(&Tensor::new(asked, device)?, 0)?);
-        Ok(())
+        }
     }
 
-    /// The logits of some of the rows asked for, by their places among them, one row after another. With
-    /// the shift, row i speaks of position i + 1.
+    /// The logits of some of the rows asked for, by their places among them (ascending), one row after
+    /// another. With the shift, row i speaks of position i + 1.
     ///
     /// # Errors
     /// The device failed.
     pub fn logits<'a>(&self, places: &[u32], workspace: &'a mut Workspace) -> Result<Logits<'a>> {
-        let (head, workspace) = match (self, workspace) {
-            (Self::Cpu(trunk), Workspace::Cpu(workspace)) => {
-                let (stride, vocabulary) = trunk.logits_shape();
-                return Ok(Logits { values: trunk.logits(places, workspace), stride, vocabulary });
-            }
-            (Self::Gpt2(model), workspace) => (&model.head, workspace),
-            (Self::Llama(model), workspace) => (&model.head, workspace),
-            (Self::Cpu(_), _) => bail!("the workspace is another backbone's"),
+        let Self::Cpu(trunk) = self else {
+            let found = self.logits_on_device(places, workspace)?;
+            let vocabulary = found.dim(1)?;
+            let Workspace::Device { logits, .. } = workspace else {
+                bail!("the workspace is another backbone's");
+            };
+            *logits = found.flatten_all()?.to_vec1()?;
+            return Ok(Logits { values: logits, stride: vocabulary, vocabulary });
         };
-        let Workspace::Device { hidden: Some(hidden), logits } = workspace else {
+        let Workspace::Cpu(workspace) = workspace else {
+            bail!("the workspace is another backbone's");
+        };
+        let (stride, vocabulary) = trunk.logits_shape();
+        Ok(Logits { values: trunk.logits(places, workspace), stride, vocabulary })
+    }
+
+    /// The same, (places, vocabulary) in f32, where they were computed.
+    ///
+    /// # Errors
+    /// The device failed, or this is the CPU's backbone.
+    pub fn logits_on_device(&self, places: &[u32], workspace: &Workspace) -> Result<Tensor> {
+        let head = match self {
+            Self::Gpt2(model) => &model.head,
+            Self::Llama(model) => &model.head,
+            Self::Cpu(_) => bail!("the logits are in main memory"),
+        };
+        let Workspace::Device { hidden: Some(hidden), .. } = workspace else {
             bail!("there are no hidden states");
         };
-        let rows = hidden.index_select(&Tensor::new(places, hidden.device())?, 0)?;
-        let found = head.forward(&rows)?.to_dtype(DType::F32)?;
-        let vocabulary = found.dim(1)?;
-        *logits = found.flatten_all()?.to_vec1()?;
-        Ok(Logits { values: logits, stride: vocabulary, vocabulary })
+        let rows = match places {
+            // Neighbours are there already, and nothing has to be uploaded.
+            [first, .., last] if (last - first) as usize == places.len() - 1 => {
+                hidden.narrow(0, *first as usize, places.len())?
+            }
+            [only] => hidden.narrow(0, *only as usize, 1)?,
+            _ => hidden.index_select(&Tensor::new(places, hidden.device())?, 0)?,
+        };
+        head.forward(&rows)?.to_dtype(DType::F32)
     }
+}
+
+/// The rows `asked`, or all.
+fn only(rows: &Tensor, asked: Option<&Tensor>) -> Result<Tensor> {
+    asked.map_or_else(|| Ok(rows.clone()), |asked| rows.index_select(asked, 0))
 }
 
 /// Several canvases of any lengths, one after another.

@@ -1,20 +1,23 @@
 //! The predictor that computes: pack, forward, read, back to plain numbers.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use super::{Ask, Guidance, MaskPredictor, ModelLimits, Read, TokenId, Want};
+use super::asked::{Asked, Batch, rows_of};
+use super::{Ask, MaskPredictor, ModelLimits, Read};
 use crate::backbone::{Backbone, PackedRows, Times, Workspace};
 use crate::checkpoint::{Checkpoint, ModelConfig, Weights};
 use crate::device::Placement;
 use crate::error::{LoadError, PredictError};
-use crate::readout::{RowContext, Scratch, read_row};
+use crate::readout::{Scratch, read_row};
 
 /// Rows whose logits exist at the same time: 64 × 50,257 floats are 13 MB.
 const HEAD_ROWS: usize = 64;
+/// The same on a GPU, where they are written twice: 512 × 50,257 floats are 103 MB.
+#[cfg(feature = "cuda")]
+const GPU_HEAD_ROWS: usize = 512;
 
 /// A loaded model and the threads that compute it.
 #[derive(Debug)]
@@ -33,12 +36,7 @@ impl CandlePredictor {
     /// # Errors
     /// As [`Backbone::load`]; also when the threads cannot be started.
     pub fn load(checkpoint: &Checkpoint, placement: Placement, threads: usize) -> Result<Self, LoadError> {
-        let limits = ModelLimits {
-            vocabulary: checkpoint.tokenizer.rows(),
-            context: checkpoint.config.context,
-            mask_token: checkpoint.tokenizer.mask_id(),
-            shift: checkpoint.profile.shift,
-        };
+        let limits = limits(checkpoint);
         Self::new(&checkpoint.config, &checkpoint.weights, limits, &placement, threads)
     }
 
@@ -54,16 +52,24 @@ impl CandlePredictor {
         placement: &Placement,
         threads: usize,
     ) -> Result<Self, LoadError> {
-        let pool =
-            rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("compute-{i}"));
-        let threads = pool.build().map_err(|error| LoadError::Device {
-            device: "cpu threads".to_owned(),
-            source: candle_core::Error::wrap(error),
-        })?;
+        let threads = compute_threads(threads)?;
         let backbone = threads.install(|| Backbone::load(config, weights, placement))?;
+        Ok(Self::of(backbone, limits, threads))
+    }
+
+    /// As [`Self::load`], in candle's operations even on the CPU: so the path of a GPU is tested without one.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn in_candle(checkpoint: &Checkpoint, placement: &Placement) -> Result<Self, LoadError> {
+        let backbone = Backbone::in_candle(&checkpoint.config, &checkpoint.weights, placement)?;
+        Ok(Self::of(backbone, limits(checkpoint), compute_threads(1)?))
+    }
+
+    fn of(backbone: Backbone, limits: ModelLimits, threads: rayon::ThreadPool) -> Self {
         let workspace = Mutex::new(backbone.workspace(threads.current_num_threads()));
         let buffers = (0..threads.current_num_threads()).map(|_| Mutex::default()).collect();
-        Ok(Self { backbone, limits, workspace, buffers, threads })
+        Self { backbone, limits, workspace, buffers, threads }
     }
 
     /// The logits of every row of every canvas, (rows, vocabulary) in f32, straight from the head: with
@@ -117,117 +123,103 @@ impl CandlePredictor {
         self.workspace.get_mut().unwrap_or_else(PoisonError::into_inner).take_times()
     }
 
-    /// The row that speaks of `position`, if there is one.
-    fn row_of(&self, position: u32) -> Option<u32> {
-        if self.limits.shift { position.checked_sub(1) } else { Some(position) }
-    }
-
-    /// Which rows speak of a want, `firsts` being the first rows of its canvas and of its guidance canvas.
-    fn locate<'a>(
-        &self,
-        (number, ask): (usize, &'a Ask<'a>),
-        (index, want): (usize, &'a Want),
-        firsts: (u32, Option<u32>),
-    ) -> Result<Asked<'a>, PredictError> {
-        let length = ask.tokens.len();
-        let valid = (want.position as usize) < length
-            && (want.sampling as usize) < ask.samplings.len()
-            && want.allowed.is_none_or(|set| (set as usize) < ask.allowed.len())
-            && want.target.is_none_or(|token| (token as usize) < self.limits.vocabulary)
-            && ask.guidance.is_none_or(|guidance| guidance.tokens.len() == length);
-        let place = self.row_of(want.position).filter(|_| valid);
-        let place = place.ok_or(PredictError::Unreadable { ask: number, position: want.position })?;
-        let guide = guidance(ask).zip(firsts.1).map(|(guidance, first)| (first + place, guidance.weight));
-        Ok(Asked { number, index, ask, want, row: firsts.0 + place, guide })
-    }
-
     fn evaluate(&self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError> {
-        let mut canvases = Canvases::default();
-        let mut asked = Vec::new();
-        for (number, ask) in asks.iter().enumerate() {
-            if ask.wants.is_empty() {
-                continue;
-            }
-            let own = canvases.place(ask.tokens);
-            let guide = guidance(ask).map(|guidance| canvases.place(guidance.tokens));
-            for want in ask.wants.iter().enumerate() {
-                asked.push(self.locate((number, ask), want, (own, guide))?);
-            }
-        }
+        let batch = Batch::new(asks, &self.limits)?;
         let mut reads: Vec<Vec<Option<Read>>> = asks.iter().map(|ask| vec![None; ask.wants.len()]).collect();
-        if asked.is_empty() {
+        if batch.asked.is_empty() {
             return Ok(asks.iter().map(|_| Vec::new()).collect());
         }
-        // Equal canvases ask for the same rows; side by side, each is multiplied with the head once.
-        asked.sort_by_key(|asked| asked.row);
-        // A guided want has two rows.
-        let guided = asked.iter().any(|asked| asked.guide.is_some());
-        let all = rows_of(&asked);
+        let all = rows_of(&batch.asked);
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        self.backbone.hidden(&PackedRows::new(canvases.packed), &all, &mut workspace, None)?;
-        for asked in asked.chunks(if guided { HEAD_ROWS / 2 } else { HEAD_ROWS }) {
+        let packed = PackedRows::new(batch.canvases.iter().copied());
+        self.backbone.hidden(&packed, &all, &mut workspace, None)?;
+        let found = self.read(&batch, &all, &mut workspace)?;
+        for (read, asked) in found.into_iter().zip(&batch.asked) {
+            let failed = PredictError::NotFinite { ask: asked.number, position: asked.want.position };
+            reads[asked.number][asked.index] = Some(read.ok_or(failed)?);
+        }
+        Ok(reads.into_iter().map(|reads| reads.into_iter().flatten().collect()).collect())
+    }
+
+    /// What is read for each want of a batch, in its order, from the hidden states of the rows `all`.
+    fn read(
+        &self,
+        batch: &Batch<'_>,
+        all: &[u32],
+        workspace: &mut Workspace,
+    ) -> candle_core::Result<Vec<Option<Read>>> {
+        #[cfg(feature = "cuda")]
+        if let Some(device) = self.backbone.gpu() {
+            return self.read_on_gpu(batch, all, workspace, device);
+        }
+        let mut found = Vec::with_capacity(batch.asked.len());
+        for asked in batch.pieces(HEAD_ROWS) {
             let rows = rows_of(asked);
-            let places: Vec<u32> =
-                rows.iter().map(|row| all.partition_point(|other| other < row) as u32).collect();
-            let logits = self.backbone.logits(&places, &mut workspace)?;
+            let logits = self.backbone.logits(&places(&rows, all), workspace)?;
             let row = |row: u32| logits.row(rows.binary_search(&row).ok()?);
             let read = |asked: &Asked<'_>| {
                 let thread = rayon::current_thread_index().unwrap_or(0) % self.buffers.len();
                 // A buffer that a panic has left behind is as good as any.
                 let mut buffers = self.buffers[thread].lock().unwrap_or_else(PoisonError::into_inner);
                 let guide = asked.guide.and_then(|(guide, _)| row(guide));
-                asked.read(row(asked.row)?, guide, &mut buffers)
+                buffers.read(asked, row(asked.row)?, guide)
             };
-            let found: Vec<Option<Read>> = asked.par_iter().map(read).collect();
-            for (read, asked) in found.into_iter().zip(asked) {
-                let failed = PredictError::NotFinite { ask: asked.number, position: asked.want.position };
-                reads[asked.number][asked.index] = Some(read.ok_or(failed)?);
+            found.par_extend(asked.par_iter().map(read));
+        }
+        Ok(found)
+    }
+
+    /// As [`Self::read`]; nothing waits for the device before the end.
+    #[cfg(feature = "cuda")]
+    fn read_on_gpu(
+        &self,
+        batch: &Batch<'_>,
+        all: &[u32],
+        workspace: &Workspace,
+        device: &candle_core::CudaDevice,
+    ) -> candle_core::Result<Vec<Option<Read>>> {
+        use crate::readout::cuda::{Place, Plan, Reading};
+
+        let mut plan = Plan::default();
+        for asked in batch.pieces(GPU_HEAD_ROWS) {
+            let rows = rows_of(asked);
+            let place = |row: u32| rows.partition_point(|other| *other < row) as u32;
+            for asked in asked {
+                let guide = asked.guide.map(|(row, weight)| (place(row), weight));
+                let own = place(asked.row);
+                plan.push(Place { own, guide }, &asked.context, asked.want.uniform);
             }
         }
-        Ok(reads.into_iter().map(|reads| reads.into_iter().flatten().collect()).collect())
+        let mut reading = Reading::start(&plan, device)?;
+        for asked in batch.pieces(GPU_HEAD_ROWS) {
+            let logits = self.backbone.logits_on_device(&places(&rows_of(asked), all), workspace)?;
+            reading.read(asked.len(), &logits)?;
+        }
+        reading.finish()
     }
 }
 
-/// The rows that speak of some wants, and their guides, ascending.
-fn rows_of(asked: &[Asked<'_>]) -> Vec<u32> {
-    let guides = asked.iter().filter_map(|asked| asked.guide).map(|(row, _)| row);
-    let mut rows: Vec<u32> = asked.iter().map(|asked| asked.row).chain(guides).collect();
-    rows.sort_unstable();
-    rows.dedup();
-    rows
-}
-
-/// The canvases of a forward pass, each once, however many asks show it: the samples of one prompt begin
-/// with the same one.
-#[derive(Default)]
-struct Canvases<'a> {
-    packed: Vec<&'a [TokenId]>,
-    firsts: HashMap<&'a [TokenId], u32>,
-    rows: u32,
-}
-
-impl<'a> Canvases<'a> {
-    /// The first row of a canvas.
-    fn place(&mut self, tokens: &'a [TokenId]) -> u32 {
-        *self.firsts.entry(tokens).or_insert_with(|| {
-            let first = self.rows;
-            self.rows += tokens.len() as u32;
-            self.packed.push(tokens);
-            first
-        })
+fn limits(checkpoint: &Checkpoint) -> ModelLimits {
+    ModelLimits {
+        vocabulary: checkpoint.tokenizer.rows(),
+        context: checkpoint.config.context,
+        mask_token: checkpoint.tokenizer.mask_id(),
+        shift: checkpoint.profile.shift,
     }
 }
 
-/// A want and the rows of the packed canvases that answer it.
-struct Asked<'a> {
-    /// Which ask, and which of its wants.
-    number: usize,
-    index: usize,
-    ask: &'a Ask<'a>,
-    want: &'a Want,
-    row: u32,
-    /// The same row of the guidance canvas, and its weight.
-    guide: Option<(u32, f64)>,
+/// As many threads as there are cores for 0.
+fn compute_threads(count: usize) -> Result<rayon::ThreadPool, LoadError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("compute-{i}"));
+    pool.build().map_err(|error| LoadError::Device {
+        device: "cpu threads".to_owned(),
+        source: candle_core::Error::wrap(error),
+    })
+}
+
+/// Where `rows` stand among `all`, which holds them; both ascend.
+fn places(rows: &[u32], all: &[u32]) -> Vec<u32> {
+    rows.iter().map(|row| all.partition_point(|other| other < row) as u32).collect()
 }
 
 #[derive(Debug, Default)]
@@ -236,12 +228,11 @@ struct Buffers {
     guided: Vec<f32>,
 }
 
-impl Asked<'_> {
+impl Buffers {
     /// `guide` are the logits of the guidance canvas.
-    fn read(&self, own: &[f32], guide: Option<&[f32]>, buffers: &mut Buffers) -> Option<Read> {
-        let Self { ask, want, .. } = self;
-        let Buffers { scratch, guided } = buffers;
-        let logits = match (guide, self.guide) {
+    fn read(&mut self, asked: &Asked<'_>, own: &[f32], guide: Option<&[f32]>) -> Option<Read> {
+        let Self { scratch, guided } = self;
+        let logits = match (guide, asked.guide) {
             (Some(guide), Some((_, weight))) => {
                 let strength = (weight + 1.0) as f32;
                 guided.clear();
@@ -250,20 +241,8 @@ impl Asked<'_> {
             }
             _ => own,
         };
-        let context = RowContext {
-            sampling: ask.samplings.get(want.sampling as usize)?,
-            allowed: want.allowed.and_then(|set| ask.allowed.get(set as usize)).map(Vec::as_slice),
-            counts: ask.counts,
-            target: want.target,
-            alternatives: ask.alternatives,
-        };
-        read_row(logits, &context, want.uniform, scratch)
+        read_row(logits, &asked.context, asked.want.uniform, scratch)
     }
-}
-
-/// Guidance that changes something and is worth a second canvas.
-fn guidance<'a>(ask: &Ask<'a>) -> Option<Guidance<'a>> {
-    ask.guidance.filter(|guidance| guidance.weight != 0.0 && !ask.wants.is_empty())
 }
 
 impl MaskPredictor for CandlePredictor {
@@ -273,20 +252,5 @@ impl MaskPredictor for CandlePredictor {
 
     fn predict(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError> {
         self.threads.install(|| self.evaluate(asks))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Eight answers to one prompt would otherwise compute the same first evaluation eight times.
-    #[test]
-    fn a_canvas_shown_by_several_asks_is_packed_once() {
-        let mut canvases = Canvases::default();
-        let firsts: Vec<u32> =
-            [&[1, 2, 3][..], &[9], &[1, 2, 3], &[1, 2], &[9]].map(|tokens| canvases.place(tokens)).to_vec();
-        assert_eq!(firsts, [0, 3, 0, 4, 3]);
-        assert_eq!((canvases.packed.len(), canvases.rows), (3, 6));
     }
 }

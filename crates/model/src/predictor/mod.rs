@@ -5,6 +5,7 @@
 //! Every ask carries its own sampling settings and random numbers, so a batch cannot apply one request's
 //! settings to another.
 
+mod asked;
 mod candle;
 #[cfg(any(test, feature = "testing"))]
 mod oracle;

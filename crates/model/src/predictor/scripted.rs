@@ -10,12 +10,15 @@ use crate::error::PredictError;
 #[derive(Debug, Default)]
 pub struct Script {
     faults: BTreeMap<usize, Fault>,
+    /// Rows of a call that memory is there for.
+    memory: Option<usize>,
     gate: Option<Gate>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Fail,
+    Lose,
     Panic,
     DropRead,
 }
@@ -31,6 +34,20 @@ impl Script {
     #[must_use]
     pub fn fail_at(mut self, call: usize) -> Self {
         self.faults.insert(call, Fault::Fail);
+        self
+    }
+
+    /// Loses the device at `call`: it and all later ones fail with [`PredictError::DeviceLost`].
+    #[must_use]
+    pub fn lose_at(mut self, call: usize) -> Self {
+        self.faults.insert(call, Fault::Lose);
+        self
+    }
+
+    /// Fails every call with more than `rows` rows with [`PredictError::OutOfMemory`].
+    #[must_use]
+    pub fn memory_for(mut self, rows: usize) -> Self {
+        self.memory = Some(rows);
         self
     }
 
@@ -92,7 +109,14 @@ impl MaskPredictor for ScriptedPredictor {
         match fault {
             Some(Fault::Fail) => return Err(PredictError::Scripted { call }),
             Some(Fault::Panic) => panic!("scripted panic at call {call}"),
-            Some(Fault::DropRead) | None => {}
+            Some(Fault::DropRead | Fault::Lose) | None => {}
+        }
+        if self.script.faults.range(..=call).any(|(_, fault)| matches!(fault, Fault::Lose)) {
+            return Err(PredictError::DeviceLost { reason: format!("scripted at call {call}") });
+        }
+        let rows = asks.iter().map(|ask| ask.tokens.len()).sum();
+        if self.script.memory.is_some_and(|memory| memory < rows) {
+            return Err(PredictError::OutOfMemory { reason: format!("scripted: {rows} rows") });
         }
         let answer = |(ask, number): (&Ask<'_>, usize)| -> Result<Vec<Read>, PredictError> {
             let unreadable = |want: &&Want| {

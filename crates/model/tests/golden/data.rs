@@ -39,6 +39,17 @@ impl Model {
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
+    /// In candle's operations, as on a GPU; on one when UNMASK_TEST_GPU names its number.
+    pub fn load_in_candle(&self) -> CandlePredictor {
+        let checkpoint = self.open();
+        #[expect(clippy::disallowed_methods, reason = "where this test runs")]
+        let gpu = std::env::var("UNMASK_TEST_GPU").ok().map(|number| number.parse().unwrap());
+        let device = gpu.map_or(DeviceChoice::Cpu, DeviceChoice::Cuda);
+        let placement = Placement::new(device, Precision::F32, checkpoint.profile.family).unwrap();
+        CandlePredictor::in_candle(&checkpoint, &placement)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
     /// `X-wrapper` holds the weights of `X` in another layout, and shares its expected values.
     pub fn expected(&self) -> PathBuf {
         match self.name.strip_suffix("-wrapper") {

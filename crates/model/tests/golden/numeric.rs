@@ -1,17 +1,27 @@
 //! Logits, hidden states, the shift, losses and scores.
 
 use unmask_model::device::Precision;
-use unmask_model::predictor::{Ask, MaskPredictor, Sampling, Want};
+use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, Sampling, Want};
 
-use crate::data::{cross_entropy, floats, ids, logits, mean_error, models_with, worst};
+use crate::data::{Model, cross_entropy, floats, ids, logits, mean_error, models_with, worst};
 
 /// Ten times what an independent f64 computation differs by.
 const TOLERANCE: f32 = 5e-4;
 
 #[test]
 fn golden_logits() {
+    compare_logits(|model| model.load(Precision::F32));
+}
+
+/// The operations that run on a GPU, on the CPU.
+#[test]
+fn golden_logits_in_candle() {
+    compare_logits(Model::load_in_candle);
+}
+
+fn compare_logits(load: impl Fn(&Model) -> CandlePredictor) {
     for (model, tensors) in models_with("golden-logits.safetensors") {
-        let predictor = model.load(Precision::F32);
+        let predictor = load(&model);
         let mut cases = 0;
         while let Some(input) = tensors.get(&format!("{cases}.input_ids")) {
             let found = logits(&predictor, &ids(input));
@@ -46,8 +56,17 @@ fn golden_logits_in_bfloat16() {
 
 #[test]
 fn golden_hidden_states() {
+    compare_hidden_states(|model| model.load(Precision::F32));
+}
+
+#[test]
+fn golden_hidden_states_in_candle() {
+    compare_hidden_states(Model::load_in_candle);
+}
+
+fn compare_hidden_states(load: impl Fn(&Model) -> CandlePredictor) {
     for (model, tensors) in models_with("golden-hidden.safetensors") {
-        let predictor = model.load(Precision::F32);
+        let predictor = load(&model);
         let input = ids(&tensors["input_ids"]);
         let canvases: Vec<&[u32]> = input.iter().map(Vec::as_slice).collect();
         let states = predictor.hidden_states(&canvases).unwrap();

@@ -9,13 +9,23 @@ use unmask_model::device::Precision;
 use unmask_model::diffusion::{DenoisingState, Noise, Policy, RecordedDraws, StateSpec};
 use unmask_model::predictor::{CandlePredictor, MaskPredictor, Sampling};
 
-use crate::data::{floats, ids, models_with, worst};
+use crate::data::{Model, floats, ids, models_with, worst};
 
 #[test]
 fn golden_traces() {
+    replay_all(|model| model.load(Precision::F32));
+}
+
+/// The same texts from the operations that run on a GPU, whose sums are rounded in another order.
+#[test]
+fn golden_traces_in_candle() {
+    replay_all(Model::load_in_candle);
+}
+
+fn replay_all(load: impl Fn(&Model) -> CandlePredictor) {
     let mut replayed = 0;
     for (model, tensors) in models_with("golden-traces.safetensors") {
-        let mut predictor = model.load(Precision::F32);
+        let mut predictor = load(&model);
         let cases = model.cases().expect("golden.json");
         for trace in cases["traces"].as_array().unwrap() {
             let run = Run::read(trace, &tensors);

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
+use unmask_model::error::PredictError;
 use unmask_model::predictor::MaskPredictor;
 
 use super::Engine;
@@ -11,28 +12,71 @@ use crate::error::GenerationError;
 use crate::event::DenoisingEvent;
 use crate::inbox::EngineState;
 use crate::probe::Probe;
+use crate::request::work;
 
 /// Positions of the canvas that tests the predictor after a panic.
 const PROBE: usize = 8;
+
+/// Why the predictor is not asked any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// It panicked on a canvas of nobody's.
+    Panicked,
+    /// Its device is gone.
+    DeviceLost,
+}
+
+impl Broken {
+    /// For the log.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Panicked => "the predictor panicked on an empty canvas, too; the engine stops",
+            Self::DeviceLost => "the device is lost; the engine stops, and the process must be started again",
+        }
+    }
+}
 
 impl<P: MaskPredictor> Engine<P> {
     /// Fails the request at fault. An error that names its canvas costs that request only; one that does
     /// not, in a batch of several requests, costs nobody yet: each canvas is evaluated again alone, and
     /// who fails alone is at fault. The others were not touched, so their texts stay what they are.
+    ///
+    /// When memory runs out no canvas is at fault but one that is too large by itself, and later batches
+    /// are smaller. A lost device ends the engine.
     pub(super) fn fail(&mut self, batch: &[SampleId], error: &GenerationError) {
         self.metrics.failed();
-        self.broken = matches!(error, GenerationError::Panicked) && !self.answers_a_probe();
-        let named = match error {
-            GenerationError::Predict(error) => error.ask().and_then(|ask| batch.get(ask)),
+        let cause = match error {
+            GenerationError::Predict(error) => Some(error.as_ref()),
             _ => None,
         };
-        let alone = batch.iter().all(|id| id.request == batch[0].request);
-        let culprit = named.or_else(|| batch.first().filter(|_| alone || self.broken));
+        let out_of_memory = matches!(cause, Some(PredictError::OutOfMemory { .. }));
+        // A canvas that is alone goes alone whatever the budget.
+        if out_of_memory && batch.len() > 1 {
+            self.shrink(batch);
+        }
+        self.broken = match error {
+            GenerationError::Panicked if !self.answers_a_probe() => Some(Broken::Panicked),
+            _ if matches!(cause, Some(PredictError::DeviceLost { .. })) => Some(Broken::DeviceLost),
+            _ => None,
+        };
+        let named = cause.and_then(PredictError::ask).and_then(|ask| batch.get(ask));
+        let same_request = batch.iter().all(|id| id.request == batch[0].request);
+        let alone = if out_of_memory { batch.len() == 1 } else { same_request };
+        let culprit = named.or_else(|| batch.first().filter(|_| alone || self.broken.is_some()));
         tracing::error!(%error, canvases = batch.len(), at_fault = culprit.is_some(), "an evaluation failed");
         match culprit {
             Some(id) => self.end(id.request, |_| DenoisingEvent::Failed(error.clone())),
             None => self.suspects.extend(batch),
         }
+    }
+
+    /// Half the rows of a batch that was too large are the budget from now on.
+    fn shrink(&mut self, batch: &[SampleId]) {
+        let rows: u64 = batch.iter().filter_map(|id| self.ask(*id)).map(|ask| work(&ask).rows).sum();
+        let budget = usize::try_from(rows / 2).unwrap_or(usize::MAX).clamp(1, self.config.max_rows);
+        tracing::warn!(from = self.config.max_rows, to = budget, "rows per evaluation: memory ran out");
+        self.config.max_rows = budget;
+        self.batcher.limit_rows(budget);
     }
 
     /// Whether the predictor, which has just panicked, still evaluates a canvas of nobody's.

@@ -103,6 +103,69 @@ async fn a_predictor_that_panics_on_a_probe_too_ends_the_engine() {
     assert_eq!(handle.status().state, EngineState::Failed);
 }
 
+/// On a GPU a batch that does not fit must cost nobody, and must not be tried again and again.
+#[tokio::test]
+async fn a_batch_that_does_not_fit_is_made_smaller_and_costs_nobody() {
+    // Each canvas has 13 rows; four fit at once.
+    let (script, gate) = Gate::new(Script::default().memory_for(52));
+    let handle = spawn(script, EngineConfig { max_rows: 1000, ..EngineConfig::default() });
+    let generations: Vec<_> = (0..8).map(|name| (name, handle.submit(request(name)).unwrap())).collect();
+    let next = || {
+        let canvases = gate.look().len();
+        gate.go();
+        canvases
+    };
+    // The first call may have come before all requests had.
+    while next() <= 4 {}
+    for _ in 0..20 {
+        assert!(next() <= 4, "the budget is what fits");
+    }
+    drop(gate);
+    for (name, generation) in generations {
+        let alone = spawn(Script::default(), EngineConfig::default());
+        let expected = Report::of(alone.submit(request(name)).unwrap()).await;
+        assert_eq!(Report::of(generation).await.text(), expected.text(), "request {name}");
+    }
+    assert_eq!(handle.status().state, EngineState::Serving);
+}
+
+/// Who has several samples in a batch that does not fit is not at fault either.
+#[tokio::test]
+async fn samples_of_one_request_that_do_not_fit_together_are_evaluated_apart() {
+    let handle = spawn(Script::default().memory_for(20), EngineConfig::default());
+    let samples = (0..4).map(|number| sample(0, number, 12, 16)).collect();
+    let report = Report::of(handle.submit(of(samples)).unwrap()).await;
+    assert!(report.end.is_ok(), "{:?}", report.end);
+}
+
+#[tokio::test]
+async fn a_canvas_that_does_not_fit_by_itself_fails_alone() {
+    let handle = spawn(Script::default().memory_for(20), EngineConfig::default());
+    let large = handle.submit(of(vec![sample(0, 0, 30, 16)])).unwrap();
+    let small = handle.submit(request(1)).unwrap();
+    let GenerationError::Predict(error) = Report::of(large).await.end.unwrap_err() else { unreachable!() };
+    assert!(matches!(*error, PredictError::OutOfMemory { .. }), "{error}");
+    assert!(Report::of(small).await.end.is_ok());
+    assert_eq!(handle.status().state, EngineState::Serving);
+}
+
+/// `/live` must say so: only a new process can open the device again.
+#[tokio::test]
+async fn a_lost_device_ends_the_engine() {
+    let (script, gate) = Gate::new(Script::default().lose_at(0));
+    let handle = spawn(script, alone());
+    let generations = [0, 1].map(|name| handle.submit(request(name)).unwrap());
+    gate.look();
+    drop(gate);
+    handle.ended().await;
+    assert_eq!(handle.status().state, EngineState::Failed);
+    assert_eq!(handle.submit(request(2)).unwrap_err(), SubmitError::EngineStopped);
+    let [first, second] = generations;
+    let GenerationError::Predict(error) = Report::of(first).await.end.unwrap_err() else { unreachable!() };
+    assert!(matches!(*error, PredictError::DeviceLost { .. }), "{error}");
+    assert!(matches!(Report::of(second).await.end, Err(GenerationError::EngineStopped)));
+}
+
 /// Panics with a payload that panics again when the engine lets go of it.
 struct Deadly;
 

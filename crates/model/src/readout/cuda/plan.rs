@@ -8,11 +8,12 @@ use crate::readout::RowContext;
 /// What no token and no row has.
 const NONE: u32 = u32::MAX;
 /// Words of a row, of what was read, and of an alternative.
-const ROW: usize = 28;
-pub(crate) const FOUND: usize = 6;
-pub(crate) const ALTERNATIVE: usize = 2;
-/// A token and its bits in a key; see `TOKEN_BITS`.
-pub(crate) const LARGEST_VOCABULARY: usize = (1 << 20) - 1;
+pub(super) const ROW: usize = 28;
+pub(super) const FOUND: usize = 6;
+pub(super) const ALTERNATIVE: usize = 2;
+/// As many as `TOKEN_BITS` name, but for the one that marks a key's end.
+#[cfg(feature = "cuda")]
+pub(super) const LARGEST_VOCABULARY: usize = (1 << 20) - 1;
 
 /// The rows of an evaluation, and the lists that they share.
 #[derive(Debug, Default)]
@@ -115,6 +116,13 @@ impl Plan {
     /// All rows, one after another.
     pub(crate) fn rows(&self) -> &[u32] {
         &self.rows
+    }
+
+    /// The rows of logits that some rows refer to.
+    #[cfg(feature = "cuda")]
+    pub(super) fn places(&self, rows: std::ops::Range<usize>) -> Vec<u32> {
+        let rows = self.rows[rows.start * ROW..rows.end * ROW].chunks_exact(ROW);
+        rows.flat_map(|row| [row[15], row[16]]).filter(|place| *place != NONE).collect()
     }
 
     /// What the rows refer to.

@@ -1,0 +1,137 @@
+//! Opening a GPU, and what its errors mean.
+
+use candle_core::cuda_backend::CudaError;
+use candle_core::cuda_backend::cudarc::cublas::sys::cublasStatus_t;
+use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
+use candle_core::{Device, Error};
+use libloading::Library;
+
+use crate::error::{LoadError, one_line};
+
+const DRIVER: &str = "libcuda.so.1";
+/// What candle opens a device with; the first is named after the toolkit.
+const LIBRARIES: [&str; 2] = [concat!("libcublas.so.", env!("UNMASK_CUDA_MAJOR")), "libcurand.so.10"];
+
+/// The first GPU; `None` where there is no driver, or no GPU.
+pub(super) fn first() -> Result<Option<Device>, LoadError> {
+    if let Err(reason) = library(DRIVER) {
+        tracing::info!("computing on the CPU: {reason}");
+        return Ok(None);
+    }
+    match open(0) {
+        Err(LoadError::Device { source, .. }) if fault(&source) == Fault::NoDevice => {
+            tracing::info!("computing on the CPU: {}", one_line(&source));
+            Ok(None)
+        }
+        opened => opened.map(Some),
+    }
+}
+
+/// A GPU by its number.
+pub(super) fn open(ordinal: usize) -> Result<Device, LoadError> {
+    for name in [DRIVER].into_iter().chain(LIBRARIES) {
+        library(name).map_err(|reason| LoadError::Library { name, reason })?;
+    }
+    let failed = |source| LoadError::Device { device: format!("cuda:{ordinal}"), source };
+    // One stream of its own: candle's other choice is a stream for each thread, and evaluations come from
+    // whichever thread of a pool is free.
+    let device = Device::new_cuda_with_stream(ordinal).map_err(failed)?;
+    // SAFETY: everything on this device is allocated, used and freed on the one stream it was opened with,
+    // so the order of the stream is the order of all uses.
+    #[expect(unsafe_code, reason = "events between streams are for those who have several")]
+    unsafe {
+        device.as_cuda_device().map_err(failed)?.disable_event_tracking();
+    }
+    Ok(device)
+}
+
+/// Whether the system's loader finds a library; what it says if not.
+fn library(name: &str) -> Result<(), String> {
+    // SAFETY: NVIDIA's libraries do in their initialisers what they do in every program that links them.
+    #[expect(unsafe_code, reason = "loading a library runs its initialisers")]
+    let loaded = unsafe { Library::new(name) };
+    // It stays: whoever calls it later finds it loaded.
+    loaded.map(std::mem::forget).map_err(|error| one_line(&error))
+}
+
+/// What an error of the device means for those who wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// There is no GPU.
+    NoDevice,
+    /// A smaller batch may fit.
+    OutOfMemory,
+    /// Nothing will work any more until the process starts again.
+    Lost,
+    /// Any other.
+    Other,
+}
+
+/// What candle's error is about.
+pub(crate) fn fault(error: &Error) -> Fault {
+    match error {
+        Error::Cuda(source) => source.downcast_ref::<CudaError>().map_or(Fault::Other, fault_of_cuda),
+        Error::Context { inner, .. } | Error::WithPath { inner, .. } | Error::WithBacktrace { inner, .. } => {
+            fault(inner)
+        }
+        _ => Fault::Other,
+    }
+}
+
+fn fault_of_cuda(error: &CudaError) -> Fault {
+    match error {
+        CudaError::Cuda(error) | CudaError::Load { cuda: error, .. } => fault_of_driver(error.0),
+        CudaError::Cublas(error) => match error.0 {
+            cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => Fault::OutOfMemory,
+            // What it launches fails on a device that is gone.
+            cublasStatus_t::CUBLAS_STATUS_EXECUTION_FAILED => Fault::Lost,
+            _ => Fault::Other,
+        },
+        _ => Fault::Other,
+    }
+}
+
+/// Errors that the driver repeats to every later call are a lost device.
+fn fault_of_driver(error: CUresult) -> Fault {
+    match error {
+        CUresult::CUDA_ERROR_NO_DEVICE | CUresult::CUDA_ERROR_INVALID_DEVICE => Fault::NoDevice,
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => Fault::OutOfMemory,
+        CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE
+        | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+        | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
+        | CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+        | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+        | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
+        | CUresult::CUDA_ERROR_ASSERT
+        | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+        | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
+        | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+        | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+        | CUresult::CUDA_ERROR_INVALID_PC
+        | CUresult::CUDA_ERROR_LAUNCH_FAILED
+        | CUresult::CUDA_ERROR_SYSTEM_NOT_READY
+        | CUresult::CUDA_ERROR_UNKNOWN => Fault::Lost,
+        _ => Fault::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::cuda_backend::cudarc::driver::DriverError;
+
+    use super::*;
+    use crate::error::PredictError;
+
+    /// The scheduler shrinks its budget or stops by these two; everything else fails one batch.
+    #[test]
+    fn errors_of_the_driver_become_what_the_scheduler_acts_on() {
+        let wrapped = |code| Error::from(CudaError::Cuda(DriverError(code))).context("while it computed");
+        let predict = |code| PredictError::from(wrapped(code));
+        let (memory, lost) = (CUresult::CUDA_ERROR_OUT_OF_MEMORY, CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
+        assert_eq!(fault(&wrapped(memory)), Fault::OutOfMemory);
+        assert_eq!(fault(&wrapped(lost)), Fault::Lost);
+        assert_eq!(fault(&wrapped(CUresult::CUDA_ERROR_INVALID_VALUE)), Fault::Other);
+        assert!(matches!(predict(memory), PredictError::OutOfMemory { .. }));
+        assert!(matches!(predict(lost), PredictError::DeviceLost { .. }));
+    }
+}

@@ -1,0 +1,145 @@
+//! What a batch of asks shows the network, and which rows answer it.
+
+use std::collections::HashMap;
+
+use super::{Ask, Guidance, ModelLimits, TokenId, Want};
+use crate::error::PredictError;
+use crate::readout::RowContext;
+
+/// A want and the rows of the packed canvases that answer it.
+pub(super) struct Asked<'a> {
+    /// Which ask, and which of its wants.
+    pub(super) number: usize,
+    pub(super) index: usize,
+    pub(super) want: &'a Want,
+    pub(super) context: RowContext<'a>,
+    pub(super) row: u32,
+    /// The same row of the guidance canvas, and its weight.
+    pub(super) guide: Option<(u32, f64)>,
+}
+
+/// The canvases of a forward pass, and the wants sorted by row.
+pub(super) struct Batch<'a> {
+    pub(super) canvases: Vec<&'a [TokenId]>,
+    pub(super) asked: Vec<Asked<'a>>,
+}
+
+impl<'a> Batch<'a> {
+    /// Packs what the asks show. An ask without wants shows nothing.
+    pub(super) fn new(asks: &'a [Ask<'a>], limits: &ModelLimits) -> Result<Self, PredictError> {
+        let mut canvases = Canvases::default();
+        let mut shown = Vec::new();
+        for (number, ask) in asks.iter().enumerate().filter(|(_, ask)| !ask.wants.is_empty()) {
+            let own = canvases.number(ask.tokens);
+            let guide = guidance(ask).map(|guidance| canvases.number(guidance.tokens));
+            shown.push((number, ask, own, guide));
+        }
+        let (packed, firsts) = canvases.pack();
+        let mut asked = Vec::new();
+        for (number, ask, own, guide) in shown {
+            let firsts = (firsts[own], guide.map(|guide| firsts[guide]));
+            for want in ask.wants.iter().enumerate() {
+                asked.push(locate((number, ask), want, firsts, limits)?);
+            }
+        }
+        // Equal canvases ask for the same rows; side by side, each is multiplied with the head once.
+        asked.sort_by_key(|asked: &Asked<'_>| asked.row);
+        Ok(Self { canvases: packed, asked })
+    }
+
+    /// The wants in pieces that are answered by at most `rows` rows each.
+    pub(super) fn pieces(&self, rows: usize) -> impl Iterator<Item = &[Asked<'a>]> {
+        // A guided want has two rows.
+        let guided = self.asked.iter().any(|asked| asked.guide.is_some());
+        self.asked.chunks(if guided { rows / 2 } else { rows })
+    }
+}
+
+/// The rows that speak of some wants, and their guides, ascending.
+pub(super) fn rows_of(asked: &[Asked<'_>]) -> Vec<u32> {
+    let guides = asked.iter().filter_map(|asked| asked.guide).map(|(row, _)| row);
+    let mut rows: Vec<u32> = asked.iter().map(|asked| asked.row).chain(guides).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
+}
+
+/// Which rows speak of a want, `firsts` being the first rows of its canvas and of its guidance canvas.
+fn locate<'a>(
+    (number, ask): (usize, &'a Ask<'a>),
+    (index, want): (usize, &'a Want),
+    firsts: (u32, Option<u32>),
+    limits: &ModelLimits,
+) -> Result<Asked<'a>, PredictError> {
+    let length = ask.tokens.len();
+    let sampling = ask.samplings.get(want.sampling as usize);
+    let allowed = want.allowed.map(|set| ask.allowed.get(set as usize));
+    let valid = (want.position as usize) < length
+        && allowed.is_none_or(|set| set.is_some())
+        && want.target.is_none_or(|token| (token as usize) < limits.vocabulary)
+        && ask.guidance.is_none_or(|guidance| guidance.tokens.len() == length);
+    let place = if limits.shift { want.position.checked_sub(1) } else { Some(want.position) };
+    let Some((place, sampling)) = place.zip(sampling).filter(|_| valid) else {
+        return Err(PredictError::Unreadable { ask: number, position: want.position });
+    };
+    let guide = guidance(ask).zip(firsts.1).map(|(guidance, first)| (first + place, guidance.weight));
+    let context = RowContext {
+        sampling,
+        allowed: allowed.flatten().map(Vec::as_slice),
+        counts: ask.counts,
+        target: want.target,
+        alternatives: ask.alternatives,
+    };
+    Ok(Asked { number, index, want, context, row: firsts.0 + place, guide })
+}
+
+/// Guidance that changes something and is worth a second canvas.
+fn guidance<'a>(ask: &Ask<'a>) -> Option<Guidance<'a>> {
+    ask.guidance.filter(|guidance| guidance.weight != 0.0 && !ask.wants.is_empty())
+}
+
+/// Canvases, each once, however many asks show it: the samples of one prompt begin with the same one.
+#[derive(Default)]
+struct Canvases<'a> {
+    distinct: Vec<&'a [TokenId]>,
+    numbers: HashMap<&'a [TokenId], usize>,
+}
+
+impl<'a> Canvases<'a> {
+    fn number(&mut self, tokens: &'a [TokenId]) -> usize {
+        *self.numbers.entry(tokens).or_insert_with(|| {
+            self.distinct.push(tokens);
+            self.distinct.len() - 1
+        })
+    }
+
+    /// The canvases in the order in which they are packed, and by number the first row of each. Those of
+    /// one length are neighbours: attention takes them together on a device.
+    fn pack(self) -> (Vec<&'a [TokenId]>, Vec<u32>) {
+        let mut order: Vec<usize> = (0..self.distinct.len()).collect();
+        order.sort_by_key(|&number| self.distinct[number].len());
+        let mut firsts = vec![0; order.len()];
+        let mut rows = 0;
+        for &number in &order {
+            firsts[number] = rows;
+            rows += self.distinct[number].len() as u32;
+        }
+        (order.into_iter().map(|number| self.distinct[number]).collect(), firsts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Eight answers to one prompt would otherwise compute the same first evaluation eight times.
+    #[test]
+    fn a_canvas_shown_by_several_asks_is_packed_once_beside_those_of_its_length() {
+        let mut canvases = Canvases::default();
+        let shown = [&[1, 2, 3][..], &[9], &[1, 2, 3], &[1, 2], &[9], &[3, 2, 1], &[8]];
+        let numbers = shown.map(|tokens| canvases.number(tokens));
+        let (packed, firsts) = canvases.pack();
+        assert_eq!(packed, [&[9][..], &[8], &[1, 2], &[1, 2, 3], &[3, 2, 1]]);
+        assert_eq!(numbers.map(|number| firsts[number]), [4, 0, 4, 2, 0, 7, 1]);
+    }
+}
