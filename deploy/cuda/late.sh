@@ -20,7 +20,7 @@ for library in cuda:driver nvrtc:nvrtc cublas:cublas cublasLt:cublaslt curand:cu
     {
         cat "$here/late.S"
         printf '.section .rodata\nlate_library: .asciz "%s"\n' "$soname"
-        grep -oE '\bpub unsafe fn \w+' "$bindings/src/$module/sys/mod.rs" | sort -u \
+        grep -oE '\bpub unsafe fn (cu[A-Zbr]|nvrtc)\w+' "$bindings/src/$module/sys/mod.rs" | sort -u \
             | awk '{ print "late_entry " $NF ", late_library" }'
     } >"$source"
     cc -c "$source" -o "$folder/$name.o"
