@@ -1,9 +1,11 @@
 //! Opening a GPU, and what its errors mean.
 
-use candle_core::cuda_backend::CudaError;
 use candle_core::cuda_backend::cudarc::cublas::sys::cublasStatus_t;
-use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
-use candle_core::{Device, Error};
+use candle_core::cuda_backend::cudarc::driver::result::device::get_default_mem_pool;
+use candle_core::cuda_backend::cudarc::driver::result::mem_pool;
+use candle_core::cuda_backend::cudarc::driver::sys::{CUmemPool_attribute, CUresult};
+use candle_core::cuda_backend::{CudaError, WrapErr};
+use candle_core::{CudaDevice, Device, Error};
 use libloading::Library;
 
 use crate::error::{LoadError, one_line};
@@ -36,13 +38,29 @@ pub(super) fn open(ordinal: usize) -> Result<Device, LoadError> {
     // One stream of its own: candle's other choice is a stream for each thread, and evaluations come from
     // whichever thread of a pool is free.
     let device = Device::new_cuda_with_stream(ordinal).map_err(failed)?;
+    one_stream(device.as_cuda_device().map_err(failed)?).map_err(failed)?;
+    Ok(device)
+}
+
+/// Nothing between two evaluations: no events, and no memory that goes back to the driver and comes again.
+fn one_stream(device: &CudaDevice) -> candle_core::Result<()> {
     // SAFETY: everything on this device is allocated, used and freed on the one stream it was opened with,
     // so the order of the stream is the order of all uses.
     #[expect(unsafe_code, reason = "events between streams are for those who have several")]
     unsafe {
-        device.as_cuda_device().map_err(failed)?.disable_event_tracking();
+        device.disable_event_tracking();
     }
-    Ok(device)
+    let ordinal = device.cuda_stream().context().cu_device();
+    let mut all = u64::MAX;
+    // SAFETY: the device is the one that the context was made for, the pool is its own, and the attribute
+    // is a 64-bit number, which the driver copies.
+    #[expect(unsafe_code, reason = "cudarc has no safe name for it")]
+    unsafe {
+        let pool = get_default_mem_pool(ordinal).w()?;
+        let value = (&raw mut all).cast();
+        mem_pool::set_attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, value).w()?;
+    }
+    Ok(())
 }
 
 /// Whether the system's loader finds a library; what it says if not.
@@ -120,18 +138,14 @@ mod tests {
     use candle_core::cuda_backend::cudarc::driver::DriverError;
 
     use super::*;
-    use crate::error::PredictError;
 
     /// The scheduler shrinks its budget or stops by these two; everything else fails one batch.
     #[test]
-    fn errors_of_the_driver_become_what_the_scheduler_acts_on() {
+    fn errors_of_the_driver_are_told_apart_however_they_are_wrapped() {
         let wrapped = |code| Error::from(CudaError::Cuda(DriverError(code))).context("while it computed");
-        let predict = |code| PredictError::from(wrapped(code));
-        let (memory, lost) = (CUresult::CUDA_ERROR_OUT_OF_MEMORY, CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
-        assert_eq!(fault(&wrapped(memory)), Fault::OutOfMemory);
-        assert_eq!(fault(&wrapped(lost)), Fault::Lost);
+        assert_eq!(fault(&wrapped(CUresult::CUDA_ERROR_OUT_OF_MEMORY)), Fault::OutOfMemory);
+        assert_eq!(fault(&wrapped(CUresult::CUDA_ERROR_ECC_UNCORRECTABLE)), Fault::Lost);
         assert_eq!(fault(&wrapped(CUresult::CUDA_ERROR_INVALID_VALUE)), Fault::Other);
-        assert!(matches!(predict(memory), PredictError::OutOfMemory { .. }));
-        assert!(matches!(predict(lost), PredictError::DeviceLost { .. }));
+        assert_eq!(fault(&Error::Msg("anything".to_owned())), Fault::Other);
     }
 }
