@@ -29,9 +29,9 @@ fn a_batch_is_read_as_our_kernels_read_it() {
     for model in MODELS {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model);
         let checkpoint = Checkpoint::open(&folder, None).unwrap();
-        let placement = Placement::new(DeviceChoice::Cpu, Precision::F32, checkpoint.profile.family).unwrap();
-        let mut candle = CandlePredictor::in_candle(&checkpoint, &placement).unwrap();
-        let mut kernels = CandlePredictor::load(&checkpoint, placement, 1).unwrap();
+        let place = |device| Placement::new(device, Precision::F32, checkpoint.profile.family).unwrap();
+        let mut candle = CandlePredictor::in_candle(&checkpoint, &place(device())).unwrap();
+        let mut kernels = CandlePredictor::load(&checkpoint, place(DeviceChoice::Cpu), 1).unwrap();
         let vocabulary = kernels.limits().vocabulary as u32;
         // Out of order, so that packing has to bring equal lengths together.
         let canvases: Vec<Vec<u32>> = [20, 7, 64, 7, 20, 20, 1, 33]
