@@ -97,6 +97,14 @@ def test_grafana_finds_its_data_and_its_dashboard(compose):
     assert home == f"{folder}/unmask.json" and (DEPLOY / "grafana/dashboards/unmask.json").exists()
 
 
+def test_every_setting_is_one_of_the_server():
+    names = re.compile(r"\b(?:UNMASK|HF)_[A-Z_]+\b")
+    known = set(names.findall(accepts(os.environ["UNMASK"], "serve", "--help")))
+    files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *(path for path in DEPLOY.rglob("*") if path.is_file())]
+    used = {name for path in files for name in names.findall(path.read_text())}
+    assert "UNMASK_DRAIN_DELAY" in used and used <= known, used - known
+
+
 def test_whoever_stops_a_replica_gives_it_time_to_drain(compose, dockerfile):
     flags = accepts(os.environ["UNMASK"], "serve", "--help")
     timeout = int(re.search(r"UNMASK_DRAIN_TIMEOUT=\]\s+\[default: (\d+)\]", flags)[1])
