@@ -71,7 +71,7 @@ def test_its_health_check_knows_ready_from_stopping(run):
 def test_stopping_it_lets_a_stream_end(run):
     # As long as this machine may need, instead of the 45 s that suffice for the image's own settings.
     container = run("--env", f"UNMASK_DRAIN_TIMEOUT={DEADLINE}")
-    stream = Stream(container.address, LONG | {"n": 4})
+    stream = Stream(container.address, LONG | {"n": 2})
     assert stream.next()
     stopping = threading.Thread(target=podman, args=("stop", "--time", str(2 * DEADLINE), container.id))
     stopping.start()
