@@ -73,7 +73,7 @@ impl Screen {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(super) fn end_with(mut self, text: &[(Look, String)]) -> io::Result<()> {
+    pub(super) fn end_with(self, text: &[(Look, String)]) -> io::Result<()> {
         let mut last = format!("{BEGIN_FRAME}{}{REST_OF_SCREEN}", self.back(self.terminal.size()));
         for (look, text) in text {
             // Styles end with their line, or the rest of it would be coloured on some terminals.
@@ -86,7 +86,6 @@ impl Screen {
             }
         }
         last.push_str(END_FRAME);
-        self.drawn = Vec::new();
         self.terminal.write_str(&last)
     }
 

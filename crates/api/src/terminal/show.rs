@@ -183,7 +183,7 @@ fn numbers(run: &Run, now: Duration) -> Vec<String> {
     }
     let committed = run.cells.len() - run.masked.min(run.cells.len());
     vec![
-        format!("evaluation {} of {}", run.evaluation, run.planned),
+        format!("evaluation {} of {}", run.evaluation, run.planned.max(run.evaluation)),
         format!("{} masked", run.masked),
         format!("{seconds:.1} s"),
         format!("{:.0} tokens/s", committed as f64 / seconds.max(1e-3)),
