@@ -45,7 +45,7 @@ pub struct FillArgs {
 /// What both have. Numbers are checked where the HTTP routes check them.
 #[derive(Debug, Args)]
 pub struct TerminalArgs {
-    /// T, the rounds of the decision rule [default: 64].
+    /// T, the rounds of the decision rule [default: the model's].
     #[arg(long, value_name = "N")]
     pub steps: Option<u32>,
     /// The decision rule, by name [default: reference].

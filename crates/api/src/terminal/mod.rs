@@ -65,7 +65,10 @@ pub fn try_prompt(args: &TryArgs) -> anyhow::Result<()> {
 /// # Errors
 /// As [`try_prompt`]; the file cannot be read, or has no hole.
 pub fn fill_file(args: &FillArgs) -> anyhow::Result<()> {
-    let name = visible_line(&args.file.display().to_string());
+    let name = match args.file.display().to_string().as_str() {
+        "-" => "standard input".to_owned(),
+        name => visible_line(name),
+    };
     let text = read(&args.file).with_context(|| format!("cannot read {name}"))?;
     let given: Vec<String> = match args.marker.as_str() {
         "" => bail!("--marker is empty"),

@@ -78,3 +78,31 @@ impl ByteProgress {
         tracing::info!(file, done, total, bytes_per_second = rate, "{message}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::backbone::Backbone;
+    use crate::checkpoint::Checkpoint;
+    use crate::device::{DeviceChoice, Placement, Precision};
+    use crate::error::LoadError;
+
+    /// A bar that ends early or runs past its end tells nothing.
+    #[test]
+    fn what_is_read_of_a_checkpoint_adds_up_to_its_size() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+        for name in ["diffugpt-s", "diffullama", "diffullama-gqa"] {
+            let checkpoint = Checkpoint::open(&golden.join(name), None).unwrap();
+            let family = checkpoint.profile.family;
+            let placement = Placement::new(DeviceChoice::Cpu, Precision::Auto, family).unwrap();
+            let weights = &checkpoint.weights;
+            let read = weights.watched(0, || {
+                Backbone::load(&checkpoint.config, weights, &placement)?;
+                Ok::<_, LoadError>(weights.loading().as_ref().map(|progress| progress.done))
+            });
+            assert_eq!(read.unwrap(), Some(weights.size().1 as u64), "{name}");
+            assert!(weights.loading().is_none(), "the bar is gone");
+        }
+    }
+}

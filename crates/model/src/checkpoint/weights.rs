@@ -131,7 +131,7 @@ impl Weights {
         loaded
     }
 
-    fn loading(&self) -> MutexGuard<'_, Option<ByteProgress>> {
+    pub(super) fn loading(&self) -> MutexGuard<'_, Option<ByteProgress>> {
         self.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
