@@ -88,16 +88,16 @@ async fn a_file_comes_back_with_its_holes_filled_and_nothing_else_changed() {
     let path = folder.path().join("file.py");
     fs::write(&path, FILE).unwrap();
     let file = path.display().to_string();
-    for (length, asked) in [(Some("3"), json!(3)), (Some("2..5"), json!({ "min": 2, "max": 5 })), (None, json!(null))]
+    for (length, asked) in
+        [(Some("3"), json!(3)), (Some("2..5"), json!({ "min": 2, "max": 5 })), (None, json!(null))]
     {
         let request = json!({ "template": FILE, "length": asked, "seed": 7 });
         let answer = server.ok("/fill", &request).await;
         let text = answer["choices"][0]["text"].as_str().unwrap();
         let length = length.map(|length| ["--length", length]);
         let options = [&["--seed", "7"][..], length.as_ref().map_or(&[], |length| &length[..])].concat();
-        let fill = |more: &[&str]| [&["fill"][..], more, &options].concat();
 
-        let filled = printed(&fill(&[&file]), "");
+        let filled = printed(&fill(&[&file], &options), "");
         assert_eq!(filled, text);
         let mut rest = filled.as_str();
         for given in FILE.split("<fill>") {
@@ -105,9 +105,9 @@ async fn a_file_comes_back_with_its_holes_filled_and_nothing_else_changed() {
             rest = &rest[at + given.len()..];
         }
         assert!(filled.starts_with("# 世界 e\u{301}\r\ndef ") && rest.is_empty(), "{filled:?}");
-        assert_eq!(printed(&fill(&["-", "--url", &server.url]), FILE), filled);
+        assert_eq!(printed(&fill(&["-", "--url", &server.url], &options), FILE), filled);
 
-        let events = sse::native(&stream_of_events(&printed(&fill(&[&file, "--json"]), "")));
+        let events = sse::native(&stream_of_events(&printed(&fill(&[&file, "--json"], &options), "")));
         assert_eq!(events.last().unwrap().1["choices"][0]["text"], text);
     }
     let other = FILE.replace("<fill>", "HERE");
@@ -115,6 +115,10 @@ async fn a_file_comes_back_with_its_holes_filled_and_nothing_else_changed() {
     let arguments = ["fill", "-", "--marker", "HERE", "-o", &file, "--seed", "7", "--length", "3"];
     assert_eq!(printed(&arguments, &other), "", "the text goes to the file");
     assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+}
+
+fn fill<'a>(file: &[&'a str], options: &[&'a str]) -> Vec<&'a str> {
+    [&["fill"], file, options].concat()
 }
 
 /// Lines of JSON as the body of a native stream, whose events have names.
@@ -139,7 +143,11 @@ fn mistakes_are_one_line_and_nothing_is_loaded_for_them() {
         (&["fill", "-", "--marker", ""], "text", "--marker is empty"),
         (&["fill", "-", "--length", "0"], "a<fill>", "`length` is 0; it must be from 1 to"),
         (&["fill", "-", "--length", "5..2"], "a<fill>", "`length"),
-        (&["fill", "-", "-o", "/no/such/folder/file", "--length", "1"], "a<fill>", "cannot write /no/such/folder"),
+        (
+            &["fill", "-", "-o", "/no/such/folder/file", "--length", "1"],
+            "a<fill>",
+            "cannot write /no/such/folder",
+        ),
         (&["try", "a", "--preset", "best"], "", "`diffusion.preset`"),
         (&["try", "a", "--model", "/no/such/folder"], "", "/no/such/folder"),
         (&["try", "a", "--url", "https://localhost:1"], "", "not of the form http://host:port"),
@@ -157,7 +165,8 @@ fn mistakes_are_one_line_and_nothing_is_loaded_for_them() {
 #[test]
 fn a_key_is_shown_to_the_server() {
     let mut command = unmask(&["serve", "--listen", "127.0.0.1:0"]);
-    let server = Server::spawn(std::mem::replace(command.env("UNMASK_API_KEY", "correct-horse-battery"), unmask(&[])));
+    command.env("UNMASK_API_KEY", "correct-horse-battery");
+    let server = Server::spawn(command);
     let arguments = ["try", "import ", "--seed", "1", "--max-tokens", "4", "--url", &server.url];
     let line = refusal(&arguments, "");
     assert!(line.contains("/ says 401 Unauthorized: "), "{line}");

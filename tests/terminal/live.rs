@@ -25,7 +25,8 @@ fn masked(shown: &str) -> Option<u64> {
 /// Hands on the events of an answer one by one, and waits each time until the pane shows its state; `check` looks
 /// at the pane after each. The data of all events.
 fn follow(released: &Released, pane: &Pane, check: impl Fn(&str, usize)) -> Vec<Value> {
-    let events: Vec<Value> = released.events().iter().filter_map(|data| serde_json::from_str(data).ok()).collect();
+    let events: Vec<Value> =
+        released.events().iter().filter_map(|data| serde_json::from_str(data).ok()).collect();
     for event in &events {
         released.permit();
         let state = if event["ev"].is_string() { event } else { &event["diffusion"] };
@@ -81,7 +82,9 @@ fn a_long_file_is_drawn_around_its_holes_and_survives_resizing() {
     let server = Server::start_embedded();
     let folder = TempDir::new().unwrap();
     let (path, out) = (folder.path().join("file.py"), folder.path().join("out.py"));
-    let lines = |name: &str| (0..40).map(|n| format!("{name}_{n} = {n}  # a line that is not short\n")).collect::<String>();
+    let lines = |name: &str| {
+        (0..40).map(|n| format!("{name}_{n} = {n}  # a line that is not short\n")).collect::<String>()
+    };
     let file = format!("{}def <fill>(self):\n    return <fill>\n{}", lines("before"), lines("after"));
     fs::write(&path, &file).unwrap();
     let (file_name, out_name) = (path.display().to_string(), out.display().to_string());
@@ -139,7 +142,9 @@ fn an_interruption_leaves_the_terminal_as_it_was() {
 fn two_positions(first: &str, second: &str) -> Released {
     let state = |state: Value| json!({ "choices": [{ "text": "" }], "diffusion": state });
     let step = |n: u32, p: u32, text: &str| {
-        state(json!({ "ev": "step", "n": n, "of": 2, "left": 2 - n, "p": [p], "i": [0], "s": [text], "q": [9] }))
+        state(
+            json!({ "ev": "step", "n": n, "of": 2, "left": 2 - n, "p": [p], "i": [0], "s": [text], "q": [9] }),
+        )
     };
     Released::saying(&[
         state(json!({ "ev": "start", "len": 2, "holes": [{ "id": "0", "at": 0, "len": 2 }] })),

@@ -33,13 +33,12 @@ impl Pane {
             "" => format!("unset {name}; "),
             value => format!("export {name}={}; ", quoted(value)),
         };
-        let variables: String = [("NO_COLOR", ""), ("UNMASK_THREADS", "1")].iter().chain(variables).map(set).collect();
+        let variables: String =
+            [("NO_COLOR", ""), ("UNMASK_THREADS", "1")].iter().chain(variables).map(set).collect();
         let arguments: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
         let program = quoted(env!("CARGO_BIN_EXE_unmask"));
-        let script = format!(
-            "{variables} echo above; {program} {}; echo \"exit $?\"; exec cat",
-            arguments.join(" ")
-        );
+        let script =
+            format!("{variables} echo above; {program} {}; echo \"exit $?\"; exec cat", arguments.join(" "));
         let (columns, rows) = (columns.to_string(), rows.to_string());
         pane.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows, &script]);
         pane
@@ -48,7 +47,8 @@ impl Pane {
     fn tmux(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("tmux");
         command.env_remove("TMUX").env("LC_ALL", "C.UTF-8").args(["-L", &self.socket]).args(arguments);
-        let output = command.output().unwrap_or_else(|error| panic!("tmux: {error}; tests/terminal/run installs it"));
+        let output =
+            command.output().unwrap_or_else(|error| panic!("tmux: {error}; tests/terminal/run installs it"));
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "tmux {arguments:?}: {complaint}");
         String::from_utf8(output.stdout).unwrap()
@@ -82,7 +82,11 @@ impl Pane {
         let line = format!("exit {code}");
         let shown = self.until(&line, |shown| shown.lines().any(|row| row.starts_with("exit ")));
         assert!(shown.lines().any(|row| row == line), "{shown}");
-        assert_eq!(self.tmux(&["display-message", "-p", "#{cursor_flag} #{wrap_flag}"]), "1 1\n", "the cursor is back");
+        assert_eq!(
+            self.tmux(&["display-message", "-p", "#{cursor_flag} #{wrap_flag}"]),
+            "1 1\n",
+            "the cursor is back"
+        );
         shown
     }
 

@@ -64,7 +64,8 @@ impl Released {
     /// Waits for the request: the data of the events that answer it.
     pub(crate) fn events(&self) -> Vec<String> {
         let events = self.events.recv_timeout(DEADLINE).unwrap();
-        let data = |event: &String| event.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
+        let data =
+            |event: &String| event.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
         events.iter().map(data).collect()
     }
 

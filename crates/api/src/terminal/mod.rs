@@ -14,14 +14,14 @@ mod visible;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::api::Api;
+use self::api::{Api, AskError};
 use self::run::Run;
 use self::show::Show;
 use self::visible::visible_line;
@@ -124,14 +124,15 @@ fn answer(question: &Question, args: &TerminalArgs) -> anyhow::Result<()> {
     };
     let answered = runtime.block_on(async {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
-        let mut show = Show::open(args, &question.given)?;
-        let mut seen = follow(&api, question.path, &question.body, &mut show, &mut signals).await?;
+        let before = if question.searches { "trying lengths" } else { "waiting" };
+        let mut show = Show::open(args, &question.given, before)?;
+        let (start, path) = (now(), question.path);
+        let mut run = follow(api.ask(path, &question.body), start, &mut show, &mut signals).await?;
         if question.searches && matches!(show, Show::Live(_)) {
-            let body = exactly(&question.body, &seen.0);
-            seen = follow(&api, question.path, &body, &mut show, &mut signals).await?;
+            let body = exactly(&question.body, &run);
+            run = follow(api.ask(path, &body), start, &mut show, &mut signals).await?;
         }
-        let (run, time) = seen;
-        show.end(&run, time, question.output.as_deref())?;
+        show.end(&run, now() - start, question.output.as_deref())?;
         if run.end.is_some_and(|end| end.timed_out) {
             bail!("the server's time for the request was over before the text was whole");
         }
@@ -141,17 +142,15 @@ fn answer(question: &Question, args: &TerminalArgs) -> anyhow::Result<()> {
     answered
 }
 
-/// Sends a request and shows what comes, to its end: what came, and how long it took.
+/// Shows the events of a request to their end: what they have told. Times count from `start`.
 async fn follow(
-    api: &Api,
-    path: &str,
-    body: &Value,
+    events: impl Stream<Item = Result<String, AskError>>,
+    start: Instant,
     show: &mut Show,
     signals: &mut Signals,
-) -> anyhow::Result<(Run, Duration)> {
-    let sent = now();
+) -> anyhow::Result<Run> {
     let mut run = Run::default();
-    let mut events = pin!(api.ask(path, body));
+    let mut events = pin!(events);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -159,7 +158,7 @@ async fn follow(
             event = events.next() => {
                 let Some(data) = event.transpose()? else { break };
                 show.event(&data)?;
-                run.take(&data, now() - sent)?;
+                run.take(&data, now() - start)?;
             }
             _ = ticks.tick() => {}
             () = signals.next() => {
@@ -167,12 +166,12 @@ async fn follow(
                 std::process::exit(INTERRUPTED);
             }
         }
-        show.frame(&run, now() - sent)?;
+        show.frame(&run, now() - start)?;
     }
     if run.end.is_none() {
         bail!("the answer broke off before its end");
     }
-    Ok((run, now() - sent))
+    Ok(run)
 }
 
 /// The request that has the same text as one whose lengths were searched, and this time has states: with the

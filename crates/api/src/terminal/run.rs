@@ -16,12 +16,12 @@ const MOST_CELLS: usize = 1 << 20;
 pub(super) struct Committed {
     /// Its text, for display.
     pub(super) text: String,
-    /// The evaluation that committed it, and when that was.
+    /// The evaluation that committed it, and when that came.
     pub(super) evaluation: u32,
     pub(super) at: Duration,
 }
 
-/// What is known of a request. Times count from when it was sent.
+/// What is known of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Run {
     /// Generated positions, holes joined from left to right; nothing before the first event.

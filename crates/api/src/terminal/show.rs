@@ -35,15 +35,18 @@ pub(super) struct Live {
     screen: Screen,
     /// The texts around the holes.
     given: Vec<String>,
+    /// What goes on before the first state.
+    before: &'static str,
     drawn: Option<Duration>,
 }
 
 impl Show {
-    /// As the arguments and the terminal have it; `given` are the texts around the holes.
+    /// As the arguments and the terminal have it; `given` are the texts around the holes, `before` says what goes
+    /// on before the first state.
     ///
     /// # Errors
     /// The terminal cannot be written to.
-    pub(super) fn open(args: &TerminalArgs, given: &[String]) -> io::Result<Self> {
+    pub(super) fn open(args: &TerminalArgs, given: &[String], before: &'static str) -> io::Result<Self> {
         let environment = &args.environment;
         let terminal = io::stdout().is_terminal();
         if args.json {
@@ -53,7 +56,7 @@ impl Show {
             return Ok(Self::Plain { terminal });
         }
         let screen = Screen::open(environment.no_color.is_none())?;
-        Ok(Self::Live(Live { screen, given: given.to_owned(), drawn: None }))
+        Ok(Self::Live(Live { screen, given: given.to_owned(), before, drawn: None }))
     }
 
     /// An event has come.
@@ -72,7 +75,7 @@ impl Show {
         }
     }
 
-    /// Time has passed: `now` since the request was sent.
+    /// Time has passed: `now` since the first request was sent.
     ///
     /// # Errors
     /// As [`Self::event`].
@@ -115,10 +118,25 @@ impl Show {
 impl Live {
     fn draw(&mut self, run: &Run, now: Duration) -> io::Result<()> {
         let (width, height) = self.screen.room();
-        let numbers = asides(&numbers(run, now), width);
+        let numbers = asides(&self.numbers(run, now), width);
         let mut rows = self.near_holes(run, now, width, height.saturating_sub(numbers.len()).max(1));
         rows.extend(numbers);
         self.screen.draw(rows)
+    }
+
+    /// What is said of a run on the way.
+    fn numbers(&self, run: &Run, now: Duration) -> Vec<String> {
+        let seconds = now.as_secs_f64();
+        if run.cells.is_empty() {
+            return vec![self.before.to_owned(), format!("{seconds:.1} s")];
+        }
+        let committed = run.cells.len() - run.masked.min(run.cells.len());
+        vec![
+            format!("evaluation {} of {}", run.evaluation, run.planned.max(run.evaluation)),
+            format!("{} masked", run.masked),
+            format!("{seconds:.1} s"),
+            format!("{:.0} tokens/s", committed as f64 / seconds.max(1e-3)),
+        ]
     }
 
     fn near_holes(&self, run: &Run, now: Duration, width: usize, height: usize) -> Vec<Row> {
@@ -173,21 +191,6 @@ impl Live {
         take(Look::Given, usize::MAX);
         parts
     }
-}
-
-/// What is said of a run on the way.
-fn numbers(run: &Run, now: Duration) -> Vec<String> {
-    let seconds = now.as_secs_f64();
-    if run.cells.is_empty() {
-        return vec!["waiting".to_owned(), format!("{seconds:.1} s")];
-    }
-    let committed = run.cells.len() - run.masked.min(run.cells.len());
-    vec![
-        format!("evaluation {} of {}", run.evaluation, run.planned.max(run.evaluation)),
-        format!("{} masked", run.masked),
-        format!("{seconds:.1} s"),
-        format!("{:.0} tokens/s", committed as f64 / seconds.max(1e-3)),
-    ]
 }
 
 /// What is said of a run in the end.
