@@ -110,6 +110,10 @@ async fn a_file_comes_back_with_its_holes_filled_and_nothing_else_changed() {
         let events = sse::native(&stream_of_events(&printed(&fill(&[&file, "--json"], &options), "")));
         assert_eq!(events.last().unwrap().1["choices"][0]["text"], text);
     }
+    let long = format!("{0}x = <fill>\n{0}", "    def close(self):\n        pass\n\n".repeat(500));
+    let filled = printed(&["fill", "-", "--length", "2"], &long);
+    let (prefix, suffix) = long.split_once("<fill>").unwrap();
+    assert!(filled.starts_with(prefix) && filled.ends_with(suffix), "a file longer than the model's context");
     let other = FILE.replace("<fill>", "HERE");
     let expected = printed(&["fill", &file, "--seed", "7", "--length", "3"], "");
     let arguments = ["fill", "-", "--marker", "HERE", "-o", &file, "--seed", "7", "--length", "3"];
@@ -131,7 +135,7 @@ fn stream_of_events(lines: &str) -> String {
 }
 
 #[test]
-fn mistakes_are_one_line_and_nothing_is_loaded_for_them() {
+fn a_mistake_is_one_line() {
     let folder = TempDir::new().unwrap();
     let binary = folder.path().join("file.bin");
     fs::write(&binary, b"a<fill>\xff").unwrap();

@@ -78,8 +78,14 @@ pub fn fill_file(args: &FillArgs) -> anyhow::Result<()> {
         bail!("{name} has no hole: write {} where there should be one", visible_line(&args.marker));
     }
     let mut body = body(&args.shared);
-    body["template"] = json!(text);
-    body["marker"] = json!(args.marker);
+    if let [prefix, suffix] = &given[..] {
+        // The form of which the model may be shown a part: files are long.
+        body["prefix"] = json!(prefix);
+        body["suffix"] = json!(suffix);
+    } else {
+        body["template"] = json!(text);
+        body["marker"] = json!(args.marker);
+    }
     set(&mut body, "length", args.length.map(LengthArg::json));
     let searches = !matches!(args.length, Some(LengthArg::Exactly(_)));
     let question = Question { path: "/fill", body, given, searches, output: args.output.clone() };
@@ -162,7 +168,7 @@ async fn follow(
             }
             _ = ticks.tick() => {}
             () = signals.next() => {
-                show.abandon();
+                std::mem::replace(show, Show::Json).abandon();
                 std::process::exit(INTERRUPTED);
             }
         }
@@ -179,7 +185,10 @@ async fn follow(
 fn exactly(body: &Value, run: &Run) -> Value {
     let mut body = body.clone();
     if let Some(end) = &run.end {
-        body["holes"] = end.filled.iter().map(|hole| json!({ "length": hole.length })).collect();
+        match &end.filled[..] {
+            [hole] => body["length"] = json!(hole.length),
+            holes => body["holes"] = holes.iter().map(|hole| json!({ "length": hole.length })).collect(),
+        }
         body["seed"] = json!(end.seed);
     }
     body

@@ -48,6 +48,8 @@ pub(super) struct End {
     pub(super) tokens: u64,
     /// The deadline came before the text.
     pub(super) timed_out: bool,
+    /// The model was not shown all of a file.
+    pub(super) truncated: bool,
     /// Of a filled file: where each hole's text is, in characters, and its positions.
     pub(super) filled: Vec<Filled>,
 }
@@ -143,7 +145,8 @@ impl Run {
         let text = choice["text"].as_str().ok_or_else(|| foreign(&"no text"))?;
         text.clone_into(&mut self.text);
         let holes = Vec::deserialize(&choice["holes"]).map_err(|error| foreign(&error))?;
-        self.end = Some(End::of(&done["diffusion"], holes));
+        let truncated = done["truncated"] == true;
+        self.end = Some(End { truncated, ..End::of(&done["diffusion"], holes) });
         Ok(())
     }
 
@@ -185,6 +188,7 @@ impl End {
             evaluations: report["forward_passes"].as_u64().unwrap_or_default(),
             tokens: report["kept_tokens"].as_u64().unwrap_or_default(),
             timed_out: report["early_exit"] == "timeout",
+            truncated: false,
             filled,
         }
     }

@@ -89,6 +89,13 @@ impl Screen {
         self.terminal.write_str(&last)
     }
 
+    /// Ends the region as it is. The terminal has echoed the key that interrupts: what follows gets a line of its
+    /// own.
+    pub(super) fn leave(self) {
+        // Nothing is lost if it cannot be said.
+        let _ = self.terminal.write_str("\n");
+    }
+
     /// From below the region to its first row. A terminal that has become narrower since has broken the
     /// longer rows.
     fn back(&self, (_, columns): (u16, u16)) -> String {

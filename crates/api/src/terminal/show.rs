@@ -89,8 +89,10 @@ impl Show {
     }
 
     /// There will be no end: the terminal gets its cursor back.
-    pub(super) fn abandon(&mut self) {
-        *self = Self::Json;
+    pub(super) fn abandon(self) {
+        if let Self::Live(live) = self {
+            live.screen.leave();
+        }
     }
 
     /// The run is over after `time`: its text goes to `output`, or else to where it was seen.
@@ -132,7 +134,10 @@ impl Live {
         }
         let committed = run.cells.len() - run.masked.min(run.cells.len());
         vec![
-            format!("evaluation {} of {}", run.evaluation, run.planned.max(run.evaluation)),
+            match run.planned {
+                0 => "evaluation 0".to_owned(),
+                planned => format!("evaluation {} of {planned}", run.evaluation),
+            },
             format!("{} masked", run.masked),
             format!("{seconds:.1} s"),
             format!("{:.0} tokens/s", committed as f64 / seconds.max(1e-3)),
@@ -197,13 +202,15 @@ impl Live {
 fn totals(run: &Run, time: Duration) -> Vec<String> {
     let end = run.end.clone().unwrap_or_default();
     let seconds = time.as_secs_f64();
-    vec![
+    let mut said = vec![
         format!("{} evaluations", end.evaluations),
         format!("{} tokens", end.tokens),
         format!("{seconds:.1} s"),
         format!("{:.0} tokens/s", end.tokens as f64 / seconds.max(1e-3)),
         format!("seed {}", end.seed),
-    ]
+    ];
+    said.extend(end.truncated.then(|| "the model saw what is near the hole".to_owned()));
+    said
 }
 
 /// Short texts side by side, on as many rows as they take.
