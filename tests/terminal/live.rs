@@ -91,10 +91,10 @@ fn a_long_file_is_drawn_around_its_holes_and_survives_resizing() {
     let (file_name, out_name) = (path.display().to_string(), out.display().to_string());
     let released = Released::from(&server);
     let options = ["--length", "4", "--seed", "2", "-o", &out_name, "--url", &released.url];
-    let pane = Pane::run((60, 16), &[], &[&["fill", &file_name][..], &options].concat());
+    let pane = Pane::run((60, 24), &[], &[&["fill", &file_name][..], &options].concat());
     let sizes = std::cell::Cell::new(0);
     let events = follow(&released, &pane, |_, left| {
-        let (columns, rows) = [(60, 16), (30, 20), (90, 16), (40, 10)][sizes.replace(sizes.get() + 1) % 4];
+        let (columns, rows) = [(60, 24), (30, 24), (90, 20), (40, 24)][sizes.replace(sizes.get() + 1) % 4];
         pane.resize(columns, rows);
         let whole = |shown: &str| {
             let once = shown.matches(" masked").count() == 1 && shown.matches("def ").count() == 1;
