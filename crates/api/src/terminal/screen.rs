@@ -53,7 +53,9 @@ impl Screen {
         if rows == self.drawn && size == self.size {
             return Ok(());
         }
-        let mut frame = format!("{BEGIN_FRAME}{NO_WRAP}{}", self.back(size));
+        // Of another size, the terminal may have joined or broken rows, and remembers where until they are erased.
+        let erased = if size == self.size { "" } else { REST_OF_SCREEN };
+        let mut frame = format!("{BEGIN_FRAME}{NO_WRAP}{}{erased}", self.back(size));
         for row in &rows {
             for (look, text) in &row.spans {
                 let _ = write!(frame, "{}", style(*look, self.colours).apply_to(text));
