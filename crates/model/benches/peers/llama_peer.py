@@ -82,7 +82,7 @@ def theirs(program, path, rows, threads):
     command = [program, "-m", path, "-p", "w1 w2", "-t", str(threads), "-ub", str(rows), "-b", str(rows)]
     command += ["-c", str(rows), "--temp", "0", "--diffusion-steps", "8", "--diffusion-algorithm", "0"]
     command += ["--diffusion-eps", "0.001", "--seed", "1"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     found = re.search(r"time per step:\s*([0-9.]+)\s*ms", done.stdout + done.stderr)
     if not found:
         raise SystemExit(f"{' '.join(map(str, command))} printed no time per step:\n{done.stderr[-2000:]}")
