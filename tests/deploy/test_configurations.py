@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tomllib
 
 import pytest
 import yaml
@@ -141,3 +142,15 @@ def test_the_image_is_built_as_the_design_says(dockerfile):
         assert line in final, line
     assert not re.search(r"^RUN ", final, re.MULTILINE), "the final image has no shell to run anything"
     assert re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) == ["${BUILDER}", "chef", "chef", "dependencies", "${RUNTIME}"]
+
+
+def test_all_that_cargo_reads_goes_into_the_build_of_the_image():
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = [ROOT / line[1:] for line in lines if line.startswith("!")]
+    members = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["members"]
+    read = [ROOT / member / "Cargo.toml" for member in members]
+    for manifest in list(read):
+        for tests in tomllib.loads(manifest.read_text()).get("test", ()):
+            read.append(manifest.parent / tests.get("path", ""))
+    for path in read:
+        assert any(path.resolve().is_relative_to(folder) for folder in copied), path

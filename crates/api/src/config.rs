@@ -11,6 +11,7 @@ use unmask_scheduler::{CostModel, EngineConfig};
 
 pub use crate::bench::BenchArgs;
 pub use crate::config_access::AccessArgs;
+pub use crate::config_terminal::{FillArgs, LengthArg, TerminalArgs, TryArgs};
 use crate::config_values::at_least_one;
 pub use crate::config_values::{DeviceArg, DtypeArg, HubEnvironment, LogFormat, OverloadArg, Secret};
 use crate::state::Limits;
@@ -51,6 +52,10 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 pub enum Command {
     /// Serve a model over HTTP (the default).
     Serve(Box<ServeArgs>),
+    /// Continue a text, and watch it appear.
+    Try(Box<TryArgs>),
+    /// Fill the holes in a file, and watch it happen.
+    Fill(Box<FillArgs>),
     /// Load a model, check its files against each other, run one evaluation and print what was found.
     Verify(Box<VerifyArgs>),
     /// Measure evaluations of a network with random weights on this machine.

@@ -1,13 +1,18 @@
 //! From the model's name to a predictor: folder, hub or the embedded model; files; device.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use unmask_model::checkpoint::{Checkpoint, ModelFiles};
 use unmask_model::device::Placement;
-use unmask_model::predictor::CandlePredictor;
+use unmask_model::predictor::{CandlePredictor, MaskPredictor};
+use unmask_scheduler::EngineMetrics;
 
 use crate::config::LoadArgs;
+use crate::metrics::{Metrics, ModelLabels};
+use crate::report::unix_seconds;
+use crate::state::ServedModel;
 use crate::template::ChatTemplate;
 
 /// A checkpoint and the predictor that computes it.
@@ -23,6 +28,37 @@ pub struct Loaded {
     pub predictor: CandlePredictor,
     /// How messages become a prompt, when that is known.
     pub chat_template: Option<ChatTemplate>,
+}
+
+impl Loaded {
+    /// What computes, what is said of it under `id`, and what is counted of it; `loading` is what it took.
+    #[must_use]
+    pub fn served_as(
+        self,
+        id: Option<String>,
+        loading: Duration,
+    ) -> (CandlePredictor, ServedModel, (Metrics, EngineMetrics)) {
+        let Self { name, checkpoint, placement, predictor, chat_template } = self;
+        let device = if placement.device.is_cpu() { "cpu" } else { "cuda" };
+        let precision = placement.precision();
+        let served = ServedModel {
+            id: id.unwrap_or(name),
+            created: unix_seconds(),
+            fingerprint: format!(
+                "unmask-{}-{}-{precision}-{device}",
+                env!("CARGO_PKG_VERSION"),
+                checkpoint.weights.fingerprint(),
+            ),
+            profile: checkpoint.profile,
+            chat_template,
+            parameters: checkpoint.weights.size().0,
+            tokenizer: checkpoint.tokenizer,
+            limits: predictor.limits(),
+        };
+        let (id, dtype, device) = (served.id.clone(), precision.to_owned(), device.to_owned());
+        let metrics = Metrics::new(ModelLabels { id, dtype, device }, loading);
+        (predictor, served, metrics)
+    }
 }
 
 /// Loads a model, the embedded one when none is named.

@@ -218,7 +218,7 @@ impl<'a> Hub<'a> {
         self.attempt(commit, name, &mut report)
     }
 
-    fn attempt(&self, commit: &str, name: &str, report: &mut Report<'_>) -> Result<(), Failure> {
+    fn attempt(&self, commit: &str, name: &str, report: &mut Report) -> Result<(), Failure> {
         let repo = self.api.repo(self.at(commit));
         let metadata = guarded(|| self.api.metadata(&repo.url(name)))?;
         // Both become parts of paths.

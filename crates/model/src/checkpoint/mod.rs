@@ -9,6 +9,7 @@ mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod profile;
+mod progress;
 mod random;
 mod weights;
 

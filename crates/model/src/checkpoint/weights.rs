@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::adapter::Adapter;
 use super::config::Architecture;
 use super::files::{ModelFiles, TensorFile};
+use super::progress::ByteProgress;
 use super::random::{Random, StoredType};
 use crate::device::Placement;
 use crate::error::{LoadError, one_line};
@@ -42,6 +44,8 @@ pub struct Weights {
     adapter: Option<Adapter>,
     /// There are no files; tensors are made when they are asked for.
     random: Option<Random>,
+    /// Shows how loading goes on.
+    loading: Mutex<Option<ByteProgress>>,
 }
 
 impl std::fmt::Debug for Weights {
@@ -85,7 +89,7 @@ impl Weights {
             let path = opened.first().map_or_else(|| files.path(SINGLE), |(path, _)| path.clone());
             return Err(LoadError::TensorMissing { path, name: layouts[0].0.to_owned() });
         };
-        let weights = Self { files: opened, index, embedding, prefix, adapter, random: None };
+        let weights = Self { files: opened, index, embedding, prefix, adapter, ..Self::empty() };
         if let Some(adapter) = &weights.adapter {
             adapter.check(|name| {
                 let name = format!("{prefix}{name}.weight");
@@ -99,8 +103,36 @@ impl Weights {
     /// Random weights with `vocabulary` rows of the embedding, to measure with.
     #[must_use]
     pub fn random(vocabulary: usize, stored: StoredType) -> Self {
-        let random = Some(Random { vocabulary, stored });
-        Self { files: Vec::new(), index: HashMap::new(), embedding: "", prefix: "", adapter: None, random }
+        Self { random: Some(Random { vocabulary, stored }), ..Self::empty() }
+    }
+
+    fn empty() -> Self {
+        Self {
+            files: Vec::new(),
+            index: HashMap::new(),
+            embedding: "",
+            prefix: "",
+            adapter: None,
+            random: None,
+            loading: Mutex::default(),
+        }
+    }
+
+    /// Shows the bytes that `load` reads of the tensors, if there are at least `least` of them, with a bar on
+    /// a terminal and in the log elsewhere.
+    pub(crate) fn watched<T, E>(&self, least: usize, load: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let (_, bytes) = self.size();
+        *self.loading() =
+            (bytes >= least).then(|| ByteProgress::new(["loading", "loaded"], "weights", bytes as u64));
+        let loaded = load();
+        if let Some(progress) = self.loading().take() {
+            progress.vanish(loaded.is_ok());
+        }
+        loaded
+    }
+
+    pub(super) fn loading(&self) -> MutexGuard<'_, Option<ByteProgress>> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A tensor of the trunk, by its name without the layout's prefix; adapters are merged in.
@@ -180,7 +212,11 @@ impl Weights {
             return Err(LoadError::TensorMissing { path: self.files[0].0.clone(), name: name.to_owned() });
         };
         let (path, file) = &self.files[file];
-        StoredTensor::load(file, path, name)
+        let stored = StoredTensor::load(file, path, name)?;
+        if let Some(progress) = self.loading().as_mut() {
+            progress.advance((stored.tensor.elem_count() * stored.dtype().size_in_bytes()) as u64);
+        }
+        Ok(stored)
     }
 }
 
