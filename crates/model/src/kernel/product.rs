@@ -122,7 +122,8 @@ unsafe fn multiply_panel(
 ) {
     let tiles = rows.len().div_ceil(ROWS);
     let mut sums = Sums::new();
-    let next = if panel + 1 < matrix.panel_count() { matrix.panel(panel + 1) } else { &[] };
+    let right = matrix.panel(instructions, panel);
+    let next = matrix.packed_panel(panel + 1);
     for number in 0..tiles {
         let tile_rows = share(rows.len(), tiles, number);
         let first = rows.start + tile_rows.start;
@@ -132,7 +133,7 @@ unsafe fn multiply_panel(
             stride: left.stride,
             rows: tile_rows.len(),
             depth: left.depth,
-            right: matrix.panel(panel),
+            right: &right,
             // Each tile fetches its share of the next panel.
             ahead: &next[share(next.len(), tiles, number)],
         };
