@@ -161,7 +161,8 @@ fn a_file_of_the_format_s_own_library_holds_the_golden_checkpoint() {
         let expected: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
         let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst <= largest / 127.0 * 0.51, "{name}: {worst} of {largest}");
+        // Half a step, and 127 times the rounding of a step to half precision.
+        assert!(worst <= largest / 127.0 * (0.5 + 127.0 / 2048.0), "{name}: {worst} of {largest}");
     }
     let (found, expected) = (load(&path, None, Precision::F32, 1), load(&folder, None, Precision::F32, 1));
     assert_eq!(found.limits(), expected.limits());
