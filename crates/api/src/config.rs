@@ -69,8 +69,8 @@ pub enum Command {
 /// Settings of `unmask serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The model: a folder with config.json, tokenizer.json and safetensors files, or a hub name such as
-    /// diffusionfamily/diffugpt-s [default: a small model of Python code inside this program].
+    /// The model: a folder with config.json, tokenizer.json and safetensors files, a GGUF file, or a hub name
+    /// such as diffusionfamily/diffugpt-s [default: a small model of Python code inside this program].
     #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
     pub model: Option<String>,
     /// The model's name in requests and answers [default: its folder or hub name, or unmask-code].
@@ -99,7 +99,7 @@ pub struct ServeArgs {
 /// Settings of `unmask verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The model: a folder or a hub name [default: the one inside this program].
+    /// The model: a folder, a GGUF file or a hub name [default: the one inside this program].
     #[arg(env = "UNMASK_MODEL", value_name = "MODEL")]
     pub model: Option<String>,
     /// How it is loaded.

@@ -17,7 +17,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use self::failure::{Failure, guarded};
 use self::report::Report;
 use super::files::read_json;
-use super::weights::shard_names;
+use super::safetensors::shard_names;
 use crate::error::LoadError;
 
 const INDEX: &str = "model.safetensors.index.json";
