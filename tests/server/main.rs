@@ -41,5 +41,7 @@ mod sse;
 mod startup;
 mod stops;
 mod templates;
+#[cfg(feature = "embedded")]
+mod terminal;
 mod transport;
 mod vanishing;

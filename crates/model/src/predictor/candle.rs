@@ -19,6 +19,9 @@ const HEAD_ROWS: usize = 64;
 #[cfg(feature = "cuda")]
 const GPU_HEAD_ROWS: usize = 512;
 
+/// Bytes of weights that take long enough to load for somebody to wonder: about a second's.
+const LARGE: usize = 256 << 20;
+
 /// A loaded model and the threads that compute it.
 #[derive(Debug)]
 pub struct CandlePredictor {
@@ -37,7 +40,9 @@ impl CandlePredictor {
     /// As [`Backbone::load`]; also when the threads cannot be started.
     pub fn load(checkpoint: &Checkpoint, placement: Placement, threads: usize) -> Result<Self, LoadError> {
         let limits = limits(checkpoint);
-        Self::new(&checkpoint.config, &checkpoint.weights, limits, &placement, threads)
+        checkpoint.weights.watched(LARGE, || {
+            Self::new(&checkpoint.config, &checkpoint.weights, limits, &placement, threads)
+        })
     }
 
     /// A network of any shape, with `weights` that need not come from files; `limits` must be those of
