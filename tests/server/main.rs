@@ -40,6 +40,7 @@ mod special_text;
 mod sse;
 mod startup;
 mod stops;
+mod stream_options;
 mod templates;
 mod transport;
 mod vanishing;

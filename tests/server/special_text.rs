@@ -46,6 +46,30 @@ async fn special_strings_in_prompts_and_suffixes_do_no_harm() {
     }
 }
 
+/// Otherwise whoever types the name of a token could end a document, or open a position.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_that_spell_special_tokens_hold_none() {
+    for model in MODELS {
+        let server = Server::start_model(model);
+        let tokens = async |text: String| {
+            let body = json!({ "prompt": text, "add_special_tokens": false });
+            server.ok("/tokenize", &body).await["tokens"].as_array().unwrap().clone()
+        };
+        let info = server.get("/tokenizer_info").await.json();
+        let names =
+            ["bos_token", "eos_token", "pad_token"].map(|name| info[name].as_str().map(str::to_owned));
+        let mut special = Vec::new();
+        for name in names.into_iter().flatten() {
+            special.extend(tokens(name).await);
+        }
+        assert!(!special.is_empty(), "{model:?}");
+        for text in TEXTS {
+            let given = tokens(format!("a{text}{text} {text}\n")).await;
+            assert!(!given.iter().any(|token| special.contains(token)), "{model:?} {text}: {given:?}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_token_id_is_ordinary_context_even_the_mask() {
     for (model, mask, eos) in [("diffugpt-s", 263, 597), ("diffugpt-m", 598, 599), ("diffullama", 259, 2)] {

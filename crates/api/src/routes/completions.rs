@@ -13,7 +13,7 @@ use super::openai::{self, Completion, Dialect, Echo, Part, Prepared, StreamOptio
 use super::{check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields, alternatives, integer, object};
 use crate::deadlines::TimeoutHeader;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Strings, out_of_range};
@@ -165,13 +165,9 @@ impl Dialect for Plain {
     post,
     path = "/v1/completions",
     tag = "generation",
-    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = CompletionRequest,
     responses(
         (status = 200, description = "The texts; with `stream`, `text/event-stream` of chunks of the same shape, ended by `data: [DONE]`", body = Completion<Choice>),
-        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
-        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
-        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
     )
 )]
 pub async fn complete(

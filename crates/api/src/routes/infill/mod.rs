@@ -13,7 +13,7 @@ use super::fill::keep_nearest;
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::deadlines::TimeoutHeader;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::generation::Running;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, Strings, count};
@@ -109,13 +109,9 @@ impl RequestBody for InfillRequest {
     post,
     path = "/infill",
     tag = "generation",
-    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = InfillRequest,
     responses(
         (status = 200, description = "The text, a list of `n_cmpl` of them, or what `response_fields` left of it; with `stream`, `text/event-stream` of `{content, stop: false}` and a last event with everything", body = Infilled),
-        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
-        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
-        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
     )
 )]
 pub async fn infill(
