@@ -128,7 +128,7 @@ async fn without_a_template_the_operator_is_told_the_flag() {
     let error = refused.refusal(400, "chat_template_missing");
     assert!(error["message"].as_str().unwrap().contains("--chat-template"));
     let models = server.get("/v1/models").await.json();
-    assert_eq!(models["data"][0]["capabilities"], json!(["completion", "fill"]));
+    assert_eq!(models["data"][0]["capabilities"], json!(["completion", "fill", "score"]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

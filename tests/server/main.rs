@@ -10,6 +10,7 @@ mod chat;
 mod choices;
 mod completions;
 mod connections;
+mod cursors;
 mod deadlines;
 mod determinism;
 mod draining;

@@ -272,7 +272,7 @@ fn valid(dice: &mut Dice) -> (&'static str, Value) {
         fields.extend(more_settings());
     }
     if path.starts_with("/v1/c") {
-        fields.push(("min_tokens", vec![json!(0), json!(3), json!(9)]));
+        fields.push(("min_tokens", vec![json!(0), json!(1), json!(length)]));
         fields.push(("ignore_eos", vec![json!(true), json!(false)]));
     }
     for (name, values) in fields {

@@ -23,7 +23,8 @@ use crate::scoring::ScoreOptions;
 pub struct DiffusionOptions {
     /// A named combination of the fields below. Default `reference`.
     pub preset: Option<Preset>,
-    /// T, the number of rounds or evaluations over which the canvas is filled.
+    /// T, the number of rounds or evaluations over which the canvas is filled. Default: the model's. Refused where
+    /// the rule has none, as with `preset`: `exact`.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1, example = 64)]
     pub steps: Option<i64>,
@@ -45,10 +46,10 @@ pub struct DiffusionOptions {
     #[schema(minimum = 0, maximum = 1)]
     pub threshold: Option<f64>,
     /// Number of `quota`: `factor`, which it implies.
-    #[schema(exclusive_minimum = 0)]
+    #[schema(exclusive_minimum = 0, maximum = 1000)]
     pub factor: Option<f64>,
     /// Number of `quota`: `entropy`, which it implies; nats.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub entropy_budget: Option<f64>,
     /// Whether committed tokens are taken back (ReMDM).
     pub revise: Option<ReviseName>,
@@ -56,10 +57,11 @@ pub struct DiffusionOptions {
     #[schema(minimum = 0, maximum = 1)]
     pub eta: Option<f64>,
     /// Draws positions in proportion to exp(score / this) instead of taking the best; 0 is off.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 1000)]
     pub alg_temp: Option<f64>,
     /// Classifier-free guidance: logits become u + (guidance + 1)·(c − u), u without the given text; 0 is
     /// off. Every evaluation then computes two canvases.
+    #[schema(minimum = -1, maximum = 20)]
     pub guidance: Option<f64>,
     /// What a document end in the last generated stretch means.
     pub eos: Option<EosRule>,

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 
-DEADLINE = 30  # seconds until something that must happen counts as broken
+DEADLINE = 120  # seconds until something that must happen counts as broken
 
 
 def wait_until(condition, what):

@@ -32,6 +32,7 @@ pub struct ChatRequest {
     /// The model to use; absent or empty means the one served.
     model: Option<String>,
     /// The conversation so far, 1 to 256 messages.
+    #[schema(min_items = 1, max_items = 256)]
     messages: Vec<Message>,
     /// Positions to generate, an upper bound on the answer's tokens. Default, and -1: 256, less when that does
     /// not fit.
@@ -249,6 +250,7 @@ fn prepare(
         (None, tokens) => ("max_tokens", tokens),
     };
     let size = size(length, asked, DEFAULT_TOKENS, state)?;
+    size.check_least(settings.min_tokens)?;
     let given = GivenMessages {
         messages: request.messages,
         add_generation_prompt: request.add_generation_prompt,

@@ -241,6 +241,7 @@ fn prepare(
         Some(0) if echo => Size::Exactly(0),
         given => size("max_tokens", given, DEFAULT_TOKENS, state)?,
     };
+    size.check_least(settings.min_tokens)?;
     let (mut layouts, mut echoes, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     for prompt in prompts(prompt, state)? {
         let Given { text, tokens, ids_given } = prompt;

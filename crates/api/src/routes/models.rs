@@ -43,7 +43,7 @@ pub struct Model {
     max_model_len: usize,
     /// What goes in and what comes out.
     architecture: Modalities,
-    /// What can be asked of it: `completion`, `fill`, and `chat` when there is a chat template.
+    /// What can be asked of it: `completion`, `fill`, `score`, and `chat` when there is a chat template.
     capabilities: Vec<&'static str>,
     /// How it can be denoised.
     diffusion: Denoising,
@@ -205,7 +205,7 @@ fn entry(state: &AppState) -> Model {
         root: model.id.clone(),
         max_model_len: model.limits.context,
         architecture: Modalities { input_modalities: text, output_modalities: text },
-        capabilities: ["completion", "fill"].into_iter().chain(chat).collect(),
+        capabilities: ["completion", "fill", "score"].into_iter().chain(chat).collect(),
         diffusion: Denoising {
             default_steps: defaults.steps,
             max_steps: limits.steps,

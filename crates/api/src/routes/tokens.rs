@@ -27,6 +27,7 @@ pub struct TokenizeRequest {
     /// A text, as of llama.cpp.
     content: Option<String>,
     /// Messages, which the chat template makes a prompt of.
+    #[schema(min_items = 1, max_items = 256)]
     messages: Option<Vec<Message>>,
     /// Put the document start in front, as every canvas has it. Default true of `prompt` and `messages`.
     add_special_tokens: Option<bool>,
@@ -236,6 +237,7 @@ pub struct ApplyTemplateRequest {
     /// The model to use; absent or empty means the one served.
     model: Option<String>,
     /// The conversation, 1 to 256 messages.
+    #[schema(min_items = 1, max_items = 256)]
     messages: Vec<Message>,
     /// As of /v1/chat/completions.
     add_generation_prompt: Option<bool>,

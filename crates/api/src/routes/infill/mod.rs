@@ -56,7 +56,7 @@ pub struct InfillRequest {
     /// The text ends before the first line, after the cursor's own, that begins with fewer blanks than
     /// this. Default 0.
     #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 1024)]
     n_indent: Option<i64>,
     /// Only these fields of the answer, each under its path: `timings/prompt_n`.
     response_fields: Option<Vec<String>>,

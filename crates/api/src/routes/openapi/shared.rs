@@ -121,6 +121,9 @@ const HEADERS: [(&str, Option<Of>, Type, &str); 17] = [
 /// The one header that requests may have.
 const TIMEOUT: &str = "x-request-timeout-ms";
 
+/// What streams consist of; their schema is that of each event.
+const EVENT: &str = "ServerSentEvent";
+
 /// Tells all of it in the document's shared part.
 pub(super) fn describe(components: &mut Components) {
     for (status, name, of, description, own) in FAILURES {
@@ -143,6 +146,13 @@ pub(super) fn describe(components: &mut Components) {
             HeaderBuilder::new().schema(Some(Object::with_type(kind))).description(Some(description)).build();
         components.headers.insert(name.to_owned(), header.into());
     }
+    let text = || Object::with_type(Type::String);
+    let event = ObjectBuilder::new()
+        .description(Some("One event of a stream, as its readers take it apart"))
+        .property("event", text())
+        .property("data", text())
+        .required("data");
+    components.schemas.insert(EVENT.to_owned(), event.into());
     let milliseconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
     let timeout: Parameter = ParameterBuilder::new()
         .name(TIMEOUT)
@@ -182,9 +192,8 @@ pub(super) fn complete(operation: &mut Operation, keyed: bool) {
             whole.headers.insert(name.to_owned(), RefOr::Ref(shared));
         }
         if generating {
-            // One event after the other; what is in them is what the description says.
-            let events = Content::new(Some(Object::with_type(Type::String)));
-            whole.content.insert("text/event-stream".to_owned(), events.into());
+            let event = Content::new(Some(Ref::from_schema_name(EVENT)));
+            whole.content.insert("text/event-stream".to_owned(), event.into());
         }
     }
 }
