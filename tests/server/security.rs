@@ -292,7 +292,8 @@ fn valid(dice: &mut Dice) -> (&'static str, Value) {
             body["diffusion"][name] = pick(&values, dice);
         }
     }
-    if body["stream"] == true && path != "/infill" && dice.below(2) == 0 {
+    // Where lengths are searched, there are no states to stream.
+    if body["stream"] == true && !["/infill", "/fill"].contains(&path) && dice.below(2) == 0 {
         body["diffusion"]["stream_states"] = pick(&[json!("delta"), json!("draft")], dice);
     }
     (path, body)

@@ -1,6 +1,6 @@
 //! Texts that look like special tokens are texts.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{MODELS, Server};
 
@@ -60,7 +60,8 @@ async fn texts_that_spell_special_tokens_hold_none() {
             ["bos_token", "eos_token", "pad_token"].map(|name| info[name].as_str().map(str::to_owned));
         let mut special = Vec::new();
         for name in names.into_iter().flatten() {
-            special.extend(tokens(name).await);
+            // Some models use an ordinary word for padding.
+            special.extend(<[Value; 1]>::try_from(tokens(name).await).into_iter().flatten());
         }
         assert!(!special.is_empty(), "{model:?}");
         for text in TEXTS {

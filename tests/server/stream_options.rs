@@ -26,7 +26,7 @@ async fn padded_chunks_tell_no_length() {
             .filter(|line| **line != "[DONE]")
             .map(|line| line.len())
             .collect();
-        assert!(sizes.len() > 4 && sizes.iter().all(|size| size % 128 == 0), "{path}: {sizes:?}");
+        assert!(sizes.len() > 2 && sizes.iter().all(|size| size % 128 == 0), "{path}: {sizes:?}");
         assert!(!plain.body.contains("obfuscation"), "{path}: nobody asked");
         // Beside the padding and what differs between two requests, the chunks are the same.
         let texts = |body: &str| -> Vec<_> {

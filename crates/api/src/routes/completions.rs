@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
 use utoipa::ToSchema;
+use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Type};
 
 use super::openai::{self, Completion, Dialect, Echo, Part, Prepared, StreamOptions};
 use super::{check_model, lay_out};
@@ -86,7 +87,7 @@ pub struct CompletionRequest {
     echo: Option<bool>,
     /// Report the log-probability of every token, and of as many of the most probable ones at its place.
     #[serde(default, deserialize_with = "alternatives")]
-    #[schema(minimum = 0, maximum = 20)]
+    #[schema(schema_with = alternatives_schema)]
     logprobs: Option<i64>,
     /// Null, 1 or `n`: all answers are returned.
     #[serde(default, deserialize_with = "integer")]
@@ -121,6 +122,16 @@ pub enum Prompt {
     Ids(Vec<i64>),
     /// Lists of token ids.
     IdLists(Vec<Vec<i64>>),
+}
+
+/// A number, or false, which asks for none.
+fn alternatives_schema() -> OneOfBuilder {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(20));
+    let none = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([false]));
+    let description = "Report the log-probability of every token, and of as many of the most probable ones at its \
+                       place. False and null ask for nothing.";
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    OneOfBuilder::new().item(number).item(none).item(null).description(Some(description))
 }
 
 impl RequestBody for CompletionRequest {

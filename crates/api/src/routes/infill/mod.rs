@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use self::answer::{Answer, Events, Infilled};
+use self::answer::{Answer, Described, Events};
 use super::fill::keep_nearest;
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
@@ -111,7 +111,7 @@ impl RequestBody for InfillRequest {
     tag = "generation",
     request_body = InfillRequest,
     responses(
-        (status = 200, description = "The text, a list of `n_cmpl` of them, or what `response_fields` left of it; with `stream`, `text/event-stream` of `{content, stop: false}` and a last event with everything", body = Infilled),
+        (status = 200, description = "The text, a list of `n_cmpl` of them, or what `response_fields` left of it; with `stream`, `text/event-stream` of `{content, stop: false}` and a last event with everything", body = Described),
     )
 )]
 pub async fn infill(
@@ -157,13 +157,14 @@ fn prepare(
     let mut diffusion = request.diffusion.unwrap_or_default();
     let budget = request.t_max_predict_ms.filter(|milliseconds| *milliseconds != 0);
     diffusion.time_budget_ms = diffusion.time_budget_ms.or(budget);
+    let samples = count("n_cmpl", request.n_cmpl, 1..=state.limits.samples as i64)?;
     let settings = GivenOptions {
         temperature: request.temperature,
         top_p: request.top_p,
         top_k: request.top_k,
         min_p: request.min_p,
         seed: request.seed.filter(|seed| *seed != -1),
-        n: request.n_cmpl,
+        n: samples,
         stop: request.stop,
         diffusion: Some(diffusion),
         timeout_header,
