@@ -10,6 +10,7 @@ mod chat;
 mod choices;
 mod completions;
 mod connections;
+mod cursors;
 mod deadlines;
 mod determinism;
 mod draining;
@@ -40,6 +41,7 @@ mod special_text;
 mod sse;
 mod startup;
 mod stops;
+mod stream_options;
 mod templates;
 #[cfg(feature = "embedded")]
 mod terminal;

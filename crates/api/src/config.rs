@@ -336,8 +336,8 @@ impl ServerArgs {
     }
 }
 
-/// What the server bears from others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the server bears from others; by default nothing, as where nobody connects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Patience {
     /// From the signal to stop to the refusal of requests.
     pub drain_delay: Duration,

@@ -11,6 +11,7 @@ use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{CostModel, EngineHandle};
 
 use crate::access::Access;
+use crate::config::Patience;
 use crate::metrics::Metrics;
 use crate::template::ChatTemplate;
 
@@ -23,6 +24,10 @@ pub struct AppState {
     pub engine: EngineHandle,
     /// Samples that are denoised at the same time.
     pub slots: usize,
+    /// Requests that may wait, and for how long.
+    pub queue: (usize, Duration),
+    /// What the server bears from connections.
+    pub patience: Patience,
     /// Who may ask.
     pub access: Arc<Access>,
     /// What an evaluation costs here.

@@ -99,7 +99,14 @@ fn entrance(router: Router<AppState>, state: AppState) -> Router {
 }
 
 async fn not_found(uri: Uri) -> ApiError {
-    ApiError::NotFound { path: shown(uri.path()) }
+    // Other servers' routes, which their clients try here.
+    let instead = match uri.path() {
+        "/v1/responses" | "/v1/messages" | "/api/chat" => "use /v1/chat/completions",
+        "/completion" | "/api/generate" => "use /v1/completions",
+        "/v1/embeddings" | "/embeddings" | "/api/embed" => "this server has no embeddings",
+        _ => "GET /openapi.json lists the routes",
+    };
+    ApiError::NotFound { path: shown(uri.path()), instead }
 }
 
 /// Routes that say which methods they have.
