@@ -12,6 +12,7 @@
 //! | parsers of model files | `model/tests/hostile` |
 //! | keys told apart by time | `access::keys`: digests, compared in constant time |
 //! | other sites' forms | `transport::only_plain_json_bodies_are_accepted` |
+//! | scripts in what a model writes | `playground::the_page_may_run_its_own_script_…`, `tests/playground` in a browser |
 //! | DNS rebinding, CORS | `access::a_server_answers_to_names_of_its_machine_…`, `access::pages_of_named_origins_may_call` |
 //! | series made by clients | `metrics::clients_add_no_series_and_no_text` |
 //! | JSON abuse, bombs of bytes | `transport::texts_that_are_not_json_are_refused`, `…bodies_over_the_limit_are_413_…` |

@@ -21,6 +21,7 @@ pub mod messages;
 pub mod metrics;
 pub mod observation;
 pub mod options;
+mod playground;
 pub mod policy_names;
 pub mod policy_options;
 pub mod prompt;
