@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { browse, denoise, onPage, serve, texts } from "./harness.mjs";
+import { browse, denoise, onPage, serve, start, texts } from "./harness.mjs";
 
 const url = await serve();
 const keyed = await serve([], { UNMASK_API_KEY: "sesame-open-please" });
@@ -85,9 +85,15 @@ test("a stream that fails or breaks says so, and keeps what was seen", () => {
   });
 });
 
-test("a server that is gone is named as such", () => {
-  const before = (page) => page.route("**/v1/completions", (route) => route.abort("connectionrefused"));
-  return onPage(browser, url, { before, expected: ["ERR_CONNECTION_REFUSED"] }, async (page) => {
+test("a server that dies is named as such, in the middle of a run and after", async () => {
+  const { url, server } = await start();
+  await onPage(browser, url, { expected: ["net::ERR_"] }, async (page) => {
+    for (const [id, value] of [["complete-tokens", "200"], ["n", "8"]]) await page.fill(`#${id}`, value);
+    await page.selectOption("#preset", "exact");
+    await page.click("#go");
+    await page.locator("#status:has-text('Evaluation')").waitFor();
+    server.kill("SIGKILL");
+    await page.locator("#alert:has-text('The connection broke')").waitFor();
     await page.click("#go");
     await page.locator("#alert:has-text('cannot be reached')").waitFor();
   });

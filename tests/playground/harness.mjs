@@ -15,7 +15,10 @@ const FLAGS = [
 ];
 
 /** Starts the program on a free port: its address, once it listens. It ends with the tests of the file. */
-export async function serve(flags = [], environment = {}) {
+export const serve = async (flags, environment) => (await start(flags, environment)).url;
+
+/** The same, with the process. */
+export function start(flags = [], environment = {}) {
   const own = Object.entries(process.env).filter(([name]) => !name.startsWith("UNMASK_"));
   const env = { ...Object.fromEntries(own), UNMASK_THREADS: "2", ...environment };
   const server = spawn(process.env.UNMASK_BIN, ["serve", "--listen", "127.0.0.1:0", ...flags], {
@@ -29,7 +32,7 @@ export async function serve(flags = [], environment = {}) {
     createInterface({ input: server.stderr }).on("line", (line) => {
       log.push(line);
       const url = line.match(/listening on (http:\S+)/)?.[1];
-      if (url) resolve(url);
+      if (url) resolve({ url, server });
     });
     server.on("exit", () => reject(new Error(`the server does not listen:\n${log.join("\n")}`)));
   });

@@ -44,6 +44,19 @@ test("a hole is punched, sized, filled and replayed by keyboard alone", () =>
     assert.match((await texts(page))[0], /▒/);
   }));
 
+test("the focus stays on the button that starts and stops", () =>
+  onPage(browser, url, {}, async (page) => {
+    for (const [id, value] of [["complete-tokens", "200"], ["n", "8"]]) await page.fill(`#${id}`, value);
+    await page.selectOption("#preset", "exact");
+    await tabTo(page, "go");
+    await page.keyboard.press("Enter");
+    await page.locator("#status:has-text('Evaluation')").waitFor();
+    assert.equal(await page.evaluate(() => document.activeElement.id), "stop");
+    await page.keyboard.press("Enter");
+    await page.locator("#status[data-state=stopped]").waitFor();
+    assert.equal(await page.evaluate(() => document.activeElement.id), "go");
+  }));
+
 test("closing a hole brings back what was there", () =>
   onPage(browser, url, { hash: "#fill" }, async (page) => {
     await page.fill("#holed", "one two three");

@@ -118,7 +118,7 @@ test("confidence is in the thickness of lines and in words, not in colour alone"
 
 /** Waits for the end of all that moves. */
 async function still(page) {
-  await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.finished)));
+  await page.evaluate(() => Promise.allSettled(document.getAnimations().map((animation) => animation.finished)));
 }
 
 for (const colorScheme of ["light", "dark"]) {

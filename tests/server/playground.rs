@@ -18,7 +18,10 @@ async fn the_page_may_run_its_own_script_and_nothing_else() {
     let server = Server::start("diffugpt-s", &[]);
     let page = server.get("/").await;
     assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
-    assert_eq!((page.header("x-content-type-options"), page.header("referrer-policy")), ("nosniff", "no-referrer"));
+    assert_eq!(
+        (page.header("x-content-type-options"), page.header("referrer-policy")),
+        ("nosniff", "no-referrer")
+    );
     let policy: Vec<&str> = page.header("content-security-policy").split("; ").collect();
     let source = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
     let style = source(between(&page.body, "<style>", "</style>"));
@@ -54,7 +57,11 @@ async fn a_browser_asks_whether_the_page_is_still_the_same() {
     };
     for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
         let same = ask(&known).await;
-        assert_eq!((same.status, same.body.as_str(), same.header("etag")), (304, "", tag.as_str()), "{known}");
+        assert_eq!(
+            (same.status, same.body.as_str(), same.header("etag")),
+            (304, "", tag.as_str()),
+            "{known}"
+        );
     }
     for unknown in ["\"other\"", "", "\""] {
         assert_eq!(ask(unknown).await.body, page.body, "{unknown}");

@@ -15,9 +15,16 @@ async fn assert_alive(server: &Server) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unknown_paths_are_404() {
     let server = Server::start("diffugpt-s", &[]);
-    for path in
-        ["/index.html", "/v1", "/v1/completions/", "/v1/nothing", "/fill/..%2f", "/%ff", "//fill", "/v1/embeddings"]
-    {
+    for path in [
+        "/index.html",
+        "/v1",
+        "/v1/completions/",
+        "/v1/nothing",
+        "/fill/..%2f",
+        "/%ff",
+        "//fill",
+        "/v1/embeddings",
+    ] {
         for method in [Method::GET, Method::POST] {
             let request = server.http.request(method, format!("{}{path}", server.url));
             server.send(request).await.refusal(404, "not_found");

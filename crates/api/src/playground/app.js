@@ -50,8 +50,10 @@ function refresh() {
   showNumbers(session.run);
   showSearch(session.run, () => start(winner(session.run.request, session.run.answer)));
   blame(session.error?.param);
+  const focused = [$("go"), $("stop")].includes(document.activeElement);
   $("go").hidden = Boolean(session.running);
   $("stop").hidden = !session.running;
+  if (focused) $(session.running ? "stop" : "go").focus();
   $("go").textContent = tab === "score" ? "Score" : "Denoise";
   $("go").disabled = tab === "instruct" && model !== null && !model.capabilities.includes("chat");
   $("export").disabled = !session.run?.at.end;

@@ -88,7 +88,8 @@ impl Page {
     fn is_known(&self, request: &HeaderMap) -> bool {
         let tag = self.headers[header::ETAG].as_bytes();
         let given = request.get_all(header::IF_NONE_MATCH).into_iter();
-        let mut tags = given.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+        let mut tags =
+            given.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
         // Proxies that compress make tags weak.
         tags.any(|given| given == b"*" || given.strip_prefix(b"W/").unwrap_or(given) == tag)
     }
@@ -104,7 +105,8 @@ fn bundled(modules: &[&str]) -> String {
 /// Without what only readers of the source need: indentation, and lines that are comments.
 fn dense(text: &str) -> String {
     let marker = |line: &str| ["/* page.css */", "/* modules */"].iter().any(|marker| line.contains(marker));
-    let comment = |line: &str| ["//", "/*", "* ", "*/"].iter().any(|start| line.starts_with(start)) && !marker(line);
+    let comment =
+        |line: &str| ["//", "/*", "* ", "*/"].iter().any(|start| line.starts_with(start)) && !marker(line);
     let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !comment(line));
     lines.flat_map(|line| [line, "\n"]).collect()
 }
@@ -123,7 +125,8 @@ mod tests {
         let page = Page::assembled();
         let html = str::from_utf8(&page.html).unwrap();
         assert!(html.len() < 60_000, "{} bytes", html.len());
-        let foreign = ["/* page.css */", "/* modules */", "src=", "http://", "https://", "@import", "import(", "url("];
+        let foreign =
+            ["/* page.css */", "/* modules */", "src=", "http://", "https://", "@import", "import(", "url("];
         for part in foreign {
             let found = html.match_indices(part).map(|(at, _)| &html[at..html.len().min(at + 40)]);
             let found: Vec<&str> = found.filter(|found| !found.starts_with("http://www.w3.org/")).collect();
@@ -147,8 +150,12 @@ mod tests {
                 for name in names.split(',').map(str::trim) {
                     let declared = |kind: &str| format!("export {kind} {name}");
                     let before = &MODULES[..number];
-                    let kinds = ["function", "async function", "async function*", "const", "class"].map(declared);
-                    assert!(before.iter().any(|module| kinds.iter().any(|kind| module.contains(kind))), "{name}");
+                    let kinds =
+                        ["function", "async function", "async function*", "const", "class"].map(declared);
+                    assert!(
+                        before.iter().any(|module| kinds.iter().any(|kind| module.contains(kind))),
+                        "{name}"
+                    );
                 }
             }
         }

@@ -52,10 +52,8 @@ export function showStatus(session) {
 export function showError(error) {
   $("alert").hidden = !error;
   if (!error) return;
-  const unreachable = error instanceof TypeError;
-  const message = unreachable ? "The server cannot be reached. Is it still running?" : error.message;
   const wait = error.wait ? ` Try again in ${error.wait} s.` : "";
-  $("alert").textContent = message + wait;
+  $("alert").textContent = error.message + wait;
 }
 
 /** Lengths that were tried for holes, and which of them won. */
