@@ -53,6 +53,17 @@ test("a refusal is shown in the server’s words, at the field that it is about"
     assert.equal(await page.getAttribute("#temperature", "aria-invalid"), null);
   }));
 
+test("numbers beyond all limits are refused by the server and do not fill the page", () =>
+  onPage(browser, url, { expected: ["400 (Bad Request)"] }, async (page) => {
+    await page.fill("#complete-tokens", "999999999999");
+    await page.fill("#n", "999999999999");
+    assert.ok((await page.locator(".sheet .cell").count()) < 5000);
+    await page.click("#go");
+    await page.locator("#alert").waitFor();
+    await page.fill("#complete-tokens", "-3.5");
+    assert.equal(await page.locator(".sheet .cell").count(), 0);
+  }));
+
 test("an overloaded server says when to come back", () => {
   const error = { message: "The queue is full.", type: "server_error", param: null, code: "server_overloaded" };
   const before = (page) =>

@@ -121,6 +121,17 @@ async function still(page) {
   await page.evaluate(() => Promise.allSettled(document.getAnimations().map((animation) => animation.finished)));
 }
 
+/** What the README shows. */
+test("screenshot: a hole that is half filled", () =>
+  onPage(browser, url, { viewport: { width: 1120, height: 508 }, deviceScaleFactor: 2, hash: "#fill" }, async (page) => {
+    await denoise(page, { seed: 1, temperature: 0.3 });
+    await page.locator("#slider").fill("3");
+    await still(page);
+    await page.evaluate(() => scrollTo(0, 0));
+    await page.screenshot({ path: join(process.env.UNMASK_SCREENSHOTS, "readme.png") });
+    assert.equal(await page.locator(".cell[data-state=new]").count(), 1);
+  }));
+
 for (const colorScheme of ["light", "dark"]) {
   for (const [device, viewport] of [["desktop", { width: 1280, height: 800 }], ["phone", { width: 390, height: 844 }]]) {
     test(`screenshots: ${colorScheme}, ${device}`, () =>

@@ -155,10 +155,10 @@ function saveRun() {
   const { request, events, at } = sessions[tab].run;
   const { path, body } = request;
   const text = JSON.stringify({ request: { path, body }, milliseconds: at, events }, null, 1);
-  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "application/json" })) });
-  link.download = `unmask-${tab}.json`;
+  const href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  const link = make("a", { href, download: `unmask-${tab}.json` });
   link.click();
-  URL.revokeObjectURL(link.href);
+  URL.revokeObjectURL(href);
 }
 
 async function copy() {
@@ -210,12 +210,18 @@ document.querySelector(".segmented").addEventListener("click", (event) => {
 addEventListener("hashchange", () => select(location.hash.slice(1)));
 
 $("prompt").value = "def push(self, item):\n    self.items.append(item)\n\ndef pop(self):";
-$("instruction").value = "Add a fraction.";
+$("instruction").value = "Return the number of items in the queue.";
 $("scored").value = "for item in items:\n    print(item)\n\nfor item in items:\n    print(itme)\n";
-holes.open(
-  ["class Stack:\n    def push(self, item):\n        self.", "(item)\n\n    def pop(self):\n        return ", "\n"],
-  [{ length: 4, min: null }, { length: 5, min: null }],
-);
+$("holed").value = [
+  "class Stack:",
+  "    def __init__(self):",
+  "        self.items = []\n",
+  "    def push(self, item):",
+  "        self.▒▒▒(item)\n",
+  "    def __len__(self):",
+  "        return len(▒▒▒)\n",
+].join("\n");
+holes.edited();
 $("settings").open = matchMedia("(min-width: 56rem)").matches;
 select(location.hash.slice(1) || "complete");
 introduce();

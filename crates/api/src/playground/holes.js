@@ -14,14 +14,6 @@ export class Holes {
     on("overlay", "pointerdown", (event) => this.drag(event));
   }
 
-  /** Shows a text with a hole between any two pieces. */
-  open(texts, holes) {
-    this.holes = holes;
-    this.text = texts.map((text, at) => text + MASK.repeat(holes[at]?.length ?? 0)).join("");
-    this.area.value = this.text;
-    this.draw();
-  }
-
   /** Pieces of text, and shortest and longest length of the holes between them. */
   value() {
     const lengths = this.holes.map(({ length, min }) => [min ?? length, length]);

@@ -6,10 +6,12 @@
 const OPEN = { text: "▒", state: "open" };
 const MAYBE = { text: "▒", state: "maybe" };
 
-/** The canvas before a run: `texts` are what is given, `lengths` the shortest and longest of each hole. */
+/** A hole of which nothing is known but the shortest and longest that it may be. */
+const masked = ([min, max]) => Array.from({ length: max }, (_, at) => (at < min ? OPEN : MAYBE));
+
+/** The canvas before a run: `texts` are what is given, `lengths` those of the holes. */
 export function preview({ texts, lengths, answers }) {
-  const hole = ([min, max]) => Array.from({ length: max }, (_, at) => (at < min ? OPEN : MAYBE));
-  return Array.from({ length: answers }, () => interleave(texts, lengths.map(hole)));
+  return Array.from({ length: answers }, () => interleave(texts, lengths.map(masked)));
 }
 
 /** A run that has begun. */
@@ -120,10 +122,9 @@ function committed(run, choice, c, count) {
 
 /** An answer whose states were not sent: the hole's text in one piece, when it is there. */
 function unseen(run, choice) {
-  const hole = ([min, max], number) => {
+  const hole = (length, number) => {
     const text = choice.kept[number];
-    if (text !== undefined) return [{ text, state: "settled" }];
-    return Array.from({ length: max }, (_, at) => (at < min ? OPEN : MAYBE));
+    return text === undefined ? masked(length) : [{ text, state: "settled" }];
   };
   return interleave(run.request.texts, run.request.lengths.map(hole));
 }

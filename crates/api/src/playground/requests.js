@@ -56,7 +56,9 @@ export function scoring(prompt, mode) {
   return { path: "/v1/completions", body, ...drawn([prompt], [], {}) };
 }
 
-/** What the canvas shows before the answer. */
+/** What the canvas shows before the answer; whatever is asked for, not more than can be drawn. */
 function drawn(texts, lengths, { n }) {
-  return { texts, lengths, answers: Math.min(Math.max(n || 1, 1), 64) };
+  const answers = Math.min(Math.max(n || 1, 1), 64);
+  const bounded = (length) => Math.min(length || 0, Math.ceil(4096 / answers));
+  return { texts, lengths: lengths.map((pair) => pair.map(bounded)), answers };
 }

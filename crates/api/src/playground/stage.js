@@ -20,14 +20,7 @@ export function showNumbers(run) {
   put("number-rows", run && rate(report?.row_evaluations));
 }
 
-const WHY = {
-  eos: "the text is over",
-  stop: "the text is over",
-  length: "all positions are filled",
-  filled: "all positions are filled",
-  timeout: "the time is over",
-  time_budget: "the time is over",
-};
+const EARLY = { eos: "the text", stop: "the text", timeout: "the time", time_budget: "the time" };
 
 /** One line about where a run is. */
 export function showStatus(session) {
@@ -44,7 +37,10 @@ export function showStatus(session) {
   if (running) return say("running", "Waiting for the server");
   if (error) return say("failed", "Failed");
   if (run?.stopped) return say("stopped", "Stopped");
-  if (run?.report) return say("done", `Done: ${WHY[run.choices[0].why] ?? "filled"} · seed ${run.report.seed}`);
+  if (run?.report) {
+    const over = EARLY[run.choices[0].why];
+    return say("done", `Done: ${over ? `${over} is over` : "all positions are filled"} · seed ${run.report.seed}`);
+  }
   return say(session.scores ? "done" : "idle", session.scores ? "Scored" : "Ready");
 }
 
