@@ -10,11 +10,17 @@ const browser = await browse();
 
 const REFUSED = { expected: ["401 (Unauthorized)"] };
 
+/** Answers the page's question for a key. */
+async function enter(page, key, keep = false) {
+  await page.locator("#key-dialog[open]").waitFor();
+  await page.fill("#key", key);
+  await page.setChecked("#keep-key", keep);
+  await page.keyboard.press("Enter");
+}
+
 test("a server with keys asks for one, and keeps it no longer than the page", () =>
   onPage(browser, keyed, REFUSED, async (page) => {
-    await page.locator("#key-dialog[open]").waitFor();
-    await page.fill("#key", "sesame-open-please");
-    await page.keyboard.press("Enter");
+    await enter(page, "sesame-open-please");
     await page.locator("#model:has-text('unmask-code')").waitFor();
     await denoise(page, { "complete-tokens": 4, seed: 1 });
     assert.equal((await texts(page)).length, 1);
@@ -27,14 +33,9 @@ test("a server with keys asks for one, and keeps it no longer than the page", ()
 
 test("a key is kept for the tab when that was chosen, and a wrong one is asked for again", () =>
   onPage(browser, keyed, REFUSED, async (page) => {
-    await page.locator("#key-dialog[open]").waitFor();
-    await page.fill("#key", "wrong");
-    await page.keyboard.press("Enter");
+    await enter(page, "wrong");
     await page.locator("#alert:has-text('key')").waitFor();
-    await page.locator("#key-dialog[open]").waitFor();
-    await page.fill("#key", "sesame-open-please");
-    await page.check("#keep-key");
-    await page.keyboard.press("Enter");
+    await enter(page, "sesame-open-please", true);
     await page.locator("#model:has-text('unmask-code')").waitFor();
     await page.reload();
     await page.locator("#model:has-text('unmask-code')").waitFor();

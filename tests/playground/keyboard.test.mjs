@@ -68,6 +68,18 @@ test("closing a hole brings back what was there", () =>
     assert.equal(await page.locator("#holes li").count(), 0);
   }));
 
+test("a length that cannot be is put right where it was written", () =>
+  onPage(browser, url, { hash: "#fill" }, async (page) => {
+    await page.fill("#holed", "a ▒▒ b");
+    for (const [written, kept] of [["0", "1"], ["9999", "256"], ["", "1"]]) {
+      await page.getByLabel("Longest length, hole 1").fill(written);
+      await page.keyboard.press("Tab");
+      assert.equal(await page.inputValue("[aria-label='Longest length, hole 1']"), kept);
+      const runs = (await page.inputValue("#holed")).match(/▒+/g);
+      assert.deepEqual(runs, ["▒".repeat(Number(kept))]);
+    }
+  }));
+
 test("a hole’s edge can be dragged", () =>
   onPage(browser, url, { hash: "#fill" }, async (page) => {
     await page.fill("#holed", "a ▒▒ b");

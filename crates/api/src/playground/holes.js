@@ -110,9 +110,8 @@ export class Holes {
     if (list.children.length !== this.holes.length) list.replaceChildren(...this.holes.map((_, at) => this.row(at)));
     this.holes.forEach(({ length, min }, number) => {
       const [least, most] = list.children[number].querySelectorAll("input");
-      for (const [field, value] of [[least, min ?? length], [most, length]]) {
-        if (field !== document.activeElement) field.value = value;
-      }
+      least.value = min ?? length;
+      most.value = length;
     });
   }
 
