@@ -68,6 +68,18 @@ test("closing a hole brings back what was there", () =>
     assert.equal(await page.locator("#holes li").count(), 0);
   }));
 
+test("the layer of holes lies exactly on the text, however long it is", () =>
+  onPage(browser, url, { hash: "#fill", viewport: { width: 320, height: 640 } }, async (page) => {
+    await page.fill("#holed", `${"wrapped words and ▒▒▒ holes ".repeat(20)}\n\n\n`);
+    const { area, layer } = await page.evaluate(() => {
+      const [area, overlay] = ["holed", "overlay"].map((id) => document.getElementById(id));
+      const box = ({ clientWidth, clientHeight }) => [clientWidth, clientHeight];
+      return { area: [...box(area), area.scrollHeight], layer: [...box(overlay), overlay.scrollHeight] };
+    });
+    assert.deepEqual(area, layer);
+    assert.equal(area[1], area[2], "nothing of it is hidden");
+  }));
+
 test("a length that cannot be is put right where it was written", () =>
   onPage(browser, url, { hash: "#fill" }, async (page) => {
     await page.fill("#holed", "a ▒▒ b");

@@ -99,7 +99,8 @@ export class Holes {
       return make("span", { className: "hole" }, MASK.repeat(sure), ...maybe, handle);
     };
     const drawn = texts.flatMap((text, at) => [text, ...(at < this.holes.length ? [hole(this.holes[at], at)] : [])]);
-    $("overlay").replaceChildren(...drawn);
+    // The last line has a height of its own only when there is something in it.
+    $("overlay").replaceChildren(...drawn, "\u200b");
     this.list();
     this.changed();
   }
