@@ -123,7 +123,7 @@ async function still(page) {
 
 /** What the README shows. */
 test("screenshot: a hole that is half filled", () =>
-  onPage(browser, url, { viewport: { width: 1120, height: 492 }, deviceScaleFactor: 2, hash: "#fill" }, async (page) => {
+  onPage(browser, url, { viewport: { width: 1120, height: 500 }, deviceScaleFactor: 2, hash: "#fill" }, async (page) => {
     await denoise(page, { seed: 1, temperature: 0.3 });
     await page.locator("#slider").fill("3");
     await still(page);
