@@ -71,8 +71,9 @@ impl Page {
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::REFERRER_POLICY, "no-referrer"),
         ];
-        // All of it is ASCII of our own.
-        let value = |text| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        // All of it is ASCII of our own. Were the policy ever not, the page would rather not run than run without.
+        let nothing = HeaderValue::from_static("default-src 'none'");
+        let value = |text| HeaderValue::from_str(text).unwrap_or(nothing.clone());
         let headers = headers.into_iter().map(|(name, text)| (name, value(text))).collect();
         Self { html: html.into(), headers }
     }

@@ -42,7 +42,12 @@ export class Timeline {
     if (this.over && this.at >= this.length) Object.assign(this, { at: 0, following: false });
     Object.assign(this, { playing: true, last: performance.now(), from: performance.now() - this.moment() });
     this.update();
-    requestAnimationFrame((now) => this.tick(now));
+    cancelAnimationFrame(this.next);
+    this.schedule();
+  }
+
+  schedule() {
+    this.next = requestAnimationFrame((now) => this.tick(now));
   }
 
   /** When the frame was seen that is shown, after the run's first. */
@@ -64,17 +69,18 @@ export class Timeline {
 
   tick(now) {
     if (!this.playing) return;
-    this.at = Math.min(this.next(now), this.length);
+    this.at = Math.min(this.due(now), this.length);
     this.last = now;
     if (this.over && this.at >= this.length) this.playing = false;
     if (!this.playing || !this.still.matches || now - this.drawn >= STILL) {
       this.drawn = now;
       this.update();
     }
-    if (this.playing) requestAnimationFrame((later) => this.tick(later));
+    if (this.playing) this.schedule();
   }
 
-  next(now) {
+  /** How many frames should be shown by now. */
+  due(now) {
     const speed = $("speed").value;
     const passed = Math.max(now - this.last, 0) / 1000;
     if (this.still.matches) return this.following ? this.length : this.at + (passed * this.length) / CALM.seconds;
