@@ -11,7 +11,7 @@ use super::instructions::{Instructions, Kernel};
 use super::line::{Activations, Line, Numbers, SharedLines, WORDS};
 use super::matrix::{Format, PANEL};
 use super::product::{share, write};
-use super::tile::{ROWS, Sums, Tile};
+use super::tile::{MOST_ROWS, Sums, Tile, height};
 
 /// The shape of one attention layer.
 #[derive(Clone, Copy, Debug)]
@@ -134,15 +134,16 @@ impl Task<'_> {
         let value_panels = depth * per_line / PANEL;
         grow(keys, columns / PANEL * panel_lines);
         grow(values, value_panels * value_lines);
-        grow(weights, value_depth * ROWS);
-        grow(scores, ROWS * columns);
+        let height = height(instructions, format);
+        grow(weights, value_depth * height);
+        grow(scores, height * columns);
         instructions.run(PackKeys { key, span, first: shared * depth, depth, out: keys });
         for panel in 0..value_panels {
             let first = shared * depth + panel * PANEL / per_line;
             let out = &mut values[panel * value_lines..][..value_lines];
             instructions.run(PackValues { value, span, first, out });
         }
-        let tiles = span.queries.len().div_ceil(ROWS);
+        let tiles = span.queries.len().div_ceil(height);
         for number in 0..self.group * tiles {
             let (head, number) = (shared * self.group + number / tiles, number % tiles);
             let rows = share(span.queries.len(), tiles, number);
@@ -153,17 +154,24 @@ impl Task<'_> {
                 let tile = Tile { format, left, stride: query.stride, rows, depth, right, ahead: &[] };
                 tile.multiply(instructions, &mut scores[panel * PANEL..], columns);
             }
-            let mut factors = [0.0; ROWS];
+            let mut factors = [0.0; MOST_ROWS];
             for row in 0..rows {
                 let scores = &mut scores[row * columns..][..columns];
                 let out = &mut weights[row..];
-                let softmax = Softmax { scores, count, scale: self.scale, numbers, out };
+                let softmax = Softmax { scores, count, scale: self.scale, numbers, out, stride: height };
                 factors[row] = 1.0 / instructions.run(softmax);
             }
             let mut sums = Sums::new();
             for (panel, right) in values.chunks_exact(value_lines).take(value_panels).enumerate() {
-                let tile =
-                    Tile { format, left: weights, stride: ROWS, rows, depth: value_depth, right, ahead: &[] };
+                let tile = Tile {
+                    format,
+                    left: weights,
+                    stride: height,
+                    rows,
+                    depth: value_depth,
+                    right,
+                    ahead: &[],
+                };
                 tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
                 let column = head * depth * per_line + panel * PANEL;
                 let sums = &mut sums.0[..rows];
@@ -262,7 +270,7 @@ impl Kernel for PackValues<'_> {
     }
 }
 
-/// exp(scale · (score − largest)) as a left-hand row, its lines [`ROWS`] apart; gives their sum.
+/// exp(scale · (score − largest)) as a left-hand row, its lines `stride` apart; gives their sum.
 struct Softmax<'a> {
     scores: &'a mut [f32],
     /// Scores that are more than padding.
@@ -270,6 +278,7 @@ struct Softmax<'a> {
     scale: f32,
     numbers: Numbers,
     out: &'a mut [Line],
+    stride: usize,
 }
 
 impl Kernel for Softmax<'_> {
@@ -277,7 +286,7 @@ impl Kernel for Softmax<'_> {
 
     #[inline(always)]
     fn run<const FUSED: bool>(self) -> f32 {
-        let Self { scores, count, scale, numbers, out } = self;
+        let Self { scores, count, scale, numbers, out, stride } = self;
         let largest = maximum(&scores[..count]);
         // One loop for each step: together they vectorise worse.
         for score in scores.iter_mut() {
@@ -293,7 +302,7 @@ impl Kernel for Softmax<'_> {
         let per_line = numbers.per_line();
         let used = count.next_multiple_of(per_line);
         for (line, scores) in scores[..used].chunks_exact(per_line).enumerate() {
-            let words = &mut out[line * ROWS].0;
+            let words = &mut out[line * stride].0;
             match numbers {
                 Numbers::Bf16 => encode::bf16(scores, words),
                 _ => encode::f32(scores, words),
@@ -306,7 +315,7 @@ impl Kernel for Softmax<'_> {
 /// Sums times the factors of their rows, as part of the result.
 struct Scaled<'a> {
     sums: &'a mut [[f32; PANEL]],
-    factors: &'a [f32; ROWS],
+    factors: &'a [f32; MOST_ROWS],
     first: usize,
     column: usize,
     out: &'a SharedLines,

@@ -2,6 +2,10 @@
 
 use std::sync::OnceLock;
 
+use super::matrix::Format;
+#[cfg(target_arch = "x86_64")]
+use super::tile::amx;
+
 /// Vector registers that portable loops are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Vectors {
@@ -25,6 +29,8 @@ pub struct Instructions {
     bf16: bool,
     /// `vpdpbusd`, on the width of `vectors`.
     int8: bool,
+    /// AMX: both products, on tiles of 16 rows of 64 bytes.
+    tiles: bool,
 }
 
 /// Which matrix instructions serve a format.
@@ -47,13 +53,16 @@ pub(super) enum Unit {
     /// `vpdpbusd` on 512 bits.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// `tdpbf16ps` or `tdpbusd`.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Instructions {
     /// The portable code, without anything that is not on every processor of the target.
     #[must_use]
     pub const fn portable() -> Self {
-        Self { vectors: Vectors::Baseline, bf16: false, int8: false }
+        Self { vectors: Vectors::Baseline, bf16: false, int8: false, tiles: false }
     }
 
     /// All that this processor has.
@@ -71,57 +80,47 @@ impl Instructions {
         let mut sets = vec![Self::portable()];
         #[cfg(target_arch = "x86_64")]
         {
-            let add = |sets: &mut Vec<Self>, vectors, bf16, int8| {
-                let set = Self { vectors, bf16, int8 };
+            let add = |sets: &mut Vec<Self>, vectors, bf16, int8, tiles| {
+                let set = Self { vectors, bf16, int8, tiles };
                 if !sets.contains(&set) {
                     sets.push(set);
                 }
             };
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                add(&mut sets, Vectors::Avx2, false, false);
-                add(&mut sets, Vectors::Avx2, false, is_x86_feature_detected!("avxvnni"));
+                add(&mut sets, Vectors::Avx2, false, false, false);
+                add(&mut sets, Vectors::Avx2, false, is_x86_feature_detected!("avxvnni"), false);
                 if is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
                 {
                     let bf16 = is_x86_feature_detected!("avx512bf16");
-                    add(&mut sets, Vectors::Avx512, false, false);
-                    add(&mut sets, Vectors::Avx512, bf16, is_x86_feature_detected!("avx512vnni"));
+                    let int8 = is_x86_feature_detected!("avx512vnni");
+                    add(&mut sets, Vectors::Avx512, false, false, false);
+                    add(&mut sets, Vectors::Avx512, bf16, int8, false);
+                    add(&mut sets, Vectors::Avx512, bf16, int8, amx::granted());
                 }
             }
         }
         sets
     }
 
-    /// What multiplies f32, or f32 with widened bfloat16, and anything that has no instruction of its own.
-    pub(super) fn f32(self) -> Unit {
-        match self.vectors {
-            Vectors::Baseline => Unit::Portable,
+    /// What multiplies in this format.
+    pub(super) fn unit(self, format: Format) -> Unit {
+        match (format, self.vectors) {
             #[cfg(target_arch = "x86_64")]
-            Vectors::Avx2 => Unit::Avx2,
+            (Format::Bf16 | Format::Int8, _) if self.tiles => Unit::Amx,
             #[cfg(target_arch = "x86_64")]
-            Vectors::Avx512 => Unit::Avx512,
-        }
-    }
-
-    /// What multiplies bfloat16 into f32.
-    pub(super) fn bf16(self) -> Unit {
-        match self.vectors {
+            (Format::Bf16, Vectors::Avx512) if self.bf16 => Unit::Avx512Bf16,
             #[cfg(target_arch = "x86_64")]
-            Vectors::Avx512 if self.bf16 => Unit::Avx512Bf16,
-            _ => self.f32(),
-        }
-    }
-
-    /// What multiplies 8-bit integers into 32-bit ones.
-    pub(super) fn int8(self) -> Unit {
-        match self.vectors {
+            (Format::Int8, Vectors::Avx512) if self.int8 => Unit::Avx512Vnni,
             #[cfg(target_arch = "x86_64")]
-            Vectors::Avx512 if self.int8 => Unit::Avx512Vnni,
+            (Format::Int8, Vectors::Avx2) if self.int8 => Unit::AvxVnni,
+            (_, Vectors::Baseline) => Unit::Portable,
             #[cfg(target_arch = "x86_64")]
-            Vectors::Avx2 if self.int8 => Unit::AvxVnni,
-            _ => self.f32(),
+            (_, Vectors::Avx2) => Unit::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            (_, Vectors::Avx512) => Unit::Avx512,
         }
     }
 

@@ -10,7 +10,7 @@ use super::encode;
 use super::instructions::{Instructions, Kernel};
 use super::line::{Activations, Line, Numbers, Shared, SharedLines, WORDS};
 use super::matrix::{Format, PANEL, PackedMatrix};
-use super::tile::{ROWS, Sums, Tile};
+use super::tile::{Sums, Tile, height};
 
 /// Where a product goes.
 #[derive(Debug)]
@@ -68,9 +68,8 @@ pub struct Rotation {
     pub width: usize,
 }
 
-/// Bytes of the left-hand side that a task goes through for every panel: they stay in a cache that is
-/// shared with others.
-const BLOCK: usize = 4 << 20;
+/// Bytes of the left-hand side that a task goes through for every panel: they stay in a core's own cache.
+const BLOCK: usize = 1 << 20;
 /// Multiplications that are worth the start of a task.
 const WORK: usize = 2 << 20;
 
@@ -83,8 +82,9 @@ pub fn product(instructions: Instructions, left: &Activations, matrix: &PackedMa
     assert_eq!(left.depth, matrix.depth, "lines of a row and of the matrix");
     let target = Target::new(finish, left.rows(), matrix.columns());
     let (rows, panels) = (left.rows(), matrix.panel_count());
-    let tiles_per_block = (BLOCK / (left.depth.max(1) * size_of::<Line>() * ROWS)).max(1);
-    let tiles = rows.div_ceil(ROWS);
+    let height = height(instructions, matrix.format);
+    let tiles_per_block = (BLOCK / (left.depth.max(1) * size_of::<Line>() * height)).max(1);
+    let tiles = rows.div_ceil(height);
     let blocks = tiles.div_ceil(tiles_per_block).max(1);
     let work = (rows / blocks).max(1) * left.depth * left.numbers.per_line() * PANEL;
     // Wide enough to be worth its start, narrow enough to balance the threads.
@@ -120,7 +120,7 @@ unsafe fn multiply_panel(
     rows: Range<usize>,
     target: &Target<'_>,
 ) {
-    let tiles = rows.len().div_ceil(ROWS);
+    let tiles = rows.len().div_ceil(height(instructions, matrix.format));
     let mut sums = Sums::new();
     let next = if panel + 1 < matrix.panel_count() { matrix.panel(panel + 1) } else { &[] };
     for number in 0..tiles {
@@ -211,21 +211,18 @@ impl Kernel for FinishTile<'_> {
                 }
             }
             Target::Add { out, stride, bias } => {
-                let bias = &bias[column..column + PANEL];
+                let bias = panel_of(bias, column);
                 for (row, sums) in (first..).zip(&*sums) {
                     // SAFETY: as above.
                     let out = unsafe { out.slice(row * stride + column, PANEL) };
-                    for j in 0..PANEL {
-                        out[j] += sums[j] + bias[j];
-                    }
+                    let total = plus(&panel_of(out, 0), &plus(sums, &bias));
+                    out.copy_from_slice(&total);
                 }
             }
             Target::Activate { out, bias, activation } => {
-                let bias = &bias[column..column + PANEL];
-                for (row, sums) in (first..).zip(sums) {
-                    for j in 0..PANEL {
-                        sums[j] += bias[j];
-                    }
+                let bias = panel_of(bias, column);
+                for (row, sums) in (first..).zip(&*sums) {
+                    let mut sums = plus(sums, &bias);
                     match activation {
                         Activation::Linear => {}
                         Activation::Gelu => sums.iter_mut().for_each(|sum| *sum = gelu::<FUSED>(*sum)),
@@ -233,7 +230,7 @@ impl Kernel for FinishTile<'_> {
                             let (gate, up) = sums.split_at_mut(PANEL / 2);
                             gate.iter_mut().zip(up).for_each(|(gate, up)| *gate = silu::<FUSED>(*gate) * *up);
                         }
-                        Activation::Rotate(rotation) => rotate(sums, rotation, row, panel),
+                        Activation::Rotate(rotation) => rotate(&mut sums, rotation, row, panel),
                     }
                     let width = if let Activation::Swiglu = activation { PANEL / 2 } else { PANEL };
                     // SAFETY: as above.
@@ -242,6 +239,18 @@ impl Kernel for FinishTile<'_> {
             }
         }
     }
+}
+
+/// The 32 elements from `column` on, by value: they then stay in registers over a loop.
+#[inline(always)]
+fn panel_of(values: &[f32], column: usize) -> [f32; PANEL] {
+    std::array::from_fn(|j| values[column..column + PANEL][j])
+}
+
+/// A sum by value, which a compiler need not suspect of changing what it reads.
+#[inline(always)]
+fn plus(a: &[f32; PANEL], b: &[f32; PANEL]) -> [f32; PANEL] {
+    std::array::from_fn(|j| a[j] + b[j])
 }
 
 /// What sums of integers are worth; the left-hand side was stored 128 too high.

@@ -1,8 +1,10 @@
-//! The innermost loops: a tile of up to 14 rows times one panel of 32 columns.
+//! The innermost loops: a tile of rows times one panel of 32 columns.
 //!
 //! Every sum is one chain over ascending k in one accumulator, whatever the height of the tile. The
 //! chains of `f32` and `WideBf16` are the same on every unit with fused multiplication.
 
+#[cfg(target_arch = "x86_64")]
+pub(super) mod amx;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -11,17 +13,27 @@ use super::instructions::{Instructions, Unit};
 use super::line::{Line, WORDS};
 use super::matrix::{Format, PANEL};
 
-/// Most rows of a tile: with 2 registers of columns it takes 28 of the 32 registers of AVX-512.
-pub(super) const ROWS: usize = 14;
+/// Most rows of a tile on any unit.
+pub(super) const MOST_ROWS: usize = 32;
+
+/// Most rows of a tile. 14 with 2 registers of columns take 28 of the 32 registers of AVX-512; AMX has
+/// tiles for the sums of 32.
+pub(super) fn height(instructions: Instructions, format: Format) -> usize {
+    match instructions.unit(format) {
+        #[cfg(target_arch = "x86_64")]
+        Unit::Amx => MOST_ROWS,
+        _ => 14,
+    }
+}
 
 /// The sums of a tile; those of integers are `i32`, bit for bit.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(super) struct Sums(pub(super) [[f32; PANEL]; ROWS]);
+pub(super) struct Sums(pub(super) [[f32; PANEL]; MOST_ROWS]);
 
 impl Sums {
     pub(super) const fn new() -> Self {
-        Self([[0.0; PANEL]; ROWS])
+        Self([[0.0; PANEL]; MOST_ROWS])
     }
 }
 
@@ -51,21 +63,21 @@ impl Tile<'_> {
         if rows == 0 {
             return;
         }
+        assert!(rows <= height(instructions, format), "{rows} rows of a tile");
         assert!(depth == 0 || left.len() >= (depth - 1) * stride + rows, "left-hand lines");
         assert!(right.len() >= depth * format.words_per_line() * (PANEL / WORDS), "right-hand lines");
         assert!(out.len() >= (rows - 1) * out_stride + PANEL, "output");
-        let unit = match format {
-            Format::F32 | Format::WideBf16 => instructions.f32(),
-            Format::Bf16 => instructions.bf16(),
-            Format::Int8 => instructions.int8(),
-        };
-        match unit {
+        match instructions.unit(format) {
             Unit::Portable => portable::multiply(self, instructions, out, out_stride),
+            // SAFETY: as below; AMX tiles have at most 32 rows.
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "calls code compiled for instructions asked for")]
+            Unit::Amx => unsafe { amx::multiply(self, out, out_stride) },
             // SAFETY: the shapes were checked above, and a unit is only named by instructions that the
             // processor has.
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "calls code compiled for instructions asked for")]
-            _ => unsafe { x86::multiply(self, unit, out, out_stride) },
+            unit => unsafe { x86::multiply(self, unit, out, out_stride) },
         }
     }
 }
