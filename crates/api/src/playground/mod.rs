@@ -127,12 +127,13 @@ mod tests {
         let html = str::from_utf8(&page.html).unwrap();
         assert!(html.len() < 60_000, "{} bytes", html.len());
         let foreign =
-            ["/* page.css */", "/* modules */", "src=", "http://", "https://", "@import", "import(", "url("];
+            ["/* page.css */", "/* modules */", "src=", "http://", "https://", "@import", "import("];
         for part in foreign {
             let found = html.match_indices(part).map(|(at, _)| &html[at..html.len().min(at + 40)]);
             let found: Vec<&str> = found.filter(|found| !found.starts_with("http://www.w3.org/")).collect();
             assert!(found.is_empty(), "{found:?}");
         }
+        assert!(!STYLE.contains("url("));
     }
 
     #[test]
