@@ -42,5 +42,7 @@ mod sse;
 mod startup;
 mod stops;
 mod templates;
+#[cfg(feature = "embedded")]
+mod terminal;
 mod transport;
 mod vanishing;

@@ -162,6 +162,12 @@ fn verify_says_ok_of_every_golden_model() {
         assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(text.lines().last(), Some("ok"), "{text}");
     }
+    let file = golden("../../crates/model/tests/gguf/reference.gguf");
+    let output = unmask(&["verify"]).arg(file).stdout(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in ["BF16 1, F16 3, F32 7, Q8_0 19", "259 \"ти\"", "ok"] {
+        assert!(text.lines().any(|found| found.ends_with(line)), "{line} is not in: {text}");
+    }
     let mut missing = unmask(&["verify", "/no/such/folder"]);
     missing.stdout(Stdio::piped());
     assert_last_line(missing, &["/no/such/folder"]);

@@ -11,6 +11,7 @@ use unmask_scheduler::{CostModel, EngineConfig};
 
 pub use crate::bench::BenchArgs;
 pub use crate::config_access::AccessArgs;
+pub use crate::config_terminal::{FillArgs, LengthArg, TerminalArgs, TryArgs};
 use crate::config_values::at_least_one;
 pub use crate::config_values::{DeviceArg, DtypeArg, HubEnvironment, LogFormat, OverloadArg, Secret};
 use crate::state::Limits;
@@ -51,6 +52,10 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 pub enum Command {
     /// Serve a model over HTTP (the default).
     Serve(Box<ServeArgs>),
+    /// Continue a text, and watch it appear.
+    Try(Box<TryArgs>),
+    /// Fill the holes in a file, and watch it happen.
+    Fill(Box<FillArgs>),
     /// Load a model, check its files against each other, run one evaluation and print what was found.
     Verify(Box<VerifyArgs>),
     /// Measure evaluations of a network with random weights on this machine.
@@ -64,8 +69,8 @@ pub enum Command {
 /// Settings of `unmask serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The model: a folder with config.json, tokenizer.json and safetensors files, or a hub name such as
-    /// diffusionfamily/diffugpt-s [default: a small model of Python code inside this program].
+    /// The model: a folder with config.json, tokenizer.json and safetensors files, a GGUF file, or a hub name
+    /// such as diffusionfamily/diffugpt-s [default: a small model of Python code inside this program].
     #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
     pub model: Option<String>,
     /// The model's name in requests and answers [default: its folder or hub name, or unmask-code].
@@ -94,7 +99,7 @@ pub struct ServeArgs {
 /// Settings of `unmask verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The model: a folder or a hub name [default: the one inside this program].
+    /// The model: a folder, a GGUF file or a hub name [default: the one inside this program].
     #[arg(env = "UNMASK_MODEL", value_name = "MODEL")]
     pub model: Option<String>,
     /// How it is loaded.

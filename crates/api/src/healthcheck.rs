@@ -5,14 +5,13 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use axum::http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use axum::http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::client;
 use crate::config::HealthcheckArgs;
 
 /// More than any probe says.
@@ -101,18 +100,8 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 async fn ask(url: &Uri) -> Result<(StatusCode, Bytes), Unhealthy> {
     let failed = |reason: String| Unhealthy::Unreachable { url: url.clone(), reason };
-    let authority = url.authority().ok_or_else(|| Unhealthy::Url(url.to_string()))?;
-    let (host, port) = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
-    let stream = TcpStream::connect((host, port)).await.map_err(|error| failed(error.to_string()))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    // It ends with the sender, or with the program.
-    tokio::spawn(connection);
-    let path = url.path_and_query().map_or("/ready", |path| path.as_str());
-    let request = Request::get(path).header(header::HOST, authority.as_str()).body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| failed(error.to_string()))?;
-    let answer = sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
+    let request = Request::get(url).body(Full::default()).map_err(|error| failed(error.to_string()))?;
+    let answer = client::send(request).await.map_err(failed)?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), BODY_BYTES).collect().await;
     Ok((status, body.map_err(|error| failed(error.to_string()))?.to_bytes()))

@@ -8,8 +8,10 @@
 pub mod access;
 pub mod bench;
 pub mod body;
+pub mod client;
 pub mod config;
 mod config_access;
+mod config_terminal;
 mod config_values;
 pub mod deadlines;
 pub mod error;
@@ -34,6 +36,7 @@ pub mod sse;
 pub mod state;
 pub mod telemetry;
 pub mod template;
+pub mod terminal;
 pub mod text_view;
 pub mod trace;
 pub mod verify;

@@ -1,19 +1,24 @@
-//! From the model's name to a predictor: folder, hub or the embedded model; files; device.
+//! From the model's name to a predictor: folder, file, hub or the embedded model; files; device.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use unmask_model::checkpoint::{Checkpoint, ModelFiles};
 use unmask_model::device::Placement;
-use unmask_model::predictor::CandlePredictor;
+use unmask_model::predictor::{CandlePredictor, MaskPredictor};
+use unmask_scheduler::EngineMetrics;
 
 use crate::config::LoadArgs;
+use crate::metrics::{Metrics, ModelLabels};
+use crate::report::unix_seconds;
+use crate::state::ServedModel;
 use crate::template::ChatTemplate;
 
 /// A checkpoint and the predictor that computes it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The model's name: its folder's, the one on the hub, or the embedded model's.
+    /// The model's name: its folder's or file's, the one on the hub, or the embedded model's.
     pub name: String,
     /// What was read of its files.
     pub checkpoint: Checkpoint,
@@ -25,6 +30,37 @@ pub struct Loaded {
     pub chat_template: Option<ChatTemplate>,
 }
 
+impl Loaded {
+    /// What computes, what is said of it under `id`, and what is counted of it; `loading` is what it took.
+    #[must_use]
+    pub fn served_as(
+        self,
+        id: Option<String>,
+        loading: Duration,
+    ) -> (CandlePredictor, ServedModel, (Metrics, EngineMetrics)) {
+        let Self { name, checkpoint, placement, predictor, chat_template } = self;
+        let device = if placement.device.is_cpu() { "cpu" } else { "cuda" };
+        let precision = placement.precision();
+        let served = ServedModel {
+            id: id.unwrap_or(name),
+            created: unix_seconds(),
+            fingerprint: format!(
+                "unmask-{}-{}-{precision}-{device}",
+                env!("CARGO_PKG_VERSION"),
+                checkpoint.weights.fingerprint(),
+            ),
+            profile: checkpoint.profile,
+            chat_template,
+            parameters: checkpoint.weights.size().0,
+            tokenizer: checkpoint.tokenizer,
+            limits: predictor.limits(),
+        };
+        let (id, dtype, device) = (served.id.clone(), precision.to_owned(), device.to_owned());
+        let metrics = Metrics::new(ModelLabels { id, dtype, device }, loading);
+        (predictor, served, metrics)
+    }
+}
+
 /// Loads a model, the embedded one when none is named.
 ///
 /// # Errors
@@ -33,8 +69,8 @@ pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
     let (files, name) = match model {
         Some(model) => {
             let found = locate(model, args, Kind::Model);
-            let (folder, name) = found.with_context(|| format!("cannot load model {model}"))?;
-            (ModelFiles::Folder(folder), name)
+            let (path, name) = found.with_context(|| format!("cannot load model {model}"))?;
+            (ModelFiles::open(&path).with_context(|| format!("cannot load model {model}"))?, name)
         }
         None => embedded()?,
     };
@@ -91,21 +127,21 @@ enum Kind {
     Adapter,
 }
 
-/// A folder on disk wins; what does not exist and looks like `owner/name` is a name on the hub.
+/// A folder or file on disk wins; what does not exist and looks like `owner/name` is a name on the hub.
 fn locate(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<(PathBuf, String)> {
     let path = Path::new(name);
-    if path.is_dir() {
-        let folder = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let name =
-            folder.file_name().map_or_else(|| name.to_owned(), |name| name.to_string_lossy().into_owned());
-        return Ok((folder, name));
+    if path.exists() {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let own = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        let name = own.map_or_else(|| name.to_owned(), |own| own.to_string_lossy().into_owned());
+        return Ok((path, name));
     }
     let parts: Vec<&str> = name.split('/').collect();
     let plain = |part: &&str| !part.is_empty() && !part.starts_with('.');
-    if parts.len() == 2 && parts.iter().all(plain) && !path.exists() {
+    if parts.len() == 2 && parts.iter().all(plain) {
         return Ok((fetch(name, args, kind)?, name.to_owned()));
     }
-    bail!("there is no folder {name}, and a name on the hub looks like owner/name");
+    bail!("there is no folder or GGUF file {name}, and a name on the hub looks like owner/name");
 }
 
 #[cfg(feature = "hub")]

@@ -8,13 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use unmask_api::access::{Access, reload_on_hangup};
 use unmask_api::config::{Cli, Command, HealthcheckArgs, ServeArgs, VerifyArgs};
-use unmask_api::load::{Loaded, load};
-use unmask_api::metrics::{Metrics, ModelLabels};
-use unmask_api::report::unix_seconds;
+use unmask_api::load::load;
 use unmask_api::server::Bound;
-use unmask_api::state::{AppState, ServedModel};
-use unmask_api::{bench, healthcheck, routes, serve, shutdown, telemetry, verify};
-use unmask_model::predictor::MaskPredictor;
+use unmask_api::state::AppState;
+use unmask_api::{bench, healthcheck, routes, serve, shutdown, telemetry, terminal, verify};
 use unmask_scheduler::{CostModel, Engine};
 
 /// How long an evaluation is measured for: long enough for a few, short enough for a start.
@@ -29,6 +26,8 @@ fn main() -> ExitCode {
     let cli = Cli::of_process();
     let done = match cli.command {
         Some(Command::Serve(args)) => run(&args),
+        Some(Command::Try(args)) => terminal::try_prompt(&args),
+        Some(Command::Fill(args)) => terminal::fill_file(&args),
         Some(Command::Verify(args)) => check(&args),
         Some(Command::Bench(args)) => bench::bench(&args, &mut std::io::stdout().lock()),
         Some(Command::Healthcheck(args)) => ask(&args),
@@ -51,10 +50,9 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let access = Arc::new(Access::open(&args.access, address)?);
     let bound = Bound::bind(address, args.access.admin_listen)?;
     let start = now();
-    let Loaded { name, checkpoint, placement, mut predictor, chat_template } =
-        load(args.model.as_deref(), &args.load)?;
-    let loading = now() - start;
-    let limits = predictor.limits();
+    let loaded = load(args.model.as_deref(), &args.load)?;
+    let (mut predictor, served, (metrics, engine_metrics)) =
+        loaded.served_as(args.model_name.clone(), now() - start);
     let cost = CostModel::measure(&mut predictor, MEASURING, now).context("the model cannot be evaluated")?;
     let config = args.engine.config(cost);
     tracing::info!(
@@ -64,28 +62,6 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         max_rows = config.max_rows,
         "measured an evaluation"
     );
-    let device = if placement.device.is_cpu() { "cpu" } else { "cuda" };
-    let served = ServedModel {
-        id: args.model_name.clone().unwrap_or(name),
-        created: unix_seconds(),
-        fingerprint: format!(
-            "unmask-{}-{}-{}-{device}",
-            env!("CARGO_PKG_VERSION"),
-            checkpoint.weights.fingerprint(),
-            placement.precision(),
-        ),
-        profile: checkpoint.profile,
-        chat_template,
-        parameters: checkpoint.weights.size().0,
-        tokenizer: checkpoint.tokenizer,
-        limits,
-    };
-    let labels = ModelLabels {
-        id: served.id.clone(),
-        dtype: placement.precision().to_owned(),
-        device: device.to_owned(),
-    };
-    let (metrics, engine_metrics) = Metrics::new(labels, loading);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         // Installed before anybody can connect: no signal is lost from then on.
@@ -94,7 +70,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let listeners = bound.listen()?;
         let engine = Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?;
         let address = listeners.public.local_addr().context("cannot read the address")?;
-        tracing::info!(model = %served.id, context = limits.context, "listening on http://{address}");
+        tracing::info!(model = %served.id, context = served.limits.context, "listening on http://{address}");
         if let Some(address) = listeners.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
             tracing::info!("probes and metrics at http://{address}");
         }
@@ -102,12 +78,12 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             tracing::info!("this is the embedded model; --model chooses another");
         }
         let state = AppState {
+            limits: args.limits.limits(served.limits.context),
             model: Arc::new(served),
             engine,
             cost,
             access,
             slots: args.engine.max_running,
-            limits: args.limits.limits(limits.context),
             draining: Arc::default(),
             watchdog: Duration::from_secs(args.server.watchdog),
             overload_status: args.server.overload_status.into(),

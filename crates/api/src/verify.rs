@@ -17,6 +17,8 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
         load(args.model.as_deref(), &args.load)?;
     let tokenizer = &checkpoint.tokenizer;
     let (parameters, bytes) = checkpoint.weights.size();
+    let types = checkpoint.weights.types();
+    let types: Vec<String> = types.into_iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     let config = &checkpoint.config;
     let profile = &checkpoint.profile;
     let id = |id: Option<u32>| id.map_or("none".to_owned(), |id| id.to_string());
@@ -33,6 +35,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
             ),
         ),
         ("parameters", format!("{parameters} in {bytes} bytes")),
+        ("tensors by type", types.join(", ")),
         ("fingerprint", checkpoint.weights.fingerprint()),
         ("device", format!("{:?} {}", placement.device.location(), placement.precision())),
         ("embedding rows", tokenizer.rows().to_string()),

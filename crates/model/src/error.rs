@@ -138,12 +138,14 @@ pub enum LoadError {
         reason: String,
     },
     /// A model that this server does not know.
-    #[error("{}: architecture `{found}` is not supported; supported are gpt2 (DiffuGPT) and llama (DiffuLLaMA)", path.display())]
+    #[error("{}: architecture `{found}` is not supported; supported are {supported}", path.display())]
     UnsupportedArchitecture {
         /// The configuration file.
         path: PathBuf,
         /// What it names.
         found: String,
+        /// What it could name.
+        supported: &'static str,
     },
     /// Weights stored as a Python pickle, which can run code when it is opened.
     #[error("{} is a pickle, which can run code when opened, and is refused; convert it once with: python -c \"import torch; from safetensors.torch import save_file; save_file({{k: v.contiguous().clone() for k, v in torch.load('pytorch_model.bin', weights_only=True).items()}}, 'model.safetensors')\"", path.display())]
@@ -160,7 +162,7 @@ pub enum LoadError {
         name: String,
     },
     /// A tensor of another shape than the configuration implies.
-    #[error("{}: tensor `{name}` has shape {found:?}, but config.json implies {expected:?}", path.display())]
+    #[error("{}: tensor `{name}` has shape {found:?}, but the configuration implies {expected:?}", path.display())]
     TensorShape {
         /// The weights.
         path: PathBuf,
@@ -172,7 +174,7 @@ pub enum LoadError {
         found: Vec<usize>,
     },
     /// A tensor of a type that cannot be computed with.
-    #[error("{}: tensor `{name}` is stored as {found}; supported are F32, F16 and BF16", path.display())]
+    #[error("{}: tensor `{name}` is stored as {found}; supported are {supported}", path.display())]
     TensorType {
         /// The weights.
         path: PathBuf,
@@ -180,6 +182,8 @@ pub enum LoadError {
         name: String,
         /// Type stored.
         found: String,
+        /// Types that can be read.
+        supported: &'static str,
     },
     /// The tokenizer files name no usable mask token.
     #[error("{}: {reason}", path.display())]

@@ -7,7 +7,7 @@ use candle_core::DType;
 use sha2::{Digest, Sha256};
 
 use super::files::{ModelFiles, TensorFile};
-use super::weights::StoredTensor;
+use super::tensor::StoredTensor;
 use crate::error::{LoadError, one_line};
 
 /// What PEFT puts before every name.

@@ -1,5 +1,6 @@
-//! `config.json`: the shapes and constants of the network.
+//! `config.json`, or a GGUF file's keys: the shapes and constants of the network.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
@@ -50,19 +51,24 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Reads `config.json`.
+    /// Reads `config.json`, or the keys of a GGUF file.
     ///
     /// # Errors
     /// The file is missing or damaged, names another architecture, lacks a field, or asks for a variant
     /// of the architecture that this server does not compute.
     pub fn read(files: &ModelFiles) -> Result<Self, LoadError> {
-        let fields = Fields { path: files.path("config.json"), fields: files.json("config.json")? };
+        if let ModelFiles::Gguf(file) = files {
+            let fields = Cow::Borrowed(file.metadata());
+            return Self::gguf(&Fields { path: file.path().to_owned(), fields });
+        }
+        let fields = Cow::Owned(files.json("config.json")?);
+        let fields = Fields { path: files.path("config.json"), fields };
         match fields.text("model_type")? {
             Some("gpt2") => Self::gpt2(&fields),
             Some("llama") => Self::llama(&fields),
             Some(other) => {
-                let found = one_line(&other);
-                Err(LoadError::UnsupportedArchitecture { path: fields.path.clone(), found })
+                let supported = "gpt2 (DiffuGPT) and llama (DiffuLLaMA)";
+                Err(fields.unsupported(other, supported))
             }
             None => Err(fields.error("model_type", "is missing; it names the architecture")),
         }
@@ -74,7 +80,7 @@ impl ModelConfig {
         Heads { count: self.head_count, shared: self.kv_head_count, width: self.head_width }
     }
 
-    fn gpt2(fields: &Fields) -> Result<Self, LoadError> {
+    fn gpt2(fields: &Fields<'_>) -> Result<Self, LoadError> {
         fields.expect("activation_function", &["gelu_new", "gelu_pytorch_tanh"], "gelu_new")?;
         fields.expect_flag("scale_attn_weights", true)?;
         fields.expect_flag("scale_attn_by_inverse_layer_idx", false)?;
@@ -102,7 +108,7 @@ impl ModelConfig {
         })
     }
 
-    fn llama(fields: &Fields) -> Result<Self, LoadError> {
+    fn llama(fields: &Fields<'_>) -> Result<Self, LoadError> {
         fields.expect("hidden_act", &["silu", "swish"], "silu")?;
         fields.expect_flag("attention_bias", false)?;
         fields.expect_flag("mlp_bias", false)?;
@@ -141,15 +147,70 @@ impl ModelConfig {
             generation_length: None,
         })
     }
+
+    /// A LLaMA in llama.cpp's keys. `llada` differs from `llama` in what llama.cpp does with it.
+    fn gguf(fields: &Fields<'_>) -> Result<Self, LoadError> {
+        let architecture = match fields.text("general.architecture")? {
+            Some(name @ ("llama" | "llada")) => name,
+            Some(other) => return Err(fields.unsupported(other, "llama and llada in GGUF files")),
+            None => return Err(fields.error("general.architecture", "is missing; it names the architecture")),
+        };
+        let key = |name: &str| format!("{architecture}.{name}");
+        fields.expect(&key("rope.scaling.type"), &["none"], "none")?;
+        let (wide, heads) = (key("embedding_length"), key("attention.head_count"));
+        let width = fields.count(&[&wide])?;
+        let head_count = fields.count(&[&heads])?;
+        let shared = key("attention.head_count_kv");
+        let kv_head_count = fields.optional_count(&shared)?.unwrap_or(head_count);
+        fields.divides(&shared, kv_head_count, &heads, head_count)?;
+        let head_key = key("attention.key_length");
+        let head_width = match fields.optional_count(&head_key)? {
+            Some(given) => given,
+            None => {
+                fields.divides(&heads, head_count, &wide, width)?;
+                width / head_count
+            }
+        };
+        fields.divides("2", 2, &head_key, head_width)?;
+        for name in ["rope.dimension_count", "attention.value_length"].map(key) {
+            if let Some(other) = fields.optional_count(&name)?.filter(|other| *other != head_width) {
+                let reason = format!("is {other}; only the width of a head, {head_width}, is supported");
+                return Err(fields.error(&name, &reason));
+            }
+        }
+        // Or the rotation's table would be reserved before any tensor contradicts it.
+        if head_width > width {
+            let reason = format!("is {head_width}, more than {wide} = {width}");
+            return Err(fields.error(&head_key, &reason));
+        }
+        Ok(Self {
+            architecture: Architecture::Llama,
+            layers: fields.count(&[&key("block_count")])?,
+            width,
+            head_count,
+            kv_head_count,
+            head_width,
+            mlp_width: fields.count(&[&key("feed_forward_length")])?,
+            norm_epsilon: fields.number(&key("attention.layer_norm_rms_epsilon"), 1e-6)?,
+            context: fields.count(&[&key("context_length")])?,
+            rope_theta: fields.number(&key("rope.freq_base"), 10_000.0)?,
+            generation_length: None,
+        })
+    }
 }
 
 /// The file's fields, with its path for messages.
-struct Fields {
+struct Fields<'a> {
     path: PathBuf,
-    fields: Map<String, Value>,
+    fields: Cow<'a, Map<String, Value>>,
 }
 
-impl Fields {
+impl Fields<'_> {
+    fn unsupported(&self, architecture: &str, supported: &'static str) -> LoadError {
+        let found = one_line(&architecture);
+        LoadError::UnsupportedArchitecture { path: self.path.clone(), found, supported }
+    }
+
     fn error(&self, field: &str, reason: &str) -> LoadError {
         LoadError::Field { path: self.path.clone(), field: field.to_owned(), reason: one_line(&reason) }
     }

@@ -1,4 +1,4 @@
-//! Where the files of a model are: in a folder, or in memory.
+//! Where the files of a model are: in a folder, in one GGUF file, or in memory.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,6 +8,7 @@ use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
 use safetensors::tensor::TensorView;
 use serde_json::{Map, Value};
 
+use super::gguf::Gguf;
 use crate::error::{LoadError, one_line};
 
 /// The files of a model, which are known by their names.
@@ -15,6 +16,8 @@ use crate::error::{LoadError, one_line};
 pub enum ModelFiles {
     /// The files of a folder.
     Folder(PathBuf),
+    /// One file that holds everything. A tokenizer's files beside it come first.
+    Gguf(Gguf),
     /// Files in memory.
     Memory {
         /// Stands where a folder would stand when an error names a file.
@@ -28,6 +31,7 @@ impl fmt::Display for ModelFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(folder) => folder.display().fmt(f),
+            Self::Gguf(file) => file.path().display().fmt(f),
             Self::Memory { name, .. } => write!(f, "{name} (in memory)"),
         }
     }
@@ -41,10 +45,45 @@ impl fmt::Debug for ModelFiles {
 }
 
 impl ModelFiles {
+    /// The files at a path: a GGUF file; a folder with a single one; any other folder.
+    ///
+    /// # Errors
+    /// There is nothing, the GGUF file is damaged, or there are several.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        if path.is_file() {
+            return Gguf::open(path).map(Self::Gguf);
+        }
+        if !path.is_dir() {
+            let hint = ": --model takes a GGUF file, or a folder with config.json, tokenizer.json and safetensors \
+                        files";
+            return Err(LoadError::FileMissing { path: path.to_owned(), hint: hint.to_owned() });
+        }
+        if path.join("config.json").exists() {
+            return Ok(Self::Folder(path.to_owned()));
+        }
+        let entries = std::fs::read_dir(path).map_err(|source| unreadable(path, "", source))?;
+        let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut files: Vec<PathBuf> = files.filter(|file| is_gguf(file)).collect();
+        files.sort();
+        match files.as_slice() {
+            [] => Ok(Self::Folder(path.to_owned())),
+            [file] => Gguf::open(file).map(Self::Gguf),
+            [first, ..] => {
+                let reason =
+                    format!("holds {} GGUF files; name one, such as {}", files.len(), first.display());
+                Err(LoadError::Malformed { path: path.to_owned(), reason: one_line(&reason) })
+            }
+        }
+    }
+
     /// How errors name a file.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         match self {
             Self::Folder(folder) => folder.join(name),
+            Self::Gguf(file) => {
+                let beside = file.path().with_file_name(name);
+                if beside.exists() { beside } else { file.path().to_owned() }
+            }
             Self::Memory { name: model, .. } => Path::new(model).join(name),
         }
     }
@@ -53,6 +92,7 @@ impl ModelFiles {
     pub(super) fn exists(&self, name: &str) -> bool {
         match self {
             Self::Folder(folder) => folder.join(name).exists(),
+            Self::Gguf(file) => file.path().with_file_name(name).exists(),
             Self::Memory { .. } => self.in_memory(name).is_some(),
         }
     }
@@ -61,6 +101,13 @@ impl ModelFiles {
     pub(crate) fn read(&self, name: &str, hint: &str) -> Result<Cow<'static, [u8]>, LoadError> {
         match self {
             Self::Folder(folder) => read_file(&folder.join(name), hint).map(Cow::Owned),
+            Self::Gguf(file) => {
+                let beside = file.path().with_file_name(name);
+                if name == "tokenizer.json" && !beside.exists() {
+                    return file.tokenizer().map(Cow::Owned);
+                }
+                read_file(&beside, hint).map(Cow::Owned)
+            }
             Self::Memory { .. } => self.needed(name, hint).map(Cow::Borrowed),
         }
     }
@@ -74,7 +121,7 @@ impl ModelFiles {
     pub(super) fn safetensors(&self, name: &str) -> Result<TensorFile, LoadError> {
         let path = self.path(name);
         let opened = match self {
-            Self::Folder(_) => map_safetensors(&path)?.map(TensorFile::Mapped),
+            Self::Folder(_) | Self::Gguf(_) => map_safetensors(&path)?.map(TensorFile::Mapped),
             Self::Memory { .. } => SliceSafetensors::new(self.needed(name, "")?).map(TensorFile::Memory),
         };
         opened.map_err(|error| LoadError::Malformed { path, reason: one_line(&error) })
@@ -82,7 +129,7 @@ impl ModelFiles {
 
     fn in_memory(&self, name: &str) -> Option<&'static [u8]> {
         match self {
-            Self::Folder(_) => None,
+            Self::Folder(_) | Self::Gguf(_) => None,
             Self::Memory { files, .. } => files.iter().find(|(file, _)| *file == name).map(|file| file.1),
         }
     }
@@ -117,6 +164,10 @@ impl TensorFile {
             Self::Memory(file) => file.get(name),
         }
     }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|extension| extension == "gguf")
 }
 
 /// Maps a safetensors file into memory; the inner result is about its header.
@@ -154,7 +205,7 @@ fn read_file(path: &Path, hint: &str) -> Result<Vec<u8>, LoadError> {
     std::fs::read(path).map_err(|source| unreadable(path, hint, source))
 }
 
-fn unreadable(path: &Path, hint: &str, source: std::io::Error) -> LoadError {
+pub(super) fn unreadable(path: &Path, hint: &str, source: std::io::Error) -> LoadError {
     match source.kind() {
         std::io::ErrorKind::NotFound => {
             LoadError::FileMissing { path: path.to_owned(), hint: hint.to_owned() }

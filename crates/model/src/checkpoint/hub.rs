@@ -17,7 +17,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use self::failure::{Failure, guarded};
 use self::report::Report;
 use super::files::read_json;
-use super::weights::shard_names;
+use super::safetensors::shard_names;
 use crate::error::LoadError;
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -218,7 +218,7 @@ impl<'a> Hub<'a> {
         self.attempt(commit, name, &mut report)
     }
 
-    fn attempt(&self, commit: &str, name: &str, report: &mut Report<'_>) -> Result<(), Failure> {
+    fn attempt(&self, commit: &str, name: &str, report: &mut Report) -> Result<(), Failure> {
         let repo = self.api.repo(self.at(commit));
         let metadata = guarded(|| self.api.metadata(&repo.url(name)))?;
         // Both become parts of paths.

@@ -6,10 +6,14 @@ mod config;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod files;
+mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod profile;
+mod progress;
 mod random;
+mod safetensors;
+mod tensor;
 mod weights;
 
 use std::path::Path;
@@ -17,9 +21,11 @@ use std::path::Path;
 pub use self::adapter::Adapter;
 pub use self::config::{Architecture, ModelConfig};
 pub use self::files::ModelFiles;
+pub use self::gguf::{BlockTensor, Gguf};
 pub use self::profile::{Family, Profile, SamplingDefaults};
 pub use self::random::StoredType;
-pub use self::weights::{StoredTensor, Weights};
+pub use self::tensor::StoredTensor;
+pub use self::weights::Weights;
 use crate::error::LoadError;
 use crate::tokenizer::TextTokenizer;
 
@@ -39,16 +45,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads a checkpoint folder, and an adapter folder to merge into it.
+    /// Reads a checkpoint folder or GGUF file, and an adapter folder to merge into it.
     ///
     /// # Errors
-    /// The folder is not there, and all errors of [`Self::read`].
-    pub fn open(folder: &Path, adapter: Option<&Path>) -> Result<Self, LoadError> {
-        if !folder.is_dir() {
-            let hint = ": --model takes a folder with config.json, tokenizer.json and safetensors files";
-            return Err(LoadError::FileMissing { path: folder.to_owned(), hint: hint.to_owned() });
-        }
-        Self::read(ModelFiles::Folder(folder.to_owned()), adapter)
+    /// As [`ModelFiles::open`] and [`Self::read`].
+    pub fn open(path: &Path, adapter: Option<&Path>) -> Result<Self, LoadError> {
+        Self::read(ModelFiles::open(path)?, adapter)
     }
 
     /// Reads a checkpoint from wherever its files are, and an adapter folder to merge into it.
@@ -58,7 +60,7 @@ impl Checkpoint {
     pub fn read(files: ModelFiles, adapter: Option<&Path>) -> Result<Self, LoadError> {
         let config = ModelConfig::read(&files)?;
         let adapter = adapter.map(Adapter::open).transpose()?;
-        let weights = Weights::open(&files, config.architecture, adapter)?;
+        let weights = Weights::open(&files, &config, adapter)?;
         let rows = weights.embedding(config.width)?.shape()[0];
         let profile = Profile::read(&files, &config)?;
         let tokenizer = TextTokenizer::read(&files, &profile, rows)?;

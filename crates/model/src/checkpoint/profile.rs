@@ -71,12 +71,20 @@ impl Profile {
         for name in names.iter().filter(|name| files.exists(name)) {
             settings.push(files.json(name)?);
         }
+        let (shift, missing) = match files {
+            ModelFiles::Gguf(file) => {
+                settings.push(file.settings()?);
+                (file.logit_shift()?, "names no `tokenizer.ggml.mask_token_id`")
+            }
+            _ => (true, "names no `mask_token`, and neither does special_tokens_map.json"),
+        };
         let special = |name: &str| settings.iter().find_map(|fields| token_text(fields, name));
         let mask_token = special("mask_token").ok_or_else(|| LoadError::MaskToken {
             path: files.path(names[0]),
-            reason: "names no `mask_token`, and neither does special_tokens_map.json; a diffusion model \
-                     needs one (a plain GPT-2 or LLaMA checkpoint cannot be served)"
-                .to_owned(),
+            reason: format!(
+                "{missing}; a diffusion model needs one \
+                 (a plain GPT-2 or LLaMA checkpoint cannot be served)"
+            ),
         })?;
         let roles =
             ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
@@ -97,7 +105,7 @@ impl Profile {
         };
         Ok(Self {
             family,
-            shift: true,
+            shift,
             defaults,
             trained_length: trained_length.map(|length| length.min(config.context)),
             mask_token,
@@ -108,7 +116,10 @@ impl Profile {
             tokenizer_class: settings
                 .iter()
                 .find_map(|fields| Some(fields.get("tokenizer_class")?.as_str()?.to_owned())),
-            chat_template: chat_template(files, settings.first())?,
+            chat_template: chat_template(
+                files,
+                settings.iter().find(|fields| fields.contains_key("chat_template")),
+            )?,
         })
     }
 }

@@ -71,6 +71,12 @@ pub(super) fn int8_scale(values: &[f32]) -> f32 {
     (largest / 127.0).max(f32::MIN_POSITIVE) + zeros.iter().sum::<f32>()
 }
 
+/// The 8-bit integer of an element of a matrix.
+#[inline(always)]
+pub(super) fn nearest(value: f32, scale: f32) -> i32 {
+    (value / scale).round_ties_even() as i32
+}
+
 /// Four integers in a word, each 128 more than the value over the scale, 0..=255.
 #[inline(always)]
 pub(super) fn int8(values: &[f32], inverse: f32, words: &mut [u32]) {

@@ -1,9 +1,14 @@
-//! The right-hand side of a product, packed once.
+//! The right-hand side of a product: packed once, or a panel at a time whenever it is multiplied with.
+
+use std::ops::Deref;
+use std::sync::{Arc, MutexGuard};
 
 use rayon::prelude::*;
 
 use super::encode;
+use super::instructions::Instructions;
 use super::line::{Line, Numbers, WORDS};
+use super::stored::{Columns, PanelBuffers, StoredColumns};
 
 /// Columns of a panel: two registers of AVX-512.
 pub const PANEL: usize = 32;
@@ -34,6 +39,16 @@ impl Format {
         }
     }
 
+    /// Bytes of `numbers` elements of a column.
+    #[must_use]
+    pub const fn bytes(self, numbers: usize) -> usize {
+        match self {
+            Self::F32 => 4 * numbers,
+            Self::WideBf16 | Self::Bf16 => 2 * numbers,
+            Self::Int8 => numbers,
+        }
+    }
+
     /// Words of a panel's column for one line of the left-hand side.
     pub(super) const fn words_per_line(self) -> usize {
         match self {
@@ -48,7 +63,7 @@ impl Format {
 #[derive(Debug)]
 pub struct PackedMatrix {
     pub(super) format: Format,
-    panels: Vec<Line>,
+    panels: Panels,
     /// Lines of a left-hand row.
     pub(super) depth: usize,
     columns: usize,
@@ -56,6 +71,29 @@ pub struct PackedMatrix {
     /// left-hand side is stored 128 too high.
     pub(super) scales: Vec<f32>,
     pub(super) offsets: Vec<i32>,
+}
+
+#[derive(Debug)]
+enum Panels {
+    Packed(Vec<Line>),
+    Stored(StoredColumns),
+}
+
+/// A panel, ready to be multiplied with.
+pub(super) enum Panel<'a> {
+    Packed(&'a [Line]),
+    Now(MutexGuard<'a, Vec<Line>>),
+}
+
+impl Deref for Panel<'_> {
+    type Target = [Line];
+
+    fn deref(&self) -> &[Line] {
+        match self {
+            Self::Packed(lines) => lines,
+            Self::Now(lines) => lines,
+        }
+    }
 }
 
 impl PackedMatrix {
@@ -69,24 +107,18 @@ impl PackedMatrix {
         assert!(columns.is_multiple_of(PANEL), "{columns} columns are no whole panels");
         let depth = rows.div_ceil(format.left().per_line());
         let lines = depth * format.words_per_line() * (PANEL / WORDS);
-        let mut matrix = Self {
-            format,
-            panels: vec![Line::default(); lines * (columns / PANEL)],
-            depth,
-            columns,
-            scales: Vec::new(),
-            offsets: Vec::new(),
-        };
+        let mut packed = vec![Line::default(); lines * (columns / PANEL)];
+        let (mut scales, mut offsets) = (Vec::new(), Vec::new());
         if format == Format::Int8 {
-            matrix.scales = vec![0.0; columns];
-            matrix.offsets = vec![0; columns];
-            let columns = matrix.scales.par_chunks_mut(PANEL).zip(matrix.offsets.par_chunks_mut(PANEL));
-            let panels = matrix.panels.par_chunks_mut(lines.max(1));
+            scales = vec![0.0; columns];
+            offsets = vec![0; columns];
+            let columns = scales.par_chunks_mut(PANEL).zip(offsets.par_chunks_mut(PANEL));
+            let panels = packed.par_chunks_mut(lines.max(1));
             panels.zip(columns).enumerate().for_each_init(Vec::new, |column, (panel, (out, factors))| {
                 pack_int8(rows, |k, j| element(k, panel * PANEL + j), column, out, factors);
             });
         } else {
-            let panels = matrix.panels.par_chunks_mut(lines.max(1)).enumerate();
+            let panels = packed.par_chunks_mut(lines.max(1)).enumerate();
             panels.for_each_init(Vec::new, |column, (panel, out)| {
                 for j in 0..PANEL {
                     column.clear();
@@ -95,7 +127,26 @@ impl PackedMatrix {
                 }
             });
         }
-        matrix
+        Self { format, panels: Panels::Packed(packed), depth, columns, scales, offsets }
+    }
+
+    /// A matrix of the same shape that stays where it is stored. The products are those of the packed
+    /// one, bit for bit; a panel is packed anew for every block of rows that it is multiplied with.
+    pub fn stored(
+        format: Format,
+        rows: usize,
+        columns: usize,
+        stored: Box<dyn Columns>,
+        buffers: Arc<PanelBuffers>,
+    ) -> Self {
+        assert!(columns.is_multiple_of(PANEL), "{columns} columns are no whole panels");
+        let depth = rows.div_ceil(format.left().per_line());
+        let stored = StoredColumns { format, rows, columns: stored, buffers };
+        let (scales, offsets) = match format {
+            Format::Int8 => stored.factors(columns),
+            _ => (Vec::new(), Vec::new()),
+        };
+        Self { format, panels: Panels::Stored(stored), depth, columns, scales, offsets }
     }
 
     /// N, the width of a result row.
@@ -114,9 +165,34 @@ impl PackedMatrix {
         self.columns / PANEL
     }
 
-    pub(super) fn panel(&self, number: usize) -> &[Line] {
-        let lines = self.depth * self.format.words_per_line() * (PANEL / WORDS);
-        &self.panels[number * lines..][..lines]
+    /// Whether its panels are packed once and for all.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.panels, Panels::Packed(_))
+    }
+
+    /// A panel, packed now if it is not yet; one at a time on each thread.
+    pub(super) fn panel(&self, instructions: Instructions, number: usize) -> Panel<'_> {
+        match &self.panels {
+            Panels::Packed(_) => Panel::Packed(self.packed_panel(number)),
+            Panels::Stored(stored) => {
+                Panel::Now(stored.panel(instructions, number, self.panel_lines(), &self.scales))
+            }
+        }
+    }
+
+    /// A panel's lines as they lie in memory; none for a matrix that is stored otherwise, and behind the
+    /// last panel.
+    pub(super) fn packed_panel(&self, number: usize) -> &[Line] {
+        match &self.panels {
+            Panels::Packed(lines) if number < self.panel_count() => {
+                &lines[number * self.panel_lines()..][..self.panel_lines()]
+            }
+            _ => &[],
+        }
+    }
+
+    fn panel_lines(&self) -> usize {
+        self.depth * self.format.words_per_line() * (PANEL / WORDS)
     }
 }
 
@@ -155,7 +231,7 @@ fn pack_int8(
         for (k, quad) in column.chunks(4).enumerate() {
             let mut bytes = [0; 4];
             for (byte, value) in bytes.iter_mut().zip(quad) {
-                let whole = (value / scale).round_ties_even() as i32;
+                let whole = encode::nearest(*value, scale);
                 sum += whole;
                 *byte = whole as i8 as u8;
             }

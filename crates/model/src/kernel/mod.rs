@@ -12,6 +12,7 @@
 //! machines.
 
 mod attention;
+mod blocks;
 mod elementwise;
 mod encode;
 mod instructions;
@@ -20,9 +21,11 @@ mod matrix;
 mod norm;
 mod product;
 mod rows;
+mod stored;
 mod tile;
 
 pub use attention::{Heads, Operands, Scratch, Span, attention};
+pub use blocks::{Blocks, Encoding};
 pub use elementwise::{exponentials, largest, largest_finite, wide_sum};
 pub use instructions::Instructions;
 pub use line::{Activations, Numbers};
@@ -30,3 +33,4 @@ pub use matrix::{Format, PANEL, PackedMatrix};
 pub use norm::Norm;
 pub use product::{Activation, Finish, Rotation, product};
 pub use rows::{Mass, between, keep_from, mass_above, position, weighted_distance};
+pub use stored::{Columns, PanelBuffers};

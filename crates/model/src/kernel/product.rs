@@ -70,6 +70,8 @@ pub struct Rotation {
 
 /// Bytes of the left-hand side that a task goes through for every panel: they stay in a core's own cache.
 const BLOCK: usize = 1 << 20;
+/// The same where every block costs that the panels are packed anew.
+const STORED_BLOCK: usize = 4 << 20;
 /// Multiplications that are worth the start of a task.
 const WORK: usize = 2 << 20;
 
@@ -83,7 +85,8 @@ pub fn product(instructions: Instructions, left: &Activations, matrix: &PackedMa
     let target = Target::new(finish, left.rows(), matrix.columns());
     let (rows, panels) = (left.rows(), matrix.panel_count());
     let height = height(instructions, matrix.format);
-    let tiles_per_block = (BLOCK / (left.depth.max(1) * size_of::<Line>() * height)).max(1);
+    let block = if matrix.is_packed() { BLOCK } else { STORED_BLOCK };
+    let tiles_per_block = (block / (left.depth.max(1) * size_of::<Line>() * height)).max(1);
     let tiles = rows.div_ceil(height);
     let blocks = tiles.div_ceil(tiles_per_block).max(1);
     let work = (rows / blocks).max(1) * left.depth * left.numbers.per_line() * PANEL;
@@ -122,7 +125,8 @@ unsafe fn multiply_panel(
 ) {
     let tiles = rows.len().div_ceil(height(instructions, matrix.format));
     let mut sums = Sums::new();
-    let next = if panel + 1 < matrix.panel_count() { matrix.panel(panel + 1) } else { &[] };
+    let right = matrix.panel(instructions, panel);
+    let next = matrix.packed_panel(panel + 1);
     for number in 0..tiles {
         let tile_rows = share(rows.len(), tiles, number);
         let first = rows.start + tile_rows.start;
@@ -132,7 +136,7 @@ unsafe fn multiply_panel(
             stride: left.stride,
             rows: tile_rows.len(),
             depth: left.depth,
-            right: matrix.panel(panel),
+            right: &right,
             // Each tile fetches its share of the next panel.
             ahead: &next[share(next.len(), tiles, number)],
         };

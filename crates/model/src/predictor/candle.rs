@@ -16,6 +16,9 @@ use crate::readout::{RowContext, Scratch, read_row};
 /// Rows whose logits exist at the same time: 64 × 50,257 floats are 13 MB.
 const HEAD_ROWS: usize = 64;
 
+/// Bytes of weights that take long enough to load for somebody to wonder: about a second's.
+const LARGE: usize = 256 << 20;
+
 /// A loaded model and the threads that compute it.
 #[derive(Debug)]
 pub struct CandlePredictor {
@@ -39,7 +42,9 @@ impl CandlePredictor {
             mask_token: checkpoint.tokenizer.mask_id(),
             shift: checkpoint.profile.shift,
         };
-        Self::new(&checkpoint.config, &checkpoint.weights, limits, &placement, threads)
+        checkpoint.weights.watched(LARGE, || {
+            Self::new(&checkpoint.config, &checkpoint.weights, limits, &placement, threads)
+        })
     }
 
     /// A network of any shape, with `weights` that need not come from files; `limits` must be those of

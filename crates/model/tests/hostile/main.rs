@@ -7,5 +7,9 @@ mod config;
 mod damage;
 mod files;
 mod flips;
+mod gguf;
 mod tokenizer;
 mod weights;
+#[expect(dead_code, unreachable_pub, reason = "another test needs more of it")]
+#[path = "../gguf/write.rs"]
+mod write;

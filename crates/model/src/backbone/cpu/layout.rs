@@ -36,6 +36,15 @@ impl Layout {
         width.next_multiple_of(PANEL)
     }
 
+    /// Whether the first columns are those of the source in its order, and only zeros follow.
+    pub(super) fn is_plain(self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Heads { width, .. } => width == Self::head(width),
+            Self::Turned { .. } | Self::Gated(_) => false,
+        }
+    }
+
     /// Which column of the source stands at `place`; `None` for a zero.
     pub(super) fn source(self, place: usize) -> Option<usize> {
         // In a panel of two halves: which half, and which element of it.

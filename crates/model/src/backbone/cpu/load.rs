@@ -1,19 +1,39 @@
-//! From the tensors of a checkpoint to packed weights.
+//! From the tensors of a checkpoint to packed weights, or to weights that stay in the file's map.
 
-use candle_core::DType;
+use std::sync::Arc;
+
 use half::bf16;
 
 use super::layout::Layout;
 use super::{Block, Linear, Rotary, Table, Trunk};
-use crate::checkpoint::{Architecture, ModelConfig, StoredTensor, Weights};
+use crate::checkpoint::{Architecture, BlockTensor, ModelConfig, StoredTensor, Weights};
 use crate::error::LoadError;
-use crate::kernel::{Format, Instructions, Norm, Numbers, PackedMatrix, Rotation};
+use crate::kernel::{
+    Blocks, Columns, Format, Instructions, Norm, Numbers, PackedMatrix, PanelBuffers, Rotation,
+};
 
 /// Which tensors to read, and what to make of them.
 struct Loader<'a> {
     config: &'a ModelConfig,
     weights: &'a Weights,
     numbers: Numbers,
+    /// For matrices that are packed as they are needed.
+    buffers: Arc<PanelBuffers>,
+}
+
+/// The columns of a matrix in the rows of one tensor, or of two with as many rows each.
+#[derive(Debug)]
+struct StoredRows {
+    parts: Vec<BlockTensor>,
+    layout: Layout,
+}
+
+impl Columns for StoredRows {
+    fn column(&self, n: usize) -> Option<Blocks<'_>> {
+        let row = self.layout.source(n)?;
+        let rows = self.parts[0].shape()[0];
+        Some(self.parts[row / rows].row(row % rows))
+    }
 }
 
 impl Trunk {
@@ -24,7 +44,8 @@ impl Trunk {
         weights: &Weights,
         numbers: Numbers,
     ) -> Result<Self, LoadError> {
-        let loader = Loader { config, weights, numbers };
+        let buffers = Arc::new(PanelBuffers::new(rayon::current_num_threads()));
+        let loader = Loader { config, weights, numbers, buffers };
         let embedding = weights.embedding(config.width)?;
         let vocabulary = embedding.shape()[0];
         let gpt2 = config.architecture == Architecture::Gpt2;
@@ -63,17 +84,29 @@ impl Loader<'_> {
     /// How a tensor is kept. What is bfloat16 already is kept so, too, for products of f32.
     fn format(&self, stored: &StoredTensor) -> Format {
         match self.numbers {
-            Numbers::F32 if stored.dtype() == DType::BF16 => Format::WideBf16,
+            Numbers::F32 if stored.is_bf16() => Format::WideBf16,
             Numbers::F32 => Format::F32,
             Numbers::Bf16 => Format::Bf16,
             Numbers::Int8 => Format::Int8,
         }
     }
 
+    /// Tensors that take less memory where they are than in a format.
+    fn smaller<'a>(format: Format, tensors: &'a [StoredTensor]) -> Option<Vec<&'a BlockTensor>> {
+        let blocks: Vec<_> = tensors.iter().map(StoredTensor::blocks).collect::<Option<_>>()?;
+        let stored: usize = blocks.iter().map(|tensor| tensor.bytes().len()).sum();
+        let numbers: usize = tensors.iter().map(|tensor| tensor.shape().iter().product::<usize>()).sum();
+        (stored < format.bytes(numbers)).then_some(blocks)
+    }
+
     /// The embedding, in half the memory where that is exact or bfloat16 was asked for.
     fn table(&self, stored: &StoredTensor) -> Result<Table, LoadError> {
+        let format = self.format(stored);
+        if let Some(blocks) = Self::smaller(format, std::slice::from_ref(stored)) {
+            return Ok(Table::Stored { rows: blocks[0].clone(), rounded: format != Format::F32 });
+        }
         let values = stored.to_f32()?;
-        Ok(match self.format(stored) {
+        Ok(match format {
             Format::F32 => Table::F32(values),
             _ => Table::Bf16(values.into_iter().map(bf16::from_f32).collect()),
         })
@@ -96,8 +129,30 @@ impl Loader<'_> {
             Format::Int8 => Format::Bf16,
             format => format,
         };
-        let values = stored.to_f32()?;
-        Ok(pack(format, Layout::Plain(width), Layout::Plain(rows), |k, n| values[n * width + k]))
+        self.matrix(format, &[stored], Layout::Plain(width), Layout::Plain(rows))
+    }
+
+    /// A matrix whose columns are the rows of one tensor, or of two with as many rows each, one after the
+    /// other.
+    fn matrix(
+        &self,
+        format: Format,
+        tensors: &[StoredTensor],
+        rows: Layout,
+        columns: Layout,
+    ) -> Result<PackedMatrix, LoadError> {
+        if let Some(blocks) = Self::smaller(format, tensors).filter(|_| rows.is_plain()) {
+            let parts = blocks.into_iter().cloned().collect();
+            let stored = Box::new(StoredRows { parts, layout: columns });
+            let (rows, columns) = (rows.padded(), columns.padded());
+            return Ok(PackedMatrix::stored(format, rows, columns, stored, self.buffers.clone()));
+        }
+        let values: Vec<Vec<f32>> = tensors.iter().map(StoredTensor::to_f32).collect::<Result<_, _>>()?;
+        let (outputs, inputs) = (tensors[0].shape()[0], tensors[0].shape()[1]);
+        Ok(pack(format, rows, columns, |k, n| match n.checked_sub(outputs) {
+            None => values[0][n * inputs + k],
+            Some(n) => values[1][n * inputs + k],
+        }))
     }
 
     /// GPT-2's convolutions of width 1: `shape` is in × out, a bias follows.
@@ -132,61 +187,33 @@ impl Loader<'_> {
         let config = self.config;
         let name = |part: &str| format!("layers.{number}.{part}");
         let load = |part: &str, inputs: usize, outputs: usize| {
-            let stored = self.weights.get(&name(&format!("{part}.weight")), &[outputs, inputs])?;
-            Ok::<_, LoadError>((self.format(&stored), stored.to_f32()?))
+            self.weights.get(&name(&format!("{part}.weight")), &[outputs, inputs])
         };
-        let linear = |part: &str, rows: Layout, columns: Layout, inputs: usize, outputs: usize| {
-            let (format, values) = load(part, inputs, outputs)?;
-            let bias = vec![0.0; columns.padded()];
-            let matrix = pack(format, rows, columns, |k, n| values[n * inputs + k]);
-            Ok::<_, LoadError>(Linear { matrix, bias })
+        let linear = |tensors: &[StoredTensor], rows: Layout, columns: Layout| {
+            // Files may keep the two of a matrix in different types; the wider one serves both.
+            let formats = tensors.iter().map(|stored| self.format(stored));
+            let format = formats.reduce(|a, b| if a == b { a } else { Format::F32 }).unwrap_or(Format::F32);
+            let matrix = self.matrix(format, tensors, rows, columns)?;
+            Ok::<_, LoadError>(Linear { matrix, bias: vec![0.0; columns.padded()] })
         };
         let (width, inner, head) = (config.width, config.mlp_width, config.head_width);
         let (count, shared) = (config.head_count, config.kv_head_count);
         let plain = Layout::Plain(width);
-        let (gate_format, gate) = load("mlp.gate_proj", width, inner)?;
-        let (up_format, up) = load("mlp.up_proj", width, inner)?;
-        // Files may keep the two in different types; the wider one serves both.
-        let format = if gate_format == up_format { gate_format } else { Format::F32 };
-        let gated = Layout::Gated(inner);
-        let expand = pack(format, plain, gated, |k, n| {
-            let (values, n) = if n < inner { (&gate, n) } else { (&up, n - inner) };
-            values[n * width + k]
-        });
+        let attention = |part: &str, columns: Layout, outputs: usize| {
+            linear(&[load(&format!("self_attn.{part}"), width, outputs)?], plain, columns)
+        };
+        let heads = Layout::Heads { count, width: head };
+        let expand = [load("mlp.gate_proj", width, inner)?, load("mlp.up_proj", width, inner)?];
         Ok(Block {
             norm_1: self.norm(&name("input_layernorm"))?,
-            query: linear(
-                "self_attn.q_proj",
-                plain,
-                Layout::Turned { count, width: head },
-                width,
-                count * head,
-            )?,
-            key: linear(
-                "self_attn.k_proj",
-                plain,
-                Layout::Turned { count: shared, width: head },
-                width,
-                shared * head,
-            )?,
-            value: linear(
-                "self_attn.v_proj",
-                plain,
-                Layout::Heads { count: shared, width: head },
-                width,
-                shared * head,
-            )?,
-            output: linear(
-                "self_attn.o_proj",
-                Layout::Heads { count, width: head },
-                plain,
-                count * head,
-                width,
-            )?,
+            query: attention("q_proj", Layout::Turned { count, width: head }, count * head)?,
+            key: attention("k_proj", Layout::Turned { count: shared, width: head }, shared * head)?,
+            value: attention("v_proj", Layout::Heads { count: shared, width: head }, shared * head)?,
+            output: linear(&[load("self_attn.o_proj", count * head, width)?], heads, plain)?,
             norm_2: self.norm(&name("post_attention_layernorm"))?,
-            expand: Linear { matrix: expand, bias: vec![0.0; gated.padded()] },
+            expand: linear(&expand, plain, Layout::Gated(inner))?,
             gated: true,
-            contract: linear("mlp.down_proj", Layout::Plain(inner), plain, inner, width)?,
+            contract: linear(&[load("mlp.down_proj", inner, width)?], Layout::Plain(inner), plain)?,
         })
     }
 }

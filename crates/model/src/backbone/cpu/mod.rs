@@ -14,10 +14,14 @@ use self::workspace::Part;
 pub use self::workspace::Times;
 pub(super) use self::workspace::Workspace;
 use super::{Observe, PackedRows};
+use crate::checkpoint::BlockTensor;
 use crate::kernel::{
     Activation, Activations, Finish, Heads, Instructions, Norm, Numbers, Operands, PackedMatrix, Rotation,
     attention, product,
 };
+
+/// Numbers of a stored row that are decoded at a time: whole blocks of every encoding.
+const STRETCH: usize = 256;
 
 /// A network whose weights are packed for the kernels.
 #[derive(Debug)]
@@ -46,6 +50,11 @@ pub struct Trunk {
 enum Table {
     F32(Vec<f32>),
     Bf16(Vec<half::bf16>),
+    /// In the file's map; perhaps rounded to bfloat16, as rows are that are packed.
+    Stored {
+        rows: BlockTensor,
+        rounded: bool,
+    },
 }
 
 /// cos and sin of position × θ^(−2i/width), (context, pairs of a head) each, in whole halves of panels.
@@ -76,11 +85,20 @@ struct Linear {
 
 impl Table {
     /// Adds row `row` to `out`.
-    fn add(&self, row: usize, out: &mut [f32]) {
+    fn add(&self, instructions: Instructions, row: usize, out: &mut [f32]) {
         let range = row * out.len()..(row + 1) * out.len();
         match self {
             Self::F32(values) => out.iter_mut().zip(&values[range]).for_each(|(out, x)| *out += x),
             Self::Bf16(values) => out.iter_mut().zip(&values[range]).for_each(|(out, x)| *out += x.to_f32()),
+            Self::Stored { rows, rounded } => {
+                let mut values = [0.0; STRETCH];
+                for (stretch, out) in out.chunks_mut(STRETCH).enumerate() {
+                    let values = &mut values[..out.len()];
+                    rows.row(row).decode(instructions, stretch * STRETCH, values);
+                    let round = |x: f32| if *rounded { half::bf16::from_f32(x).to_f32() } else { x };
+                    out.iter_mut().zip(values).for_each(|(out, x)| *out += round(*x));
+                }
+            }
         }
     }
 }
@@ -196,9 +214,9 @@ impl Trunk {
         let places = ids.par_iter().zip(positions);
         rows.par_chunks_exact_mut(self.stride).zip(places).for_each(|(row, (id, position))| {
             let row = &mut row[..self.width];
-            self.tokens.add(*id as usize, row);
+            self.tokens.add(self.instructions, *id as usize, row);
             if let Some(positions) = &self.positions {
-                positions.add(*position as usize, row);
+                positions.add(self.instructions, *position as usize, row);
             }
         });
         Ok(())

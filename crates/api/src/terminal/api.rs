@@ -1,0 +1,151 @@
+//! The API that is asked: this process's own, or a server's. Either way the same routes answer with the same
+//! events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode, Uri, header};
+use futures_util::{Stream, TryStreamExt, stream};
+use http_body_util::{BodyExt, Full, Limited};
+use serde_json::Value;
+use sse_stream::SseStream;
+use tower::ServiceExt;
+use unmask_scheduler::{CostModel, Engine, EngineConfig};
+
+use super::visible::visible_line;
+use crate::access::Access;
+use crate::client;
+use crate::config::{Secret, TerminalArgs};
+use crate::load::load;
+use crate::observation::now;
+use crate::routes;
+use crate::state::{AppState, Limits};
+
+/// More than an error says.
+const ERROR_BYTES: usize = 64 * 1024;
+
+/// For a request of this process: whoever waits for it can see it and stop it.
+const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Why there are no more events.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// Not a URL that can be asked.
+    #[error("--url {0} is not of the form http://host:port")]
+    Url(Uri),
+    /// Nobody listens, or the connection broke.
+    #[error("{url} does not answer: {reason}")]
+    Unreachable { url: Uri, reason: String },
+    /// The request was refused.
+    #[error("{0}")]
+    Refused(String),
+    /// A server refused it.
+    #[error("{url} says {status}: {message}")]
+    RefusedBy { url: Uri, status: StatusCode, message: String },
+    /// The answer broke off.
+    #[error("the answer broke off: {0}")]
+    Broken(String),
+}
+
+/// Who is asked.
+pub(super) enum Api {
+    /// The routes of this process, with a model of its own behind them.
+    Here(Router),
+    /// A server, and the key for it.
+    At(Uri, Option<Secret>),
+}
+
+impl Api {
+    /// The server that the arguments name, or a model loaded into this process.
+    ///
+    /// # Errors
+    /// The URL is none, or the model cannot be loaded.
+    pub(super) fn open(args: &TerminalArgs) -> anyhow::Result<Self> {
+        let Some(url) = &args.url else { return Ok(Self::Here(routes_of(args)?)) };
+        let host = url.host().is_some_and(|host| !host.is_empty());
+        if url.scheme_str() != Some("http") || !host || url.query().is_some() {
+            return Err(AskError::Url(url.clone()).into());
+        }
+        Ok(Self::At(url.clone(), args.api_key.clone()))
+    }
+
+    /// The data of the events that answer a request, one after another.
+    pub(super) fn ask(&self, path: &str, body: &Value) -> impl Stream<Item = Result<String, AskError>> {
+        stream::once(self.begin(path, body.to_string())).try_flatten()
+    }
+
+    async fn begin(
+        &self,
+        path: &str,
+        body: String,
+    ) -> Result<impl Stream<Item = Result<String, AskError>> + use<>, AskError> {
+        let response = self.send(path, body).await?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let body = Limited::new(response.into_body(), ERROR_BYTES).collect().await;
+            let body = body.map_err(|error| AskError::Broken(error.to_string()))?.to_bytes();
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let message = visible_line(body["error"]["message"].as_str().unwrap_or("no reason given"));
+            return Err(match self {
+                Self::Here(_) => AskError::Refused(message),
+                Self::At(url, _) => AskError::RefusedBy { url: url.clone(), status, message },
+            });
+        }
+        let events = SseStream::new(response.into_body());
+        let broken = |error: sse_stream::Error| AskError::Broken(visible_line(&error.to_string()));
+        Ok(events.map_err(broken).try_filter_map(async |event| Ok(event.data)))
+    }
+
+    async fn send(&self, path: &str, body: String) -> Result<Response<Body>, AskError> {
+        let request = Request::post(match self {
+            Self::Here(_) => path.to_owned(),
+            Self::At(url, _) => format!("{}{path}", url.to_string().trim_end_matches('/')),
+        });
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let request = match self {
+            Self::At(_, Some(key)) => request.header(header::AUTHORIZATION, format!("Bearer {}", key.0)),
+            _ => request,
+        };
+        match self {
+            Self::Here(routes) => {
+                let request = request.body(Body::from(body)).map_err(broken)?;
+                Ok(routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {}))
+            }
+            Self::At(url, _) => {
+                let request = request.body(Full::from(body)).map_err(broken)?;
+                let unreachable = |reason| AskError::Unreachable { url: url.clone(), reason };
+                Ok(client::send(request).await.map_err(unreachable)?.map(Body::new))
+            }
+        }
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> AskError {
+    AskError::Broken(error.to_string())
+}
+
+/// The server's own routes, with the limits that it has by default. Evaluations are not timed first: nobody
+/// shares the device.
+fn routes_of(args: &TerminalArgs) -> anyhow::Result<Router> {
+    let start = now();
+    let loaded = load(args.model.as_deref(), &args.load)?;
+    let (predictor, model, (metrics, engine_metrics)) = loaded.served_as(None, now() - start);
+    let config = EngineConfig::default();
+    let limits = Limits::default();
+    let canvas = limits.canvas.min(model.limits.context);
+    Ok(routes::app(AppState {
+        engine: Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?,
+        model: Arc::new(model),
+        slots: config.max_running,
+        access: Arc::new(Access::default()),
+        cost: CostModel::default(),
+        limits: Limits { canvas, timeout: Some(PATIENCE), ..limits },
+        draining: Arc::default(),
+        watchdog: PATIENCE,
+        overload_status: StatusCode::SERVICE_UNAVAILABLE,
+        metrics: Arc::new(metrics),
+    }))
+}

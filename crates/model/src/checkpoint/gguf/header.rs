@@ -1,0 +1,258 @@
+//! What stands before the numbers of a GGUF file: values by their keys, and where each tensor is.
+//!
+//! The format is described in ggml's `docs/gguf.md`. Candle reads it as well, but divides by an alignment
+//! of 0, makes 32 bytes of each byte of an array, and does not say which tensor has a type that it does
+//! not know.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde_json::{Map, Value};
+
+use crate::kernel::Encoding;
+
+/// Array elements of all keys together; a vocabulary of 150,000 has a million.
+const ELEMENTS: u64 = 1 << 23;
+/// Dimensions of a tensor, in ggml.
+const DIMENSIONS: u32 = 4;
+/// How far apart tensors begin when the file does not say.
+const ALIGNMENT: u64 = 32;
+
+/// The header of a file.
+#[derive(Debug)]
+pub(super) struct Header {
+    /// Scalars and arrays of them.
+    pub(super) metadata: Map<String, Value>,
+    pub(super) tensors: BTreeMap<String, TensorInfo>,
+}
+
+/// One tensor.
+#[derive(Debug)]
+pub(super) struct TensorInfo {
+    pub(super) encoding: Encoding,
+    /// As in other formats: the numbers of the last dimension are neighbours.
+    pub(super) shape: Vec<usize>,
+    /// Its bytes in the file.
+    pub(super) bytes: Range<usize>,
+}
+
+/// Why a header cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It makes no sense.
+    Malformed(String),
+    /// A tensor, and the type in which it is stored.
+    TensorType(String, String),
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Malformed(reason)
+    }
+}
+
+impl Header {
+    pub(super) fn parse(file: &[u8]) -> Result<Self, Refusal> {
+        let mut reader = Reader { file, place: 0, elements: ELEMENTS };
+        if reader.take(4)? != b"GGUF" {
+            return Err("it does not begin with `GGUF`".to_owned().into());
+        }
+        let version = reader.u32()?;
+        if !(2..=3).contains(&version) {
+            let reason = format!("its version is {version}; supported are 2 and 3, little-endian");
+            return Err(reason.into());
+        }
+        let (tensor_count, key_count) = (reader.u64()?, reader.u64()?);
+        let mut metadata = Map::new();
+        for _ in 0..key_count {
+            let key = reader.text()?;
+            let kind = reader.u32()?;
+            let value = reader.value(kind).map_err(|reason| format!("key `{key}`: {reason}"))?;
+            if metadata.contains_key(&key) {
+                return Err(format!("key `{key}` stands there twice").into());
+            }
+            metadata.insert(key, value);
+        }
+        let mut described = Vec::new();
+        for _ in 0..tensor_count {
+            described.push(reader.tensor()?);
+        }
+        let alignment = match metadata.get("general.alignment") {
+            None => ALIGNMENT,
+            Some(value) => value
+                .as_u64()
+                .filter(|alignment| alignment.is_power_of_two() && *alignment <= 1 << 20)
+                .ok_or_else(|| format!("`general.alignment` is {value}; it must be a power of two"))?,
+        };
+        let data = (reader.place as u64).next_multiple_of(alignment);
+        let mut tensors = BTreeMap::new();
+        for Described { name, encoding, shape, offset } in described {
+            let bytes = locate(encoding, &shape, data, offset, file.len())
+                .map_err(|reason| format!("tensor `{name}`: {reason}"))?;
+            if tensors.contains_key(&name) {
+                return Err(format!("tensor `{name}` stands there twice").into());
+            }
+            tensors.insert(name, TensorInfo { encoding, shape, bytes });
+        }
+        Ok(Self { metadata, tensors })
+    }
+}
+
+/// A tensor as the header describes it.
+struct Described {
+    name: String,
+    encoding: Encoding,
+    shape: Vec<usize>,
+    offset: u64,
+}
+
+/// The bytes of a tensor, which must lie in the file.
+fn locate(
+    encoding: Encoding,
+    shape: &[usize],
+    data: u64,
+    offset: u64,
+    length: usize,
+) -> Result<Range<usize>, String> {
+    let (size, row) = (encoding.numbers(), shape.last().copied().unwrap_or(0));
+    if !row.is_multiple_of(size) {
+        return Err(format!("its rows have {row} numbers, and {encoding} comes in blocks of {size}"));
+    }
+    let count = shape.iter().try_fold(1_usize, |product, length| product.checked_mul(*length));
+    let bytes = count.and_then(|count| (count / size).checked_mul(encoding.bytes()));
+    let start = data.checked_add(offset).and_then(|start| usize::try_from(start).ok());
+    let range = bytes.zip(start).and_then(|(bytes, start)| Some(start..start.checked_add(bytes)?));
+    match range {
+        Some(range) if range.end <= length => Ok(range),
+        _ => Err(format!("its shape {shape:?} at offset {offset} reaches beyond the file's {length} bytes")),
+    }
+}
+
+struct Reader<'a> {
+    file: &'a [u8],
+    place: usize,
+    /// Array elements that may still come.
+    elements: u64,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: u64) -> Result<&'a [u8], String> {
+        let rest = &self.file[self.place..];
+        match usize::try_from(count).ok().and_then(|count| rest.get(..count)) {
+            Some(bytes) => {
+                self.place += bytes.len();
+                Ok(bytes)
+            }
+            None => Err(format!("it ends within its header, at byte {}", self.file.len())),
+        }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(self.take(N as u64)?);
+        Ok(bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// Some files hold text that is no UTF-8, in tokens that nobody needs.
+    fn text(&mut self) -> Result<String, String> {
+        let length = self.u64()?;
+        Ok(String::from_utf8_lossy(self.take(length)?).into_owned())
+    }
+
+    /// A value of one of the format's kinds, which have numbers.
+    fn value(&mut self, kind: u32) -> Result<Value, String> {
+        Ok(match kind {
+            0 => u8::from_le_bytes(self.array()?).into(),
+            1 => i8::from_le_bytes(self.array()?).into(),
+            2 => u16::from_le_bytes(self.array()?).into(),
+            3 => i16::from_le_bytes(self.array()?).into(),
+            4 => self.u32()?.into(),
+            5 => i32::from_le_bytes(self.array()?).into(),
+            6 => f32::from_le_bytes(self.array()?).into(),
+            7 => (self.array::<1>()? != [0]).into(),
+            8 => self.text()?.into(),
+            9 => self.values()?,
+            10 => self.u64()?.into(),
+            11 => i64::from_le_bytes(self.array()?).into(),
+            12 => f64::from_le_bytes(self.array()?).into(),
+            _ => return Err(format!("its value is of kind {kind}, which the format does not have")),
+        })
+    }
+
+    fn values(&mut self) -> Result<Value, String> {
+        let (kind, count) = (self.u32()?, self.u64()?);
+        if kind == 9 {
+            return Err("its value is an array of arrays, which is not supported".to_owned());
+        }
+        let left = self.elements.checked_sub(count);
+        self.elements = left.ok_or_else(|| format!("its array has {count} elements, more than are read"))?;
+        (0..count).map(|_| self.value(kind)).collect::<Result<Vec<_>, _>>().map(Value::Array)
+    }
+
+    fn tensor(&mut self) -> Result<Described, Refusal> {
+        let name = self.text()?;
+        let dimensions = self.u32()?;
+        if dimensions > DIMENSIONS {
+            let reason =
+                format!("tensor `{name}` has {dimensions} dimensions; at most {DIMENSIONS} are possible");
+            return Err(reason.into());
+        }
+        let mut shape = Vec::new();
+        for _ in 0..dimensions {
+            let length = self.u64()?;
+            let length = usize::try_from(length).map_err(|_| format!("tensor `{name}` is {length} long"))?;
+            shape.insert(0, length);
+        }
+        let kind = self.u32()?;
+        let encoding = encoding(kind).map_err(|kind| Refusal::TensorType(name.clone(), kind))?;
+        Ok(Described { name, encoding, shape, offset: self.u64()? })
+    }
+}
+
+/// The encoding that ggml gives a number, or its name there.
+fn encoding(kind: u32) -> Result<Encoding, String> {
+    Err(match kind {
+        0 => return Ok(Encoding::F32),
+        1 => return Ok(Encoding::F16),
+        8 => return Ok(Encoding::Q8_0),
+        12 => return Ok(Encoding::Q4K),
+        13 => return Ok(Encoding::Q5K),
+        14 => return Ok(Encoding::Q6K),
+        30 => return Ok(Encoding::Bf16),
+        2 => "Q4_0",
+        3 => "Q4_1",
+        6 => "Q5_0",
+        7 => "Q5_1",
+        9 => "Q8_1",
+        10 => "Q2_K",
+        11 => "Q3_K",
+        15 => "Q8_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        24 => "I8",
+        25 => "I16",
+        26 => "I32",
+        27 => "I64",
+        28 => "F64",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        _ => return Err(format!("type {kind}")),
+    }
+    .to_owned())
+}

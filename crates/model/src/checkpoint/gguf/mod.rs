@@ -1,0 +1,193 @@
+//! GGUF files as llama.cpp's converter writes them: one file for configuration, tokenizer and weights.
+//!
+//! A tokenizer's files that stand beside it come first; without them they are made from its keys.
+
+mod header;
+mod tensor;
+mod tokenizer;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use serde_json::{Map, Value};
+
+use self::header::{Header, Refusal};
+pub use self::tensor::BlockTensor;
+use super::files::unreadable;
+use crate::error::{LoadError, one_line};
+
+/// What the file calls the tensors outside the blocks.
+const OUTSIDE: [(&str, &str); 3] = [
+    ("embed_tokens.weight", "token_embd.weight"),
+    ("norm.weight", "output_norm.weight"),
+    ("lm_head.weight", "output.weight"),
+];
+/// What it calls the parts of a block.
+const PARTS: [(&str, &str); 9] = [
+    ("input_layernorm", "attn_norm"),
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("post_attention_layernorm", "ffn_norm"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+];
+/// Types that tensors may have.
+const TYPES: &str = "F32, F16, BF16, Q8_0, Q4_K, Q5_K and Q6_K";
+
+/// An open file.
+#[derive(Clone, Debug)]
+pub struct Gguf(Arc<Content>);
+
+#[derive(Debug)]
+struct Content {
+    path: PathBuf,
+    header: Header,
+    file: Bytes,
+}
+
+impl Gguf {
+    /// Maps a file and reads its header.
+    ///
+    /// # Errors
+    /// It is not there, or damaged, or holds tensors that no network here has, or of a type that is not
+    /// read.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        let malformed = |reason: String| LoadError::Malformed { path: path.to_owned(), reason };
+        let file = map(path)?;
+        let header = Header::parse(&file).map_err(|refusal| match refusal {
+            Refusal::Malformed(reason) => malformed(one_line(&reason)),
+            Refusal::TensorType(name, found) => LoadError::TensorType {
+                path: path.to_owned(),
+                name: one_line(&name),
+                found,
+                supported: TYPES,
+            },
+        })?;
+        let opened = Self(Arc::new(Content { path: path.to_owned(), header, file }));
+        if let Some(parts) =
+            opened.metadata().get("split.count").and_then(Value::as_u64).filter(|parts| *parts > 1)
+        {
+            let reason =
+                format!("is {parts}: this is one part of a model; join them with llama-gguf-split --merge");
+            return Err(opened.refuse("split.count", &reason));
+        }
+        // Biases, experts or factors of the rotation: with them, it is another network.
+        if let Some(name) = opened.0.header.tensors.keys().find(|name| !is_known(name)) {
+            let reason =
+                format!("cannot be served: tensor `{name}` belongs to a network that is not supported");
+            return Err(opened.refuse("general.architecture", &reason));
+        }
+        Ok(opened)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Its keys and their values.
+    pub(super) fn metadata(&self) -> &Map<String, Value> {
+        &self.0.header.metadata
+    }
+
+    /// Names and descriptions of its tensors, and their bytes.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (&str, BlockTensor)> {
+        self.0.header.tensors.keys().filter_map(|name| Some((name.as_str(), self.stored(name, None)?)))
+    }
+
+    /// A tensor by its canonical name, with what the file calls it; `head_width` is that of queries and
+    /// keys.
+    pub(super) fn tensor(&self, name: &str, head_width: usize) -> Result<(String, BlockTensor), LoadError> {
+        let stored = stored_name(name);
+        // llama.cpp rotates neighbours where the reference rotates the halves of a head. For `llama` and
+        // for `llada` alike, its converter (convert_hf_to_gguf.py, `permute`) therefore reorders the rows
+        // of queries and keys: element i of the first half becomes 2i, its partner 2i + 1.
+        let turned = ["q_proj.weight", "k_proj.weight"].iter().any(|end| name.ends_with(end));
+        match self.stored(&stored, turned.then_some(head_width)) {
+            Some(tensor) => Ok((stored, tensor)),
+            None => Err(LoadError::TensorMissing { path: self.0.path.clone(), name: stored }),
+        }
+    }
+
+    /// Whether it has a tensor, by its canonical name.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.0.header.tensors.contains_key(&stored_name(name))
+    }
+
+    fn stored(&self, name: &str, turned: Option<usize>) -> Option<BlockTensor> {
+        let info = self.0.header.tensors.get(name)?;
+        Some(BlockTensor::new(
+            info.encoding,
+            info.shape.clone(),
+            self.0.file.slice(info.bytes.clone()),
+            turned,
+        ))
+    }
+
+    /// Whether row i of the head speaks of position i + 1. llama.cpp's own default is the same.
+    pub(super) fn logit_shift(&self) -> Result<bool, LoadError> {
+        let key = "diffusion.shift_logits";
+        match self.metadata().get(key) {
+            None => Ok(true),
+            Some(Value::Bool(shift)) => Ok(*shift),
+            Some(other) => Err(self.refuse(key, &format!("is {other}; it must be true or false"))),
+        }
+    }
+
+    /// `tokenizer.json`, made from its keys.
+    pub(super) fn tokenizer(&self) -> Result<Vec<u8>, LoadError> {
+        let made = tokenizer::tokenizer(self.metadata());
+        made.map(|made| made.to_string().into_bytes()).map_err(|(key, reason)| self.refuse(key, &reason))
+    }
+
+    /// What `tokenizer_config.json` would hold of its keys: special tokens and the chat template.
+    pub(super) fn settings(&self) -> Result<Map<String, Value>, LoadError> {
+        tokenizer::settings(self.metadata()).map_err(|(key, reason)| self.refuse(key, &reason))
+    }
+
+    fn refuse(&self, key: &str, reason: &str) -> LoadError {
+        LoadError::Field { path: self.0.path.clone(), field: key.to_owned(), reason: one_line(&reason) }
+    }
+}
+
+/// What the file calls a tensor; names that it cannot have stay as they are.
+fn stored_name(name: &str) -> String {
+    if let Some((_, stored)) = OUTSIDE.iter().find(|(canonical, _)| *canonical == name) {
+        return (*stored).to_owned();
+    }
+    let block = name.strip_prefix("layers.").and_then(|rest| rest.strip_suffix(".weight")?.split_once('.'));
+    let named = block.and_then(|(number, part)| {
+        let (_, stored) = PARTS.iter().find(|(canonical, _)| *canonical == part)?;
+        Some(format!("blk.{number}.{stored}.weight"))
+    });
+    named.unwrap_or_else(|| name.to_owned())
+}
+
+/// Whether a tensor of the file belongs to a LLaMA.
+fn is_known(name: &str) -> bool {
+    let block = name.strip_prefix("blk.").and_then(|rest| rest.strip_suffix(".weight")?.split_once('.'));
+    match block {
+        Some((_, part)) => PARTS.iter().any(|(_, stored)| *stored == part),
+        None => OUTSIDE.iter().any(|(_, stored)| *stored == name),
+    }
+}
+
+fn map(path: &Path) -> Result<Bytes, LoadError> {
+    let file = File::open(path).map_err(|source| unreadable(path, "", source))?;
+    if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+        let reason = "the file is empty".to_owned();
+        return Err(LoadError::Malformed { path: path.to_owned(), reason });
+    }
+    // SAFETY: the map is only read. It lives as long as the weights are used, and a process that writes to
+    // the file meanwhile would change them, or end this one with a bus error by shortening it; weights are
+    // written once and replaced by renaming, which leaves the mapped file as it is.
+    #[expect(unsafe_code, reason = "memory-maps the weights")]
+    let mapped = unsafe { Mmap::map(&file) };
+    mapped.map(Bytes::from_owner).map_err(|source| unreadable(path, "", source))
+}

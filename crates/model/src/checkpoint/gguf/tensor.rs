@@ -1,0 +1,71 @@
+//! Tensors of a GGUF file, which stay in the file's map until their numbers are needed.
+
+use bytes::Bytes;
+use rayon::prelude::*;
+
+use crate::kernel::{Blocks, Encoding, Instructions};
+
+/// A tensor in the map.
+#[derive(Clone, Debug)]
+pub struct BlockTensor {
+    encoding: Encoding,
+    shape: Vec<usize>,
+    bytes: Bytes,
+    /// The width of heads whose elements stand in pairs, each beside the one that it turns with, and are
+    /// given back in the order of halves.
+    turned: Option<usize>,
+}
+
+impl BlockTensor {
+    /// `bytes` hold the numbers of `shape`.
+    pub(super) fn new(encoding: Encoding, shape: Vec<usize>, bytes: Bytes, turned: Option<usize>) -> Self {
+        Self { encoding, shape, bytes, turned }
+    }
+
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// How its numbers are stored.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Its bytes in the file.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Numbers of a row.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Row `number`; a vector is one row.
+    #[must_use]
+    pub fn row(&self, number: usize) -> Blocks<'_> {
+        let stored = match self.turned {
+            Some(width) => {
+                let (head, inside) = (number / width, number % width);
+                let (half, pair) = (inside / (width / 2), inside % (width / 2));
+                head * width + 2 * pair + half
+            }
+            None => number,
+        };
+        let bytes = self.width() / self.encoding.numbers() * self.encoding.bytes();
+        Blocks::new(self.encoding, &self.bytes[stored * bytes..][..bytes])
+    }
+
+    /// All numbers, row by row.
+    pub(in crate::checkpoint) fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.shape.iter().product()];
+        let rows = out.par_chunks_exact_mut(self.width().max(1)).enumerate();
+        rows.for_each(|(number, out)| self.row(number).decode(Instructions::detect(), 0, out));
+        out
+    }
+}

@@ -1,0 +1,158 @@
+//! A tensor of a checkpoint, in the type that it is stored in.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::safetensors::Load;
+use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
+
+use super::files::TensorFile;
+use super::gguf::BlockTensor;
+use crate::device::Placement;
+use crate::error::{LoadError, one_line};
+use crate::kernel::Encoding;
+
+/// One tensor as it is stored.
+#[derive(Debug)]
+pub struct StoredTensor {
+    numbers: StoredNumbers,
+    path: PathBuf,
+    name: String,
+}
+
+#[derive(Debug)]
+enum StoredNumbers {
+    /// In main memory.
+    Tensor(Tensor),
+    /// In the map of a GGUF file.
+    Blocks(BlockTensor),
+}
+
+impl StoredTensor {
+    /// A tensor in main memory.
+    pub(super) fn in_memory(tensor: Tensor, path: &Path, name: String) -> Self {
+        Self { numbers: StoredNumbers::Tensor(tensor), path: path.to_owned(), name }
+    }
+
+    /// A tensor in the map of a file.
+    pub(super) fn in_blocks(tensor: BlockTensor, path: &Path, name: String) -> Self {
+        Self { numbers: StoredNumbers::Blocks(tensor), path: path.to_owned(), name }
+    }
+
+    /// Copies a tensor out of its file.
+    pub(super) fn load(file: &TensorFile, path: &Path, name: &str) -> Result<Self, LoadError> {
+        let malformed = |error: candle_core::Error| LoadError::Malformed {
+            path: path.to_owned(),
+            reason: format!("tensor `{name}`: {}", one_line(&error)),
+        };
+        let view = file.get(name).map_err(malformed)?;
+        if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            let found = format!("{:?}", view.dtype());
+            let (path, name) = (path.to_owned(), name.to_owned());
+            return Err(LoadError::TensorType { path, name, found, supported: "F32, F16 and BF16" });
+        }
+        let tensor = view.load(&Device::Cpu).map_err(malformed)?;
+        Ok(Self::in_memory(tensor, path, name.to_owned()))
+    }
+
+    /// Bytes that it takes where it is stored.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.numbers {
+            StoredNumbers::Tensor(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
+            StoredNumbers::Blocks(tensor) => tensor.bytes().len(),
+        }
+    }
+
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        match &self.numbers {
+            StoredNumbers::Tensor(tensor) => tensor.dims(),
+            StoredNumbers::Blocks(tensor) => tensor.shape(),
+        }
+    }
+
+    /// Whether bfloat16 holds its numbers without loss because it is stored so.
+    #[must_use]
+    pub fn is_bf16(&self) -> bool {
+        match &self.numbers {
+            StoredNumbers::Tensor(tensor) => tensor.dtype() == DType::BF16,
+            StoredNumbers::Blocks(tensor) => tensor.encoding() == Encoding::Bf16,
+        }
+    }
+
+    /// The tensor where it is stored, when it can be read from there row by row.
+    #[must_use]
+    pub fn blocks(&self) -> Option<&BlockTensor> {
+        match &self.numbers {
+            StoredNumbers::Tensor(_) => None,
+            StoredNumbers::Blocks(tensor) => Some(tensor),
+        }
+    }
+
+    /// Refuses another shape.
+    ///
+    /// # Errors
+    /// The shape differs; the message names both.
+    pub fn expect_shape(&self, expected: &[usize]) -> Result<(), LoadError> {
+        if self.shape() == expected {
+            return Ok(());
+        }
+        Err(LoadError::TensorShape {
+            path: self.path.clone(),
+            name: self.name.clone(),
+            expected: expected.to_owned(),
+            found: self.shape().to_owned(),
+        })
+    }
+
+    /// Its elements, row-major.
+    ///
+    /// # Errors
+    /// The conversion failed.
+    pub fn to_f32(&self) -> Result<Vec<f32>, LoadError> {
+        match &self.numbers {
+            StoredNumbers::Tensor(tensor) => {
+                let flat = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1());
+                flat.map_err(|source| self.failed(source))
+            }
+            StoredNumbers::Blocks(tensor) => Ok(tensor.to_f32()),
+        }
+    }
+
+    /// The tensor on a device, in the type that is computed in there.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn to_device(&self, placement: &Placement) -> Result<Tensor, LoadError> {
+        let moved = self.tensor().and_then(|tensor| tensor.to_device(&placement.device));
+        moved.and_then(|tensor| tensor.to_dtype(placement.dtype)).map_err(|source| self.failed(source))
+    }
+
+    /// The tensor in f32.
+    pub(super) fn into_f32(self) -> Result<Tensor, LoadError> {
+        let tensor = self.tensor().and_then(|tensor| tensor.to_dtype(DType::F32));
+        tensor.map_err(|source| self.failed(source))
+    }
+
+    fn tensor(&self) -> candle_core::Result<Tensor> {
+        match &self.numbers {
+            StoredNumbers::Tensor(tensor) => Ok(tensor.clone()),
+            StoredNumbers::Blocks(tensor) => Tensor::from_vec(tensor.to_f32(), tensor.shape(), &Device::Cpu),
+        }
+    }
+
+    /// The same tensor with other elements.
+    pub(super) fn map(
+        self,
+        change: impl FnOnce(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Self, LoadError> {
+        let tensor = self.tensor().and_then(change).map_err(|source| self.failed(source))?;
+        Ok(Self { numbers: StoredNumbers::Tensor(tensor), ..self })
+    }
+
+    /// A failure of the tensor library while this tensor was handled.
+    pub(crate) fn failed(&self, source: candle_core::Error) -> LoadError {
+        LoadError::Device { device: format!("tensor `{}`", self.name), source }
+    }
+}
