@@ -57,7 +57,7 @@ pub struct RunArgs {
     /// Requests a second, or a multiple of the server's capacity, such as 2x, which is then measured first.
     #[arg(long, default_value = "2x")]
     pub rate: Rate,
-    /// Seconds during which requests are due.
+    /// Seconds during which requests are due; Ctrl-C ends them early.
     #[arg(long, default_value = "60", value_parser = positive)]
     pub seconds: f64,
     /// Measure the capacity, print it, and stop.

@@ -1,5 +1,6 @@
 //! `unmask-loadtest`: load on a running server, and a report about it.
 
+use std::future::pending;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,6 +11,8 @@ use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tokio::signal::ctrl_c;
+use tokio::sync::oneshot;
 use unmask_loadtest::args::{Cli, Command, CompareArgs, Rate, RunArgs};
 use unmask_loadtest::client::Server;
 use unmask_loadtest::compare::compare;
@@ -64,7 +67,7 @@ async fn run_load(args: &RunArgs) -> anyhow::Result<bool> {
     };
     let trace = Trace::new(&load, about.room, rate)?.within(Duration::from_secs_f64(args.seconds));
     let bar = progress("requests ended", trace.len() as u64);
-    let run = open_loop(&server, &trace, args.pid, &bar).await;
+    let run = open_loop(&server, &trace, args.pid, interrupted(), &bar).await;
     bar.finish_and_clear();
     let mut report = Report::new(about, args.settings(rate), &run);
     report.capacity = capacity;
@@ -83,6 +86,21 @@ async fn run_load(args: &RunArgs) -> anyhow::Result<bool> {
     }
     print(&report.to_string())?;
     Ok(report.faults.is_empty())
+}
+
+/// Ready at a Ctrl-C, if somebody waits for it. Any other ends the program.
+fn interrupted() -> impl Future<Output = ()> {
+    let (enough, told) = oneshot::channel();
+    tokio::spawn(async move {
+        if ctrl_c().await.is_ok() && (enough.send(()).is_err() || ctrl_c().await.is_ok()) {
+            std::process::exit(130);
+        }
+    });
+    async {
+        if told.await.is_err() {
+            pending().await
+        }
+    }
 }
 
 async fn calibrate(

@@ -1,5 +1,6 @@
 //! Sending a trace: open loop, which is how users behave, and closed loop, to find out what a server can do.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,17 +30,19 @@ pub struct Run {
     pub idle_after: Option<Duration>,
 }
 
-/// Sends every request when it is due, whatever has become of those before it, and waits for all ends.
+/// Sends every request when it is due, whatever has become of those before it, and waits for all ends. Once `enough`
+/// is ready, nothing more is sent.
 pub async fn open_loop(
     server: &Arc<Server>,
     trace: &[Planned],
     pid: Option<u32>,
+    enough: impl Future<Output = ()>,
     progress: &ProgressBar,
 ) -> Run {
     let start = Instant::now();
     let mut memory = Vec::new();
     let records = tokio::select! {
-        records = send(server, trace, start, progress) => records,
+        records = send(server, trace, start, enough, progress) => records,
         never = watch_memory(pid, &mut memory) => match never {},
     };
     let elapsed = start.elapsed();
@@ -51,12 +54,17 @@ async fn send(
     server: &Arc<Server>,
     trace: &[Planned],
     start: Instant,
+    enough: impl Future<Output = ()>,
     progress: &ProgressBar,
 ) -> Vec<Record> {
     let mut requests = JoinSet::new();
+    let mut enough = pin!(enough);
     for planned in trace {
         let due = start + planned.at;
-        sleep_until(due).await;
+        tokio::select! {
+            () = sleep_until(due) => {}
+            () = &mut enough => break,
+        }
         let (server, planned, progress) = (server.clone(), planned.clone(), progress.clone());
         requests.spawn(async move {
             let record = server.perform(&planned, due).await;

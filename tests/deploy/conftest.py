@@ -7,8 +7,8 @@ from network import Network
 
 
 @pytest.fixture(scope="session")
-def network():
-    network = Network()
+def network(tmp_path_factory):
+    network = Network(tmp_path_factory.mktemp("network"))
     yield network
     network.close()
 

@@ -68,8 +68,8 @@ class Container:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.id = podman(
-            "run", "--detach", "--network", "host", "--read-only", "--cap-drop", "all",
-            "--security-opt", "no-new-privileges", "--read-only-tmpfs=false", *LIMITS, "--env", f"UNMASK_LISTEN={self.address}", *options, IMAGE,
+            "run", "--detach", "--network", "host", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "all",
+            "--security-opt", "no-new-privileges", *LIMITS, "--env", f"UNMASK_LISTEN={self.address}", *options, IMAGE,
         ).strip()  # fmt: skip
         until("the container to be ready", self.ready)
 

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 from network import NAMES
@@ -48,15 +49,16 @@ class Process:
         self.log = tempfile.NamedTemporaryFile("w+", prefix=f"{name}-", suffix=".log")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("UNMASK_", "HF_"))}
         self.process = subprocess.Popen(
-            command, env=kept | (environment or {}), stdout=self.log, stderr=subprocess.STDOUT
+            command, env=kept | (environment or {}), stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True
         )
 
     def output(self):
         return Path(self.log.name).read_text()
 
     def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
+        # With the processes that it started: they listen as well.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
@@ -69,8 +71,16 @@ class Replica:
         self.start()
 
     def start(self):
-        # The settings of the image; one thread, since there are two replicas and other tests.
-        settings = {"UNMASK_LISTEN": self.address, "UNMASK_DRAIN_DELAY": "5", "UNMASK_THREADS": "1"}
+        settings = {
+            # Of the image.
+            "UNMASK_LISTEN": self.address,
+            "UNMASK_DRAIN_DELAY": "5",
+            # There are two, and other tests.
+            "UNMASK_THREADS": "1",
+            # Nothing is refused or cut off because the machine is slow.
+            "UNMASK_DRAIN_TIMEOUT": str(DEADLINE),
+            "UNMASK_MAX_WAIT": str(DEADLINE),
+        }
         command = self.network.far_command([os.environ["UNMASK"], *self.flags])
         self.process = Process(self.name, command, settings)
         until(f"{self.name} to be ready", self.ready)

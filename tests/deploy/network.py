@@ -6,7 +6,6 @@ on port 8080 of every address of this one. A name server answers where Docker's 
 
 import os
 import subprocess
-import tempfile
 
 from waiting import until
 
@@ -22,7 +21,7 @@ def ip(*arguments):
 class Network:
     """Exists until `close`."""
 
-    def __init__(self):
+    def __init__(self, folder):
         ip("link", "set", "lo", "up")
         self.far = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
         own = os.readlink("/proc/self/ns/net")
@@ -39,10 +38,11 @@ class Network:
              "--no-hosts", f"--listen-address={DNS}", "--bind-interfaces"]
             + [f"--host-record={name},{address}" for name, address in NAMES.items()]
         )
-        with tempfile.NamedTemporaryFile("w", suffix=".resolv.conf", delete=False) as resolv:
-            resolv.write(f"nameserver {DNS}\n")
-        subprocess.run(["mount", "--bind", resolv.name, "/etc/resolv.conf"], check=True)
-        until("the name server", lambda: subprocess.run(["getent", "hosts", "unmask-2"], stdout=subprocess.DEVNULL).returncode == 0)
+        resolv = folder / "resolv.conf"
+        resolv.write_text(f"nameserver {DNS}\n")
+        subprocess.run(["mount", "--bind", resolv, "/etc/resolv.conf"], check=True)
+        lookup = ["getent", "hosts", "unmask-2"]
+        until("the name server", lambda: subprocess.run(lookup, stdout=subprocess.DEVNULL).returncode == 0)
 
     def far_command(self, command):
         """The command, run where the replicas are."""

@@ -7,7 +7,7 @@ from waiting import DEADLINE
 
 # Many evaluations: it runs for seconds.
 LONG = {
-    "prompt": "import os\n", "max_tokens": 100, "seed": 1, "stream": True, "ignore_eos": True,
+    "prompt": "import os\n", "max_tokens": 150, "seed": 1, "stream": True, "ignore_eos": True,
     "diffusion": {"steps": 512, "stream_states": "delta"},
 }
 # A short answer, of fewer bytes than any balancer's buffer, whose evaluations take long.

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tomllib
 
 import pytest
 import yaml
@@ -97,6 +98,14 @@ def test_grafana_finds_its_data_and_its_dashboard(compose):
     assert home == f"{folder}/unmask.json" and (DEPLOY / "grafana/dashboards/unmask.json").exists()
 
 
+def test_every_setting_is_one_of_the_server():
+    names = re.compile(r"\b(?:UNMASK|HF)_[A-Z_]+\b")
+    known = set(names.findall(accepts(os.environ["UNMASK"], "serve", "--help")))
+    files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *(path for path in DEPLOY.rglob("*") if path.is_file())]
+    used = {name for path in files for name in names.findall(path.read_text())}
+    assert "UNMASK_DRAIN_DELAY" in used and used <= known, used - known
+
+
 def test_whoever_stops_a_replica_gives_it_time_to_drain(compose, dockerfile):
     flags = accepts(os.environ["UNMASK"], "serve", "--help")
     timeout = int(re.search(r"UNMASK_DRAIN_TIMEOUT=\]\s+\[default: (\d+)\]", flags)[1])
@@ -133,3 +142,15 @@ def test_the_image_is_built_as_the_design_says(dockerfile):
         assert line in final, line
     assert not re.search(r"^RUN ", final, re.MULTILINE), "the final image has no shell to run anything"
     assert re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) == ["${BUILDER}", "chef", "chef", "dependencies", "${RUNTIME}"]
+
+
+def test_all_that_cargo_reads_goes_into_the_build_of_the_image():
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = [ROOT / line[1:] for line in lines if line.startswith("!")]
+    members = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["members"]
+    read = [ROOT / member / "Cargo.toml" for member in members]
+    for manifest in list(read):
+        for tests in tomllib.loads(manifest.read_text()).get("test", ()):
+            read.append(manifest.parent / tests.get("path", ""))
+    for path in read:
+        assert any(path.resolve().is_relative_to(folder) for folder in copied), path

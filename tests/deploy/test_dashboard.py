@@ -86,7 +86,7 @@ def test_every_query_of_the_dashboard_and_the_alerts_finds_its_metrics(prometheu
     assert used and used <= exported, used - exported
     loaded = {rule["name"] for group in ask("rules")["groups"] for rule in group["rules"]}
     assert loaded == {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
-    assert ask("alerts")["alerts"] == []
+    assert [alert for alert in ask("alerts")["alerts"] if alert["state"] == "firing"] == []
 
 
 def test_metrics_keep_prometheus_conventions(replicas):

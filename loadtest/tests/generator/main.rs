@@ -3,6 +3,7 @@
 
 mod stub;
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,16 @@ fn trace(words: &[(&str, Route, bool, Reader)]) -> Vec<Planned> {
 }
 
 async fn send(server: &Server, trace: &[Planned]) -> Run {
-    open_loop(&Arc::new(server.clone()), trace, Some(std::process::id()), &ProgressBar::hidden()).await
+    send_until(server, trace, pending(), &ProgressBar::hidden()).await
+}
+
+async fn send_until(
+    server: &Server,
+    trace: &[Planned],
+    enough: impl Future<Output = ()>,
+    progress: &ProgressBar,
+) -> Run {
+    open_loop(&Arc::new(server.clone()), trace, Some(std::process::id()), enough, progress).await
 }
 
 async fn report(server: &Server, run: &Run) -> Report {
@@ -109,6 +119,23 @@ async fn numbers_come_from_the_requests_they_speak_of() {
     let svg = plot::draw(&report, &run.records);
     assert_eq!(svg.matches("<circle").count(), 3, "one point for every finished request");
     assert!(!svg.contains("NaN") && !svg.contains("inf"), "places that no viewer can draw");
+}
+
+#[tokio::test]
+async fn a_run_that_is_ended_early_reports_what_was_sent() {
+    let server = stub::start().await;
+    let mut trace = trace(&[("finish", Fill, true, Steady), ("finish", Fill, true, Steady)]);
+    trace[1].at = Duration::from_hours(1);
+    let progress = ProgressBar::hidden();
+    let first_has_ended = async {
+        while progress.position() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let run = send_until(&server, &trace, first_has_ended, &progress).await;
+    let report = report(&server, &run).await;
+    assert_eq!((report.counts.sent, report.counts.finished), (1, 1), "{:#?}", run.records);
+    assert!(report.faults.is_empty(), "{:?}", report.faults);
 }
 
 #[tokio::test]
