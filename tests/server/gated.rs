@@ -60,6 +60,7 @@ impl Gated {
             draining: Arc::default(),
             watchdog,
             overload_status: args.server.overload_status.into(),
+            playground: !args.server.no_playground,
             metrics: Arc::new(metrics),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

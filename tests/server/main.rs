@@ -29,6 +29,7 @@ mod metrics;
 mod mutations;
 mod openapi;
 mod overload;
+mod playground;
 mod policies;
 #[cfg(feature = "embedded")]
 mod readme;

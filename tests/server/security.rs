@@ -23,6 +23,7 @@
 //! | 18 | slow senders, slow readers | `doors::dribbling_clients_hold_nobody_up`, `doors::dribbling_clients_are_cut_off`, `slow_readers::a_client_that_does_not_read_is_cancelled_and_disconnected` |
 //! | 19 | DNS rebinding, CORS | `access::a_server_answers_to_names_of_its_machine_and_those_it_was_given`, `access::pages_of_named_origins_may_call` |
 //! | 20 | other sites' forms | `transport::only_plain_json_bodies_are_accepted` |
+//! | 21 | scripts in what a model writes | `playground::the_page_may_run_its_own_script_and_nothing_else`, `tests/playground` in a browser |
 //! | 22 | leaked texts | `texts_appear_in_no_log_metric_or_error` |
 //! | 23 | series made by clients | `metrics::clients_add_no_series_and_no_text` |
 //! | 24 | injected lines and headers | `nothing_that_a_client_names_can_write_lines_of_its_own` |
@@ -378,7 +379,8 @@ async fn nothing_that_a_client_names_can_write_lines_of_its_own() {
         assert_eq!(server.send(request).await.header("x-request-id").len(), 32);
     }
     let method = Method::from_bytes(b"A'B").unwrap();
-    server.send(server.http.request(method, &server.url)).await.refusal(404, "not_found");
+    let request = server.http.request(method, format!("{}/nothing", server.url));
+    server.send(request).await.refusal(404, "not_found");
     let (_, log) = server.stop().await;
     assert!(!log.iter().any(|line| line.contains('\u{1b}') || line.starts_with("INFO forged")), "{log:?}");
 }

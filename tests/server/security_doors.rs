@@ -85,7 +85,7 @@ async fn no_way_of_writing_an_address_leads_past_the_keys() {
         "/live/",
         "/live%20",
         "/live/v1/completions",
-        "/",
+        "/index.html",
         "/fill",
         "/nothing",
         "http://evil.example/v1/completions",

@@ -200,6 +200,9 @@ pub struct ServerArgs {
     /// The status of a request that finds the queue full or waits in it for too long.
     #[arg(long, env = "UNMASK_OVERLOAD_STATUS", default_value = "503", value_name = "STATUS")]
     pub overload_status: OverloadArg,
+    /// Serve no page at `/`.
+    #[arg(long, env = "UNMASK_NO_PLAYGROUND")]
+    pub no_playground: bool,
 }
 
 /// How requests share the device.

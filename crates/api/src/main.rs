@@ -89,6 +89,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             draining: Arc::default(),
             watchdog: Duration::from_secs(args.server.watchdog),
             overload_status: args.server.overload_status.into(),
+            playground: !args.server.no_playground,
             metrics: Arc::new(metrics),
         };
         serve(listeners, state, shutdown::first(signals)).await;

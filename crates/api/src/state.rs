@@ -40,6 +40,8 @@ pub struct AppState {
     pub watchdog: Duration,
     /// The status of a request that the engine has no room for.
     pub overload_status: StatusCode,
+    /// Whether there is a page at `/`.
+    pub playground: bool,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

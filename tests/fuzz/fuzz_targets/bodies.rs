@@ -68,6 +68,7 @@ static STATE: LazyLock<AppState> = LazyLock::new(|| {
         draining: Arc::default(),
         watchdog: Duration::from_secs(args.server.watchdog),
         overload_status: args.server.overload_status.into(),
+        playground: !args.server.no_playground,
         metrics: Arc::new(metrics),
     }
 });

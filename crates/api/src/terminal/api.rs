@@ -148,6 +148,7 @@ fn routes_of(args: &TerminalArgs) -> anyhow::Result<Router> {
         draining: Arc::default(),
         watchdog: PATIENCE,
         overload_status: StatusCode::SERVICE_UNAVAILABLE,
+        playground: false,
         metrics: Arc::new(metrics),
     }))
 }
