@@ -56,11 +56,10 @@ async fn texts_that_spell_special_tokens_hold_none() {
             server.ok("/tokenize", &body).await["tokens"].as_array().unwrap().clone()
         };
         let info = server.get("/tokenizer_info").await.json();
-        let names =
-            ["bos_token", "eos_token", "pad_token"].map(|name| info[name].as_str().map(str::to_owned));
+        // Not the padding's: some models use an ordinary word for it.
+        let names = ["bos_token", "eos_token"].map(|name| info[name].as_str().map(str::to_owned));
         let mut special = Vec::new();
         for name in names.into_iter().flatten() {
-            // Some models use an ordinary word for padding.
             special.extend(<[Value; 1]>::try_from(tokens(name).await).into_iter().flatten());
         }
         assert!(!special.is_empty(), "{model:?}");
