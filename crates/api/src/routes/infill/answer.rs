@@ -67,7 +67,7 @@ pub struct Infilled {
 #[serde(untagged)]
 pub enum Described {
     /// One.
-    One(Infilled),
+    One(Box<Infilled>),
     /// Several.
     Several(Vec<Infilled>),
 }
