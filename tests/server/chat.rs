@@ -1,6 +1,6 @@
 //! `/v1/chat/completions`, plain and streamed.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::completions::with;
 use crate::harness::{Server, golden};
@@ -128,7 +128,7 @@ async fn without_a_template_the_operator_is_told_the_flag() {
     let error = refused.refusal(400, "chat_template_missing");
     assert!(error["message"].as_str().unwrap().contains("--chat-template"));
     let models = server.get("/v1/models").await.json();
-    assert_eq!(models["data"][0]["capabilities"], json!(["completion", "fill"]));
+    assert_eq!(models["data"][0]["capabilities"], json!(["completion", "fill", "score"]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,6 +136,8 @@ async fn wrong_messages_are_refused_by_name() {
     let server = start("diffugpt-m", "brackets");
     let image = json!([{ "type": "text", "text": "a" },
                        { "type": "image_url", "image_url": { "url": "http://127.0.0.1:1/" } }]);
+    let crowd: Value =
+        (0..100_000).map(|number| (format!("k{number}"), json!(number))).collect::<Map<_, _>>().into();
     let many: Vec<Value> = (0..257).map(|_| json!({ "role": "user", "content": "" })).collect();
     let cases = [
         (json!({}), "missing_field", json!("messages")),
@@ -176,6 +178,16 @@ async fn wrong_messages_are_refused_by_name() {
         ),
         (
             json!({ "messages": user("a"), "chat_template_kwargs": { "tokenize": true } }),
+            "unknown_parameter",
+            json!("chat_template_kwargs"),
+        ),
+        (
+            json!({ "messages": user("a"), "chat_template_kwargs": crowd }),
+            "out_of_range",
+            json!("chat_template_kwargs"),
+        ),
+        (
+            json!({ "messages": user("a"), "chat_template_kwargs": { "a": { "b": [] } } }),
             "unknown_parameter",
             json!("chat_template_kwargs"),
         ),

@@ -1,10 +1,13 @@
 //! An answer is a function of the request and its seed: not of the neighbours in a batch, the number of
 //! threads, or the process.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::harness::Server;
+use crate::sse;
 
 /// Requests of the kinds that differ most, and what of their answers must not change.
 const REQUESTS: [&str; 4] = [
@@ -70,4 +73,56 @@ async fn an_adapter_changes_the_answer() {
     let folder = crate::harness::golden("diffullama-gsm-lora").display().to_string();
     let adapted = Server::start("diffullama", &["--adapter", &folder]);
     assert_ne!(answers(&plain).await, answers(&adapted).await);
+}
+
+/// Two requests take turns in the same evaluations with a crowd that can write nothing but one token, which they
+/// cannot write: a cell that leaked from one canvas into another would show.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_state_holds_a_token_of_a_neighbour() {
+    const CANARY: u64 = 77;
+    for model in ["diffugpt-s", "diffullama"] {
+        let server = Server::start(model, &[]);
+        let own = |stream: bool| {
+            json!({ "prompt": "The cat", "max_tokens": 40, "seed": 5, "n": 2, "temperature": 2, "top_p": 1,
+                    "logit_bias": { "77": -100 }, "stream": stream, "stream_options": stream.then(|| json!({})),
+                    "diffusion": { "preset": "exact", "stream_states": if stream { "draft" } else { "none" } } })
+        };
+        let ask = async || {
+            let streamed = server.post("/v1/completions", &own(true)).await;
+            let plain = server.ok("/v1/completions", &own(false)).await;
+            (
+                sse::states(&streamed.body),
+                plain["choices"].clone(),
+                plain["diffusion"]["batch_peak"].as_u64().unwrap(),
+            )
+        };
+        let (states, choices, _) = ask().await;
+        let crowd = json!({ "prompt": vec![vec![CANARY; 9]; 4], "max_tokens": 40, "ignore_eos": true,
+                            "logit_bias": { "77": 100 }, "diffusion": { "preset": "exact" } });
+        let done = AtomicBool::new(false);
+        let crowds = join_all((0..3).map(async |_| {
+            while !done.load(Ordering::Relaxed) {
+                let answer = server.ok("/v1/completions", &crowd).await;
+                assert_eq!(answer["usage"]["completion_tokens"], 160);
+            }
+        }));
+        let watched = async {
+            let (mut found, mut peak) = (Vec::new(), 0);
+            for _ in 0..4 {
+                let (states, choices, together) = ask().await;
+                peak = peak.max(together);
+                found.push((states, choices));
+            }
+            done.store(true, Ordering::Relaxed);
+            (found, peak)
+        };
+        let ((found, peak), _) = tokio::join!(watched, crowds);
+        assert!(peak > 2, "the requests shared evaluations");
+        for (states_among, choices_among) in found {
+            assert_eq!((&states_among, &choices_among), (&states, &choices), "{model}");
+            for state in states_among.iter().filter(|state| state["ev"] == "step") {
+                assert!(!state["i"].as_array().unwrap().contains(&json!(CANARY)), "{model}: {state}");
+            }
+        }
+    }
 }

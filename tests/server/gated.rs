@@ -54,17 +54,19 @@ impl Gated {
             cost: CostModel::default(),
             access: Arc::new(Access::open(&args.access, args.server.listen).unwrap()),
             slots: args.engine.max_running,
+            queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
+            patience: args.server.patience(),
             limits: args.limits.limits(limits.context),
             draining: Arc::default(),
             watchdog,
             overload_status: args.server.overload_status.into(),
+            playground: !args.server.no_playground,
             metrics: Arc::new(metrics),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let patience = args.server.patience();
         let listeners = Listeners { public: listener, admin: None };
-        tokio::spawn(unmask_api::serve(listeners, state, std::future::pending(), patience));
+        tokio::spawn(unmask_api::serve(listeners, state, std::future::pending()));
         let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
         Self { url, http, seen, permits }
     }

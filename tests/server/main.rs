@@ -10,6 +10,7 @@ mod chat;
 mod choices;
 mod completions;
 mod connections;
+mod cursors;
 mod deadlines;
 mod determinism;
 mod draining;
@@ -28,6 +29,7 @@ mod metrics;
 mod mutations;
 mod openapi;
 mod overload;
+mod playground;
 mod policies;
 #[cfg(feature = "embedded")]
 mod readme;
@@ -40,6 +42,7 @@ mod special_text;
 mod sse;
 mod startup;
 mod stops;
+mod stream_options;
 mod templates;
 #[cfg(feature = "embedded")]
 mod terminal;

@@ -122,7 +122,7 @@ async fn what_was_asked_is_what_is_counted() {
     let server = Server::start("diffugpt-s", &[]);
     let completion = json!({ "prompt": [5, 6, 7], "max_tokens": 10, "n": 2, "seed": 1, "ignore_eos": true });
     let passes = server.ok("/v1/completions", &completion).await["diffusion"]["forward_passes"].clone();
-    let fill = json!({ "prefix": "a", "suffix": "b", "length": 6, "stream": true });
+    let fill = json!({ "segments": ["a", { "length": 2 }, "b", { "length": 4 }, "c"], "stream": true });
     assert_eq!(server.post("/v1/fill", &fill).await.status, 200);
     server.post("/fill", &json!({ "length": 0, "prefix": "a" })).await.refusal(400, "out_of_range");
     server.post_text("/fill", "{").await.refusal(400, "invalid_json");
@@ -142,8 +142,9 @@ async fn what_was_asked_is_what_is_counted() {
     let rejected = |code| sum("unmask_rejected_total", &[("code", code)]);
     assert_eq!((rejected("out_of_range"), rejected("invalid_json")), (1.0, 1.0));
     assert_eq!(sum("unmask_canvas_tokens_total", &[("model", "diffugpt-s")]), 26.0);
-    assert_eq!(sum("unmask_finish_total", &[]), 3.0);
-    assert_eq!(sum("unmask_finish_total", &[("reason", "full")]), 3.0);
+    // Two texts, and two holes of a third.
+    assert_eq!(sum("unmask_finish_total", &[]), 4.0);
+    assert_eq!(sum("unmask_finish_total", &[("reason", "full")]), 4.0);
     assert_eq!(sum("unmask_committed_tokens_total", &[]), 26.0);
     let completions = [("operation", "text_completion")];
     assert_eq!(sum("unmask_steps_sum", &completions), passes.as_f64().unwrap());
@@ -174,7 +175,7 @@ async fn clients_add_no_series_and_no_text() {
     visit("canary-0").await;
     scrape(&server).await;
     let before = scrape(&server).await.samples.len();
-    for number in 1..50 {
+    for number in 1..1000 {
         visit(&format!("canary-{number}")).await;
     }
     assert_eq!(scrape(&server).await.samples.len(), before);

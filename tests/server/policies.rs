@@ -15,6 +15,12 @@ fn body() -> Value {
     serde_json::from_str(BODY).unwrap()
 }
 
+/// A preset with `steps`, where it has any: elsewhere they would do nothing, and are refused.
+fn preset_of(name: &str, steps: u64) -> Value {
+    let without = ["exact", "budget", "threshold", "factor", "greedy"].contains(&name);
+    if without { json!({ "preset": name }) } else { json!({ "preset": name, "steps": steps }) }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_preset_answers_repeats_itself_and_says_what_it_was() {
     for model in ["diffugpt-s", "diffullama"] {
@@ -32,8 +38,7 @@ async fn every_preset_answers_repeats_itself_and_says_what_it_was() {
             ("remdm", "random", "rounds"),
             ("greedy", "confidence", "count"),
         ] {
-            let request =
-                with(&body(), json!({ "diffusion": { "preset": preset, "steps": 8 }, "ignore_eos": true }));
+            let request = with(&body(), json!({ "diffusion": preset_of(preset, 8), "ignore_eos": true }));
             let first = server.ok(PATH, &request).await;
             let again = server.ok(PATH, &request).await;
             assert_eq!(first["choices"], again["choices"], "{preset}");
@@ -70,7 +75,8 @@ async fn the_number_of_evaluations_follows_the_rule() {
 async fn impossible_combinations_are_refused_by_name() {
     let server = Server::start("diffugpt-s", &[]);
     for (diffusion, fields) in [
-        (json!({ "preset": "reference", "threshold": 0.5 }), ["order", "quota"]),
+        (json!({ "preset": "reference", "threshold": 0.5 }), ["reference", "threshold"]),
+        (json!({ "preset": "exact", "steps": 5 }), ["steps", "exact"]),
         (json!({ "k": 1, "factor": 1 }), ["k", "factor"]),
         (json!({ "window": "sliding" }), ["window", "order"]),
         (json!({ "preset": "remdm", "order": "margin" }), ["order", "quota"]),
@@ -210,7 +216,7 @@ async fn an_empty_prompt_is_answered_by_every_rule_also_as_the_reference_does_it
         ["reference", "exact", "balanced", "budget", "confidence", "dream", "llada", "threshold", "remdm"];
     for preset in presets {
         for (length, reproduce) in [(1, true), (2, true), (17, true), (1, false), (17, false)] {
-            let diffusion = json!({ "preset": preset, "steps": 6, "reproduce": reproduce });
+            let diffusion = with(&preset_of(preset, 6), json!({ "reproduce": reproduce }));
             let request = json!({ "prompt": "", "max_tokens": length, "seed": 1, "ignore_eos": true,
                                   "diffusion": diffusion });
             let answer = server.ok(PATH, &request).await;
@@ -226,7 +232,7 @@ async fn drafts_cover_what_is_open_and_change_nothing() {
     for preset in
         ["reference", "exact", "budget", "confidence", "dream", "llada", "threshold", "remdm", "greedy"]
     {
-        let diffusion = json!({ "preset": preset, "steps": 8 });
+        let diffusion = preset_of(preset, 8);
         let request = with(&body(), json!({ "diffusion": diffusion, "ignore_eos": true }));
         let plain = server.ok(PATH, &request).await;
         let drafted = with(&diffusion, json!({ "stream_states": "draft" }));

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::completions::with;
 use crate::harness::Server;
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -127,6 +128,19 @@ async fn the_product_of_all_factors_is_bounded() {
     let ranked = json!({ "prompt": ids, "max_tokens": 10,
                          "diffusion": { "steps": 61, "order": "confidence" } });
     server.post(COMPLETIONS, &ranked).await.refusal(400, "request_too_expensive");
+    // Guidance computes every canvas twice.
+    let guided = |n: u64| with(&cost(n, 1, 10), json!({ "diffusion": { "steps": 10, "guidance": 1 } }));
+    server.ok(COMPLETIONS, &guided(3)).await;
+    server.post(COMPLETIONS, &guided(4)).await.refusal(400, "request_too_expensive");
+    // So does every length that is tried: 8, 9, 11 and 12 positions behind two, as many evaluations of each.
+    let searched = |candidates: u64, n: u64| {
+        json!({ "prefix": "a", "length": { "min": 8, "max": 12 }, "n": n,
+                                                     "length_search": { "candidates": candidates } })
+    };
+    server.ok(FILL, &searched(4, 2)).await;
+    server.post(FILL, &searched(4, 3)).await.refusal(400, "request_too_expensive");
+    server.ok(FILL, &searched(5, 1)).await;
+    server.post(FILL, &searched(5, 2)).await.refusal(400, "request_too_expensive");
     let fill = json!({ "prefix": "a", "length": 40 });
     server.post(FILL, &fill).await.refusal(400, "request_too_expensive");
 }
@@ -141,11 +155,15 @@ async fn limits_set_by_flags_hold() {
         (json!({ "prompt": ["a", "b", "c"] }), "prompt"),
         (json!({ "max_tokens": 9 }), "max_tokens"),
     ] {
-        let body = crate::completions::with(&json!({ "prompt": "a" }), fields);
+        let body = with(&json!({ "prompt": "a" }), fields);
         assert_eq!(server.post(COMPLETIONS, &body).await.refusal(400, "out_of_range")["param"], param);
     }
     let whole = json!({ "prompt": ["a", "b"], "n": 2, "diffusion": { "steps": 4 } });
     assert_eq!(server.ok(COMPLETIONS, &whole).await["diffusion"]["canvas_tokens"], 32);
     let limits = server.get("/v1/models").await.json()["data"][0]["limits"].clone();
     assert_eq!((&limits["steps"], &limits["canvas"], &limits["n"]), (&json!(4), &json!(8), &json!(2)));
+    assert_eq!(
+        (&limits["stops"], &limits["stop_bytes"], &limits["holes"]),
+        (&json!(16), &json!(256), &json!(64))
+    );
 }

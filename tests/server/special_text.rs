@@ -1,6 +1,6 @@
 //! Texts that look like special tokens are texts.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{MODELS, Server};
 
@@ -42,6 +42,30 @@ async fn special_strings_in_prompts_and_suffixes_do_no_harm() {
             let body = json!({ "prompt": [text, ""], "suffix": text, "max_tokens": 4, "seed": 1 });
             let answer = server.ok("/v1/completions", &body).await;
             assert_eq!(answer["diffusion"]["canvas_tokens"], 8, "{model:?} {text}");
+        }
+    }
+}
+
+/// Otherwise whoever types the name of a token could end a document, or open a position.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_that_spell_special_tokens_hold_none() {
+    for model in MODELS {
+        let server = Server::start_model(model);
+        let tokens = async |text: String| {
+            let body = json!({ "prompt": text, "add_special_tokens": false });
+            server.ok("/tokenize", &body).await["tokens"].as_array().unwrap().clone()
+        };
+        let info = server.get("/tokenizer_info").await.json();
+        // Not the padding's: some models use an ordinary word for it.
+        let names = ["bos_token", "eos_token"].map(|name| info[name].as_str().map(str::to_owned));
+        let mut special = Vec::new();
+        for name in names.into_iter().flatten() {
+            special.extend(<[Value; 1]>::try_from(tokens(name).await).into_iter().flatten());
+        }
+        assert!(!special.is_empty(), "{model:?}");
+        for text in TEXTS {
+            let given = tokens(format!("a{text}{text} {text}\n")).await;
+            assert!(!given.iter().any(|token| special.contains(token)), "{model:?} {text}: {given:?}");
         }
     }
 }

@@ -185,7 +185,7 @@ async fn clients_find_out_what_is_served() {
     assert_eq!(props["chat_template"], info["chat_template"]);
     let model = server.get("/v1/models").await.json()["data"][0].clone();
     assert_eq!((&model["id"], &model["root"]), (&json!("some/model"), &json!("some/model")));
-    assert_eq!(model["capabilities"], json!(["completion", "fill", "chat"]));
+    assert_eq!(model["capabilities"], json!(["completion", "fill", "score", "chat"]));
     assert_eq!(model["architecture"]["output_modalities"], json!(["text"]));
     assert_eq!(
         (&model["diffusion"]["default_steps"], &model["diffusion"]["max_steps"]),

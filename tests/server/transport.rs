@@ -15,9 +15,16 @@ async fn assert_alive(server: &Server) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unknown_paths_are_404() {
     let server = Server::start("diffugpt-s", &[]);
-    for path in
-        ["/", "/v1", "/v1/completions/", "/v1/nothing", "/fill/..%2f", "/%ff", "//fill", "/v1/embeddings"]
-    {
+    for path in [
+        "/index.html",
+        "/v1",
+        "/v1/completions/",
+        "/v1/nothing",
+        "/fill/..%2f",
+        "/%ff",
+        "//fill",
+        "/v1/embeddings",
+    ] {
         for method in [Method::GET, Method::POST] {
             let request = server.http.request(method, format!("{}{path}", server.url));
             server.send(request).await.refusal(404, "not_found");
@@ -31,7 +38,7 @@ async fn other_methods_are_405_and_say_what_is_allowed() {
     let server = Server::start("diffugpt-s", &[]);
     let odd = ["DELETE", "PUT", "PATCH", "TRACE", "OPTIONS", "BREW"];
     let routes = PATHS.map(|path| (path, "POST", "GET"));
-    let probes = ["/health", "/live", "/ready", "/metrics", "/v1/models", "/openapi.json"];
+    let probes = ["/", "/health", "/live", "/ready", "/metrics", "/v1/models", "/openapi.json"];
     for (path, allowed, other) in routes.into_iter().chain(probes.map(|path| (path, "GET,HEAD", "POST"))) {
         for name in odd.into_iter().chain([other]) {
             let method = Method::from_bytes(name.as_bytes()).unwrap();

@@ -200,6 +200,9 @@ pub struct ServerArgs {
     /// The status of a request that finds the queue full or waits in it for too long.
     #[arg(long, env = "UNMASK_OVERLOAD_STATUS", default_value = "503", value_name = "STATUS")]
     pub overload_status: OverloadArg,
+    /// Serve no page at `/`.
+    #[arg(long, env = "UNMASK_NO_PLAYGROUND")]
+    pub no_playground: bool,
 }
 
 /// How requests share the device.
@@ -336,8 +339,8 @@ impl ServerArgs {
     }
 }
 
-/// What the server bears from others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the server bears from others; by default nothing, as where nobody connects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Patience {
     /// From the signal to stop to the refusal of requests.
     pub drain_delay: Duration,

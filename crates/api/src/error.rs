@@ -105,10 +105,12 @@ pub enum ApiError {
         served: String,
     },
     /// No such path.
-    #[error("there is nothing at {path}; GET /openapi.json lists the routes")]
+    #[error("there is nothing at {path}; {instead}")]
     NotFound {
         /// The path.
         path: String,
+        /// Where to look.
+        instead: &'static str,
     },
     /// A path with other methods.
     #[error("{method} is not allowed at {path}; the Allow header lists what is")]

@@ -62,6 +62,12 @@ impl Progress {
         }
     }
 
+    /// Why the texts of its holes end where they do, of all that were generated.
+    pub fn all_endings(&self) -> impl Iterator<Item = Ending> {
+        let holes = self.view.holes().iter().zip(&self.endings).filter(|(hole, _)| !hole.decided);
+        holes.map(|(_, ending)| ending.or(self.early_exit).unwrap_or(Ending::Full))
+    }
+
     /// Notes which holes' texts have stopped growing since the last time.
     fn settle(&mut self, tokenizer: &TextTokenizer) {
         // The two ends that cut a text say nothing about the other holes.
@@ -216,8 +222,7 @@ impl Running {
     fn finished(&self, timings: Timings) -> Next {
         let texts: Vec<Vec<HoleText>> = (0..self.views.len()).map(|index| self.texts(index)).collect();
         let kept = texts.iter().flatten().map(|text| text.tokens).sum();
-        let ending = |(progress, texts): (&Progress, &Vec<HoleText>)| progress.ending(&texts[0]);
-        let endings = self.views.iter().zip(&texts).map(ending).collect();
+        let endings = self.views.iter().flat_map(Progress::all_endings).collect();
         self.observation.spent(timings);
         self.observation.generated(kept, endings);
         Next::Finished(timings)

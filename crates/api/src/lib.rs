@@ -23,6 +23,8 @@ pub mod messages;
 pub mod metrics;
 pub mod observation;
 pub mod options;
+mod playground;
+mod policy_conflicts;
 pub mod policy_names;
 pub mod policy_options;
 pub mod prompt;

@@ -84,12 +84,15 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             cost,
             access,
             slots: args.engine.max_running,
+            queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
+            patience: args.server.patience(),
             draining: Arc::default(),
             watchdog: Duration::from_secs(args.server.watchdog),
             overload_status: args.server.overload_status.into(),
+            playground: !args.server.no_playground,
             metrics: Arc::new(metrics),
         };
-        serve(listeners, state, shutdown::first(signals), args.server.patience()).await;
+        serve(listeners, state, shutdown::first(signals)).await;
         anyhow::Ok(())
     })?;
     // Handlers that a client keeps waiting must not keep the process.

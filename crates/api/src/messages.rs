@@ -13,10 +13,10 @@ use crate::state::ServedModel;
 use crate::template::{ChatTemplate, Conversation, Prompt, TemplateError, Turn};
 
 /// Messages of one request.
-const MOST_MESSAGES: usize = 256;
+pub(crate) const MOST_MESSAGES: usize = 256;
 
 /// Characters of one message.
-const LONGEST_MESSAGE: usize = 512 * 1024;
+pub(crate) const LONGEST_MESSAGE: usize = 512 * 1024;
 
 /// Entries of `chat_template_kwargs`.
 const MOST_VARIABLES: usize = 16;

@@ -200,10 +200,10 @@ impl GivenOptions {
 }
 
 /// Largest `logprobs`.
-const MOST_ALTERNATIVES: i64 = 20;
+pub(crate) const MOST_ALTERNATIVES: i64 = 20;
 
 /// Entries of `logit_bias`.
-const MOST_BIASES: usize = 1024;
+pub(crate) const MOST_BIASES: usize = 1024;
 
 /// A temperature. What f32 cannot divide by is none: the limit of small temperatures is the most probable
 /// token.

@@ -8,8 +8,10 @@ use utoipa::ToSchema;
 use crate::body::{integer, object};
 use crate::error::ApiError;
 use crate::options::{StreamStates, count, number, out_of_range};
+use crate::policy_conflicts::{Origin, Origins, both_given};
 use crate::policy_names::{
-    DEFAULT_BLOCK, EosRule, OrderName, Preset, QuotaName, ReviseName, WindowName, split_revise,
+    DEFAULT_BLOCK, EosRule, OrderName, Preset, QuotaName, ResolvedPolicy, ReviseName, WindowName,
+    split_revise,
 };
 use crate::scoring::ScoreOptions;
 
@@ -21,7 +23,8 @@ use crate::scoring::ScoreOptions;
 pub struct DiffusionOptions {
     /// A named combination of the fields below. Default `reference`.
     pub preset: Option<Preset>,
-    /// T, the number of rounds or evaluations over which the canvas is filled.
+    /// T, the number of rounds or evaluations over which the canvas is filled. Default: the model's. Refused where
+    /// the rule has none, as with `preset`: `exact`.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1, example = 64)]
     pub steps: Option<i64>,
@@ -43,10 +46,10 @@ pub struct DiffusionOptions {
     #[schema(minimum = 0, maximum = 1)]
     pub threshold: Option<f64>,
     /// Number of `quota`: `factor`, which it implies.
-    #[schema(exclusive_minimum = 0)]
+    #[schema(exclusive_minimum = 0, maximum = 1000)]
     pub factor: Option<f64>,
     /// Number of `quota`: `entropy`, which it implies; nats.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub entropy_budget: Option<f64>,
     /// Whether committed tokens are taken back (ReMDM).
     pub revise: Option<ReviseName>,
@@ -54,10 +57,11 @@ pub struct DiffusionOptions {
     #[schema(minimum = 0, maximum = 1)]
     pub eta: Option<f64>,
     /// Draws positions in proportion to exp(score / this) instead of taking the best; 0 is off.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 1000)]
     pub alg_temp: Option<f64>,
     /// Classifier-free guidance: logits become u + (guidance + 1)·(c − u), u without the given text; 0 is
     /// off. Every evaluation then computes two canvases.
+    #[schema(minimum = -1, maximum = 20)]
     pub guidance: Option<f64>,
     /// What a document end in the last generated stretch means.
     pub eos: Option<EosRule>,
@@ -87,10 +91,10 @@ impl DiffusionOptions {
     /// The decision rule; `default_steps` is the model's T, `most_steps` the server's limit.
     ///
     /// # Errors
-    /// A number outside its range, or two fields that do not go together.
+    /// A number outside its range, or two choices that do not go together.
     pub fn policy(&self, default_steps: u32, most_steps: u32) -> Result<Policy, ApiError> {
-        let steps = count("diffusion.steps", self.steps, 1..=i64::from(most_steps))?;
-        let steps = steps.map_or(default_steps, |steps| steps as u32);
+        let steps_given = count("diffusion.steps", self.steps, 1..=i64::from(most_steps))?;
+        let steps = steps_given.map_or(default_steps, |steps| steps as u32);
         let base = self.preset.unwrap_or_default().policy(steps);
         let window = self.window(base.window)?;
         let quota_given = self.quota(steps, base.quota)?;
@@ -102,8 +106,6 @@ impl DiffusionOptions {
         };
         if let (Order::Score(score), Some(temperature)) = (&mut order, alg_temp) {
             score.temperature = temperature;
-        } else if alg_temp.is_some_and(|temperature| temperature > 0.0) {
-            return Err(conflict("alg_temp", "order"));
         }
         let quota = match (quota_given, self.order, self.preset) {
             (Some(quota), ..) => quota,
@@ -111,13 +113,50 @@ impl DiffusionOptions {
             (None, ..) => base.quota,
         };
         let policy = Policy { window, order, quota, revise: self.revise(base.revise)? };
+        let conflict = |first, second| self.origins().conflict(policy, first, second);
+        if alg_temp.is_some_and(|temperature| temperature > 0.0) && !matches!(order, Order::Score(_)) {
+            return Err(conflict("alg_temp", "order"));
+        }
         policy.check().map_err(|error| match error {
             PolicyError::Conflict { first, second } => conflict(first, second),
             PolicyError::Range { field, allowed } => {
                 out_of_range(&format!("diffusion.{field}"), "out of range", allowed)
             }
         })?;
+        if steps_given.is_some() && ResolvedPolicy::from(policy).steps.is_none() {
+            return Err(conflict("steps", "quota"));
+        }
         Ok(policy)
+    }
+
+    /// Where the choices of the rule come from.
+    fn origins(&self) -> Origins {
+        let given = |fields: &[(&'static str, bool)]| {
+            fields.iter().find_map(|(field, given)| given.then_some(*field))
+        };
+        let of = |field: Option<&'static str>| field.map_or(Origin::Preset, Origin::Field);
+        let implied = |field: Option<&'static str>| match field {
+            Some(field) if self.preset.is_none() => Origin::Implied(field),
+            _ => Origin::Preset,
+        };
+        let order = given(&[("order", self.order.is_some())]);
+        let quota = given(&[
+            ("k", self.k.is_some()),
+            ("threshold", self.threshold.is_some()),
+            ("factor", self.factor.is_some()),
+            ("entropy_budget", self.entropy_budget.is_some()),
+            ("quota", self.quota.is_some()),
+        ]);
+        Origins {
+            preset: self.preset,
+            window: of(given(&[
+                ("window", self.window.is_some()),
+                ("block_length", self.block_length.is_some()),
+            ])),
+            order: order.map_or(implied(quota), Origin::Field),
+            quota: quota.map_or(implied(order), Origin::Field),
+            revise: of(given(&[("revise", self.revise.is_some())])),
+        }
     }
 
     fn window(&self, base: Window) -> Result<Window, ApiError> {
@@ -133,7 +172,7 @@ impl DiffusionOptions {
             (Some(WindowName::Block), length) => Ok(Window::Block(length.unwrap_or(own))),
             (Some(WindowName::Sliding), length) => Ok(Window::Sliding(length.unwrap_or(own))),
             (Some(WindowName::All | WindowName::LeftToRight), Some(_)) => {
-                Err(conflict("window", "block_length"))
+                Err(both_given("window", "block_length"))
             }
             (Some(WindowName::All), None) => Ok(Window::All),
             (Some(WindowName::LeftToRight), None) => Ok(Window::LeftToRight),
@@ -155,11 +194,11 @@ impl DiffusionOptions {
         let mut given = numbers.into_iter().filter_map(|(field, name, quota)| Some((field, name, quota?)));
         let first = given.next();
         if let (Some((first, ..)), Some((second, ..))) = (first, given.next()) {
-            return Err(conflict(first, second));
+            return Err(both_given(first, second));
         }
         match (self.quota, first) {
             (None, number) => Ok(number.map(|(_, _, quota)| quota)),
-            (Some(name), Some((field, own, _))) if own != name => Err(conflict("quota", field)),
+            (Some(name), Some((field, own, _))) if own != name => Err(both_given("quota", field)),
             (Some(_), Some((_, _, quota))) => Ok(Some(quota)),
             (Some(name), None) => Ok(Some(name.quota(steps, base))),
         }
@@ -170,7 +209,10 @@ impl DiffusionOptions {
         let (name, own) = split_revise(base);
         let name = self.revise.unwrap_or(name);
         let eta = match name {
-            ReviseName::None if eta.is_some() => return Err(conflict("revise", "eta")),
+            ReviseName::None if eta.is_some() => {
+                let message = "`diffusion.eta` is a number of `diffusion.revise`, which is `none`".to_owned();
+                return Err(ApiError::Conflict { param: "diffusion.eta".to_owned(), message });
+            }
             ReviseName::None => return Ok(Revise::None),
             // The authors' settings.
             ReviseName::Cap => eta.or(own).unwrap_or(0.008),
@@ -209,11 +251,6 @@ fn natural_quota(window: Window, order: Order, steps: u32) -> Quota {
         Order::Score(Score { kind: ScoreKind::Drawn, temperature: 0.0 }) => Quota::Kept(steps),
         Order::Score(_) => Quota::Times(steps),
     }
-}
-
-fn conflict(first: &str, second: &str) -> ApiError {
-    let message = format!("these values of `diffusion.{first}` and `diffusion.{second}` do not go together");
-    ApiError::Conflict { param: format!("diffusion.{first}"), message }
 }
 
 #[cfg(test)]
@@ -259,22 +296,69 @@ mod tests {
         assert_eq!(rule.quota, Quota::Count(1));
     }
 
+    /// Somebody who is told of a field that they did not send looks for it in vain.
     #[test]
-    fn impossible_combinations_name_both_fields() {
-        for (json, fields) in [
-            (r#"{"preset": "reference", "threshold": 0.9}"#, ["order", "quota"]),
-            (r#"{"k": 2, "factor": 1.0}"#, ["k", "factor"]),
-            (r#"{"quota": "rounds", "k": 2}"#, ["quota", "k"]),
-            (r#"{"window": "left_to_right"}"#, ["window", "order"]),
-            (r#"{"window": "all", "block_length": 4}"#, ["window", "block_length"]),
-            (r#"{"preset": "remdm", "window": "block"}"#, ["revise", "window"]),
-            (r#"{"alg_temp": 1}"#, ["alg_temp", "order"]),
-            (r#"{"eta": 0.1}"#, ["revise", "eta"]),
+    fn what_does_not_go_together_is_told_in_the_words_of_the_request() {
+        for (json, param, told) in [
+            (
+                r#"{"preset": "reference", "threshold": 0.9}"#,
+                "threshold",
+                ["the order `random` of `diffusion.preset`: `reference`", "`diffusion.threshold`"],
+            ),
+            (
+                r#"{"window": "left_to_right"}"#,
+                "window",
+                ["`diffusion.window`: `left_to_right`", "the default order `random`"],
+            ),
+            (
+                r#"{"window": "sliding", "k": 2}"#,
+                "window",
+                ["`diffusion.window`: `sliding`", "the order `permutation` that `diffusion.k` implies"],
+            ),
+            (
+                r#"{"block_length": 4, "order": "confidence"}"#,
+                "block_length",
+                ["`diffusion.block_length`", "the quota `kept` that `diffusion.order` implies"],
+            ),
+            (
+                r#"{"order": "random", "quota": "times"}"#,
+                "order",
+                ["`diffusion.order`: `random`", "`diffusion.quota`: `times`"],
+            ),
+            (
+                r#"{"preset": "remdm", "window": "block"}"#,
+                "window",
+                ["the revise `cap` of `diffusion.preset`: `remdm`", "`diffusion.window`: `block`"],
+            ),
+            (r#"{"alg_temp": 1}"#, "alg_temp", ["`diffusion.alg_temp`", "the default order `random`"]),
+            (
+                r#"{"alg_temp": 1, "threshold": 0.9}"#,
+                "alg_temp",
+                ["`diffusion.alg_temp`", "`diffusion.threshold`"],
+            ),
+            (
+                r#"{"preset": "exact", "steps": 8}"#,
+                "steps",
+                ["`diffusion.steps`", "the quota `count` of `diffusion.preset`: `exact`"],
+            ),
+            (
+                r#"{"steps": 8, "entropy_budget": 1}"#,
+                "steps",
+                ["`diffusion.steps`", "`diffusion.entropy_budget`"],
+            ),
+            (r#"{"k": 2, "factor": 1.0}"#, "k", ["`diffusion.k`", "`diffusion.factor`"]),
+            (r#"{"quota": "rounds", "k": 2}"#, "quota", ["`diffusion.quota`", "`diffusion.k`"]),
+            (
+                r#"{"window": "all", "block_length": 4}"#,
+                "window",
+                ["`diffusion.window`", "`diffusion.block_length`"],
+            ),
+            (r#"{"eta": 0.1}"#, "eta", ["`diffusion.eta`", "`diffusion.revise`"]),
         ] {
-            let message = policy(json).unwrap_err();
-            for field in fields {
-                assert!(message.contains(&format!("diffusion.{field}")), "{json}: {message}");
-            }
+            let options: DiffusionOptions = serde_json::from_str(json).unwrap();
+            let error = options.policy(64, 512).unwrap_err().object();
+            assert_eq!(error.param, Some(format!("diffusion.{param}")), "{json}: {}", error.message);
+            assert!(told.iter().all(|part| error.message.contains(part)), "{json}: {}", error.message);
         }
     }
 }

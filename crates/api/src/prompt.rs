@@ -55,6 +55,20 @@ pub enum Size {
     AtMost(usize),
 }
 
+impl Size {
+    /// Refuses more `min_tokens` than that: the rest of them could not be generated.
+    ///
+    /// # Errors
+    /// There are more.
+    pub fn check_least(self, min_tokens: usize) -> Result<(), ApiError> {
+        let (Self::Exactly(most) | Self::AtMost(most)) = self;
+        if min_tokens <= most {
+            return Ok(());
+        }
+        Err(out_of_range("min_tokens", min_tokens, format!("at most the {most} positions to generate")))
+    }
+}
+
 /// One sample, ready for the engine, and the view that will show it.
 #[derive(Debug)]
 pub struct Sample {

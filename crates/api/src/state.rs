@@ -11,6 +11,7 @@ use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{CostModel, EngineHandle};
 
 use crate::access::Access;
+use crate::config::Patience;
 use crate::metrics::Metrics;
 use crate::template::ChatTemplate;
 
@@ -23,6 +24,10 @@ pub struct AppState {
     pub engine: EngineHandle,
     /// Samples that are denoised at the same time.
     pub slots: usize,
+    /// Requests that may wait, and for how long.
+    pub queue: (usize, Duration),
+    /// What the server bears from connections.
+    pub patience: Patience,
     /// Who may ask.
     pub access: Arc<Access>,
     /// What an evaluation costs here.
@@ -35,6 +40,8 @@ pub struct AppState {
     pub watchdog: Duration,
     /// The status of a request that the engine has no room for.
     pub overload_status: StatusCode,
+    /// Whether there is a page at `/`.
+    pub playground: bool,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

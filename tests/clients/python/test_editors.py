@@ -19,7 +19,7 @@ TYPES = {"string": str, "number": (int, float), "boolean": bool, "object": dict}
 
 def send(server, entry):
     """Status, content type and text of the answer, over a connection that adds nothing to the plugin's body."""
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)
     connection.request("POST", entry["route"], json.dumps(entry["body"]), {"Content-Type": "application/json"})
     answer = connection.getresponse()
     text = answer.read().decode()

@@ -22,7 +22,7 @@ def ask(server, tmp_path):
 
     def run(*arguments):
         command = [LLM, "--key", "none", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "LLM_USER_PATH": str(tmp_path)},
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, env={**os.environ, "LLM_USER_PATH": str(tmp_path)},
                               stdin=subprocess.DEVNULL)
 
     return run

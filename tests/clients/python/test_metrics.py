@@ -38,7 +38,7 @@ def test_promtool_has_no_objection(used_server):
 def test_openmetrics_ends_as_it_must(used_server):
     """Broken: a scraper that asks for OpenMetrics rejects the whole scrape."""
     accept = {"accept": "application/openmetrics-text; version=1.0.0"}
-    with urllib.request.urlopen(urllib.request.Request(used_server.url + "/metrics", headers=accept), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(used_server.url + "/metrics", headers=accept), timeout=120) as answer:
         assert answer.headers["content-type"].startswith("application/openmetrics-text")
         assert answer.read().endswith(b"# EOF\n")
 

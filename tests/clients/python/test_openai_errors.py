@@ -30,7 +30,7 @@ REFUSED_COMPLETIONS = [
     ({"prompt": []}, "out_of_range", "prompt"),
     ({"prompt": [999_999]}, "invalid_token", "prompt"),
     ({"prompt": "word " * 400}, "context_length_exceeded", None),
-    ({"best_of": 3}, "out_of_range", "best_of"),
+    ({"best_of": 3}, "unsupported_parameter", "best_of"),
     ({"stream_options": {"include_usage": True}}, "conflicting_fields", "stream_options"),
     ({"extra_body": {"diffusion": {"stepps": 3}}}, "unknown_parameter", "diffusion.stepps"),
 ]

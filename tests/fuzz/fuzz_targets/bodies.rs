@@ -62,10 +62,13 @@ static STATE: LazyLock<AppState> = LazyLock::new(|| {
         cost: CostModel::default(),
         access: Arc::new(Access::open(&args.access, args.server.listen).expect("no keys")),
         slots: args.engine.max_running,
+        queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
+        patience: args.server.patience(),
         limits: args.limits.limits(limits.context),
         draining: Arc::default(),
         watchdog: Duration::from_secs(args.server.watchdog),
         overload_status: args.server.overload_status.into(),
+        playground: !args.server.no_playground,
         metrics: Arc::new(metrics),
     }
 });

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::http::{HeaderMap, header};
-use sha2::{Digest, Sha256};
-use subtle::{ConditionallySelectable, ConstantTimeEq};
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::quota::Allowance;
 use crate::config::Secret;
@@ -58,12 +58,28 @@ pub enum KeyError {
     },
 }
 
+/// A key's SHA-256. There is no `==` for it: it is compared in constant time or not at all.
+#[derive(Clone, Debug)]
+struct Digest([u8; 32]);
+
+impl Digest {
+    fn of(key: &[u8]) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+}
+
+impl ConstantTimeEq for Digest {
+    fn ct_eq(&self, other: &Self) -> Choice {
+        self.0.as_slice().ct_eq(other.0.as_slice())
+    }
+}
+
 /// A key, without the key.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     /// Whose it is. Two keys may share a name while one replaces the other.
     pub(super) name: Arc<str>,
-    digest: [u8; 32],
+    digest: Digest,
     /// What its line says about quotas.
     pub(super) allowance: Allowance,
 }
@@ -121,20 +137,22 @@ pub(super) fn given(headers: &HeaderMap) -> [Option<&[u8]>; 2] {
     [bearer, own]
 }
 
-fn digest(key: &[u8]) -> [u8; 32] {
-    Sha256::digest(key).into()
-}
-
 fn find<'a>(keys: &'a [Key], given: &[u8]) -> Option<&'a Key> {
     if given.len() > LONGEST_KEY {
         return None;
     }
-    let given = digest(given);
+    let given = Digest::of(given);
+    keys.get(place(keys.iter().map(|key| &key.digest), &given)?)
+}
+
+/// Where `given` stands in `known`. It is compared with all of them whichever it is, and the place is kept
+/// without a branch.
+fn place<'a, T: ConstantTimeEq + 'a>(known: impl Iterator<Item = &'a T>, given: &T) -> Option<usize> {
     let mut found = u64::MAX;
-    for (number, key) in keys.iter().enumerate() {
-        found.conditional_assign(&(number as u64), key.digest.as_slice().ct_eq(&given));
+    for (number, one) in known.enumerate() {
+        found.conditional_assign(&(number as u64), one.ct_eq(given));
     }
-    keys.get(usize::try_from(found).ok()?)
+    usize::try_from(found).ok().filter(|place| *place < usize::MAX)
 }
 
 fn read(file: Option<&Path>, variable: Option<&Secret>) -> Result<Arc<[Key]>, KeyError> {
@@ -168,7 +186,7 @@ fn parse(text: &str, keys: &mut Vec<Key>) -> Result<(), (usize, &'static str)> {
             continue;
         }
         let key = parse_line(line).map_err(|problem| (number + 1, problem))?;
-        if keys.iter().any(|other| other.digest == key.digest) {
+        if place(keys.iter().map(|other| &other.digest), &key.digest).is_some() {
             return Err((number + 1, "this key is there twice"));
         }
         keys.push(key);
@@ -198,11 +216,11 @@ fn parse_line(line: &str) -> Result<Key, &'static str> {
     Ok(Key { name: name.into(), digest, allowance })
 }
 
-fn checked(key: &str) -> Result<[u8; 32], &'static str> {
+fn checked(key: &str) -> Result<Digest, &'static str> {
     if key.is_empty() || key.len() > LONGEST_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a key is 1 to 512 visible ASCII characters");
     }
-    Ok(digest(key.as_bytes()))
+    Ok(Digest::of(key.as_bytes()))
 }
 
 #[cfg(test)]
@@ -223,6 +241,28 @@ mod tests {
         assert_eq!(name(b"k3").as_deref(), Some("ann"), "a name may have several keys");
         for wrong in [&b""[..], b"k", b"k1 ", b"K1", b"ann", b"ann:k1", b"k2", b"\xff", &[b'k'; 10_000]] {
             assert_eq!(name(wrong), None);
+        }
+    }
+
+    /// A comparison that ends early tells by its time how much of a key is right; a search that ends early, which
+    /// key it is. Time is not measured here: what would make it differ does not happen.
+    #[test]
+    fn a_given_key_is_compared_with_all_keys_whichever_it_is() {
+        struct Counted<'a>(u8, &'a std::cell::Cell<usize>);
+
+        impl ConstantTimeEq for Counted<'_> {
+            fn ct_eq(&self, other: &Self) -> Choice {
+                self.1.set(self.1.get() + 1);
+                self.0.ct_eq(&other.0)
+            }
+        }
+
+        let compared = std::cell::Cell::new(0);
+        let known = [5, 6, 7, 8].map(|value| Counted(value, &compared));
+        for (value, expected) in [(5, Some(0)), (8, Some(3)), (9, None)] {
+            compared.set(0);
+            assert_eq!(place(known.iter(), &Counted(value, &compared)), expected);
+            assert_eq!(compared.get(), known.len(), "{value}");
         }
     }
 

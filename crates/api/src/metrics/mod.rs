@@ -135,7 +135,11 @@ impl TextMetrics {
                 "Checking a request and laying out its canvases",
                 powers(0.0001, 16),
             ),
-            finishes: add.one("unmask_finish", "Texts by the reason of their end", Family::default()),
+            finishes: add.one(
+                "unmask_finish",
+                "Texts, and of texts with holes each hole, by the reason of their end",
+                Family::default(),
+            ),
             prompt_tokens: add.one(
                 "unmask_prompt_tokens",
                 "Tokens given with accepted requests",

@@ -13,7 +13,7 @@ use super::openai::{self, Completion, Dialect, Part, Prepared, StreamOptions};
 use super::{check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::deadlines::TimeoutHeader;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::logprobs::ChatLogprobs;
 use crate::messages::{GivenMessages, Message, tokens};
 use crate::observation::Observation;
@@ -32,6 +32,7 @@ pub struct ChatRequest {
     /// The model to use; absent or empty means the one served.
     model: Option<String>,
     /// The conversation so far, 1 to 256 messages.
+    #[schema(min_items = 1, max_items = 256)]
     messages: Vec<Message>,
     /// Positions to generate, an upper bound on the answer's tokens. Default, and -1: 256, less when that does
     /// not fit.
@@ -196,13 +197,9 @@ impl Dialect for Chat {
     post,
     path = "/v1/chat/completions",
     tag = "generation",
-    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = ChatRequest,
     responses(
         (status = 200, description = "The answers; with `stream`, `text/event-stream` of chunks, ended by `data: [DONE]`", body = Completion<ChatChoice>),
-        (status = 400, description = "The request is wrong, or the model has no chat template; `param` and `code` say where", body = ErrorBody),
-        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
-        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
     )
 )]
 pub async fn chat(
@@ -253,6 +250,7 @@ fn prepare(
         (None, tokens) => ("max_tokens", tokens),
     };
     let size = size(length, asked, DEFAULT_TOKENS, state)?;
+    size.check_least(settings.min_tokens)?;
     let given = GivenMessages {
         messages: request.messages,
         add_generation_prompt: request.add_generation_prompt,

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
 use utoipa::ToSchema;
+use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Type};
 
 use super::openai::{self, Completion, Dialect, Echo, Part, Prepared, StreamOptions};
 use super::{check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields, alternatives, integer, object};
 use crate::deadlines::TimeoutHeader;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Strings, out_of_range};
@@ -86,7 +87,7 @@ pub struct CompletionRequest {
     echo: Option<bool>,
     /// Report the log-probability of every token, and of as many of the most probable ones at its place.
     #[serde(default, deserialize_with = "alternatives")]
-    #[schema(minimum = 0, maximum = 20)]
+    #[schema(schema_with = alternatives_schema)]
     logprobs: Option<i64>,
     /// Null, 1 or `n`: all answers are returned.
     #[serde(default, deserialize_with = "integer")]
@@ -121,6 +122,16 @@ pub enum Prompt {
     Ids(Vec<i64>),
     /// Lists of token ids.
     IdLists(Vec<Vec<i64>>),
+}
+
+/// A number, or false, which asks for none.
+fn alternatives_schema() -> OneOfBuilder {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(20));
+    let none = ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([false]));
+    let description = "Report the log-probability of every token, and of as many of the most probable ones at its \
+                       place. False and null ask for nothing.";
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    OneOfBuilder::new().item(number).item(none).item(null).description(Some(description))
 }
 
 impl RequestBody for CompletionRequest {
@@ -165,13 +176,9 @@ impl Dialect for Plain {
     post,
     path = "/v1/completions",
     tag = "generation",
-    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = CompletionRequest,
     responses(
         (status = 200, description = "The texts; with `stream`, `text/event-stream` of chunks of the same shape, ended by `data: [DONE]`", body = Completion<Choice>),
-        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
-        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
-        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
     )
 )]
 pub async fn complete(
@@ -245,6 +252,7 @@ fn prepare(
         Some(0) if echo => Size::Exactly(0),
         given => size("max_tokens", given, DEFAULT_TOKENS, state)?,
     };
+    size.check_least(settings.min_tokens)?;
     let (mut layouts, mut echoes, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     for prompt in prompts(prompt, state)? {
         let Given { text, tokens, ids_given } = prompt;

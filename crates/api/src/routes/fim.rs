@@ -12,7 +12,7 @@ use super::completions::{CompletionRequest, answer};
 use super::openai::{Completion, Dialect, Part};
 use crate::body::Body;
 use crate::deadlines::TimeoutHeader;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
 use crate::state::AppState;
@@ -65,13 +65,9 @@ impl Dialect for Fim {
     post,
     path = "/v1/fim/completions",
     tag = "generation",
-    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = CompletionRequest,
     responses(
         (status = 200, description = "The texts; with `stream`, `text/event-stream` of chunks of the same shape, ended by `data: [DONE]`", body = Completion<FimChoice>),
-        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
-        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
-        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
     )
 )]
 pub async fn fim(

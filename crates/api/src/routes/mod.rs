@@ -28,6 +28,7 @@ use crate::access::{self, MetricsDoor};
 use crate::error::{ApiError, shown};
 use crate::observation::now;
 use crate::options::Settings;
+use crate::playground;
 use crate::prompt::Layout;
 use crate::state::{AppState, ServedModel};
 use crate::telemetry;
@@ -75,8 +76,11 @@ pub fn app(state: AppState) -> Router {
         MetricsDoor::Admin => (keyed(), open()),
     };
     let keyed = router(keyed).fallback(not_found).layer(from_fn_with_state(state.clone(), access::admit));
+    // It holds nothing that a key protects, and asks for one itself.
+    let page = if state.playground { playground::routes() } else { Router::new() };
     let mut router = keyed
         .merge(router(open))
+        .merge(named_methods(page))
         .layer(DefaultBodyLimit::max(state.limits.body_bytes))
         .layer(CatchPanicLayer::custom(|_| ApiError::Internal.into_response()));
     if let Some(cors) = state.access.cors() {
@@ -99,12 +103,22 @@ fn entrance(router: Router<AppState>, state: AppState) -> Router {
 }
 
 async fn not_found(uri: Uri) -> ApiError {
-    ApiError::NotFound { path: shown(uri.path()) }
+    // Other servers' routes, which their clients try here.
+    let instead = match uri.path() {
+        "/v1/responses" | "/v1/messages" | "/api/chat" => "use /v1/chat/completions",
+        "/completion" | "/api/generate" => "use /v1/completions",
+        "/v1/embeddings" | "/embeddings" | "/api/embed" => "this server has no embeddings",
+        _ => "GET /openapi.json lists the routes",
+    };
+    ApiError::NotFound { path: shown(uri.path()), instead }
 }
 
 /// Routes that say which methods they have.
 fn router(routes: OpenApiRouter<AppState>) -> Router<AppState> {
-    let (router, _) = routes.split_for_parts();
+    named_methods(routes.split_for_parts().0)
+}
+
+fn named_methods(router: Router<AppState>) -> Router<AppState> {
     router.method_not_allowed_fallback(async |method: Method, uri: Uri| ApiError::MethodNotAllowed {
         method: shown(method.as_str()),
         path: shown(uri.path()),

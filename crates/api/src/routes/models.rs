@@ -1,13 +1,20 @@
 //! `GET /v1/models` and `/v1/models/{id}`: what is served, with its defaults and limits.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::check_model;
-use crate::error::{ApiError, ErrorBody};
+use super::fill::{MOST_CANDIDATES, MOST_CHOICES, MOST_HOLES, MOST_TEXTS};
+use crate::config::Patience;
+use crate::error::ApiError;
+use crate::messages::{LONGEST_MESSAGE, MOST_MESSAGES};
+use crate::options::{MOST_ALTERNATIVES, MOST_BIASES};
 use crate::policy_names::OrderName;
+use crate::server::{HEAD, HEADERS};
 use crate::state::AppState;
 
 /// The models served: always one.
@@ -36,7 +43,7 @@ pub struct Model {
     max_model_len: usize,
     /// What goes in and what comes out.
     architecture: Modalities,
-    /// What can be asked of it: `completion`, `fill`, and `chat` when there is a chat template.
+    /// What can be asked of it: `completion`, `fill`, `score`, and `chat` when there is a chat template.
     capabilities: Vec<&'static str>,
     /// How it can be denoised.
     diffusion: Denoising,
@@ -46,6 +53,8 @@ pub struct Model {
     sampling_defaults: Defaults,
     /// What a request may ask for.
     limits: RequestLimits,
+    /// What the server bears from all clients, and from each connection.
+    server_limits: ServerLimits,
 }
 
 /// What goes in and what comes out.
@@ -109,9 +118,54 @@ pub struct RequestLimits {
     canvas: usize,
     /// (given + generated positions) × evaluations × answers.
     cost: u64,
+    /// Stop strings.
+    stops: usize,
+    /// Bytes of a stop string.
+    stop_bytes: usize,
+    /// Entries of `logit_bias`.
+    logit_bias: usize,
+    /// Largest `logprobs` and `top_logprobs`.
+    logprobs: usize,
+    /// Messages of a chat.
+    messages: usize,
+    /// Characters of a message.
+    message_characters: usize,
+    /// Holes of a text to fill.
+    holes: usize,
+    /// Choices of a hole.
+    choices: usize,
+    /// Lengths that are tried for a hole.
+    length_candidates: usize,
+    /// Answers × lengths that are tried.
+    length_search: usize,
     /// Largest and default `timeout_ms`; null when it is four times what a request takes alone, at least
     /// 120,000.
     timeout_ms: Option<u64>,
+}
+
+/// What the server bears from all clients, and from each connection.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ServerLimits {
+    /// Connections at a time.
+    connections: usize,
+    /// Bytes of a request's head.
+    header_bytes: usize,
+    /// Headers of a request over HTTP/1.1; over HTTP/2 their bytes are counted alone, with 32 more for each.
+    headers: usize,
+    /// Until a request's head has arrived.
+    header_timeout_ms: u64,
+    /// Until its body has arrived.
+    body_timeout_ms: u64,
+    /// Between two requests of a connection.
+    keep_alive_ms: u64,
+    /// For which a client may take nothing of an answer.
+    slow_reader_ms: u64,
+    /// Samples that are denoised at the same time.
+    running: usize,
+    /// Requests that may wait.
+    queue: usize,
+    /// For which a request may wait.
+    queue_wait_ms: u64,
 }
 
 /// What is served here.
@@ -127,7 +181,6 @@ pub async fn list(State(state): State<AppState>) -> Json<Models> {
     params(("id" = String, Path, description = "The model's name; a slash in it may be sent as it is or as %2F")),
     responses(
         (status = 200, description = "The model", body = Model),
-        (status = 404, description = "It is not served here", body = ErrorBody),
     )
 )]
 pub async fn retrieve(
@@ -152,7 +205,7 @@ fn entry(state: &AppState) -> Model {
         root: model.id.clone(),
         max_model_len: model.limits.context,
         architecture: Modalities { input_modalities: text, output_modalities: text },
-        capabilities: ["completion", "fill"].into_iter().chain(chat).collect(),
+        capabilities: ["completion", "fill", "score"].into_iter().chain(chat).collect(),
         diffusion: Denoising {
             default_steps: defaults.steps,
             max_steps: limits.steps,
@@ -185,7 +238,39 @@ fn entry(state: &AppState) -> Model {
             prompts: limits.prompts,
             canvas,
             cost: limits.cost,
-            timeout_ms: limits.timeout.map(|timeout| timeout.as_millis() as u64),
+            stops: limits.stops.0,
+            stop_bytes: limits.stops.1,
+            logit_bias: MOST_BIASES,
+            logprobs: MOST_ALTERNATIVES as usize,
+            messages: MOST_MESSAGES,
+            message_characters: LONGEST_MESSAGE,
+            holes: MOST_HOLES,
+            choices: MOST_CHOICES,
+            length_candidates: MOST_CANDIDATES,
+            length_search: MOST_TEXTS,
+            timeout_ms: limits.timeout.map(milliseconds),
         },
+        server_limits: server_limits(state),
     }
+}
+
+fn server_limits(state: &AppState) -> ServerLimits {
+    let Patience { slow_reader, header, idle, connections, .. } = state.patience;
+    let (queue, wait) = state.queue;
+    ServerLimits {
+        connections,
+        header_bytes: HEAD,
+        headers: HEADERS,
+        header_timeout_ms: milliseconds(header),
+        body_timeout_ms: milliseconds(state.limits.body_time),
+        keep_alive_ms: milliseconds(idle),
+        slow_reader_ms: milliseconds(slow_reader),
+        running: state.slots,
+        queue,
+        queue_wait_ms: milliseconds(wait),
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    time.as_millis() as u64
 }

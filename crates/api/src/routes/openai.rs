@@ -4,6 +4,7 @@ mod chunks;
 mod drafts;
 
 use axum::Json;
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use unmask_model::diffusion::{ScoringState, SequenceScore};
@@ -22,7 +23,7 @@ use crate::observation::Observation;
 use crate::options::Settings;
 use crate::prompt::Layout;
 use crate::report::{DiffusionReport, StateEvent, Usage, unix_seconds};
-use crate::sse;
+use crate::sse::{self, json_event};
 use crate::state::AppState;
 use crate::text_view::End;
 
@@ -34,7 +35,8 @@ pub struct StreamOptions {
     include_usage: Option<bool>,
     /// `usage` in every chunk, as far as it is known.
     continuous_usage_stats: Option<bool>,
-    /// Accepted; no padding is sent.
+    /// Pad every chunk, by its field `obfuscation`, to a multiple of 128 bytes, so that who watches the connection
+    /// cannot tell tokens by their lengths. Default false.
     include_obfuscation: Option<bool>,
 }
 
@@ -63,6 +65,24 @@ pub struct Completion<C> {
     /// In a stream of drafts (`diffusing`), what the draft is.
     #[serde(skip_serializing_if = "Option::is_none")]
     diffusion_meta: Option<Draft>,
+    /// Padding, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    obfuscation: Option<String>,
+}
+
+/// Sizes of padded chunks are multiples of this.
+const PADDED_TO: usize = 128;
+
+impl<C: Serialize> Completion<C> {
+    /// As an event, padded if that was asked for.
+    fn event(mut self, options: StreamOptions) -> Event {
+        if options.include_obfuscation.unwrap_or(false) {
+            self.obfuscation = Some(String::new());
+            let bytes = serde_json::to_vec(&self).map_or(0, |chunk| chunk.len());
+            self.obfuscation = Some("x".repeat(bytes.next_multiple_of(PADDED_TO) - bytes));
+        }
+        json_event(&self)
+    }
 }
 
 /// What the text of a chunk is in a stream of drafts.
@@ -224,6 +244,7 @@ impl Answer {
             usage: None,
             diffusion: None,
             diffusion_meta: None,
+            obfuscation: None,
         }
     }
 

@@ -1,10 +1,12 @@
 //! The machine-readable contract, generated from the handlers.
 
+mod shared;
+
 use axum::Json;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, PathItem, Ref, Response, SecurityRequirement};
+use utoipa::openapi::{PathItem, SecurityRequirement};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{keyed, metrics, open};
@@ -32,13 +34,19 @@ struct Base;
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
     let mut document = OpenApiRouter::with_openapi(Base::openapi()).merge(keyed()).into_openapi();
-    document.paths.paths.values_mut().flat_map(operations).for_each(ask_for_a_key);
-    document.merge(open().merge(metrics()).into_openapi());
-    let not_allowed = "On a loopback address, or with --allowed-host: `Host` is no name of this server";
     for operation in document.paths.paths.values_mut().flat_map(operations) {
-        answer(operation, "403", not_allowed);
+        // The empty requirement: a server without keys asks for none.
+        let schemes = [BEARER, HEADER].map(|scheme| SecurityRequirement::new(scheme, [""; 0]));
+        operation.security = Some(schemes.into_iter().chain([SecurityRequirement::default()]).collect());
+        shared::complete(operation, true);
     }
+    let mut unkeyed = open().merge(metrics()).into_openapi();
+    for operation in unkeyed.paths.paths.values_mut().flat_map(operations) {
+        shared::complete(operation, false);
+    }
+    document.merge(unkeyed);
     let components = document.components.get_or_insert_default();
+    shared::describe(components);
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     components.add_security_scheme(BEARER, bearer);
     let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key")));
@@ -51,25 +59,6 @@ const HEADER: &str = "header";
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.post].into_iter().flatten()
-}
-
-/// What is the same of every route that stands behind the keys.
-fn ask_for_a_key(operation: &mut Operation) {
-    // The empty requirement: a server without keys asks for none.
-    let schemes = [BEARER, HEADER].map(|scheme| SecurityRequirement::new(scheme, [""; 0]));
-    operation.security = Some(schemes.into_iter().chain([SecurityRequirement::default()]).collect());
-    answer(operation, "401", "The server has keys, and this is none of them");
-    if operation.request_body.is_some() {
-        answer(operation, "408", "The body did not arrive in time");
-        answer(operation, "429", "The client has used up its requests or tokens of this minute");
-    }
-}
-
-/// An error that a route's own documentation does not name.
-fn answer(operation: &mut Operation, status: &str, description: &str) {
-    let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
-    let response = Response::builder().description(description).content("application/json", body).build();
-    operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.into());
 }
 
 /// This document.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unmask_model::predictor::TokenId;
 use utoipa::ToSchema;
 
-use super::{check_model, lay_out};
+use super::{annotate, check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields};
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::messages::{GivenMessages, Message, tokens};
 use crate::state::{AppState, ServedModel};
 
@@ -26,6 +27,7 @@ pub struct TokenizeRequest {
     /// A text, as of llama.cpp.
     content: Option<String>,
     /// Messages, which the chat template makes a prompt of.
+    #[schema(min_items = 1, max_items = 256)]
     messages: Option<Vec<Message>>,
     /// Put the document start in front, as every canvas has it. Default true of `prompt` and `messages`.
     add_special_tokens: Option<bool>,
@@ -84,15 +86,22 @@ pub enum TokenPiece {
 /// The tokens of a text or of messages.
 #[utoipa::path(post, path = "/tokenize", tag = "text", request_body = TokenizeRequest, responses(
     (status = 200, description = "The tokens", body = Tokenized),
-    (status = 400, description = "The request is wrong", body = ErrorBody),
 ))]
 pub async fn tokenize(
     State(state): State<AppState>,
-    Body { request, .. }: Body<TokenizeRequest>,
-) -> Result<Json<Tokenized>, ApiError> {
+    Body { request, ignored }: Body<TokenizeRequest>,
+) -> Result<Response, ApiError> {
     check_model(request.model.as_deref(), &state.model)?;
     let work = state.clone();
-    lay_out(&state, move || request.tokens(&work)).await.map(Json)
+    let tokenized = lay_out(&state, move || request.tokens(&work)).await?;
+    Ok(respond(tokenized, &state, &ignored))
+}
+
+/// An answer, and on it the fields that had no effect.
+fn respond(answer: impl Serialize, state: &AppState, ignored: &[String]) -> Response {
+    let mut response = Json(answer).into_response();
+    annotate(&mut response, state, ignored, &[]);
+    response
 }
 
 /// The tokens of a text. A text that is a special token and nothing else is that token: clients ask in this way for
@@ -169,12 +178,11 @@ pub struct Detokenized {
 /// The text of tokens.
 #[utoipa::path(post, path = "/detokenize", tag = "text", request_body = DetokenizeRequest, responses(
     (status = 200, description = "The text", body = Detokenized),
-    (status = 400, description = "The request is wrong", body = ErrorBody),
 ))]
 pub async fn detokenize(
     State(state): State<AppState>,
-    Body { request, .. }: Body<DetokenizeRequest>,
-) -> Result<Json<Detokenized>, ApiError> {
+    Body { request, ignored }: Body<DetokenizeRequest>,
+) -> Result<Response, ApiError> {
     check_model(request.model.as_deref(), &state.model)?;
     let work = state.clone();
     let text = lay_out(&state, move || {
@@ -182,7 +190,7 @@ pub async fn detokenize(
         Ok(work.model.tokenizer.decode(&ids, true))
     })
     .await?;
-    Ok(Json(Detokenized { prompt: text.clone(), content: text }))
+    Ok(respond(Detokenized { prompt: text.clone(), content: text }, &state, &ignored))
 }
 
 /// The tokenizer.
@@ -226,7 +234,10 @@ pub async fn info(State(state): State<AppState>) -> Json<TokenizerInfo> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"messages": [{"role": "user", "content": "Why is the sky blue?"}]}))]
 pub struct ApplyTemplateRequest {
+    /// The model to use; absent or empty means the one served.
+    model: Option<String>,
     /// The conversation, 1 to 256 messages.
+    #[schema(min_items = 1, max_items = 256)]
     messages: Vec<Message>,
     /// As of /v1/chat/completions.
     add_generation_prompt: Option<bool>,
@@ -250,16 +261,16 @@ pub struct AppliedTemplate {
 /// The prompt that the chat template makes of messages.
 #[utoipa::path(post, path = "/apply-template", tag = "text", request_body = ApplyTemplateRequest, responses(
     (status = 200, description = "The prompt", body = AppliedTemplate),
-    (status = 400, description = "The request is wrong, or the model has no chat template", body = ErrorBody),
 ))]
 pub async fn apply_template(
     State(state): State<AppState>,
-    Body { request, .. }: Body<ApplyTemplateRequest>,
-) -> Result<Json<AppliedTemplate>, ApiError> {
+    Body { request, ignored }: Body<ApplyTemplateRequest>,
+) -> Result<Response, ApiError> {
+    check_model(request.model.as_deref(), &state.model)?;
     let ApplyTemplateRequest { messages, add_generation_prompt, continue_final_message, .. } = request;
     let variables = request.chat_template_kwargs;
     let given = GivenMessages { messages, add_generation_prompt, continue_final_message, variables };
     let model = state.model.clone();
     let prompt = lay_out(&state, move || Ok(given.prompt(&model)?.text())).await?;
-    Ok(Json(AppliedTemplate { prompt }))
+    Ok(respond(AppliedTemplate { prompt }, &state, &ignored))
 }

@@ -31,10 +31,11 @@ use crate::shutdown;
 use crate::state::AppState;
 
 /// Bytes of a request's head; more is 431, without our error object.
-const HEAD: usize = 16 * 1024;
+pub(crate) const HEAD: usize = 16 * 1024;
 
-/// Headers of a request; more are 431 too.
-const HEADERS: usize = 64;
+/// Headers of a request over HTTP/1.1; more are 431 too. HTTP/2 has no such count: each header takes 32 bytes of
+/// [`HEAD`] beside its own there, so that there are fewer than 512.
+pub(crate) const HEADERS: usize = 64;
 
 /// Connections that the kernel keeps while nobody accepts them.
 const BACKLOG: u32 = 1024;
@@ -97,12 +98,8 @@ pub struct Listeners {
 
 /// Serves until `stop` completes, then drains: see [`shutdown::drain`]. Returns when every answer has
 /// ended, or a few seconds after that when a client does not read its own.
-pub async fn serve(
-    listeners: Listeners,
-    state: AppState,
-    stop: impl Future<Output = ()> + Send + 'static,
-    patience: Patience,
-) {
+pub async fn serve(listeners: Listeners, state: AppState, stop: impl Future<Output = ()> + Send + 'static) {
+    let patience = state.patience;
     let server = |app| Server { app, http: http(), stalled: state.metrics.stalled.clone(), patience };
     let (public, admin) = (server(routes::app(state.clone())), server(routes::admin(state.clone())));
     let drained = tokio::spawn(async move {

@@ -18,7 +18,7 @@ use unmask_scheduler::{CostModel, Engine, EngineConfig};
 use super::visible::visible_line;
 use crate::access::Access;
 use crate::client;
-use crate::config::{Secret, TerminalArgs};
+use crate::config::{Patience, Secret, TerminalArgs};
 use crate::load::load;
 use crate::observation::now;
 use crate::routes;
@@ -140,12 +140,15 @@ fn routes_of(args: &TerminalArgs) -> anyhow::Result<Router> {
         engine: Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?,
         model: Arc::new(model),
         slots: config.max_running,
+        queue: (config.queue, config.max_wait),
+        patience: Patience::default(),
         access: Arc::new(Access::default()),
         cost: CostModel::default(),
         limits: Limits { canvas, timeout: Some(PATIENCE), ..limits },
         draining: Arc::default(),
         watchdog: PATIENCE,
         overload_status: StatusCode::SERVICE_UNAVAILABLE,
+        playground: false,
         metrics: Arc::new(metrics),
     }))
 }

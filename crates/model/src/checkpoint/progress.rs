@@ -32,6 +32,7 @@ impl ByteProgress {
     }
 
     /// There are `done` bytes of `total` already; the clock begins anew.
+    #[cfg(feature = "hub")]
     pub(super) fn resume(&mut self, done: u64, total: u64) {
         (self.done, self.start, self.total) = (done, done, total);
         self.logged = (Duration::ZERO, done);
@@ -54,6 +55,7 @@ impl ByteProgress {
     }
 
     /// All is there.
+    #[cfg(feature = "hub")]
     pub(super) fn finish(&mut self) {
         if self.bar.is_hidden() {
             self.log(self.words[1]);

@@ -117,8 +117,8 @@ pub(super) struct Answer {
 pub(super) struct Choice {
     score: Option<f64>,
     pub(super) holes: Vec<FilledHole>,
-    /// Of the first hole.
-    ending: Ending,
+    /// Of the holes that were generated.
+    endings: Vec<Ending>,
 }
 
 impl Answer {
@@ -193,7 +193,7 @@ impl Answer {
                 margin: decision.map(|decision| decision.margin),
             });
         }
-        Choice { score: scores[winner], holes, ending: ending(0) }
+        Choice { score: scores[winner], holes, endings: progress.all_endings().collect() }
     }
 
     /// The whole answer.
@@ -202,9 +202,9 @@ impl Answer {
         let timings = &self.decided.map_or(*timings, |decided| decided.then(*timings));
         let (mut choices, mut endings, mut kept) = (Vec::new(), Vec::new(), 0);
         for index in 0..self.settings.samples {
-            let Choice { score, holes, ending } = self.choice(running, index);
+            let Choice { score, holes, endings: of_choice } = self.choice(running, index);
             kept += holes.iter().map(|hole| hole.tokens).sum::<usize>();
-            endings.push(ending);
+            endings.extend(of_choice);
             let text = (self.parts != Parts::Holes)
                 .then(|| self.text.spliced(holes.iter().map(|hole| hole.text.as_str())));
             let holes = (self.parts != Parts::Full).then_some(holes);

@@ -22,7 +22,7 @@ use crate::prompt::check_cost;
 use crate::state::AppState;
 
 /// Alternatives of a hole.
-const MOST_CHOICES: usize = 64;
+pub(in crate::routes) const MOST_CHOICES: usize = 64;
 
 /// Bytes of an alternative.
 const LONGEST_CHOICE: usize = 1024;

@@ -5,7 +5,7 @@ use crate::error::ApiError;
 use crate::options::out_of_range;
 
 /// Holes of a request.
-const MOST_HOLES: usize = 64;
+pub(in crate::routes) const MOST_HOLES: usize = 64;
 
 /// Characters of a marker.
 const MOST_MARKER: usize = 64;

@@ -14,17 +14,19 @@ use axum::response::{IntoResponse, Response};
 use unmask_model::predictor::TokenId;
 
 use self::answer::{Answer, Filled};
+pub(super) use self::decisions::MOST_CHOICES;
 use self::decisions::Questions;
 use self::events::Events;
+pub(super) use self::forms::MOST_HOLES;
 use self::forms::{Form, GivenText};
 use self::holes::HoledText;
 use self::request::{FillRequest, ScoreName};
-pub(super) use self::search::keep_nearest;
 use self::search::{Canvases, grid};
+pub(super) use self::search::{MOST_CANDIDATES, MOST_TEXTS, keep_nearest};
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::Body;
 use crate::deadlines::TimeoutHeader;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::generation::Running;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, StreamStates};
@@ -40,13 +42,9 @@ const DESCRIPTION: &str = "The filled text; with `stream`, named events: `fill.s
     post,
     path = "/fill",
     tag = "generation",
-    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = FillRequest,
     responses(
         (status = 200, description = DESCRIPTION, body = Filled),
-        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
-        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
-        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
     )
 )]
 pub async fn fill(
@@ -100,13 +98,9 @@ pub async fn fill(
     post,
     path = "/v1/fill",
     tag = "generation",
-    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = FillRequest,
     responses(
         (status = 200, description = DESCRIPTION, body = Filled),
-        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
-        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
-        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
     )
 )]
 pub async fn fill_v1(

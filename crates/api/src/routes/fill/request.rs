@@ -27,6 +27,7 @@ pub struct FillRequest {
     #[serde(default)]
     pub(super) suffix: Option<String>,
     /// Strings and holes from left to right. Strings side by side are one text.
+    #[schema(min_items = 1)]
     pub(super) segments: Option<Vec<Segment>>,
     /// A text with a `marker` wherever there is a hole.
     pub(super) template: Option<String>,

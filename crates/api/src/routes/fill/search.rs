@@ -11,10 +11,11 @@ use crate::state::AppState;
 /// Lengths that are tried when the request does not say how many.
 const DEFAULT_CANDIDATES: usize = 4;
 
-const MOST_CANDIDATES: usize = 8;
+/// Lengths that may be tried.
+pub(in crate::routes) const MOST_CANDIDATES: usize = 8;
 
 /// Samples times candidates.
-const MOST_TEXTS: usize = 16;
+pub(in crate::routes) const MOST_TEXTS: usize = 16;
 
 /// The lengths of all holes, candidate by candidate: `candidates` of them, spread evenly over the `ranges`,
 /// in which all holes move together. What rounding makes equal is tried once.

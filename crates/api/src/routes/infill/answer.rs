@@ -20,32 +20,56 @@ use crate::text_view::End;
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct Infilled {
     /// Number of the sample.
+    #[schema(required = false)]
     index: usize,
     /// The text.
+    #[schema(required = false)]
     content: String,
     /// Always empty.
+    #[schema(required = false)]
     tokens: Vec<u32>,
     /// The model.
+    #[schema(required = false)]
     model: String,
     /// True.
+    #[schema(required = false)]
     stop: bool,
     /// `eos`, `word` (a stop string), `limit` (the canvas is full) or `none`.
+    #[schema(required = false)]
     stop_type: &'static str,
     /// The stop string, when the request gave just one and the text ends before it.
+    #[schema(required = false)]
     stopping_word: String,
     /// Tokens of the text.
+    #[schema(required = false)]
     tokens_predicted: usize,
     /// Tokens given.
+    #[schema(required = false)]
     tokens_evaluated: usize,
     /// 0: nothing is kept between requests.
+    #[schema(required = false)]
     tokens_cached: usize,
     /// Whether some of the given text was left out.
+    #[schema(required = false)]
     truncated: bool,
     /// What the text was generated with.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, required = false)]
     generation_settings: Map<String, Value>,
     /// How long it took.
+    #[schema(required = false)]
     timings: InfillTimings,
+}
+
+/// One completion, or a list of `n_cmpl`; of each, what `response_fields` leaves. Only the document has this type:
+/// fields are chosen by name.
+#[derive(Debug, ToSchema)]
+#[schema(as = InfillAnswer)]
+#[serde(untagged)]
+pub enum Described {
+    /// One.
+    One(Box<Infilled>),
+    /// Several.
+    Several(Vec<Infilled>),
 }
 
 /// Times. Prompt and text are computed together, so the prompt has the time in the queue.

@@ -8,12 +8,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use self::answer::{Answer, Events, Infilled};
+use self::answer::{Answer, Described, Events};
 use super::fill::keep_nearest;
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::deadlines::TimeoutHeader;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::generation::Running;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, Strings, count};
@@ -56,7 +56,7 @@ pub struct InfillRequest {
     /// The text ends before the first line, after the cursor's own, that begins with fewer blanks than
     /// this. Default 0.
     #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 1024)]
     n_indent: Option<i64>,
     /// Only these fields of the answer, each under its path: `timings/prompt_n`.
     response_fields: Option<Vec<String>>,
@@ -109,13 +109,9 @@ impl RequestBody for InfillRequest {
     post,
     path = "/infill",
     tag = "generation",
-    params(("x-request-timeout-ms" = Option<u64>, Header, description = "The same as `timeout_ms`")),
     request_body = InfillRequest,
     responses(
-        (status = 200, description = "The text, a list of `n_cmpl` of them, or what `response_fields` left of it; with `stream`, `text/event-stream` of `{content, stop: false}` and a last event with everything", body = Infilled),
-        (status = 400, description = "The request is wrong; `param` and `code` say where", body = ErrorBody),
-        (status = 503, description = "The queue is full or the server is stopping; see `Retry-After`", body = ErrorBody),
-        (status = 504, description = "Its time was over before any text was settled", body = ErrorBody),
+        (status = 200, description = "The text, a list of `n_cmpl` of them, or what `response_fields` left of it; with `stream`, `text/event-stream` of `{content, stop: false}` and a last event with everything", body = Described),
     )
 )]
 pub async fn infill(
@@ -161,13 +157,14 @@ fn prepare(
     let mut diffusion = request.diffusion.unwrap_or_default();
     let budget = request.t_max_predict_ms.filter(|milliseconds| *milliseconds != 0);
     diffusion.time_budget_ms = diffusion.time_budget_ms.or(budget);
+    let samples = count("n_cmpl", request.n_cmpl, 1..=state.limits.samples as i64)?;
     let settings = GivenOptions {
         temperature: request.temperature,
         top_p: request.top_p,
         top_k: request.top_k,
         min_p: request.min_p,
         seed: request.seed.filter(|seed| *seed != -1),
-        n: request.n_cmpl,
+        n: samples,
         stop: request.stop,
         diffusion: Some(diffusion),
         timeout_header,

@@ -46,7 +46,7 @@ impl<D: Dialect> Chunks<D> {
         let choice = D::chunk(index, Part { first, ..part }, &self.answer.state.model.tokenizer);
         let every = self.options.continuous_usage_stats.unwrap_or(false);
         let usage = every.then(|| Usage::new(self.answer.prompt_tokens, self.answer.kept(running)));
-        json_event(&Completion { usage, diffusion, ..self.answer.around(D::CHUNK, vec![choice]) })
+        Completion { usage, diffusion, ..self.answer.around(D::CHUNK, vec![choice]) }.event(self.options)
     }
 
     fn state_event(&mut self, running: &Running, state: StateEvent, index: usize) -> Event {
@@ -128,10 +128,8 @@ impl<D: Dialect> Grammar for Chunks<D> {
         }
         if self.options.include_usage.unwrap_or(false) {
             let usage = Some(Usage::new(self.answer.prompt_tokens, kept));
-            events.push(json_event(&Completion {
-                usage,
-                ..self.answer.around::<D::Choice>(D::CHUNK, Vec::new())
-            }));
+            let around = self.answer.around::<D::Choice>(D::CHUNK, Vec::new());
+            events.push(Completion { usage, ..around }.event(self.options));
         }
         events.push(Event::default().data("[DONE]"));
         events

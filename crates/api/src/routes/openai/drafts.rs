@@ -45,7 +45,7 @@ impl<D: Dialect> Grammar for Drafts<D> {
         let hole = &progress.view.holes()[0];
         let text = progress.view.draft(hole, &self.answer.state.model.tokenizer);
         let filled = 1.0 - progress.remaining as f64 / hole.range.len().max(1) as f64;
-        vec![json_event(&self.chunk(Part { first: true, text, ..Part::default() }, Some(filled)))]
+        vec![self.chunk(Part { first: true, text, ..Part::default() }, Some(filled)).event(self.options)]
     }
 
     fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event> {
@@ -55,11 +55,12 @@ impl<D: Dialect> Grammar for Drafts<D> {
         let report = Some(Diffusion::Report(self.answer.report(running, timings, kept)));
         let last = self.chunk(whole, Some(1.0));
         let closing = self.chunk(Part { finish_reason, ..Part::default() }, None);
-        let mut events = vec![json_event(&last), json_event(&Completion { diffusion: report, ..closing })];
+        let closing = Completion { diffusion: report, ..closing };
+        let mut events = vec![last.event(self.options), closing.event(self.options)];
         if self.options.include_usage.unwrap_or(false) {
             let usage = Some(Usage::new(self.answer.prompt_tokens, kept));
             let around = self.answer.around::<D::Choice>(D::CHUNK, Vec::new());
-            events.push(json_event(&Completion { usage, ..around }));
+            events.push(Completion { usage, ..around }.event(self.options));
         }
         events.push(Event::default().data("[DONE]"));
         events

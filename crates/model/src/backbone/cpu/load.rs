@@ -92,7 +92,7 @@ impl Loader<'_> {
     }
 
     /// Tensors that take less memory where they are than in a format.
-    fn smaller<'a>(format: Format, tensors: &'a [StoredTensor]) -> Option<Vec<&'a BlockTensor>> {
+    fn smaller(format: Format, tensors: &[StoredTensor]) -> Option<Vec<&BlockTensor>> {
         let blocks: Vec<_> = tensors.iter().map(StoredTensor::blocks).collect::<Option<_>>()?;
         let stored: usize = blocks.iter().map(|tensor| tensor.bytes().len()).sum();
         let numbers: usize = tensors.iter().map(|tensor| tensor.shape().iter().product::<usize>()).sum();
