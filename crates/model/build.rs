@@ -1,5 +1,11 @@
 //! With the feature `cuda`: compiles our kernels to PTX, which the driver compiles for its GPU.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    reason = "a build script is configured by variables, and fails by panicking"
+)]
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;

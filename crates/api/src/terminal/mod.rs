@@ -1,7 +1,7 @@
 //! `unmask try` and `unmask fill`: a request whose denoising is seen in the terminal.
 //!
-//! [`api`] asks the HTTP routes, those of this process or a server's, and both are read as events. [`run`] folds
-//! these, [`picture`] makes rows of what is known, [`screen`] draws them. [`visible`] stands between every text
+//! `api` asks the HTTP routes, those of this process or a server's, and both are read as events. `run` folds
+//! these, `picture` makes rows of what is known, `screen` draws them. `visible` stands between every text
 //! that somebody else wrote and the terminal.
 
 mod api;

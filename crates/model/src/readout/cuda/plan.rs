@@ -85,11 +85,10 @@ impl Plan {
             return Span::default();
         }
         let first = self.lists.len() as u32;
-        let span = *self.spans.entry((list.as_ptr().addr(), list.len())).or_insert_with(|| {
+        *self.spans.entry((list.as_ptr().addr(), list.len())).or_insert_with(|| {
             self.lists.extend(list.iter().flat_map(words));
             Span { first, count: list.len() as u32 }
-        });
-        span
+        })
     }
 
     /// Ascending by token; those of one token in the order in which they apply.

@@ -39,7 +39,7 @@ impl Twin {
         match command.arg(folder.path().join("twin")).arg(source).status() {
             Ok(status) => assert!(status.success(), "the kernel's source does not compile"),
             Err(error) => {
-                println!("skipped: the kernels' twin needs a C++ compiler, and {compiler}: {error}");
+                eprintln!("skipped: the kernels' twin needs a C++ compiler, and {compiler}: {error}");
                 return None;
             }
         }
@@ -131,7 +131,7 @@ fn the_kernel_reads_random_rows_as_the_cpu_does() {
             flips += 1;
         }
     }
-    println!("{compared} rows compared, {flips} with a decision within rounding of its edge");
+    eprintln!("{compared} rows compared, {flips} with a decision within rounding of its edge");
     assert!(compared > 3000, "{compared} rows");
 }
 
