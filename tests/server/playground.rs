@@ -102,6 +102,6 @@ async fn the_page_can_be_left_out() {
     server.get("/").await.refusal(404, "not_found");
     let keys = KeyFile::new("ann:ann-secret\n");
     let mut command = unmask(&["serve", "--listen", "127.0.0.1:0", "--model"]);
-    command.arg(crate::harness::golden("diffugpt-s")).args(keys.flag()).env("UNMASK_NO_PLAYGROUND", "true");
+    command.arg(crate::harness::golden("diffugpt-s")).args(keys.flag()).env("UNMASK_NO_PLAYGROUND", "1");
     Server::spawn(command).get("/").await.refusal(401, "invalid_api_key");
 }

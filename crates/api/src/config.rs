@@ -12,8 +12,8 @@ use unmask_scheduler::{CostModel, EngineConfig};
 pub use crate::bench::BenchArgs;
 pub use crate::config_access::AccessArgs;
 pub use crate::config_terminal::{FillArgs, LengthArg, TerminalArgs, TryArgs};
-use crate::config_values::at_least_one;
 pub use crate::config_values::{DeviceArg, DtypeArg, HubEnvironment, LogFormat, OverloadArg, Secret};
+use crate::config_values::{at_least_one, yes_or_no};
 use crate::state::Limits;
 
 /// Where the server listens unless it is told.
@@ -201,7 +201,7 @@ pub struct ServerArgs {
     #[arg(long, env = "UNMASK_OVERLOAD_STATUS", default_value = "503", value_name = "STATUS")]
     pub overload_status: OverloadArg,
     /// Serve no page at `/`.
-    #[arg(long, env = "UNMASK_NO_PLAYGROUND")]
+    #[arg(long, env = "UNMASK_NO_PLAYGROUND", value_parser = yes_or_no())]
     pub no_playground: bool,
 }
 
@@ -257,7 +257,7 @@ pub struct LimitArgs {
     pub max_cost: u64,
     /// Refuse fields that a route does not know on every route, as /fill always does; otherwise they are
     /// ignored and named in x-ignored-params.
-    #[arg(long, env = "UNMASK_STRICT_PARAMS")]
+    #[arg(long, env = "UNMASK_STRICT_PARAMS", value_parser = yes_or_no())]
     pub strict_params: bool,
     /// Seconds that a request's body may take to arrive.
     #[arg(long, env = "UNMASK_BODY_TIMEOUT", default_value_t = Limits::default().body_time.as_secs(),

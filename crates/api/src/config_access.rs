@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::access::{HostName, Origin, Proxy};
-use crate::config_values::Secret;
+use crate::config_values::{Secret, yes_or_no};
 
 /// Who may ask, from where, and how much.
 #[derive(Debug, Default, Args)]
@@ -22,10 +22,10 @@ pub struct AccessArgs {
     #[arg(long, hide = true, env = "UNMASK_API_KEY", hide_env_values = true)]
     pub api_key: Option<Secret>,
     /// Do not start without a key.
-    #[arg(long, env = "UNMASK_REQUIRE_API_KEY")]
+    #[arg(long, env = "UNMASK_REQUIRE_API_KEY", value_parser = yes_or_no())]
     pub require_api_key: bool,
     /// Ask for a key at /metrics too. (The probes never do.)
-    #[arg(long, env = "UNMASK_METRICS_AUTH", conflicts_with = "admin_listen")]
+    #[arg(long, env = "UNMASK_METRICS_AUTH", value_parser = yes_or_no(), conflicts_with = "admin_listen")]
     pub metrics_auth: bool,
     /// Serve /metrics at this address instead, and the probes there too, without keys.
     #[arg(long, env = "UNMASK_ADMIN_LISTEN", value_name = "ADDRESS")]

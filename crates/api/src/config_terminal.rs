@@ -69,7 +69,7 @@ pub struct TerminalArgs {
     /// The key to show to that server.
     #[arg(long, env = "UNMASK_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<Secret>,
-    /// The model to load: a folder or a hub name [default: the one inside this program].
+    /// The model to load: a folder, a GGUF file or a hub name [default: the one inside this program].
     #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
     pub model: Option<String>,
     /// How it is loaded.

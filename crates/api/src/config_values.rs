@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use axum::http::StatusCode;
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use unmask_model::device::{DeviceChoice, Precision};
 
@@ -19,6 +20,11 @@ pub struct HubEnvironment {
     /// The cache's home.
     #[arg(long, hide = true, env = "HF_HOME")]
     pub hf_home: Option<PathBuf>,
+}
+
+/// Of a flag's environment twin: `1`, `true`, `yes` and `on`, or their opposites.
+pub(crate) fn yes_or_no() -> BoolishValueParser {
+    BoolishValueParser::new()
 }
 
 /// How log lines are written.

@@ -81,19 +81,17 @@ pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
         }
         None => None,
     };
-    let loaded = read(files, adapter.as_deref(), args);
-    let (checkpoint, placement, predictor) = loaded.with_context(|| format!("cannot load model {name}"))?;
+    let failed = || format!("cannot load model {name}");
+    let checkpoint = Checkpoint::read(files, adapter.as_deref()).with_context(failed)?;
+    // Before the weights, which may take minutes.
     let given = args.chat_template.as_deref();
     let chat_template = ChatTemplate::choose(given, &checkpoint.profile, &checkpoint.tokenizer)?;
+    let (placement, predictor) = place(&checkpoint, args).with_context(failed)?;
     Ok(Loaded { name, checkpoint, placement, predictor, chat_template })
 }
 
-fn read(
-    files: ModelFiles,
-    adapter: Option<&Path>,
-    args: &LoadArgs,
-) -> anyhow::Result<(Checkpoint, Placement, CandlePredictor)> {
-    let checkpoint = Checkpoint::read(files, adapter)?;
+fn place(checkpoint: &Checkpoint, args: &LoadArgs) -> anyhow::Result<(Placement, CandlePredictor)> {
+    let placement = Placement::new(args.device.0, args.dtype.into(), checkpoint.profile.family)?;
     let (parameters, bytes) = checkpoint.weights.size();
     tracing::info!(
         files = %checkpoint.files,
@@ -101,9 +99,8 @@ fn read(
         megabytes = bytes / 1_000_000,
         "loading weights"
     );
-    let placement = Placement::new(args.device.0, args.dtype.into(), checkpoint.profile.family)?;
-    let predictor = CandlePredictor::load(&checkpoint, placement.clone(), args.threads)?;
-    Ok((checkpoint, placement, predictor))
+    let predictor = CandlePredictor::load(checkpoint, placement.clone(), args.threads)?;
+    Ok((placement, predictor))
 }
 
 #[cfg(feature = "embedded")]
