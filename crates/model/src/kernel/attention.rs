@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::elementwise::{LANES, exp, maximum};
+use super::elementwise::{exp, maximum};
 use super::encode;
 use super::instructions::{Instructions, Kernel};
+use super::lanes::{LANES, Lanes};
 use super::line::{Activations, Line, Numbers, SharedLines, WORDS};
 use super::matrix::{Format, PANEL};
 use super::product::{share, write};
@@ -136,13 +137,16 @@ impl Task<'_> {
         grow(values, value_panels * value_lines);
         let height = height(instructions, format);
         grow(weights, value_depth * height);
-        grow(scores, height * columns);
+        // A line more: rows of a power of two would all meet in a few sets of the cache.
+        let score_stride = columns + LANES;
+        grow(scores, height * score_stride);
         instructions.run(PackKeys { key, span, first: shared * depth, depth, out: keys });
         for panel in 0..value_panels {
             let first = shared * depth + panel * PANEL / per_line;
             let out = &mut values[panel * value_lines..][..value_lines];
             instructions.run(PackValues { value, span, first, out });
         }
+        let resumes = false;
         let tiles = span.queries.len().div_ceil(height);
         for number in 0..self.group * tiles {
             let (head, number) = (shared * self.group + number / tiles, number % tiles);
@@ -151,12 +155,13 @@ impl Task<'_> {
             let left = query.lines_at(head * depth, first);
             let rows = rows.len();
             for (panel, right) in keys.chunks_exact(panel_lines).take(columns / PANEL).enumerate() {
-                let tile = Tile { format, left, stride: query.stride, rows, depth, right, ahead: &[] };
-                tile.multiply(instructions, &mut scores[panel * PANEL..], columns);
+                let tile =
+                    Tile { format, left, stride: query.stride, rows, depth, right, resumes, ahead: &[] };
+                tile.multiply(instructions, &mut scores[panel * PANEL..], score_stride);
             }
             let mut factors = [0.0; MOST_ROWS];
             for row in 0..rows {
-                let scores = &mut scores[row * columns..][..columns];
+                let scores = &mut scores[row * score_stride..][..columns];
                 let out = &mut weights[row..];
                 let softmax = Softmax { scores, count, scale: self.scale, numbers, out, stride: height };
                 factors[row] = 1.0 / instructions.run(softmax);
@@ -170,6 +175,7 @@ impl Task<'_> {
                     rows,
                     depth: value_depth,
                     right,
+                    resumes,
                     ahead: &[],
                 };
                 tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
@@ -202,7 +208,7 @@ impl Kernel for PackKeys<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, _: L) {
         let Self { key, span, first, depth, out } = self;
         const HALVES: usize = PANEL / WORDS;
         for (block, start) in span.keys.clone().step_by(WORDS).enumerate() {
@@ -242,7 +248,7 @@ impl Kernel for PackValues<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, _: L) {
         let Self { value, span, first, out } = self;
         let count = span.keys.len();
         let (left, right) = out.split_at_mut(match value.numbers {
@@ -285,31 +291,60 @@ impl Kernel for Softmax<'_> {
     type Output = f32;
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) -> f32 {
+    fn run<L: Lanes>(self, lanes: L) -> f32 {
         let Self { scores, count, scale, numbers, out, stride } = self;
-        let largest = maximum(&scores[..count]);
-        // One loop for each step: together they vectorise worse.
-        for score in scores.iter_mut() {
-            *score = exp::<FUSED>((*score - largest) * scale);
-        }
-        scores[count..].fill(0.0);
-        let mut lanes = [0.0; LANES];
-        for chunk in scores.as_chunks::<LANES>().0 {
-            for lane in 0..LANES {
-                lanes[lane] += chunk[lane];
+        let shift = lanes.splat(-scale * maximum(lanes, &scores[..count]));
+        let scale = lanes.splat(scale);
+        let mut sums = [lanes.splat(0.0); 2];
+        for (number, scores) in scores.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+            let halves = scores.as_chunks_mut::<LANES>().0;
+            let distances = [
+                lanes.mul_add(lanes.load(&halves[0]), scale, shift),
+                lanes.mul_add(lanes.load(&halves[1]), scale, shift),
+            ];
+            let mut weights = [exp(lanes, distances[0]), exp(lanes, distances[1])];
+            if (number + 1) * PANEL > count {
+                weights = cut(lanes, weights, count - number * PANEL);
             }
-        }
-        let per_line = numbers.per_line();
-        let used = count.next_multiple_of(per_line);
-        for (line, scores) in scores[..used].chunks_exact(per_line).enumerate() {
-            let words = &mut out[line * stride].0;
+            sums = [lanes.add(sums[0], weights[0]), lanes.add(sums[1], weights[1])];
             match numbers {
-                Numbers::Bf16 => encode::bf16(scores, words),
-                _ => encode::f32(scores, words),
+                Numbers::Bf16 => out[number * stride].0 = lanes.bf16(weights[0], weights[1]),
+                _ => {
+                    for (half, weights) in weights.into_iter().enumerate() {
+                        if number * PANEL + half * LANES < count {
+                            lanes.store(weights, &mut halves[half]);
+                            encode::f32(&halves[half], &mut out[(2 * number + half) * stride].0);
+                        }
+                    }
+                }
             }
         }
-        lanes.iter().sum()
+        let mut all = [0.0; LANES];
+        lanes.store(lanes.add(sums[0], sums[1]), &mut all);
+        halved(all)
     }
+}
+
+/// The first `count` of 32 numbers, zeros behind them.
+#[inline(always)]
+fn cut<L: Lanes>(lanes: L, values: [L::F; 2], count: usize) -> [L::F; 2] {
+    let mut all = [0.0; PANEL];
+    let halves = all.as_chunks_mut().0;
+    lanes.store(values[0], &mut halves[0]);
+    lanes.store(values[1], &mut halves[1]);
+    all[count..].fill(0.0);
+    let halves = all.as_chunks().0;
+    [lanes.load(&halves[0]), lanes.load(&halves[1])]
+}
+
+/// The sum of all: the upper half is added to the lower one until one is left.
+#[inline(always)]
+fn halved(mut sums: [f32; LANES]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        let (lower, upper) = sums.split_at_mut(half);
+        lower.iter_mut().zip(upper).for_each(|(lower, upper)| *lower += *upper);
+    }
+    sums[0]
 }
 
 /// Sums times the factors of their rows, as part of the result.
@@ -326,12 +361,15 @@ impl Kernel for Scaled<'_> {
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, lanes: L) {
         let Self { sums, factors, first, column, out } = self;
         for ((row, sums), factor) in (first..).zip(sums).zip(factors) {
-            sums.iter_mut().for_each(|sum| *sum *= factor);
+            let factor = lanes.splat(*factor);
+            for sums in sums.as_chunks_mut().0 {
+                lanes.store(lanes.mul(lanes.load(sums), factor), sums);
+            }
             // SAFETY: this task's rows and head, as `Task::run` demands.
-            unsafe { write(out, row, column, sums) };
+            unsafe { write(lanes, out, row, column, sums, PANEL) };
         }
     }
 }

@@ -9,6 +9,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::instructions::{Instructions, Kernel};
+use super::lanes::Lanes;
 
 /// How numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +113,7 @@ impl Kernel for Decode<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, _: L) {
         let Self { encoding, bytes, out } = self;
         match encoding {
             Encoding::F32 => {

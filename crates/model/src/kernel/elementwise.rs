@@ -2,75 +2,96 @@
 
 use super::encode::ROUND;
 use super::instructions::{Instructions, Kernel};
+use super::lanes::{LANES, Lanes};
 
-/// a·b + c, with one rounding where that is one instruction.
+/// e^x within 2 units in the last place, without a branch or a table. Below −87.3 the result is the
+/// smallest normal number or less, above 88 it is e^88; what is no number stays none.
 #[inline(always)]
-pub(super) fn fused<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// e^x within 2 units in the last place, without a branch or a table, so that a loop over it
-/// vectorises. Below −87.3 the result is the smallest normal number or less, above 88 it is e^88.
-#[inline(always)]
-pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
+pub(super) fn exp<L: Lanes>(lanes: L, x: L::F) -> L::F {
     // x = n·ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts, the first exact in few bits.
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.3, 88.0);
+    const LN2_HIGH: f32 = -0.693_359_4;
+    const LN2_LOW: f32 = 2.121_944_4e-4;
+    let one = lanes.splat(1.0);
+    let x = lanes.min(lanes.splat(88.0), lanes.max(lanes.splat(-87.3), x));
     // Adding 1.5 · 2^23 rounds to the nearest integer.
-    let n = fused::<FUSED>(x, std::f32::consts::LOG2_E, ROUND);
-    let exponent = n.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
-    let n = n - ROUND;
-    let r = fused::<FUSED>(-n, LN2_LOW, fused::<FUSED>(-n, LN2_HIGH, x));
-    // Minimax polynomial of the Cephes library for (e^r − 1 − r)/r².
-    let p = fused::<FUSED>(1.987_569_1e-4, r, 1.398_2e-3);
-    let p = fused::<FUSED>(p, r, 8.333_452e-3);
-    let p = fused::<FUSED>(p, r, 4.166_579_6e-2);
-    let p = fused::<FUSED>(p, r, 1.666_666_5e-1);
-    let p = fused::<FUSED>(p, r, 5e-1);
-    let value = fused::<FUSED>(p, r * r, r) + 1.0;
-    value * f32::from_bits(exponent << 23)
+    let whole = lanes.mul_add(x, lanes.splat(std::f32::consts::LOG2_E), lanes.splat(ROUND));
+    let n = lanes.sub(whole, lanes.splat(ROUND));
+    let r = lanes.mul_add(n, lanes.splat(LN2_LOW), lanes.mul_add(n, lanes.splat(LN2_HIGH), x));
+    // e^r with a relative error of 1.05e-7, minimax among the polynomials that begin with 1 + r.
+    let p = lanes.mul_add(lanes.splat(8.312_501e-3), r, lanes.splat(4.189_033e-2));
+    let p = lanes.mul_add(p, r, lanes.splat(1.666_711_6e-1));
+    let p = lanes.mul_add(p, r, lanes.splat(4.999_923e-1));
+    let p = lanes.mul_add(lanes.mul_add(p, r, one), r, one);
+    lanes.mul(p, lanes.power_of_two(whole))
 }
 
 /// x·½(1 + tanh(√(2/π)(x + 0.044715x³))).
 #[inline(always)]
-pub(super) fn gelu<const FUSED: bool>(x: f32) -> f32 {
+pub(super) fn gelu<L: Lanes>(lanes: L, x: L::F) -> L::F {
     /// −2·√(2/π): ½(1 + tanh y) = 1/(1 + e^(−2y)).
     const SCALE: f32 = -1.595_769;
-    let inner = SCALE * x * fused::<FUSED>(0.044_715 * x, x, 1.0);
-    x / (1.0 + exp::<FUSED>(inner))
+    let cubic = lanes.mul_add(lanes.mul(x, lanes.splat(0.044_715 * SCALE)), x, lanes.splat(SCALE));
+    lanes.div(x, lanes.add(lanes.splat(1.0), exp(lanes, lanes.mul(x, cubic))))
 }
 
 /// x·σ(x).
 #[inline(always)]
-pub(super) fn silu<const FUSED: bool>(x: f32) -> f32 {
-    x / (1.0 + exp::<FUSED>(-x))
+pub(super) fn silu<L: Lanes>(lanes: L, x: L::F) -> L::F {
+    let inverse = exp(lanes, lanes.sub(lanes.splat(0.0), x));
+    lanes.div(x, lanes.add(lanes.splat(1.0), inverse))
 }
 
 /// exp((value − shift) · factor) of every value into `out`, and their sum in f64.
 pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>) -> f64 {
     out.resize(values.len(), 0.0);
-    Instructions::detect().run(Exponentials { values, shift, factor, out })
+    Instructions::detect().run(Exponentials::<true> { values, shift, factor, out })
 }
 
-struct Exponentials<'a> {
+/// The sum in f64 of exp(value − shift).
+#[must_use]
+pub fn exponential_sum(values: &[f32], shift: f32) -> f64 {
+    Instructions::detect().run(Exponentials::<false> { values, shift, factor: 1.0, out: &mut [] })
+}
+
+/// `STORE` says whether there is an `out` for every value.
+struct Exponentials<'a, const STORE: bool> {
     values: &'a [f32],
     shift: f32,
     factor: f32,
     out: &'a mut [f32],
 }
 
-impl Kernel for Exponentials<'_> {
+impl<const STORE: bool> Kernel for Exponentials<'_, STORE> {
     type Output = f64;
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) -> f64 {
+    fn run<L: Lanes>(self, lanes: L) -> f64 {
         let Self { values, shift, factor, out } = self;
-        // Two loops: together they vectorise worse.
-        for (out, value) in out.iter_mut().zip(values) {
-            *out = exp::<FUSED>((value - shift) * factor);
+        let (factor, shift) = (lanes.splat(factor), lanes.splat(shift));
+        let mut sums = [0.0; LANES];
+        let ((values, last), (out, last_out)) = (values.as_chunks(), out.as_chunks_mut());
+        // A few are added before they are widened: all are positive, so that costs no more than a rounding of
+        // each.
+        for (number, values) in values.chunks(4).enumerate() {
+            let mut few = lanes.splat(0.0);
+            for (i, values) in values.iter().enumerate() {
+                let powers = exp(lanes, lanes.mul(lanes.sub(lanes.load(values), shift), factor));
+                if STORE {
+                    lanes.store(powers, &mut out[4 * number + i]);
+                }
+                few = lanes.add(few, powers);
+            }
+            lanes.add_wide(&mut sums, few);
         }
-        total(out)
+        let mut padded = [0.0; LANES];
+        padded[..last.len()].copy_from_slice(last);
+        let powers = exp(lanes, lanes.mul(lanes.sub(lanes.load(&padded), shift), factor));
+        lanes.store(powers, &mut padded);
+        for (sum, power) in sums.iter_mut().zip(&padded[..last.len()]) {
+            *sum += f64::from(*power);
+        }
+        last_out.iter_mut().zip(padded).for_each(|(out, power)| *out = power);
+        sums.iter().sum()
     }
 }
 
@@ -86,21 +107,32 @@ impl Kernel for LargestFinite<'_> {
     type Output = Option<f32>;
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) -> Option<f32> {
-        // A sum is finite exactly when its terms are: f64 has room for all f32.
-        total(self.0).is_finite().then(|| maximum(self.0))
+    fn run<L: Lanes>(self, lanes: L) -> Option<f32> {
+        let zero = lanes.splat(0.0);
+        let (chunks, last) = self.0.as_chunks();
+        let mut largest = [lanes.splat(f32::NEG_INFINITY); 2];
+        // x·0 is 0 for what is finite, and no number for what is not.
+        let mut zeros = [zero; 2];
+        for pair in chunks.chunks(2) {
+            for (i, chunk) in pair.iter().enumerate() {
+                let values = lanes.load(chunk);
+                largest[i] = lanes.max(values, largest[i]);
+                zeros[i] = lanes.mul_add(values, zero, zeros[i]);
+            }
+        }
+        let mut all = [[0.0; LANES]; 2];
+        lanes.store(lanes.max(largest[0], largest[1]), &mut all[0]);
+        lanes.store(lanes.add(zeros[0], zeros[1]), &mut all[1]);
+        let finite = all[1].iter().sum::<f32>() == 0.0 && last.iter().all(|value| value.is_finite());
+        finite.then(|| all[0].iter().chain(last).copied().fold(f32::NEG_INFINITY, f32::max))
     }
 }
 
-/// The sum of `values` in f64; it is finite exactly when every value is.
+/// The sum of `values` in f64.
 #[must_use]
 pub fn wide_sum(values: &[f32]) -> f64 {
     Instructions::detect().run(WideSum(values))
 }
-
-/// Lanes of a reduction: element i is added to lane i mod 16, then the lanes in order. Fixed, so that a
-/// sum depends on nothing but its terms, and wide enough to vectorise.
-pub(super) const LANES: usize = 16;
 
 struct WideSum<'a>(&'a [f32]);
 
@@ -108,24 +140,17 @@ impl Kernel for WideSum<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) -> f64 {
-        total(self.0)
-    }
-}
-
-#[inline(always)]
-fn total(values: &[f32]) -> f64 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += f64::from(*value);
+    fn run<L: Lanes>(self, lanes: L) -> f64 {
+        let (chunks, last) = self.0.as_chunks();
+        let mut sums = [0.0; LANES];
+        for chunk in chunks {
+            lanes.add_wide(&mut sums, lanes.load(chunk));
         }
+        for (sum, value) in sums.iter_mut().zip(last) {
+            *sum += f64::from(*value);
+        }
+        sums.iter().sum()
     }
-    for (lane, value) in lanes.iter_mut().zip(rest) {
-        *lane += f64::from(*value);
-    }
-    lanes.iter().sum()
 }
 
 /// The largest of `values`; NaN is passed over.
@@ -140,42 +165,58 @@ impl Kernel for Largest<'_> {
     type Output = f32;
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) -> f32 {
-        maximum(self.0)
+    fn run<L: Lanes>(self, lanes: L) -> f32 {
+        maximum(lanes, self.0)
     }
 }
 
 /// The largest of `values`, inline; NaN is passed over.
 #[inline(always)]
-pub(super) fn maximum(values: &[f32]) -> f32 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane = if value > *lane { value } else { *lane };
+pub(super) fn maximum<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
+    // Four: a maximum waits for the one before it in the same register.
+    const REGISTERS: usize = 4;
+    let (chunks, last) = values.as_chunks();
+    let mut largest = [lanes.splat(f32::NEG_INFINITY); REGISTERS];
+    for chunks in chunks.chunks(REGISTERS) {
+        for (largest, chunk) in largest.iter_mut().zip(chunks) {
+            *largest = lanes.max(lanes.load(chunk), *largest);
         }
     }
-    rest.iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
+    let pair = [lanes.max(largest[0], largest[1]), lanes.max(largest[2], largest[3])];
+    let mut all = [0.0; LANES];
+    lanes.store(lanes.max(pair[0], pair[1]), &mut all);
+    last.iter().chain(&all).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::lanes::Plain;
+
+    /// A function of 16 numbers at one, with and without fused multiplication.
+    fn both<F, G>(separate: F, fused: G, x: f32) -> [f32; 2]
+    where
+        F: Fn(Plain<false>, [f32; LANES]) -> [f32; LANES],
+        G: Fn(Plain<true>, [f32; LANES]) -> [f32; LANES],
+    {
+        [separate(Plain, [x; LANES])[3], fused(Plain, [x; LANES])[3]]
+    }
 
     #[test]
     fn exponential_is_accurate_over_its_range() {
         for i in -8700..8800 {
             let x = i as f32 / 100.0;
             let expected = f64::from(x).exp();
-            for found in [exp::<false>(x), exp::<true>(x)] {
+            for found in both(exp, exp, x) {
                 let error = (f64::from(found) / expected - 1.0).abs();
                 assert!(error < 3e-7, "exp({x}): relative error {error}");
             }
         }
-        assert_eq!(exp::<false>(0.0), 1.0);
-        assert!(exp::<false>(-1e9) < 1.3e-38);
-        assert!(exp::<false>(1e9).is_finite());
-        assert!(exp::<true>(f32::NAN).is_nan());
+        let exp = |x| both(exp, exp, x);
+        assert_eq!(exp(0.0), [1.0; 2]);
+        assert!(exp(-1e9).iter().all(|power| *power < 1.3e-38));
+        assert!(exp(1e9).iter().all(|power| power.is_finite()));
+        assert!(exp(f32::NAN).iter().all(|power| power.is_nan()));
     }
 
     #[test]
@@ -185,11 +226,11 @@ mod tests {
             let x = f64::from(value);
             let y =
                 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh());
-            for found in [gelu::<false>(value), gelu::<true>(value)] {
+            for found in both(gelu, gelu, value) {
                 assert!((f64::from(found) - y).abs() < 2e-6 * x.abs().max(1.0), "gelu({x})");
             }
             let y = x / (1.0 + (-x).exp());
-            for found in [silu::<false>(value), silu::<true>(value)] {
+            for found in both(silu, silu, value) {
                 assert!((f64::from(found) - y).abs() < 2e-6 * x.abs().max(1.0), "silu({x})");
             }
         }

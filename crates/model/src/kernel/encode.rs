@@ -1,7 +1,7 @@
 //! f32 to the numbers of a product and back, in words of 32 bits. Loops without branches, to be compiled
 //! as part of a [`super::instructions::Kernel`].
 
-use super::elementwise::LANES;
+use super::lanes::LANES;
 
 /// Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
 pub(super) const ROUND: f32 = 12_582_912.0;

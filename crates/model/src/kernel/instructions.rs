@@ -2,6 +2,9 @@
 
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+use super::lanes::Avx512;
+use super::lanes::{Lanes, Plain};
 use super::matrix::Format;
 #[cfg(target_arch = "x86_64")]
 use super::tile::amx;
@@ -25,7 +28,7 @@ enum Vectors {
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 asks for them"))]
 pub struct Instructions {
     vectors: Vectors,
-    /// `vdpbf16ps` on 512 bits.
+    /// `vdpbf16ps` and `vcvtne2ps2bf16` on 512 bits.
     bf16: bool,
     /// `vpdpbusd`, on the width of `vectors`.
     int8: bool,
@@ -130,19 +133,32 @@ impl Instructions {
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma")]
         fn avx2<K: Kernel>(kernel: K) -> K::Output {
-            kernel.run::<true>()
+            kernel.run(Plain::<true>)
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
         fn avx512<K: Kernel>(kernel: K) -> K::Output {
-            kernel.run::<true>()
+            // SAFETY: this function is only called where the processor has them.
+            #[expect(unsafe_code, reason = "promises the instructions")]
+            kernel.run(unsafe { Avx512::<false>::new() })
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        fn avx512_bf16<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: as above.
+            #[expect(unsafe_code, reason = "promises the instructions")]
+            kernel.run(unsafe { Avx512::<true>::new() })
         }
         match self.vectors {
-            Vectors::Baseline => kernel.run::<{ cfg!(target_arch = "aarch64") }>(),
+            Vectors::Baseline => kernel.run(Plain::<{ cfg!(target_arch = "aarch64") }>),
             // SAFETY: the processor has these instructions, or there would be no such value.
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "calls code compiled for AVX2 and FMA")]
             Vectors::Avx2 => unsafe { avx2(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "calls code compiled for AVX-512 and BF16")]
+            Vectors::Avx512 if self.bf16 => unsafe { avx512_bf16(kernel) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "calls code compiled for AVX-512")]
@@ -157,7 +173,6 @@ pub(super) trait Kernel {
     /// What it computes.
     type Output;
 
-    /// The loop nest. `FUSED` says that a multiplication and an addition with one rounding
-    /// (`f32::mul_add`) is one instruction here.
-    fn run<const FUSED: bool>(self) -> Self::Output;
+    /// The loop nest.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output;
 }

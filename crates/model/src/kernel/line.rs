@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::encode;
 use super::instructions::{Instructions, Kernel};
+use super::lanes::Lanes;
 
 /// 32-bit words in a line. A word holds one f32, two bfloat16 or four 8-bit integers, neighbours in the
 /// sum of a product.
@@ -211,7 +212,7 @@ impl Kernel for ReadRow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, _: L) {
         let Self { source, row, values } = self;
         for (line, values) in values.chunks_exact_mut(source.numbers.per_line()).enumerate() {
             let words = &source.lines_at(line, row)[0].0;
@@ -238,7 +239,7 @@ impl Kernel for WriteRow<'_> {
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "writes through Shared")]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, _: L) {
         let Self { lines, row, values } = self;
         let scale = match lines.numbers {
             Numbers::Int8 => {

@@ -192,7 +192,12 @@ impl PackedMatrix {
     }
 
     fn panel_lines(&self) -> usize {
-        self.depth * self.format.words_per_line() * (PANEL / WORDS)
+        self.lines_before(self.depth)
+    }
+
+    /// Lines of a panel for the first `depth` lines of a left-hand row.
+    pub(super) fn lines_before(&self, depth: usize) -> usize {
+        depth * self.format.words_per_line() * (PANEL / WORDS)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::elementwise::LANES;
 use super::instructions::{Instructions, Kernel};
+use super::lanes::{LANES, Lanes};
 use super::line::Activations;
 
 /// A norm over the width of a row, with its learned gain.
@@ -72,7 +72,7 @@ impl Kernel for NormRow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, _: L) {
         let Self { norm, row, out } = self;
         let count = row.len() as f32;
         match norm {

@@ -1,6 +1,7 @@
 //! Products of activations with packed matrices, and what becomes of each result while it is in the
 //! first-level cache.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -8,9 +9,10 @@ use rayon::prelude::*;
 use super::elementwise::{gelu, silu};
 use super::encode;
 use super::instructions::{Instructions, Kernel};
+use super::lanes::{LANES, Lanes};
 use super::line::{Activations, Line, Numbers, Shared, SharedLines, WORDS};
 use super::matrix::{Format, PANEL, PackedMatrix};
-use super::tile::{Sums, Tile, height};
+use super::tile::{Blocking, Sums, Tile, blocking};
 
 /// Where a product goes.
 #[derive(Debug)]
@@ -68,7 +70,9 @@ pub struct Rotation {
     pub width: usize,
 }
 
-/// Bytes of the left-hand side that a task goes through for every panel: they stay in a core's own cache.
+/// Columns of a panel that are finished with the others as pairs.
+const HALF: usize = PANEL / 2;
+/// Most bytes of the left-hand side that a task goes through for every panel: they stay in a core's own cache.
 const BLOCK: usize = 1 << 20;
 /// The same where every block costs that the panels are packed anew.
 const STORED_BLOCK: usize = 4 << 20;
@@ -84,9 +88,9 @@ pub fn product(instructions: Instructions, left: &Activations, matrix: &PackedMa
     assert_eq!(left.depth, matrix.depth, "lines of a row and of the matrix");
     let target = Target::new(finish, left.rows(), matrix.columns());
     let (rows, panels) = (left.rows(), matrix.panel_count());
-    let height = height(instructions, matrix.format);
-    let block = if matrix.is_packed() { BLOCK } else { STORED_BLOCK };
-    let tiles_per_block = (block / (left.depth.max(1) * size_of::<Line>() * height)).max(1);
+    let Blocking { height, tiles, .. } = blocking(instructions, matrix.format);
+    let (bytes, tiles) = if matrix.is_packed() { (BLOCK, tiles) } else { (STORED_BLOCK, usize::MAX) };
+    let tiles_per_block = (bytes / (left.depth.max(1) * size_of::<Line>() * height)).clamp(1, tiles);
     let tiles = rows.div_ceil(height);
     let blocks = tiles.div_ceil(tiles_per_block).max(1);
     let work = (rows / blocks).max(1) * left.depth * left.numbers.per_line() * PANEL;
@@ -123,27 +127,44 @@ unsafe fn multiply_panel(
     rows: Range<usize>,
     target: &Target<'_>,
 ) {
-    let tiles = rows.len().div_ceil(height(instructions, matrix.format));
-    let mut sums = Sums::new();
+    let Blocking { height, lines, .. } = blocking(instructions, matrix.format);
+    let tiles = rows.len().div_ceil(height);
+    let parts = left.depth.div_ceil(lines).max(1);
     let right = matrix.panel(instructions, panel);
     let next = matrix.packed_panel(panel + 1);
-    for number in 0..tiles {
-        let tile_rows = share(rows.len(), tiles, number);
-        let first = rows.start + tile_rows.start;
-        let tile = Tile {
-            format: matrix.format,
-            left: left.lines_at(0, first),
-            stride: left.stride,
-            rows: tile_rows.len(),
-            depth: left.depth,
-            right: &right,
-            // Each tile fetches its share of the next panel.
-            ahead: &next[share(next.len(), tiles, number)],
-        };
-        tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
-        let sums = &mut sums.0[..tile_rows.len()];
-        instructions.run(FinishTile { sums, first, panel, left, matrix, target });
-    }
+    SUMS.with_borrow_mut(|sums| {
+        if sums.len() < tiles {
+            sums.resize_with(tiles, Sums::new);
+        }
+        for part in 0..parts {
+            let lines = share(left.depth, parts, part);
+            for (number, sums) in sums[..tiles].iter_mut().enumerate() {
+                let tile_rows = share(rows.len(), tiles, number);
+                let first = rows.start + tile_rows.start;
+                let tile = Tile {
+                    format: matrix.format,
+                    left: left.lines_at(lines.start, first),
+                    stride: left.stride,
+                    rows: tile_rows.len(),
+                    depth: lines.len(),
+                    right: &right[matrix.lines_before(lines.start)..],
+                    resumes: part > 0,
+                    // Each tile fetches its share of the next panel.
+                    ahead: &next[share(next.len(), parts * tiles, part * tiles + number)],
+                };
+                tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
+                if part + 1 == parts {
+                    let sums = &mut sums.0[..tile_rows.len()];
+                    instructions.run(FinishTile { sums, first, panel, left, matrix, target });
+                }
+            }
+        }
+    });
+}
+
+thread_local! {
+    /// The sums of a block of rows with one panel; their memory is taken once and kept.
+    static SUMS: RefCell<Vec<Sums>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A checked [`Finish`] that tasks share.
@@ -201,11 +222,11 @@ impl Kernel for FinishTile<'_> {
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, lanes: L) {
         let Self { sums, first, panel, left, matrix, target } = self;
         let column = panel * PANEL;
         if matrix.format == Format::Int8 {
-            dequantise(sums, &left.scales[first..], matrix, column);
+            dequantise(lanes, sums, &left.scales[first..], matrix, column);
         }
         match *target {
             Target::Store { out, stride } => {
@@ -219,60 +240,95 @@ impl Kernel for FinishTile<'_> {
                 for (row, sums) in (first..).zip(&*sums) {
                     // SAFETY: as above.
                     let out = unsafe { out.slice(row * stride + column, PANEL) };
-                    let total = plus(&panel_of(out, 0), &plus(sums, &bias));
-                    out.copy_from_slice(&total);
+                    for (out, sums) in out.as_chunks_mut().0.iter_mut().zip(plus(lanes, sums, bias)) {
+                        lanes.store(lanes.add(lanes.load(out), sums), out);
+                    }
                 }
             }
             Target::Activate { out, bias, activation } => {
                 let bias = panel_of(bias, column);
-                for (row, sums) in (first..).zip(&*sums) {
-                    let mut sums = plus(sums, &bias);
-                    match activation {
-                        Activation::Linear => {}
-                        Activation::Gelu => sums.iter_mut().for_each(|sum| *sum = gelu::<FUSED>(*sum)),
-                        Activation::Swiglu => {
-                            let (gate, up) = sums.split_at_mut(PANEL / 2);
-                            gate.iter_mut().zip(up).for_each(|(gate, up)| *gate = silu::<FUSED>(*gate) * *up);
-                        }
-                        Activation::Rotate(rotation) => rotate(&mut sums, rotation, row, panel),
+                for sums in sums.iter_mut() {
+                    let total = plus(lanes, sums, bias);
+                    for (out, sum) in sums.as_chunks_mut().0.iter_mut().zip(total) {
+                        lanes.store(sum, out);
                     }
-                    let width = if let Activation::Swiglu = activation { PANEL / 2 } else { PANEL };
+                }
+                activate(lanes, sums, activation, first, panel);
+                let width = if let Activation::Swiglu = activation { HALF } else { PANEL };
+                for (row, sums) in (first..).zip(&*sums) {
                     // SAFETY: as above.
-                    unsafe { write(&out, row, panel * width, &sums[..width]) };
+                    unsafe { write(lanes, &out, row, panel * width, sums, width) };
                 }
             }
         }
     }
 }
 
-/// The 32 elements from `column` on, by value: they then stay in registers over a loop.
 #[inline(always)]
-fn panel_of(values: &[f32], column: usize) -> [f32; PANEL] {
-    std::array::from_fn(|j| values[column..column + PANEL][j])
+fn activate<L: Lanes>(
+    lanes: L,
+    sums: &mut [[f32; PANEL]],
+    activation: Activation<'_>,
+    first: usize,
+    panel: usize,
+) {
+    match activation {
+        Activation::Linear => {}
+        Activation::Gelu => {
+            for sums in sums.as_flattened_mut().as_chunks_mut().0 {
+                lanes.store(gelu(lanes, lanes.load(sums)), sums);
+            }
+        }
+        Activation::Swiglu => {
+            for sums in sums {
+                let halves = sums.as_chunks_mut().0;
+                let (gate, up) = (silu(lanes, lanes.load(&halves[0])), lanes.load(&halves[1]));
+                lanes.store(lanes.mul(gate, up), &mut halves[0]);
+            }
+        }
+        Activation::Rotate(rotation) => {
+            for (row, sums) in (first..).zip(sums) {
+                rotate(sums, rotation, row, panel);
+            }
+        }
+    }
 }
 
-/// A sum by value, which a compiler need not suspect of changing what it reads.
+/// The 32 elements from `column` on.
+fn panel_of<T>(values: &[T], column: usize) -> &[[T; LANES]] {
+    values[column..column + PANEL].as_chunks().0
+}
+
 #[inline(always)]
-fn plus(a: &[f32; PANEL], b: &[f32; PANEL]) -> [f32; PANEL] {
-    std::array::from_fn(|j| a[j] + b[j])
+fn plus<L: Lanes>(lanes: L, sums: &[f32; PANEL], bias: &[[f32; LANES]]) -> [L::F; 2] {
+    let halves = sums.as_chunks().0;
+    [
+        lanes.add(lanes.load(&halves[0]), lanes.load(&bias[0])),
+        lanes.add(lanes.load(&halves[1]), lanes.load(&bias[1])),
+    ]
 }
 
 /// What sums of integers are worth; the left-hand side was stored 128 too high.
 #[inline(always)]
-fn dequantise(sums: &mut [[f32; PANEL]], row_scales: &[f32], matrix: &PackedMatrix, column: usize) {
-    let scales = &matrix.scales[column..column + PANEL];
-    let offsets = &matrix.offsets[column..column + PANEL];
+fn dequantise<L: Lanes>(
+    lanes: L,
+    sums: &mut [[f32; PANEL]],
+    row_scales: &[f32],
+    matrix: &PackedMatrix,
+    column: usize,
+) {
+    let (scales, offsets) = (panel_of(&matrix.scales, column), panel_of(&matrix.offsets, column));
     for (sums, row_scale) in sums.iter_mut().zip(row_scales) {
-        for ((sum, offset), scale) in sums.iter_mut().zip(offsets).zip(scales) {
-            let whole = sum.to_bits() as i32 - offset;
-            *sum = whole as f32 * (row_scale * scale);
+        let row_scale = lanes.splat(*row_scale);
+        for ((sums, scales), offsets) in sums.as_chunks_mut().0.iter_mut().zip(scales).zip(offsets) {
+            let whole = lanes.differences(sums, offsets);
+            lanes.store(lanes.mul(whole, lanes.mul(row_scale, lanes.load(scales))), sums);
         }
     }
 }
 
 #[inline(always)]
 fn rotate(sums: &mut [f32; PANEL], rotation: &Rotation, row: usize, panel: usize) {
-    const HALF: usize = PANEL / 2;
     let start = row * rotation.width + panel * HALF % rotation.width;
     let (cos, sin) = (&rotation.cos[start..start + HALF], &rotation.sin[start..start + HALF]);
     let (first, second) = sums.split_at_mut(HALF);
@@ -283,22 +339,31 @@ fn rotate(sums: &mut [f32; PANEL], rotation: &Rotation, row: usize, panel: usize
     }
 }
 
-/// Writes 16 or 32 neighbouring elements of a row.
+/// Writes the first `width` of some elements of a row, 16 or 32.
 ///
 /// # Safety
 /// They exist, and no other task touches them.
 #[inline(always)]
 #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
-pub(super) unsafe fn write(out: &SharedLines, row: usize, column: usize, values: &[f32]) {
+pub(super) unsafe fn write<L: Lanes>(
+    lanes: L,
+    out: &SharedLines,
+    row: usize,
+    column: usize,
+    values: &[f32; PANEL],
+    width: usize,
+) {
     match out.numbers {
         Numbers::Bf16 => {
             let word = column / 2;
             // SAFETY: promised by the caller; 16 elements are half a line, 32 a whole one.
-            let words = unsafe { out.words(word / WORDS, row, word % WORDS, values.len() / 2) };
-            encode::bf16(values, words);
+            let words = unsafe { out.words(word / WORDS, row, word % WORDS, width / 2) };
+            let halves = values.as_chunks().0;
+            let rounded = lanes.bf16(lanes.load(&halves[0]), lanes.load(&halves[1]));
+            words.copy_from_slice(&rounded[..width / 2]);
         }
         _ => {
-            for (line, values) in values.chunks_exact(WORDS).enumerate() {
+            for (line, values) in values[..width].chunks_exact(WORDS).enumerate() {
                 // SAFETY: as above; 16 elements are a line.
                 encode::f32(values, unsafe { out.words(column / WORDS + line, row, 0, WORDS) });
             }

@@ -1,10 +1,10 @@
 //! Passes over one row of logits, for the readout. Every loop does one thing: so they vectorise.
 
-use super::elementwise::LANES;
 use super::instructions::{Instructions, Kernel};
+use super::lanes::{LANES, Lanes};
 
-/// Elements that are looked at together before any of them is looked at alone.
-const CHUNK: usize = 64;
+/// Elements whose places are collected before they join the others.
+const CHUNK: usize = 256;
 
 /// What an element counts for.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ impl<F: Fn(f32) -> f32> Kernel for Above<'_, F> {
     type Output = f64;
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) -> f64 {
+    fn run<L: Lanes>(self, _: L) -> f64 {
         /// Twice as many as elsewhere: with fewer, the choice is made by branches.
         const WIDE: usize = 2 * LANES;
         let Self { logits, weights, mass, threshold } = self;
@@ -64,33 +64,6 @@ impl<F: Fn(f32) -> f32> Kernel for Above<'_, F> {
     }
 }
 
-/// Sets the weights of all elements to 0 but of those above `lowest` and of those equal to it up to
-/// index `last`.
-pub fn keep_from(logits: &[f32], lowest: f32, last: usize, weights: &mut [f32]) {
-    let (first, rest) = weights.split_at_mut((last + 1).min(logits.len()));
-    let (first_logits, rest_logits) = logits.split_at(first.len());
-    let instructions = Instructions::detect();
-    instructions.run(Keep { logits: first_logits, keeps: |logit| logit >= lowest, weights: first });
-    instructions.run(Keep { logits: rest_logits, keeps: |logit| logit > lowest, weights: rest });
-}
-
-struct Keep<'a, F> {
-    logits: &'a [f32],
-    keeps: F,
-    weights: &'a mut [f32],
-}
-
-impl<F: Fn(f32) -> bool> Kernel for Keep<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        for (weight, logit) in self.weights.iter_mut().zip(self.logits) {
-            *weight = if (self.keeps)(*logit) { *weight } else { 0.0 };
-        }
-    }
-}
-
 /// Writes the indices, ascending, of elements with `low < logits[i] <= high`.
 pub fn between(logits: &[f32], low: f32, high: f32, found: &mut Vec<u32>) {
     Instructions::detect().run(Between { logits, low, high, found });
@@ -107,17 +80,29 @@ impl Kernel for Between<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, lanes: L) {
         let Self { logits, low, high, found } = self;
-        let inside = |logit: f32| logit > low && logit <= high;
         found.clear();
-        for (number, chunk) in logits.chunks(CHUNK).enumerate() {
-            if chunk.iter().map(|logit| u32::from(inside(*logit))).sum::<u32>() == 0 {
-                continue;
+        let (floor, ceiling) = (lanes.splat(low), lanes.splat(high));
+        let (chunks, last) = logits.as_chunks();
+        let mut first = 0;
+        for chunks in chunks.chunks(CHUNK / LANES) {
+            // One more: the last places are written as sixteen.
+            let mut places = [0; CHUNK + LANES];
+            let mut count = 0;
+            for chunk in chunks {
+                let logits = lanes.load(chunk);
+                let inside = lanes.above(logits, floor) & !lanes.above(logits, ceiling);
+                if let Some(places) = places[count..].first_chunk_mut() {
+                    lanes.places(inside, first, places);
+                }
+                count += inside.count_ones() as usize;
+                first += LANES as u32;
             }
-            let places = (0..).zip(chunk).filter(|(_, logit)| inside(**logit));
-            found.extend(places.map(|(i, _): (u32, _)| (number * CHUNK) as u32 + i));
+            found.extend_from_slice(&places[..count]);
         }
+        let inside = |logit: f32| logit > low && logit <= high;
+        found.extend((first..).zip(last).filter(|(_, logit)| inside(**logit)).map(|(place, _)| place));
     }
 }
 
@@ -139,7 +124,7 @@ impl Kernel for Distance<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) -> f64 {
+    fn run<L: Lanes>(self, _: L) -> f64 {
         let Self { logits, weights, largest, factor, most } = self;
         let term =
             |logit: f32, weight: f32| f64::from(((largest - logit) * factor).clamp(0.0, most) * weight);
@@ -173,12 +158,21 @@ impl Kernel for Position<'_> {
     type Output = Option<usize>;
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) -> Option<usize> {
+    fn run<L: Lanes>(self, lanes: L) -> Option<usize> {
         let Self { values, value } = self;
-        let holds = |chunk: &[f32]| chunk.iter().map(|x| u32::from(*x == value)).sum::<u32>() > 0;
-        let number = values.chunks(CHUNK).position(holds)?;
-        let inside = values[number * CHUNK..].iter().position(|x| *x == value)?;
-        Some(number * CHUNK + inside)
+        let sought = lanes.splat(value);
+        let (chunks, last) = values.as_chunks();
+        for (number, chunk) in chunks.iter().enumerate() {
+            let values = lanes.load(chunk);
+            let equal = !(lanes.above(values, sought) | lanes.above(sought, values));
+            // What is no number is neither above nor below.
+            if equal != 0
+                && let Some(place) = chunk.iter().position(|x| *x == value)
+            {
+                return Some(number * LANES + place);
+            }
+        }
+        last.iter().position(|x| *x == value).map(|place| chunks.len() * LANES + place)
     }
 }
 
@@ -208,12 +202,6 @@ mod tests {
                 };
                 assert_eq!(places, (0..count as u32).filter(inside).collect::<Vec<_>>());
                 assert_eq!(position(&logits, threshold), logits.iter().position(|logit| *logit == threshold));
-                let mut kept = weights.clone();
-                keep_from(&logits, threshold, count / 2, &mut kept);
-                for (i, (logit, weight)) in pairs().enumerate() {
-                    let stays = logit > threshold || (logit == threshold && i <= count / 2);
-                    assert_eq!(kept[i], if stays { weight } else { 0.0 });
-                }
             }
             let expected: f64 = pairs().map(|(x, w)| f64::from(((4.0 - x) * 0.5).clamp(0.0, 3.0) * w)).sum();
             assert!((weighted_distance(&logits, &weights, 4.0, 0.5, 3.0) - expected).abs() < 1e-9);

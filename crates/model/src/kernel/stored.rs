@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::blocks::Blocks;
 use super::encode;
 use super::instructions::{Instructions, Kernel};
+use super::lanes::Lanes;
 use super::line::{Line, WORDS};
 use super::matrix::{Format, PANEL};
 
@@ -118,7 +119,7 @@ impl Kernel for Encode<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, _: L) {
         let Self { format, scale, values, words } = self;
         match format {
             Format::F32 => encode::f32(values, words),
@@ -143,7 +144,7 @@ impl Kernel for Interleave<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, _: L) {
         let Self { words, lines } = self;
         for (word, lines) in lines.chunks_exact_mut(PANEL / WORDS).enumerate() {
             for (columns, line) in words.chunks_exact(WORDS).zip(lines) {

@@ -55,22 +55,16 @@ impl<'a> Candidates<'a> {
         self.ids.map_or(place as TokenId, |ids| ids[place])
     }
 
-    /// The place of the most probable token that may be drawn, the lower id on a tie. `highest` is the
-    /// largest logit when nothing was edited.
-    pub(super) fn best(&self, highest: f32) -> Option<usize> {
+    /// The largest logit of those that may be drawn; `None` when there are none. `highest` is the largest
+    /// one when nothing was edited.
+    pub(super) fn largest(&self, highest: f32) -> Option<f32> {
         let highest = if self.edited { kernel::largest(self.logits) } else { highest };
-        let first = kernel::position(self.logits, highest);
-        if let Some(first) = first.filter(|first| !self.banned.contains(&(*first as TokenId))) {
-            return Some(first);
+        let logit = |token: &TokenId| self.logits.get(*token as usize).copied();
+        if !self.logits.is_empty() && self.banned.iter().all(|token| logit(token) != Some(highest)) {
+            return Some(highest);
         }
-        let mut best: Option<usize> = None;
-        for (place, &logit) in self.logits.iter().enumerate() {
-            if best.is_none_or(|best| logit > self.logits[best]) && !self.banned.contains(&(place as TokenId))
-            {
-                best = Some(place);
-            }
-        }
-        best
+        let may = |place: &usize| !self.banned.contains(&(*place as TokenId));
+        (0..self.logits.len()).filter(may).map(|place| self.logits[place]).reduce(f32::max)
     }
 }
 

@@ -10,13 +10,13 @@ const FARTHEST: f32 = 88.0;
 /// Tokens, ascending, and their probabilities up to a common factor.
 #[derive(Clone, Copy)]
 pub(super) struct Distribution<'a> {
-    pub(super) logits: &'a [f32],
+    logits: &'a [f32],
     /// exp((logit − largest)·factor); 0 for a token that may not be drawn.
-    pub(super) weights: &'a [f32],
+    weights: &'a [f32],
     /// The place of the most probable token; its weight is 1.
-    pub(super) best: usize,
+    best: usize,
     /// One over the temperature.
-    pub(super) factor: f32,
+    factor: f32,
 }
 
 /// Measures of a distribution.
@@ -30,7 +30,20 @@ pub(super) struct Shape {
     pub(super) margin: f32,
 }
 
-impl Distribution<'_> {
+impl<'a> Distribution<'a> {
+    /// `None` when no logit with a weight is `largest`.
+    pub(super) fn new(logits: &'a [f32], weights: &'a [f32], largest: f32, factor: f32) -> Option<Self> {
+        let first = kernel::position(logits, largest)?;
+        let drawable = |place: &usize| weights[*place] > 0.0 && logits[*place] == largest;
+        let best = (first..logits.len()).find(drawable)?;
+        Some(Self { logits, weights, best, factor })
+    }
+
+    /// The place of the most probable token, the lower one on a tie.
+    pub(super) fn best(&self) -> usize {
+        self.best
+    }
+
     pub(super) fn shape(&self) -> Shape {
         let mass = self.weights.chunks(BLOCK).map(kernel::wide_sum).sum::<f64>();
         let largest = self.logits[self.best];

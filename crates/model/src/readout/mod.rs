@@ -1,20 +1,22 @@
 //! One row of logits to one token and its log-probabilities, without sorting the vocabulary.
 //!
-//! `candidates` says which tokens compete and with which logits, `prefix` finds the most probable of
-//! them, `distribution` measures what is left and draws from it.
+//! `candidates` says which tokens compete and with which logits, `filter` keeps the most probable of them,
+//! which `prefix` finds, and `distribution` measures what is left and draws from it.
 
 mod candidates;
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) mod cuda;
 mod distribution;
+mod filter;
 mod prefix;
 #[cfg(test)]
 mod tests;
 
 use self::candidates::Candidates;
 use self::distribution::Distribution;
+use self::filter::{Kept, filter};
 use self::prefix::{PrefixSearch, Ranking};
-use crate::kernel::{self, Mass};
+use crate::kernel;
 use crate::predictor::{Read, Sampling, TokenCount, TokenId};
 
 /// What a row is read with, besides its logits.
@@ -47,6 +49,7 @@ pub struct Scratch {
     weights: Vec<f32>,
     candidates: candidates::Buffers,
     prefix: PrefixSearch,
+    kept: Kept,
     /// The most probable tokens.
     tokens: Vec<u32>,
 }
@@ -65,33 +68,36 @@ pub fn read_row(
     uniform: f64,
     scratch: &mut Scratch,
 ) -> Option<Read> {
-    let Scratch { weights, candidates, prefix, tokens } = scratch;
+    let Scratch { weights, candidates, prefix, kept, tokens } = scratch;
     let sampling = context.sampling;
-    let model = Model::new(logits, weights)?;
+    let highest = kernel::largest_finite(logits)?;
     let candidates = Candidates::new(logits, context, candidates)?;
-    let best = candidates.best(model.highest)?;
-    let largest = candidates.logits[best];
+    let largest = candidates.largest(highest)?;
     let factor = (1.0 / sampling.temperature) as f32;
     let greedy = sampling.temperature <= 0.0 || !factor.is_finite();
     let factor = if greedy { 1.0 } else { factor };
-    // The model's own weights serve when nothing moved them.
-    if candidates.edited || factor != 1.0 || largest != model.highest {
-        kernel::exponentials(candidates.logits, largest, factor, weights);
-    }
+    let mut mass = kernel::exponentials(candidates.logits, largest, factor, weights);
+    // The same weights serve the model's own distribution when nothing moved them.
+    let moved = candidates.edited || factor != 1.0 || largest != highest;
+    let model_mass = if moved { kernel::exponential_sum(logits, highest) } else { mass };
+    let model = Model { logits, highest, normaliser: model_mass.ln() };
     for &banned in candidates.banned {
         if let Some(weight) = weights.get_mut(banned as usize) {
+            mass -= f64::from(*weight);
             *weight = 0.0;
         }
     }
-    if !greedy {
-        let ranking = Ranking { logits: candidates.logits, largest, factor };
-        filter(ranking, sampling, weights, prefix);
-    }
-    let left = Distribution { logits: candidates.logits, weights, best, factor };
+    let ranking = Ranking { logits: candidates.logits, largest, factor };
+    let narrowed = !greedy && filter(ranking, weights, mass, sampling, prefix, kept);
+    let left = if narrowed {
+        Distribution::new(&kept.logits, &kept.weights, largest, factor)?
+    } else {
+        Distribution::new(candidates.logits, weights, largest, factor)?
+    };
     let shape = left.shape();
-    let place = if greedy { best } else { left.draw(uniform * shape.mass)? };
+    let place = if greedy { left.best() } else { left.draw(uniform * shape.mass)? };
     let score = left.score(place, shape.mass);
-    let token = candidates.token(place);
+    let token = candidates.token(if narrowed { kept.places[place] as usize } else { place });
     Some(Read {
         token,
         score,
@@ -111,13 +117,6 @@ struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    /// Leaves exp(logit − highest) in `weights`. `None` when a logit is not finite.
-    fn new(logits: &'a [f32], weights: &mut Vec<f32>) -> Option<Self> {
-        let highest = kernel::largest_finite(logits)?;
-        let mass = kernel::exponentials(logits, highest, 1.0, weights);
-        Some(Self { logits, highest, normaliser: mass.ln() })
-    }
-
     /// In nats; `None` for a token outside the vocabulary.
     fn logprob(&self, token: TokenId) -> Option<f32> {
         let logit = self.logits.get(token as usize)?;
@@ -138,30 +137,5 @@ impl<'a> Model<'a> {
         prefix.most_probable(ranking, count, tokens);
         tokens.sort_unstable_by(|a, b| ranking.compare(*a, *b));
         tokens.iter().filter_map(|&token| Some((token, self.logprob(token)?))).collect()
-    }
-}
-
-/// Applies top-k, top-p and min-p: the weights of what they drop become 0. Each of them keeps the most
-/// probable tokens down to some place, so each can start from what the one before has left.
-fn filter(ranking: Ranking<'_>, sampling: &Sampling, weights: &mut [f32], prefix: &mut PrefixSearch) {
-    let logits = ranking.logits;
-    let keep = |last: Option<u32>, weights: &mut [f32]| {
-        if let Some(last) = last {
-            kernel::keep_from(logits, logits[last as usize], last as usize, weights);
-        }
-    };
-    if (1..weights.len()).contains(&sampling.top_k) {
-        keep(prefix.last(ranking, Mass::Drawable(weights), (sampling.top_k - 1) as f64), weights);
-    }
-    if sampling.top_p < 1.0 {
-        let limit = sampling.top_p * kernel::wide_sum(weights);
-        keep(prefix.last(ranking, Mass::Weights(weights), limit), weights);
-    }
-    if sampling.min_p > 0.0 {
-        // On the side of the logits, which are exact; the most probable token always stays.
-        let lowest = f64::from(ranking.largest) + sampling.temperature * sampling.min_p.min(1.0).ln();
-        let nearest = lowest as f32;
-        let lowest = if f64::from(nearest) < lowest { nearest.next_up() } else { nearest };
-        kernel::keep_from(logits, lowest, logits.len(), weights);
     }
 }

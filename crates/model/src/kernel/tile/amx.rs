@@ -93,29 +93,39 @@ fn shape(height: usize) {
     HEIGHT.set(height);
 }
 
-/// The loop over the lines of a tile of at most 16 rows, or of more. Of what is read next it fetches eight
-/// lines at a time: a quarter of a panel, for blocks of at least four tiles.
+/// The loop over the lines of a tile of at most 16 rows, or of more. Of what is read next it fetches four
+/// lines at a time: an eighth of a panel, for blocks of at least eight tiles.
 macro_rules! multiply {
     (low $instruction:literal, $tile:ident, $out:ident, $stride:ident) => {
         multiply!(@ $tile, $out, $stride,
             ("tilezero tmm0", "tilezero tmm1"),
+            ("tileloadd tmm0, [{out} + {stride}]", "tileloadd tmm1, [{out} + {stride} + 64]"),
             (concat!($instruction, " tmm0, tmm4, tmm6"), concat!($instruction, " tmm1, tmm4, tmm7")),
-            ())
+            ("/* {high} */"))
     };
     (high $instruction:literal, $tile:ident, $out:ident, $stride:ident) => {
         multiply!(@ $tile, $out, $stride,
             ("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"),
+            ("tileloadd tmm0, [{out} + {stride}]", "tileloadd tmm1, [{out} + {stride} + 64]",
+             "tileloadd tmm2, [{high} + {stride}]", "tileloadd tmm3, [{high} + {stride} + 64]"),
             ("tileloadd tmm5, [{left} + {line} + 1024]",
              concat!($instruction, " tmm0, tmm4, tmm6"), concat!($instruction, " tmm1, tmm4, tmm7"),
              concat!($instruction, " tmm2, tmm5, tmm6"), concat!($instruction, " tmm3, tmm5, tmm7")),
-            ("tilestored [{out} + {stride}], tmm2", "tilestored [{out} + {stride} + 64], tmm3"))
+            ("tilestored [{high} + {stride}], tmm2", "tilestored [{high} + {stride} + 64], tmm3"))
     };
-    (@ $tile:ident, $out:ident, $stride:ident, ($($zero:expr),*), ($($step:expr),*), ($($store:expr),*)) => {
+    (@ $tile:ident, $out:ident, $stride:ident, ($($zero:expr),*), ($($resume:expr),*), ($($step:expr),*),
+     ($($store:expr),*)) => {
         asm!(
-            $($zero,)*
-            "test {depth}, {depth}",
-            "jz 3f",
+            "test {resumes}, {resumes}",
+            "jz 2f",
+            $($resume,)*
+            "jmp 3f",
             "2:",
+            $($zero,)*
+            "3:",
+            "test {depth}, {depth}",
+            "jz 5f",
+            "4:",
             "tileloadd tmm6, [{right} + 2 * {line}]",
             "tileloadd tmm7, [{right} + 2 * {line} + 64]",
             "tileloadd tmm4, [{left} + {line}]",
@@ -132,22 +142,22 @@ macro_rules! multiply {
             "add {left}, {step}",
             "add {right}, 2048",
             "dec {depth}",
-            "jnz 2b",
-            "3:",
+            "jnz 4b",
+            "5:",
             "tilestored [{out} + {stride}], tmm0",
             "tilestored [{out} + {stride} + 64], tmm1",
-            "add {out}, {second}",
             $($store,)*
             left = inout(reg) $tile.left.as_ptr() => _,
             right = inout(reg) $tile.right.as_ptr() => _,
             depth = inout(reg) $tile.depth => _,
-            out = inout(reg) $out.as_mut_ptr() => _,
             ahead = inout(reg) $tile.ahead.as_ptr() => _,
+            resumes = in(reg) usize::from($tile.resumes),
+            out = in(reg) $out.as_mut_ptr(),
+            high = in(reg) $out.as_mut_ptr().wrapping_add(ROWS * $stride),
             fetched = in(reg) if $tile.ahead.is_empty() { 0 } else { 8 * size_of::<Line>() },
             line = in(reg) size_of::<Line>(),
             step = in(reg) $tile.stride * size_of::<Line>(),
             stride = in(reg) $stride * size_of::<f32>(),
-            second = in(reg) ROWS * $stride * size_of::<f32>(),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),

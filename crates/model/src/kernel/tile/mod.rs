@@ -16,14 +16,31 @@ use super::matrix::{Format, PANEL};
 /// Most rows of a tile on any unit.
 pub(super) const MOST_ROWS: usize = 32;
 
-/// Most rows of a tile. 14 with 2 registers of columns take 28 of the 32 registers of AVX-512; AMX has
-/// tiles for the sums of 32.
-pub(super) fn height(instructions: Instructions, format: Format) -> usize {
+/// How a product is cut up for a unit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocking {
+    /// Most rows of a tile.
+    pub(super) height: usize,
+    /// Tiles that take turns with a panel.
+    pub(super) tiles: usize,
+    /// Lines of its rows after which a tile makes room for the next one, which then finds the same lines of
+    /// the panel in the first-level cache.
+    pub(super) lines: usize,
+}
+
+/// 14 rows with 2 registers of columns take 28 of the 32 registers of AVX-512; AMX has tiles for the sums of
+/// 32, and is fast enough to wait for them when they leave the first-level cache.
+pub(super) fn blocking(instructions: Instructions, format: Format) -> Blocking {
     match instructions.unit(format) {
         #[cfg(target_arch = "x86_64")]
-        Unit::Amx => MOST_ROWS,
-        _ => 14,
+        Unit::Amx => Blocking { height: MOST_ROWS, tiles: 8, lines: 8 },
+        _ => Blocking { height: 14, tiles: 36, lines: 12 },
     }
+}
+
+/// Most rows of a tile.
+pub(super) fn height(instructions: Instructions, format: Format) -> usize {
+    blocking(instructions, format).height
 }
 
 /// The sums of a tile; those of integers are `i32`, bit for bit.
@@ -49,6 +66,9 @@ pub(super) struct Tile<'a> {
     /// Lines of a row.
     pub(super) depth: usize,
     pub(super) right: &'a [Line],
+    /// Whether the sums go on from what the output holds, as if the lines before had been multiplied in the
+    /// same loop.
+    pub(super) resumes: bool,
     /// What will be read next and should be on its way from memory; may be empty.
     pub(super) ahead: &'a [Line],
 }

@@ -1,9 +1,9 @@
 //! Tiles in plain Rust, for processors without the instructions of the others.
 
 use super::Tile;
-use crate::kernel::elementwise::fused;
 use crate::kernel::encode::bf16_pair;
 use crate::kernel::instructions::{Instructions, Kernel};
+use crate::kernel::lanes::Lanes;
 use crate::kernel::line::WORDS;
 use crate::kernel::matrix::{Format, PANEL};
 
@@ -33,19 +33,19 @@ impl Kernel for Part<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<L: Lanes>(self, lanes: L) {
         match self.tile.format {
             Format::F32 => self.sum::<1, f32>(|sum, left, right| {
-                fused::<FUSED>(f32::from_bits(left[0]), f32::from_bits(right), sum)
+                lanes.fused(f32::from_bits(left[0]), f32::from_bits(right), sum)
             }),
             Format::WideBf16 => self.sum::<2, f32>(|sum, left, right| {
                 let [low, high] = bf16_pair(right);
-                let sum = fused::<FUSED>(f32::from_bits(left[0]), low, sum);
-                fused::<FUSED>(f32::from_bits(left[1]), high, sum)
+                let sum = lanes.fused(f32::from_bits(left[0]), low, sum);
+                lanes.fused(f32::from_bits(left[1]), high, sum)
             }),
             Format::Bf16 => self.sum::<1, f32>(|sum, left, right| {
                 let (left, right) = (bf16_pair(left[0]), bf16_pair(right));
-                fused::<FUSED>(left[1], right[1], fused::<FUSED>(left[0], right[0], sum))
+                lanes.fused(left[1], right[1], lanes.fused(left[0], right[0], sum))
             }),
             Format::Int8 => self.sum::<1, i32>(|sum, left, right| {
                 let (left, right) = (left[0].to_le_bytes(), right.to_le_bytes().map(|byte| byte as i8));
@@ -59,6 +59,7 @@ impl Kernel for Part<'_> {
 /// An accumulator, kept in the bits of an f32.
 trait Sum: Copy + Default {
     fn bits(self) -> f32;
+    fn from_bits(bits: f32) -> Self;
 }
 
 impl Sum for f32 {
@@ -66,12 +67,22 @@ impl Sum for f32 {
     fn bits(self) -> f32 {
         self
     }
+
+    #[inline(always)]
+    fn from_bits(bits: f32) -> Self {
+        bits
+    }
 }
 
 impl Sum for i32 {
     #[inline(always)]
     fn bits(self) -> f32 {
         f32::from_bits(self as u32)
+    }
+
+    #[inline(always)]
+    fn from_bits(bits: f32) -> Self {
+        bits.to_bits() as i32
     }
 }
 
@@ -81,6 +92,13 @@ impl Part<'_> {
     fn sum<const LEFT: usize, S: Sum>(self, step: impl Fn(S, &[u32; LEFT], u32) -> S) {
         let Self { tile, column, out, out_stride } = self;
         let mut sums = [[S::default(); WIDTH]; HEIGHT];
+        if tile.resumes {
+            for (sums, out) in sums[..tile.rows].iter_mut().zip(out.chunks(out_stride)) {
+                for (sum, bits) in sums.iter_mut().zip(&out[column..]) {
+                    *sum = S::from_bits(*bits);
+                }
+            }
+        }
         let panel = tile.right.as_chunks::<{ PANEL / WORDS }>().0;
         for line in 0..tile.depth {
             let rows = &tile.left[line * tile.stride..][..tile.rows];

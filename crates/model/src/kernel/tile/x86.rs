@@ -15,7 +15,7 @@ use crate::kernel::matrix::{Format, PANEL};
 /// the sums, a pointer to the row's words, and a register of columns.
 macro_rules! tile {
     ($name:ident, $features:literal, $max:literal: $($rows:literal)*, $left:literal, $lanes:literal,
-     $zero:expr, $load:expr, $store:expr, |$sum:ident, $row:ident, $columns:ident| $step:expr) => {
+     $zero:expr, $resume:expr, $load:expr, $store:expr, |$sum:ident, $row:ident, $columns:ident| $step:expr) => {
         /// # Safety
         /// The processor has the features, and the slices are as long as `Tile::multiply` checks.
         #[target_feature(enable = $features)]
@@ -33,6 +33,7 @@ macro_rules! tile {
                 right: *const u32,
                 mut ahead: *const i8,
                 step: usize,
+                resumes: bool,
                 out: *mut f32,
                 out_stride: usize,
             ) {
@@ -43,6 +44,13 @@ macro_rules! tile {
                     // i · out_stride behind `out`: all inside what the caller has checked. A prefetch may
                     // point anywhere.
                     unsafe {
+                        if resumes {
+                            for i in 0..H {
+                                for j in 0..2 {
+                                    sums[i][j] = $resume(out.add(i * out_stride + first + j * $lanes).cast());
+                                }
+                            }
+                        }
                         let (mut line, mut panel) = (left, right.add(first));
                         for _ in 0..depth {
                             for word in 0..WORDS / $left {
@@ -70,6 +78,7 @@ macro_rules! tile {
             }
             let right = tile.right.as_ptr().cast();
             let (ahead, step) = (tile.ahead.as_ptr().cast(), if tile.ahead.is_empty() { 0 } else { 64 });
+            let resumes = tile.resumes;
             let mut first = 0;
             while first < tile.rows {
                 let height = (tile.rows - first).min($max);
@@ -78,8 +87,10 @@ macro_rules! tile {
                     let left = tile.left.as_ptr().add(first).cast();
                     let out = out.as_mut_ptr().add(first * out_stride);
                     match height {
-                        $($rows => rows::<$rows>(left, tile.stride, tile.depth, right, ahead, step, out, out_stride),)*
-                        _ => rows::<$max>(left, tile.stride, tile.depth, right, ahead, step, out, out_stride),
+                        $($rows => rows::<$rows>(
+                            left, tile.stride, tile.depth, right, ahead, step, resumes, out, out_stride),)*
+                        _ => rows::<$max>(
+                            left, tile.stride, tile.depth, right, ahead, step, resumes, out, out_stride),
                     }
                 }
                 first += height;
@@ -114,29 +125,29 @@ fn wide256(words: __m256i) -> [__m256; 2] {
 }
 
 tile!(f32_avx512, "avx512f", 14: 1 2 3 4 5 6 7 8 9 10 11 12 13, 1, 16,
-    _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_storeu_ps,
+    _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_loadu_ps, _mm512_storeu_ps,
     |sum, row, columns| _mm512_fmadd_ps(f32x16!(row), columns, sum));
 
 tile!(f32_avx2, "avx2,fma", 6: 1 2 3 4 5, 1, 8,
-    _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_storeu_ps,
+    _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_loadu_ps, _mm256_storeu_ps,
     |sum, row, columns| _mm256_fmadd_ps(f32x8!(row), columns, sum));
 
 tile!(wide_bf16_avx512, "avx512f", 12: 1 2 3 4 5 6 7 8 9 10 11, 2, 16,
-_mm512_setzero_ps(), _mm512_loadu_si512, _mm512_storeu_ps,
+_mm512_setzero_ps(), _mm512_loadu_ps, _mm512_loadu_si512, _mm512_storeu_ps,
 |sum, row, columns| {
     let [even, odd] = wide512(columns);
     _mm512_fmadd_ps(f32x16!(row.add(1)), odd, _mm512_fmadd_ps(f32x16!(row), even, sum))
 });
 
 tile!(wide_bf16_avx2, "avx2,fma", 4: 1 2 3, 2, 8,
-_mm256_setzero_ps(), _mm256_loadu_si256, _mm256_storeu_ps,
+_mm256_setzero_ps(), _mm256_loadu_ps, _mm256_loadu_si256, _mm256_storeu_ps,
 |sum, row, columns| {
     let [even, odd] = wide256(columns);
     _mm256_fmadd_ps(f32x8!(row.add(1)), odd, _mm256_fmadd_ps(f32x8!(row), even, sum))
 });
 
 tile!(bf16_avx512_bf16, "avx512f,avx512bf16", 14: 1 2 3 4 5 6 7 8 9 10 11 12 13, 1, 16,
-_mm512_setzero_ps(), _mm512_loadu_si512, _mm512_storeu_ps,
+_mm512_setzero_ps(), _mm512_loadu_ps, _mm512_loadu_si512, _mm512_storeu_ps,
 |sum, row, columns| {
     let row = _mm512_set1_epi32(*row as i32);
     _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512i, __m512bh>(row),
@@ -144,31 +155,31 @@ _mm512_setzero_ps(), _mm512_loadu_si512, _mm512_storeu_ps,
 });
 
 tile!(bf16_avx512, "avx512f", 12: 1 2 3 4 5 6 7 8 9 10 11, 1, 16,
-_mm512_setzero_ps(), _mm512_loadu_si512, _mm512_storeu_ps,
+_mm512_setzero_ps(), _mm512_loadu_ps, _mm512_loadu_si512, _mm512_storeu_ps,
 |sum, row, columns| {
     let ([even, odd], [left, right]) = (wide512(columns), wide512(_mm512_set1_epi32(*row as i32)));
     _mm512_fmadd_ps(right, odd, _mm512_fmadd_ps(left, even, sum))
 });
 
 tile!(bf16_avx2, "avx2,fma", 4: 1 2 3, 1, 8,
-_mm256_setzero_ps(), _mm256_loadu_si256, _mm256_storeu_ps,
+_mm256_setzero_ps(), _mm256_loadu_ps, _mm256_loadu_si256, _mm256_storeu_ps,
 |sum, row, columns| {
     let ([even, odd], [left, right]) = (wide256(columns), wide256(_mm256_set1_epi32(*row as i32)));
     _mm256_fmadd_ps(right, odd, _mm256_fmadd_ps(left, even, sum))
 });
 
 tile!(int8_avx512_vnni, "avx512f,avx512vnni", 14: 1 2 3 4 5 6 7 8 9 10 11 12 13, 1, 16,
-    _mm512_setzero_si512(), _mm512_loadu_si512, _mm512_storeu_si512,
+    _mm512_setzero_si512(), _mm512_loadu_si512, _mm512_loadu_si512, _mm512_storeu_si512,
     |sum, row, columns| _mm512_dpbusd_epi32(sum, _mm512_set1_epi32(*row as i32), columns));
 
 tile!(int8_avx_vnni, "avx2,avxvnni", 6: 1 2 3 4 5, 1, 8,
-    _mm256_setzero_si256(), _mm256_loadu_si256, _mm256_storeu_si256,
+    _mm256_setzero_si256(), _mm256_loadu_si256, _mm256_loadu_si256, _mm256_storeu_si256,
     |sum, row, columns| _mm256_dpbusd_avx_epi32(sum, _mm256_set1_epi32(*row as i32), columns));
 
 // Without `vpdpbusd`: the even and the odd bytes of a word as pairs of 16 bits, whose products of pairs
 // are added in 32. Products of bytes would be added in 16, which saturate.
 tile!(int8_avx512, "avx512f,avx512bw", 12: 1 2 3 4 5 6 7 8 9 10 11, 1, 16,
-_mm512_setzero_si512(), _mm512_loadu_si512, _mm512_storeu_si512,
+_mm512_setzero_si512(), _mm512_loadu_si512, _mm512_loadu_si512, _mm512_storeu_si512,
 |sum, row, columns| {
     let row = _mm512_set1_epi32(*row as i32);
     let even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(columns));
@@ -178,7 +189,7 @@ _mm512_setzero_si512(), _mm512_loadu_si512, _mm512_storeu_si512,
 });
 
 tile!(int8_avx2, "avx2", 4: 1 2 3, 1, 8,
-_mm256_setzero_si256(), _mm256_loadu_si256, _mm256_storeu_si256,
+_mm256_setzero_si256(), _mm256_loadu_si256, _mm256_loadu_si256, _mm256_storeu_si256,
 |sum, row, columns| {
     let row = _mm256_set1_epi32(*row as i32);
     let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(columns));

@@ -1,0 +1,326 @@
+//! Sixteen numbers at a time, in the registers that a loop nest is compiled for.
+//!
+//! A compiler vectorises plain loops as long as they do one thing; what does several things to a number
+//! while it is in a register is written with these. AVX-512 has its instructions here, all else a loop over
+//! an array.
+
+use super::encode;
+use super::encode::ROUND;
+
+/// Numbers that are computed with together. A reduction adds element i to lane i mod 16 (or mod a multiple),
+/// then the lanes in a fixed order, so that it depends on nothing but its terms.
+pub(super) const LANES: usize = 16;
+
+/// A value is a promise that the processor has the instructions.
+pub(super) trait Lanes: Copy {
+    /// 16 numbers.
+    type F: Copy;
+
+    /// One number's a·b + c, with one rounding where that is one instruction.
+    fn fused(self, a: f32, b: f32, c: f32) -> f32;
+
+    fn splat(self, value: f32) -> Self::F;
+    fn load(self, values: &[f32; LANES]) -> Self::F;
+    fn store(self, values: Self::F, out: &mut [f32; LANES]);
+
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a·b + c, rounded as by [`Self::fused`].
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The smaller one; b if either is no number.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The larger one; b if either is no number.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+
+    /// 2^n for n + [`ROUND`], n whole and in −126..=127.
+    fn power_of_two(self, n: Self::F) -> Self::F;
+    /// Bit i says whether a > b in lane i.
+    fn above(self, a: Self::F, b: Self::F) -> u16;
+    /// The lanes of the set bits, ascending, counted from `first`; what follows them in `out` is any.
+    fn places(self, bits: u16, first: u32, out: &mut [u32; LANES]);
+    /// Differences of integers, as floats; those of the first are bits of f32.
+    fn differences(self, a: &[f32; LANES], b: &[i32; LANES]) -> Self::F;
+    /// Adds each value to its f64.
+    fn add_wide(self, sums: &mut [f64; LANES], values: Self::F);
+    /// The nearest bfloat16 of 32 values, two neighbours in a word, the first in its low half.
+    fn bf16(self, low: Self::F, high: Self::F) -> [u32; LANES];
+}
+
+/// Arrays, in whatever registers there are. `FUSED` says that a multiplication and an addition are one
+/// instruction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plain<const FUSED: bool>;
+
+/// A loop, not `std::array::from_fn`, which need not become part of the function that has the registers.
+macro_rules! each {
+    ($i:ident => $value:expr) => {{
+        let mut out = [Default::default(); LANES];
+        for $i in 0..LANES {
+            out[$i] = $value;
+        }
+        out
+    }};
+}
+
+impl<const FUSED: bool> Lanes for Plain<FUSED> {
+    type F = [f32; LANES];
+
+    #[inline(always)]
+    fn fused(self, a: f32, b: f32, c: f32) -> f32 {
+        if FUSED { a.mul_add(b, c) } else { a * b + c }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> Self::F {
+        *values
+    }
+
+    #[inline(always)]
+    fn store(self, values: Self::F, out: &mut [f32; LANES]) {
+        *out = values;
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        each!(i => a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+        each!(i => a[i] - b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        each!(i => a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        each!(i => a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        each!(i => self.fused(a[i], b[i], c[i]))
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::F, b: Self::F) -> Self::F {
+        each!(i => if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        each!(i => if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, n: Self::F) -> Self::F {
+        each!(i => f32::from_bits(n[i].to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23))
+    }
+
+    #[inline(always)]
+    fn above(self, a: Self::F, b: Self::F) -> u16 {
+        let mut bits = 0;
+        for i in 0..LANES {
+            bits |= u16::from(a[i] > b[i]) << i;
+        }
+        bits
+    }
+
+    #[inline(always)]
+    fn places(self, mut bits: u16, first: u32, out: &mut [u32; LANES]) {
+        let mut count = 0;
+        while bits != 0 {
+            out[count] = first + bits.trailing_zeros();
+            bits &= bits - 1;
+            count += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn differences(self, a: &[f32; LANES], b: &[i32; LANES]) -> Self::F {
+        each!(i => (a[i].to_bits() as i32 - b[i]) as f32)
+    }
+
+    #[inline(always)]
+    fn add_wide(self, sums: &mut [f64; LANES], values: Self::F) {
+        for i in 0..LANES {
+            sums[i] += f64::from(values[i]);
+        }
+    }
+
+    #[inline(always)]
+    fn bf16(self, low: Self::F, high: Self::F) -> [u32; LANES] {
+        rounded(low, high)
+    }
+}
+
+#[inline(always)]
+fn rounded(low: [f32; LANES], high: [f32; LANES]) -> [u32; LANES] {
+    let mut words = [0; LANES];
+    let (first, second) = words.split_at_mut(LANES / 2);
+    encode::bf16(&low, first);
+    encode::bf16(&high, second);
+    words
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Avx512;
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::*;
+
+    use super::{LANES, Lanes, ROUND, rounded};
+
+    /// Registers of AVX-512. With `BF16` the processor rounds to bfloat16 itself; what is below the smallest
+    /// normal number then becomes 0, which is what its products take it for.
+    #[derive(Clone, Copy, Debug)]
+    pub(in crate::kernel) struct Avx512<const BF16: bool>(());
+
+    impl<const BF16: bool> Avx512<BF16> {
+        /// # Safety
+        /// The processor has AVX-512 F and DQ, and BF16 if that is said.
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "a value is a promise")]
+        pub(in crate::kernel) unsafe fn new() -> Self {
+            Self(())
+        }
+    }
+
+    /// Calls intrinsics.
+    macro_rules! avx512 {
+        ($value:expr) => {{
+            // SAFETY: whoever made `self` has promised the instructions; what is loaded or stored is an array
+            // of just that size.
+            #[expect(unsafe_code, reason = "instructions that the value promises")]
+            unsafe {
+                $value
+            }
+        }};
+    }
+
+    impl<const BF16: bool> Lanes for Avx512<BF16> {
+        type F = __m512;
+
+        #[inline(always)]
+        fn fused(self, a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
+        }
+
+        #[inline(always)]
+        fn splat(self, value: f32) -> __m512 {
+            avx512!(_mm512_set1_ps(value))
+        }
+
+        #[inline(always)]
+        fn load(self, values: &[f32; LANES]) -> __m512 {
+            avx512!(_mm512_loadu_ps(values.as_ptr()))
+        }
+
+        #[inline(always)]
+        fn store(self, values: __m512, out: &mut [f32; LANES]) {
+            avx512!(_mm512_storeu_ps(out.as_mut_ptr(), values));
+        }
+
+        #[inline(always)]
+        fn add(self, a: __m512, b: __m512) -> __m512 {
+            avx512!(_mm512_add_ps(a, b))
+        }
+
+        #[inline(always)]
+        fn sub(self, a: __m512, b: __m512) -> __m512 {
+            avx512!(_mm512_sub_ps(a, b))
+        }
+
+        #[inline(always)]
+        fn mul(self, a: __m512, b: __m512) -> __m512 {
+            avx512!(_mm512_mul_ps(a, b))
+        }
+
+        #[inline(always)]
+        fn div(self, a: __m512, b: __m512) -> __m512 {
+            avx512!(_mm512_div_ps(a, b))
+        }
+
+        #[inline(always)]
+        fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            avx512!(_mm512_fmadd_ps(a, b, c))
+        }
+
+        #[inline(always)]
+        fn min(self, a: __m512, b: __m512) -> __m512 {
+            avx512!(_mm512_min_ps(a, b))
+        }
+
+        #[inline(always)]
+        fn max(self, a: __m512, b: __m512) -> __m512 {
+            avx512!(_mm512_max_ps(a, b))
+        }
+
+        #[inline(always)]
+        fn power_of_two(self, n: __m512) -> __m512 {
+            const BIAS: i32 = 127 - ROUND.to_bits() as i32;
+            avx512!({
+                let exponent = _mm512_add_epi32(_mm512_castps_si512(n), _mm512_set1_epi32(BIAS));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+            })
+        }
+
+        #[inline(always)]
+        fn above(self, a: __m512, b: __m512) -> u16 {
+            avx512!(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b))
+        }
+
+        #[inline(always)]
+        fn places(self, bits: u16, first: u32, out: &mut [u32; LANES]) {
+            avx512!({
+                let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                let places = _mm512_add_epi32(lanes, _mm512_set1_epi32(first as i32));
+                let packed = _mm512_maskz_compress_epi32(bits, places);
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), packed);
+            });
+        }
+
+        #[inline(always)]
+        fn differences(self, a: &[f32; LANES], b: &[i32; LANES]) -> __m512 {
+            avx512!({
+                let a = _mm512_loadu_si512(a.as_ptr().cast());
+                _mm512_cvtepi32_ps(_mm512_sub_epi32(a, _mm512_loadu_si512(b.as_ptr().cast())))
+            })
+        }
+
+        #[inline(always)]
+        fn add_wide(self, sums: &mut [f64; LANES], values: __m512) {
+            let (low, high) = sums.split_at_mut(LANES / 2);
+            avx512!({
+                let wide = _mm512_cvtps_pd(_mm512_castps512_ps256(values));
+                _mm512_storeu_pd(low.as_mut_ptr(), _mm512_add_pd(_mm512_loadu_pd(low.as_ptr()), wide));
+                let wide = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(values));
+                _mm512_storeu_pd(high.as_mut_ptr(), _mm512_add_pd(_mm512_loadu_pd(high.as_ptr()), wide));
+            });
+        }
+
+        #[inline(always)]
+        fn bf16(self, low: __m512, high: __m512) -> [u32; LANES] {
+            if BF16 {
+                return avx512!(std::mem::transmute::<__m512bh, [u32; LANES]>(_mm512_cvtne2ps_pbh(
+                    high, low
+                )));
+            }
+            let mut values = [[0.0; LANES]; 2];
+            self.store(low, &mut values[0]);
+            self.store(high, &mut values[1]);
+            rounded(values[0], values[1])
+        }
+    }
+}
