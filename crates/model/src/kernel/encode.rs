@@ -38,6 +38,15 @@ pub(super) fn bf16(values: &[f32], words: &mut [u32]) {
     }
 }
 
+/// Three bfloat16 that add up to the value but for less than 2⁻²⁴ of it, the largest first.
+#[inline(always)]
+pub(super) fn parts(value: f32) -> [f32; 3] {
+    let nearest = |value: f32| f32::from_bits(nearest_bf16(value) << 16);
+    let first = nearest(value);
+    let second = nearest(value - first);
+    [first, second, nearest(value - first - second)]
+}
+
 /// The two values of a word.
 #[inline(always)]
 pub(super) fn bf16_pair(word: u32) -> [f32; 2] {

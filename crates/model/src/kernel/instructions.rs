@@ -108,13 +108,22 @@ impl Instructions {
         sets
     }
 
+    /// Whether six products of bfloat16 take less time than one of f32.
+    pub(super) fn prefers_parts(self) -> bool {
+        self.tiles
+    }
+
     /// What multiplies in this format.
     pub(super) fn unit(self, format: Format) -> Unit {
         match (format, self.vectors) {
             #[cfg(target_arch = "x86_64")]
-            (Format::Bf16 | Format::Int8, _) if self.tiles => Unit::Amx,
+            (Format::Bf16 | Format::Int8 | Format::F32Parts | Format::Bf16Parts, _) if self.tiles => {
+                Unit::Amx
+            }
             #[cfg(target_arch = "x86_64")]
-            (Format::Bf16, Vectors::Avx512) if self.bf16 => Unit::Avx512Bf16,
+            (Format::Bf16 | Format::F32Parts | Format::Bf16Parts, Vectors::Avx512) if self.bf16 => {
+                Unit::Avx512Bf16
+            }
             #[cfg(target_arch = "x86_64")]
             (Format::Int8, Vectors::Avx512) if self.int8 => Unit::Avx512Vnni,
             #[cfg(target_arch = "x86_64")]

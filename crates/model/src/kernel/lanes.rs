@@ -46,6 +46,8 @@ pub(super) trait Lanes: Copy {
     fn add_wide(self, sums: &mut [f64; LANES], values: Self::F);
     /// The nearest bfloat16 of 32 values, two neighbours in a word, the first in its low half.
     fn bf16(self, low: Self::F, high: Self::F) -> [u32; LANES];
+    /// The values of those 32.
+    fn widened(self, words: &[u32; LANES]) -> [Self::F; 2];
 }
 
 /// Arrays, in whatever registers there are. `FUSED` says that a multiplication and an addition are one
@@ -161,6 +163,12 @@ impl<const FUSED: bool> Lanes for Plain<FUSED> {
     #[inline(always)]
     fn bf16(self, low: Self::F, high: Self::F) -> [u32; LANES] {
         rounded(low, high)
+    }
+
+    #[inline(always)]
+    fn widened(self, words: &[u32; LANES]) -> [Self::F; 2] {
+        let half = |i: usize| words[i / 2] >> (i % 2 * 16) << 16;
+        [each!(i => f32::from_bits(half(i))), each!(i => f32::from_bits(half(LANES + i)))]
     }
 }
 
@@ -321,6 +329,19 @@ mod avx512 {
             self.store(low, &mut values[0]);
             self.store(high, &mut values[1]);
             rounded(values[0], values[1])
+        }
+
+        #[inline(always)]
+        fn widened(self, words: &[u32; LANES]) -> [__m512; 2] {
+            let (low, high) = words.split_at(LANES / 2);
+            avx512!({
+                let low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(low.as_ptr().cast()));
+                let high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(high.as_ptr().cast()));
+                [
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(low)),
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(high)),
+                ]
+            })
         }
     }
 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::encode;
 use super::instructions::{Instructions, Kernel};
-use super::lanes::Lanes;
+use super::lanes::{LANES, Lanes};
 
 /// 32-bit words in a line. A word holds one f32, two bfloat16 or four 8-bit integers, neighbours in the
 /// sum of a product.
@@ -24,17 +24,36 @@ pub enum Numbers {
     Bf16,
     /// 8-bit integers and a factor for each row.
     Int8,
+    /// 32-bit floats as three bfloat16 that add up to them but for less than 2⁻²⁴: three lines, each with
+    /// the same part of 32 numbers, the largest first.
+    Parts,
 }
 
+/// Lines that hold the parts of the same numbers.
+pub(super) const PARTS: usize = 3;
+
 impl Numbers {
-    /// Numbers in a line.
+    /// Numbers in a line, or in all lines of their parts.
     #[must_use]
     pub(super) const fn per_line(self) -> usize {
         match self {
             Self::F32 => WORDS,
-            Self::Bf16 => 2 * WORDS,
+            Self::Bf16 | Self::Parts => 2 * WORDS,
             Self::Int8 => 4 * WORDS,
         }
+    }
+
+    /// Lines that hold the same numbers.
+    pub(super) const fn parts(self) -> usize {
+        match self {
+            Self::Parts => PARTS,
+            _ => 1,
+        }
+    }
+
+    /// Lines of a row of so many numbers.
+    pub(super) const fn lines(self, columns: usize) -> usize {
+        columns.div_ceil(self.per_line()) * self.parts()
     }
 }
 
@@ -66,7 +85,7 @@ impl Activations {
         self.rows = rows;
         // An odd number of lines: rows of a power of two would all meet in a few sets of the cache.
         self.stride = rows | 1;
-        self.depth = columns.div_ceil(self.numbers.per_line());
+        self.depth = self.numbers.lines(columns);
         let needed = self.stride * self.depth;
         if self.lines.len() < needed {
             self.lines.resize(needed, Line::default());
@@ -82,6 +101,11 @@ impl Activations {
         self.rows
     }
 
+    /// Number of columns, with those that fill up the last line.
+    pub(super) fn columns(&self) -> usize {
+        self.depth / self.numbers.parts() * self.numbers.per_line()
+    }
+
     /// What it is made of.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
@@ -95,7 +119,7 @@ impl Activations {
 
     /// Copies rows of `source`, which has the same numbers, in the order of `rows`.
     pub fn gather(&mut self, source: &Self, rows: &[u32]) {
-        self.shape(rows.len(), source.depth * source.numbers.per_line());
+        self.shape(rows.len(), source.columns());
         for line in 0..self.depth {
             let from = source.lines_at(line, 0);
             let to = &mut self.lines[line * self.stride..][..rows.len()];
@@ -110,12 +134,12 @@ impl Activations {
         }
     }
 
-    /// `source` as integers, row by row.
-    pub fn quantise(&mut self, instructions: Instructions, source: &Self) {
-        self.shape(source.rows, source.depth * source.numbers.per_line());
+    /// `source` in the numbers of this one, row by row.
+    pub fn convert(&mut self, instructions: Instructions, source: &Self) {
+        self.shape(source.rows, source.columns());
         let lines = self.shared();
         (0..source.rows).into_par_iter().with_min_len(4).for_each_init(Vec::new, |values, row| {
-            values.resize(source.depth * source.numbers.per_line(), 0.0);
+            values.resize(source.columns(), 0.0);
             instructions.run(ReadRow { source, row, values });
             // SAFETY: every task has rows of its own, and `self` outlives the loop.
             #[expect(unsafe_code, reason = "tasks write disjoint rows of one output")]
@@ -239,7 +263,7 @@ impl Kernel for WriteRow<'_> {
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "writes through Shared")]
-    fn run<L: Lanes>(self, _: L) {
+    fn run<L: Lanes>(self, lanes: L) {
         let Self { lines, row, values } = self;
         let scale = match lines.numbers {
             Numbers::Int8 => {
@@ -251,6 +275,25 @@ impl Kernel for WriteRow<'_> {
             _ => 1.0,
         };
         let per_line = lines.numbers.per_line();
+        if lines.numbers == Numbers::Parts {
+            for group in 0..lines.depth / PARTS {
+                let start = (group * per_line).min(values.len());
+                let part = &values[start..(start + per_line).min(values.len())];
+                let mut rest = [0.0; 2 * LANES];
+                rest[..part.len()].copy_from_slice(part);
+                let [low, high] = rest.as_chunks().0 else { continue };
+                let mut rest = [lanes.load(low), lanes.load(high)];
+                for part in 0..PARTS {
+                    // SAFETY: as above.
+                    let words = unsafe { lines.words(group * PARTS + part, row, 0, WORDS) };
+                    let rounded = lanes.bf16(rest[0], rest[1]);
+                    words.copy_from_slice(&rounded);
+                    let taken = lanes.widened(&rounded);
+                    rest = [lanes.sub(rest[0], taken[0]), lanes.sub(rest[1], taken[1])];
+                }
+            }
+            return;
+        }
         for line in 0..lines.depth {
             let start = (line * per_line).min(values.len());
             let part = &values[start..(start + per_line).min(values.len())];
@@ -260,6 +303,7 @@ impl Kernel for WriteRow<'_> {
                 Numbers::F32 => encode::f32(part, words),
                 Numbers::Bf16 => encode::bf16(part, words),
                 Numbers::Int8 => encode::int8(part, 1.0 / scale, words),
+                Numbers::Parts => {}
             }
         }
     }

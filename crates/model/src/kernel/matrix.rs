@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::encode;
 use super::instructions::Instructions;
-use super::line::{Line, Numbers, WORDS};
+use super::line::{Line, Numbers, PARTS, WORDS};
 use super::stored::{Columns, PanelBuffers, StoredColumns};
 
 /// Columns of a panel: two registers of AVX-512.
@@ -23,6 +23,11 @@ pub enum Format {
     WideBf16,
     /// bfloat16, times bfloat16, summed in f32.
     Bf16,
+    /// f32 as three bfloat16, times f32 as three: six products of bfloat16, for processors that are many
+    /// times as fast with those.
+    F32Parts,
+    /// bfloat16, times f32 as three: the very bits of [`Self::F32Parts`] for weights that are bfloat16.
+    Bf16Parts,
     /// 8-bit integers with a factor for each column, times 8-bit integers with a factor for each row;
     /// sums are exact.
     Int8,
@@ -36,6 +41,23 @@ impl Format {
             Self::F32 | Self::WideBf16 => Numbers::F32,
             Self::Bf16 => Numbers::Bf16,
             Self::Int8 => Numbers::Int8,
+            Self::F32Parts | Self::Bf16Parts => Numbers::Parts,
+        }
+    }
+
+    /// Whether it keeps elements as they are in f32.
+    #[must_use]
+    pub const fn keeps_f32(self) -> bool {
+        matches!(self, Self::F32 | Self::F32Parts)
+    }
+
+    /// The fastest format that keeps f32, or bfloat16 among f32, as exactly as this one.
+    #[must_use]
+    pub fn fastest(self, instructions: Instructions) -> Self {
+        match self {
+            Self::F32 if instructions.prefers_parts() => Self::F32Parts,
+            Self::WideBf16 if instructions.prefers_parts() => Self::Bf16Parts,
+            other => other,
         }
     }
 
@@ -44,17 +66,24 @@ impl Format {
     pub const fn bytes(self, numbers: usize) -> usize {
         match self {
             Self::F32 => 4 * numbers,
-            Self::WideBf16 | Self::Bf16 => 2 * numbers,
+            Self::F32Parts => 6 * numbers,
+            Self::WideBf16 | Self::Bf16 | Self::Bf16Parts => 2 * numbers,
             Self::Int8 => numbers,
         }
     }
 
-    /// Words of a panel's column for one line of the left-hand side.
+    /// Words of a panel's column for one line of the left-hand side, or for all lines of its parts.
     pub(super) const fn words_per_line(self) -> usize {
         match self {
             Self::WideBf16 => WORDS / 2,
+            Self::F32Parts => PARTS * WORDS,
             _ => WORDS,
         }
+    }
+
+    /// Lines of a panel for `depth` lines of a left-hand row.
+    pub(super) const fn panel_lines(self, depth: usize) -> usize {
+        depth / self.left().parts() * self.words_per_line() * (PANEL / WORDS)
     }
 }
 
@@ -105,8 +134,8 @@ impl PackedMatrix {
         element: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Self {
         assert!(columns.is_multiple_of(PANEL), "{columns} columns are no whole panels");
-        let depth = rows.div_ceil(format.left().per_line());
-        let lines = depth * format.words_per_line() * (PANEL / WORDS);
+        let depth = format.left().lines(rows);
+        let lines = format.panel_lines(depth);
         let mut packed = vec![Line::default(); lines * (columns / PANEL)];
         let (mut scales, mut offsets) = (Vec::new(), Vec::new());
         if format == Format::Int8 {
@@ -140,7 +169,7 @@ impl PackedMatrix {
         buffers: Arc<PanelBuffers>,
     ) -> Self {
         assert!(columns.is_multiple_of(PANEL), "{columns} columns are no whole panels");
-        let depth = rows.div_ceil(format.left().per_line());
+        let depth = format.left().lines(rows);
         let stored = StoredColumns { format, rows, columns: stored, buffers };
         let (scales, offsets) = match format {
             Format::Int8 => stored.factors(columns),
@@ -197,7 +226,7 @@ impl PackedMatrix {
 
     /// Lines of a panel for the first `depth` lines of a left-hand row.
     pub(super) fn lines_before(&self, depth: usize) -> usize {
-        depth * self.format.words_per_line() * (PANEL / WORDS)
+        self.format.panel_lines(depth)
     }
 }
 
@@ -211,6 +240,15 @@ fn pack_column(format: Format, column: &[f32], j: usize, out: &mut [Line]) {
     if format == Format::F32 {
         for (k, value) in column.iter().enumerate() {
             set(out, k, j, value.to_bits());
+        }
+    } else if format == Format::F32Parts {
+        for (k, pair) in column.chunks(2).enumerate() {
+            let parts = pair.iter().map(|value| encode::parts(*value)).collect::<Vec<_>>();
+            for part in 0..PARTS {
+                let pair = [parts[0][part], parts.get(1).map_or(0.0, |parts| parts[part])];
+                encode::bf16(&pair, &mut word);
+                set(out, (k / WORDS * PARTS + part) * WORDS + k % WORDS, j, word[0]);
+            }
         }
     } else {
         for (k, pair) in column.chunks(2).enumerate() {

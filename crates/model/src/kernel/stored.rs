@@ -11,12 +11,14 @@ use super::blocks::Blocks;
 use super::encode;
 use super::instructions::{Instructions, Kernel};
 use super::lanes::Lanes;
-use super::line::{Line, WORDS};
+use super::line::{Line, PARTS, WORDS};
 use super::matrix::{Format, PANEL};
 
 /// Numbers of each column that are packed at a time: whole blocks of every encoding, whole lines of every
 /// format, and few enough for the first-level cache in all columns of a panel.
 const STRETCH: usize = 256;
+/// Words for them: three parts of two numbers each.
+const MOST_WORDS: usize = STRETCH / 2 * PARTS;
 
 /// The columns of a matrix where they are stored.
 pub trait Columns: Debug + Send + Sync {
@@ -77,10 +79,10 @@ impl StoredColumns {
     ) -> MutexGuard<'_, Vec<Line>> {
         let mut panel = self.buffers.own();
         panel.resize(lines, Line::default());
-        let per_word = self.format.left().per_line() / self.format.words_per_line();
+        let stretch_words = STRETCH / self.format.left().per_line() * self.format.words_per_line();
         let mut values = [0.0; STRETCH];
-        let mut words = [[0; STRETCH]; PANEL];
-        for (stretch, lines) in panel.chunks_mut(STRETCH / per_word * (PANEL / WORDS)).enumerate() {
+        let mut words = [[0; MOST_WORDS]; PANEL];
+        for (stretch, lines) in panel.chunks_mut(stretch_words * (PANEL / WORDS)).enumerate() {
             let first = stretch * STRETCH;
             let values = &mut values[..STRETCH.min(self.rows - first)];
             let count = lines.len() / (PANEL / WORDS);
@@ -123,7 +125,19 @@ impl Kernel for Encode<'_> {
         let Self { format, scale, values, words } = self;
         match format {
             Format::F32 => encode::f32(values, words),
-            Format::WideBf16 | Format::Bf16 => encode::bf16(values, words),
+            Format::WideBf16 | Format::Bf16 | Format::Bf16Parts => encode::bf16(values, words),
+            Format::F32Parts => {
+                for (values, words) in values.chunks(2 * WORDS).zip(words.chunks_mut(PARTS * WORDS)) {
+                    let mut parts = [[0.0; 2 * WORDS]; PARTS];
+                    for (i, value) in values.iter().enumerate() {
+                        let split = encode::parts(*value);
+                        parts.iter_mut().zip(split).for_each(|(parts, part)| parts[i] = part);
+                    }
+                    for (parts, words) in parts.iter().zip(words.chunks_mut(WORDS)) {
+                        encode::bf16(parts, words);
+                    }
+                }
+            }
             Format::Int8 => {
                 words.fill(0);
                 for (i, value) in values.iter().enumerate() {
@@ -136,7 +150,7 @@ impl Kernel for Encode<'_> {
 
 /// The words of 32 columns, those that stand beside each other in all columns first.
 struct Interleave<'a> {
-    words: &'a [[u32; STRETCH]; PANEL],
+    words: &'a [[u32; MOST_WORDS]; PANEL],
     lines: &'a mut [Line],
 }
 

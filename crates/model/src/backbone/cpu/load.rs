@@ -83,12 +83,13 @@ impl Trunk {
 impl Loader<'_> {
     /// How a tensor is kept. What is bfloat16 already is kept so, too, for products of f32.
     fn format(&self, stored: &StoredTensor) -> Format {
-        match self.numbers {
-            Numbers::F32 if stored.is_bf16() => Format::WideBf16,
-            Numbers::F32 => Format::F32,
+        let format = match self.numbers {
             Numbers::Bf16 => Format::Bf16,
             Numbers::Int8 => Format::Int8,
-        }
+            Numbers::F32 | Numbers::Parts if stored.is_bf16() => Format::WideBf16,
+            Numbers::F32 | Numbers::Parts => Format::F32,
+        };
+        format.fastest(Instructions::detect())
     }
 
     /// Tensors that take less memory where they are than in a format.
@@ -96,19 +97,20 @@ impl Loader<'_> {
         let blocks: Vec<_> = tensors.iter().map(StoredTensor::blocks).collect::<Option<_>>()?;
         let stored: usize = blocks.iter().map(|tensor| tensor.bytes().len()).sum();
         let numbers: usize = tensors.iter().map(|tensor| tensor.shape().iter().product::<usize>()).sum();
-        (stored < format.bytes(numbers)).then_some(blocks)
+        (stored < format.bytes(numbers).min(Format::F32.bytes(numbers))).then_some(blocks)
     }
 
     /// The embedding, in half the memory where that is exact or bfloat16 was asked for.
     fn table(&self, stored: &StoredTensor) -> Result<Table, LoadError> {
         let format = self.format(stored);
         if let Some(blocks) = Self::smaller(format, std::slice::from_ref(stored)) {
-            return Ok(Table::Stored { rows: blocks[0].clone(), rounded: format != Format::F32 });
+            return Ok(Table::Stored { rows: blocks[0].clone(), rounded: !format.keeps_f32() });
         }
         let values = stored.to_f32()?;
-        Ok(match format {
-            Format::F32 => Table::F32(values),
-            _ => Table::Bf16(values.into_iter().map(bf16::from_f32).collect()),
+        Ok(if format.keeps_f32() {
+            Table::F32(values)
+        } else {
+            Table::Bf16(values.into_iter().map(bf16::from_f32).collect())
         })
     }
 
@@ -192,7 +194,8 @@ impl Loader<'_> {
         let linear = |tensors: &[StoredTensor], rows: Layout, columns: Layout| {
             // Files may keep the two of a matrix in different types; the wider one serves both.
             let formats = tensors.iter().map(|stored| self.format(stored));
-            let format = formats.reduce(|a, b| if a == b { a } else { Format::F32 }).unwrap_or(Format::F32);
+            let wider = Format::F32.fastest(Instructions::detect());
+            let format = formats.reduce(|a, b| if a == b { a } else { wider }).unwrap_or(wider);
             let matrix = self.matrix(format, tensors, rows, columns)?;
             Ok::<_, LoadError>(Linear { matrix, bias: vec![0.0; columns.padded()] })
         };

@@ -1,13 +1,19 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernel::elementwise::{gelu, silu};
+use crate::kernel::encode;
+use crate::kernel::lanes::LANES;
 use crate::kernel::lanes::Plain;
+use crate::kernel::line::Numbers;
+use crate::kernel::matrix::Format;
 
 fn value(i: usize) -> f32 {
     ((i * 2_654_435_761) % 2001) as f32 / 1000.0 - 1.0
 }
 
-const FORMATS: [Format; 4] = [Format::F32, Format::WideBf16, Format::Bf16, Format::Int8];
+const FORMATS: [Format; 6] =
+    [Format::F32, Format::WideBf16, Format::Bf16, Format::Int8, Format::F32Parts, Format::Bf16Parts];
 
 /// (rows, depth) of numbers as the left-hand side of a format.
 fn left(instructions: Instructions, format: Format, values: &[f32], depth: usize) -> Activations {
@@ -34,8 +40,8 @@ fn stored(instructions: Instructions, left: &Activations, matrix: &PackedMatrix)
 /// What rounding the operands may cost one product of numbers below 1.
 fn tolerance(format: Format, depth: usize) -> f64 {
     let each = match format {
-        Format::F32 => 1e-6,
-        Format::WideBf16 => 0.002,
+        Format::F32 | Format::F32Parts => 1e-6,
+        Format::WideBf16 | Format::Bf16Parts => 0.002,
         Format::Bf16 => 0.004,
         Format::Int8 => 0.006,
     };
@@ -98,6 +104,31 @@ fn bfloat16_weights_give_the_very_bits_of_their_f32_values() {
             stored(instructions, &left(instructions, format, &values, 300), &matrix)
         };
         assert_eq!(run(Format::F32), run(Format::WideBf16), "{instructions:?}");
+        assert_eq!(run(Format::F32Parts), run(Format::Bf16Parts), "{instructions:?}, in parts");
+    }
+}
+
+/// Where f32 is multiplied in parts, it must not be noticed: six times as many roundings, at random, are
+/// √6 times the error.
+#[test]
+fn parts_are_as_close_as_f32() {
+    let (depth, columns) = (3000, 64);
+    let values: Vec<f32> = (0..20 * depth).map(|i| value(i * 3 + 1) * 1.234_567_9).collect();
+    let element = |k: usize, n: usize| value(k * 64 + n + 5) * 0.987_654_3;
+    let error = |instructions, format| {
+        let matrix = PackedMatrix::pack(format, depth, columns, element);
+        let found = stored(instructions, &left(instructions, format, &values, depth), &matrix);
+        let square = |(i, found): (usize, &f32)| {
+            let (row, n) = (i / columns, i % columns);
+            let term = |k| f64::from(values[row * depth + k]) * f64::from(element(k, n));
+            (f64::from(*found) - (0..depth).map(term).sum::<f64>()).powi(2)
+        };
+        (found.iter().enumerate().map(square).sum::<f64>() / found.len() as f64).sqrt()
+    };
+    let plain = error(Instructions::portable(), Format::F32);
+    for instructions in Instructions::available() {
+        let parts = error(instructions, Format::F32Parts);
+        assert!(parts < 3.0 * plain, "{instructions:?}: {parts}, f32 {plain}");
     }
 }
 
@@ -137,7 +168,7 @@ fn decoded(activations: &Activations, row: usize, columns: usize) -> Vec<f32> {
     match activations.numbers {
         Numbers::F32 => words.map(f32::from_bits).take(columns).collect(),
         Numbers::Bf16 => words.flat_map(encode::bf16_pair).take(columns).collect(),
-        Numbers::Int8 => unreachable!("no product writes integers"),
+        Numbers::Int8 | Numbers::Parts => unreachable!("no product writes them"),
     }
 }
 

@@ -93,74 +93,158 @@ fn shape(height: usize) {
     HEIGHT.set(height);
 }
 
-/// The loop over the lines of a tile of at most 16 rows, or of more. Of what is read next it fetches four
-/// lines at a time: an eighth of a panel, for blocks of at least eight tiles.
+/// The sums of the first 16 rows (`low`), or of all: made 0, read, and written.
+macro_rules! zero {
+    (low) => {
+        "tilezero tmm0\n tilezero tmm1"
+    };
+    (high) => {
+        "tilezero tmm0\n tilezero tmm1\n tilezero tmm2\n tilezero tmm3"
+    };
+}
+macro_rules! resume {
+    (low) => {
+        "tileloadd tmm0, [{out} + {stride}]\n tileloadd tmm1, [{out} + {stride} + 64]"
+    };
+    (high) => {
+        concat!(
+            resume!(low),
+            "\n tileloadd tmm2, [{high} + {stride}]\n tileloadd tmm3, [{high} + {stride} + 64]"
+        )
+    };
+}
+macro_rules! store {
+    (low) => {
+        "tilestored [{out} + {stride}], tmm0\n tilestored [{out} + {stride} + 64], tmm1"
+    };
+    (high) => {
+        concat!(
+            store!(low),
+            "\n tilestored [{high} + {stride}], tmm2\n tilestored [{high} + {stride} + 64], tmm3"
+        )
+    };
+}
+
+/// Loads a line of the rows at a pointer.
+macro_rules! left {
+    (low $left:literal) => {
+        concat!("tileloadd tmm4, [{", $left, "} + {line}]\n")
+    };
+    (high $left:literal) => {
+        concat!(left!(low $left), "tileloadd tmm5, [{", $left, "} + {line} + 1024]\n")
+    };
+}
+/// Loads 16 words of all columns, so many bytes into the panel.
+macro_rules! right {
+    ($at:literal) => {
+        concat!(
+            "tileloadd tmm6, [{right} + 2 * {line} + ",
+            $at,
+            "]\n",
+            "tileloadd tmm7, [{right} + 2 * {line} + ",
+            $at,
+            " + 64]\n"
+        )
+    };
+}
+/// Adds what was loaded last.
+macro_rules! dot {
+    (low $instruction:literal) => {
+        concat!($instruction, " tmm0, tmm4, tmm6\n", $instruction, " tmm1, tmm4, tmm7\n")
+    };
+    (high $instruction:literal) => {
+        concat!(
+            dot!(low $instruction),
+            $instruction, " tmm2, tmm5, tmm6\n", $instruction, " tmm3, tmm5, tmm7\n"
+        )
+    };
+}
+
+/// The loop over the lines of a tile of at most 16 rows (`low`) or of more, `$lines` at a time, which meet
+/// `$bytes` of the panel in `$step`. Of what is read next it fetches four lines in every turn: an eighth of
+/// a panel of one line a turn, for blocks of at least eight tiles.
 macro_rules! multiply {
-    (low $instruction:literal, $tile:ident, $out:ident, $stride:ident) => {
-        multiply!(@ $tile, $out, $stride,
-            ("tilezero tmm0", "tilezero tmm1"),
-            ("tileloadd tmm0, [{out} + {stride}]", "tileloadd tmm1, [{out} + {stride} + 64]"),
-            (concat!($instruction, " tmm0, tmm4, tmm6"), concat!($instruction, " tmm1, tmm4, tmm7")),
-            ("/* {high} */"))
-    };
-    (high $instruction:literal, $tile:ident, $out:ident, $stride:ident) => {
-        multiply!(@ $tile, $out, $stride,
-            ("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"),
-            ("tileloadd tmm0, [{out} + {stride}]", "tileloadd tmm1, [{out} + {stride} + 64]",
-             "tileloadd tmm2, [{high} + {stride}]", "tileloadd tmm3, [{high} + {stride} + 64]"),
-            ("tileloadd tmm5, [{left} + {line} + 1024]",
-             concat!($instruction, " tmm0, tmm4, tmm6"), concat!($instruction, " tmm1, tmm4, tmm7"),
-             concat!($instruction, " tmm2, tmm5, tmm6"), concat!($instruction, " tmm3, tmm5, tmm7")),
-            ("tilestored [{high} + {stride}], tmm2", "tilestored [{high} + {stride} + 64], tmm3"))
-    };
-    (@ $tile:ident, $out:ident, $stride:ident, ($($zero:expr),*), ($($resume:expr),*), ($($step:expr),*),
-     ($($store:expr),*)) => {
+    ($height:ident, $tile:ident, $out:ident, $stride:ident, $lines:literal, $bytes:literal, $step:expr) => {
         asm!(
             "test {resumes}, {resumes}",
             "jz 2f",
-            $($resume,)*
+            resume!($height),
             "jmp 3f",
             "2:",
-            $($zero,)*
+            zero!($height),
             "3:",
-            "test {depth}, {depth}",
+            "test {turns}, {turns}",
             "jz 5f",
             "4:",
-            "tileloadd tmm6, [{right} + 2 * {line}]",
-            "tileloadd tmm7, [{right} + 2 * {line} + 64]",
-            "tileloadd tmm4, [{left} + {line}]",
-            $($step,)*
+            $step,
             "prefetcht1 [{ahead}]",
             "prefetcht1 [{ahead} + 64]",
             "prefetcht1 [{ahead} + 128]",
             "prefetcht1 [{ahead} + 192]",
-            "prefetcht1 [{ahead} + 256]",
-            "prefetcht1 [{ahead} + 320]",
-            "prefetcht1 [{ahead} + 384]",
-            "prefetcht1 [{ahead} + 448]",
-            "add {ahead}, {fetched}",
-            "add {left}, {step}",
-            "add {right}, 2048",
-            "dec {depth}",
+            "add {ahead}, 256",
+            "add {first}, {step}",
+            "add {second}, {step}",
+            "add {third}, {step}",
+            concat!("add {right}, ", $bytes),
+            "dec {turns}",
             "jnz 4b",
             "5:",
-            "tilestored [{out} + {stride}], tmm0",
-            "tilestored [{out} + {stride} + 64], tmm1",
-            $($store,)*
-            left = inout(reg) $tile.left.as_ptr() => _,
+            store!($height),
+            "/* {high} */",
+            first = inout(reg) $tile.left.as_ptr() => _,
+            second = inout(reg) $tile.left.as_ptr().wrapping_add($tile.stride) => _,
+            third = inout(reg) $tile.left.as_ptr().wrapping_add(2 * $tile.stride) => _,
             right = inout(reg) $tile.right.as_ptr() => _,
-            depth = inout(reg) $tile.depth => _,
-            ahead = inout(reg) $tile.ahead.as_ptr() => _,
+            turns = inout(reg) $tile.depth / $lines => _,
+            ahead = inout(reg) if $tile.ahead.is_empty() { $tile.right } else { $tile.ahead }.as_ptr() => _,
             resumes = in(reg) usize::from($tile.resumes),
             out = in(reg) $out.as_mut_ptr(),
             high = in(reg) $out.as_mut_ptr().wrapping_add(ROWS * $stride),
-            fetched = in(reg) if $tile.ahead.is_empty() { 0 } else { 8 * size_of::<Line>() },
             line = in(reg) size_of::<Line>(),
-            step = in(reg) $tile.stride * size_of::<Line>(),
+            step = in(reg) $lines * $tile.stride * size_of::<Line>(),
             stride = in(reg) $stride * size_of::<f32>(),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
+        )
+    };
+}
+
+/// One line of the rows meets one of the panel.
+macro_rules! whole {
+    ($height:ident, $instruction:literal, $tile:ident, $out:ident, $stride:ident) => {
+        multiply!(
+            $height, $tile, $out, $stride, 1, 2048,
+            concat!(right!(0), left!($height "first"), dot!($height $instruction))
+        )
+    };
+}
+/// Three lines of the rows meet three of the panel, in the order of [`super::PAIRS`].
+macro_rules! parts {
+    ($height:ident, $tile:ident, $out:ident, $stride:ident) => {
+        multiply!(
+            $height, $tile, $out, $stride, 3, 6144,
+            concat!(
+                right!(4096), left!($height "first"), dot!($height "tdpbf16ps"),
+                right!(2048), dot!($height "tdpbf16ps"),
+                left!($height "second"), dot!($height "tdpbf16ps"),
+                right!(0), dot!($height "tdpbf16ps"),
+                left!($height "first"), dot!($height "tdpbf16ps"),
+                left!($height "third"), dot!($height "tdpbf16ps")
+            )
+        )
+    };
+}
+/// Three lines of the rows meet one of the panel.
+macro_rules! parts_of_rows {
+    ($height:ident, $tile:ident, $out:ident, $stride:ident) => {
+        multiply!(
+            $height, $tile, $out, $stride, 3, 2048,
+            concat!(
+                right!(0), left!($height "second"), dot!($height "tdpbf16ps"),
+                left!($height "first"), dot!($height "tdpbf16ps"),
+                left!($height "third"), dot!($height "tdpbf16ps")
+            )
         )
     };
 }
@@ -171,14 +255,19 @@ macro_rules! multiply {
 pub(super) unsafe fn multiply(tile: &Tile<'_>, out: &mut [f32], stride: usize) {
     shape(tile.rows);
     // SAFETY: line c of row i begins c · stride + i lines behind `left`, a panel has 32 lines for every line
-    // of a row, and row i of the result begins i · stride behind `out`; the shapes keep every access to the
-    // rows that there are. All of it is inside what the caller has checked.
+    // of a row (for every third one where `parts_of_rows` reads it), and row i of the result begins
+    // i · stride behind `out`; the shapes keep every access to the rows that there are. All of it is inside
+    // what the caller has checked. A prefetch may point anywhere.
     unsafe {
         match (tile.format, tile.rows > ROWS) {
-            (Format::Int8, false) => multiply!(low "tdpbusd", tile, out, stride),
-            (Format::Int8, true) => multiply!(high "tdpbusd", tile, out, stride),
-            (_, false) => multiply!(low "tdpbf16ps", tile, out, stride),
-            (_, true) => multiply!(high "tdpbf16ps", tile, out, stride),
+            (Format::Int8, false) => whole!(low, "tdpbusd", tile, out, stride),
+            (Format::Int8, true) => whole!(high, "tdpbusd", tile, out, stride),
+            (Format::F32Parts, false) => parts!(low, tile, out, stride),
+            (Format::F32Parts, true) => parts!(high, tile, out, stride),
+            (Format::Bf16Parts, false) => parts_of_rows!(low, tile, out, stride),
+            (Format::Bf16Parts, true) => parts_of_rows!(high, tile, out, stride),
+            (_, false) => whole!(low, "tdpbf16ps", tile, out, stride),
+            (_, true) => whole!(high, "tdpbf16ps", tile, out, stride),
         }
     }
 }

@@ -10,11 +10,17 @@ mod portable;
 mod x86;
 
 use super::instructions::{Instructions, Unit};
-use super::line::{Line, WORDS};
+use super::line::{Line, Numbers, PARTS, WORDS};
 use super::matrix::{Format, PANEL};
 
 /// Most rows of a tile on any unit.
 pub(super) const MOST_ROWS: usize = 32;
+
+/// Which part of a row meets which part of a column, in this order: what is left out is below 2⁻²⁴ of the
+/// whole, as f32 rounds. The parts of a row that a bfloat16 meets come in the same order among them, so that
+/// a column whose other parts are 0 gives the same bits.
+const PAIRS: [(usize, usize); 6] = [(0, 2), (0, 1), (1, 1), (1, 0), (0, 0), (2, 0)];
+const PAIRS_OF_ROWS: [(usize, usize); 3] = [(1, 0), (0, 0), (2, 0)];
 
 /// How a product is cut up for a unit.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +38,10 @@ pub(super) struct Blocking {
 /// 32, and is fast enough to wait for them when they leave the first-level cache.
 pub(super) fn blocking(instructions: Instructions, format: Format) -> Blocking {
     match instructions.unit(format) {
+        #[cfg(target_arch = "x86_64")]
+        Unit::Amx if format.left() == Numbers::Parts => {
+            Blocking { height: MOST_ROWS, tiles: 16, lines: 4 * PARTS }
+        }
         #[cfg(target_arch = "x86_64")]
         Unit::Amx => Blocking { height: MOST_ROWS, tiles: 8, lines: 8 },
         _ => Blocking { height: 14, tiles: 36, lines: 12 },
@@ -85,19 +95,39 @@ impl Tile<'_> {
         }
         assert!(rows <= height(instructions, format), "{rows} rows of a tile");
         assert!(depth == 0 || left.len() >= (depth - 1) * stride + rows, "left-hand lines");
-        assert!(right.len() >= depth * format.words_per_line() * (PANEL / WORDS), "right-hand lines");
+        assert!(right.len() >= format.panel_lines(depth), "right-hand lines");
         assert!(out.len() >= (rows - 1) * out_stride + PANEL, "output");
         match instructions.unit(format) {
-            Unit::Portable => portable::multiply(self, instructions, out, out_stride),
-            // SAFETY: as below; AMX tiles have at most 32 rows.
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: the shapes were checked above, and a unit is only named by instructions that the
+            // processor has; AMX tiles have at most 32 rows.
             #[expect(unsafe_code, reason = "calls code compiled for instructions asked for")]
             Unit::Amx => unsafe { amx::multiply(self, out, out_stride) },
-            // SAFETY: the shapes were checked above, and a unit is only named by instructions that the
-            // processor has.
+            _ if format.left() == Numbers::Parts => self.multiply_parts(instructions, out, out_stride),
+            Unit::Portable => portable::multiply(self, instructions, out, out_stride),
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "calls code compiled for instructions asked for")]
             unit => unsafe { x86::multiply(self, unit, out, out_stride) },
+        }
+    }
+
+    /// One product of bfloat16 after another, for units that have no loop of their own.
+    fn multiply_parts(&self, instructions: Instructions, out: &mut [f32], out_stride: usize) {
+        let Self { format, left, stride, depth, right, resumes, .. } = *self;
+        let pairs = if format == Format::F32Parts { &PAIRS[..] } else { &PAIRS_OF_ROWS[..] };
+        let mut tile = Tile { format: Format::Bf16, depth: 0, ahead: &[], ..*self };
+        if depth == 0 {
+            return tile.multiply(instructions, out, out_stride);
+        }
+        tile.depth = 1;
+        for group in 0..depth / PARTS {
+            for (number, &(row, column)) in pairs.iter().enumerate() {
+                tile.resumes = resumes || group + number > 0;
+                tile.left = &left[(group * PARTS + row) * stride..];
+                tile.right = &right[format.panel_lines(group * PARTS) + column * WORDS * (PANEL / WORDS)..];
+                tile.multiply(instructions, out, out_stride);
+            }
         }
     }
 }

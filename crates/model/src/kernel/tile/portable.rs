@@ -43,7 +43,8 @@ impl Kernel for Part<'_> {
                 let sum = lanes.fused(f32::from_bits(left[0]), low, sum);
                 lanes.fused(f32::from_bits(left[1]), high, sum)
             }),
-            Format::Bf16 => self.sum::<1, f32>(|sum, left, right| {
+            // Those in parts come here as products of bfloat16.
+            Format::Bf16 | Format::F32Parts | Format::Bf16Parts => self.sum::<1, f32>(|sum, left, right| {
                 let (left, right) = (bf16_pair(left[0]), bf16_pair(right));
                 lanes.fused(left[1], right[1], lanes.fused(left[0], right[0], sum))
             }),

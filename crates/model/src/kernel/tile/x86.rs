@@ -209,9 +209,14 @@ pub(super) unsafe fn multiply(tile: &Tile<'_>, unit: Unit, out: &mut [f32], out_
             (Format::F32, _) => f32_avx512(tile, out, out_stride),
             (Format::WideBf16, Unit::Avx2) => wide_bf16_avx2(tile, out, out_stride),
             (Format::WideBf16, _) => wide_bf16_avx512(tile, out, out_stride),
-            (Format::Bf16, Unit::Avx2) => bf16_avx2(tile, out, out_stride),
-            (Format::Bf16, Unit::Avx512Bf16) => bf16_avx512_bf16(tile, out, out_stride),
-            (Format::Bf16, _) => bf16_avx512(tile, out, out_stride),
+            // Those in parts come here as products of bfloat16.
+            (Format::Bf16 | Format::F32Parts | Format::Bf16Parts, Unit::Avx2) => {
+                bf16_avx2(tile, out, out_stride)
+            }
+            (Format::Bf16 | Format::F32Parts | Format::Bf16Parts, Unit::Avx512Bf16) => {
+                bf16_avx512_bf16(tile, out, out_stride)
+            }
+            (Format::Bf16 | Format::F32Parts | Format::Bf16Parts, _) => bf16_avx512(tile, out, out_stride),
             (Format::Int8, Unit::AvxVnni) => int8_avx_vnni(tile, out, out_stride),
             (Format::Int8, Unit::Avx2) => int8_avx2(tile, out, out_stride),
             (Format::Int8, Unit::Avx512Vnni) => int8_avx512_vnni(tile, out, out_stride),
