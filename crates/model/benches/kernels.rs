@@ -13,7 +13,8 @@ use std::time::Instant;
 use candle_core::{Device, Tensor};
 use unmask_model::kernel::{Activations, Finish, Format, Instructions, Norm, PackedMatrix, product};
 
-const FORMATS: [Format; 4] = [Format::F32, Format::WideBf16, Format::Bf16, Format::Int8];
+const FORMATS: [Format; 6] =
+    [Format::F32, Format::WideBf16, Format::Bf16, Format::Int8, Format::F32Parts, Format::Bf16Parts];
 const SHAPES: [(usize, usize); 4] = [(768, 768), (768, 3072), (3072, 768), (768, 50272)];
 /// How long a cell is measured for.
 const PATIENCE: f64 = 0.3;

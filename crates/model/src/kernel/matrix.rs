@@ -45,12 +45,6 @@ impl Format {
         }
     }
 
-    /// Whether it keeps elements as they are in f32.
-    #[must_use]
-    pub const fn keeps_f32(self) -> bool {
-        matches!(self, Self::F32 | Self::F32Parts)
-    }
-
     /// The fastest format that keeps f32, or bfloat16 among f32, as exactly as this one.
     #[must_use]
     pub fn fastest(self, instructions: Instructions) -> Self {

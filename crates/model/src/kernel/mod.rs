@@ -7,7 +7,7 @@
 //! threading only decide *when* an element is computed.
 //!
 //! The matrix tiles (`tile/`) are written in the instructions of each processor and once in plain Rust;
-//! all else is plain Rust, compiled for wider registers as well. [`Instructions`] is found at run time.
+//! all else is plain Rust or sixteen numbers at a time (`lanes`), compiled for wider registers as well. [`Instructions`] is found at run time.
 //! Sets of instructions round differently, so results agree bit for bit on one machine, not across
 //! machines.
 

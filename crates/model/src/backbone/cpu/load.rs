@@ -83,13 +83,18 @@ impl Trunk {
 impl Loader<'_> {
     /// How a tensor is kept. What is bfloat16 already is kept so, too, for products of f32.
     fn format(&self, stored: &StoredTensor) -> Format {
-        let format = match self.numbers {
+        match self.numbers {
             Numbers::Bf16 => Format::Bf16,
             Numbers::Int8 => Format::Int8,
             Numbers::F32 | Numbers::Parts if stored.is_bf16() => Format::WideBf16,
             Numbers::F32 | Numbers::Parts => Format::F32,
-        };
-        format.fastest(Instructions::detect())
+        }
+    }
+
+    /// How a matrix of the blocks is kept. They are multiplied with many rows; the head, which takes more
+    /// time to read than to multiply with the few that are asked, stays as small as its format allows.
+    fn block_format(&self, stored: &StoredTensor) -> Format {
+        self.format(stored).fastest(Instructions::detect())
     }
 
     /// Tensors that take less memory where they are than in a format.
@@ -104,13 +109,12 @@ impl Loader<'_> {
     fn table(&self, stored: &StoredTensor) -> Result<Table, LoadError> {
         let format = self.format(stored);
         if let Some(blocks) = Self::smaller(format, std::slice::from_ref(stored)) {
-            return Ok(Table::Stored { rows: blocks[0].clone(), rounded: !format.keeps_f32() });
+            return Ok(Table::Stored { rows: blocks[0].clone(), rounded: format != Format::F32 });
         }
         let values = stored.to_f32()?;
-        Ok(if format.keeps_f32() {
-            Table::F32(values)
-        } else {
-            Table::Bf16(values.into_iter().map(bf16::from_f32).collect())
+        Ok(match format {
+            Format::F32 => Table::F32(values),
+            _ => Table::Bf16(values.into_iter().map(bf16::from_f32).collect()),
         })
     }
 
@@ -164,7 +168,7 @@ impl Loader<'_> {
         let load = |part: &str, (rows, columns): (usize, usize)| {
             let stored = self.weights.get(&name(&format!("{part}.weight")), &[rows, columns])?;
             let bias = self.weights.get(&name(&format!("{part}.bias")), &[columns])?.to_f32()?;
-            let (format, values) = (self.format(&stored), stored.to_f32()?);
+            let (format, values) = (self.block_format(&stored), stored.to_f32()?);
             Ok::<_, LoadError>(Convolution { format, values, bias, columns })
         };
         let (width, inner) = (config.width, config.mlp_width);
@@ -193,7 +197,7 @@ impl Loader<'_> {
         };
         let linear = |tensors: &[StoredTensor], rows: Layout, columns: Layout| {
             // Files may keep the two of a matrix in different types; the wider one serves both.
-            let formats = tensors.iter().map(|stored| self.format(stored));
+            let formats = tensors.iter().map(|stored| self.block_format(stored));
             let wider = Format::F32.fastest(Instructions::detect());
             let format = formats.reduce(|a, b| if a == b { a } else { wider }).unwrap_or(wider);
             let matrix = self.matrix(format, tensors, rows, columns)?;
