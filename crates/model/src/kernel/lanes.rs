@@ -46,7 +46,9 @@ pub(super) trait Lanes: Copy {
     fn add_wide(self, sums: &mut [f64; LANES], values: Self::F);
     /// The nearest bfloat16 of 32 values, two neighbours in a word, the first in its low half.
     fn bf16(self, low: Self::F, high: Self::F) -> [u32; LANES];
-    /// The values of those 32.
+    /// The lowest byte of the bits of each value, four neighbours in a word, the first in its lowest bits.
+    fn lowest_bytes(self, values: Self::F) -> [u32; LANES / 4];
+    /// The values of 32 bfloat16.
     fn widened(self, words: &[u32; LANES]) -> [Self::F; 2];
 }
 
@@ -163,6 +165,15 @@ impl<const FUSED: bool> Lanes for Plain<FUSED> {
     #[inline(always)]
     fn bf16(self, low: Self::F, high: Self::F) -> [u32; LANES] {
         rounded(low, high)
+    }
+
+    #[inline(always)]
+    fn lowest_bytes(self, values: Self::F) -> [u32; LANES / 4] {
+        let mut words = [0; LANES / 4];
+        for i in 0..LANES {
+            words[i / 4] |= (values[i].to_bits() & 0xff) << (i % 4 * 8);
+        }
+        words
     }
 
     #[inline(always)]
@@ -329,6 +340,13 @@ mod avx512 {
             self.store(low, &mut values[0]);
             self.store(high, &mut values[1]);
             rounded(values[0], values[1])
+        }
+
+        #[inline(always)]
+        fn lowest_bytes(self, values: __m512) -> [u32; LANES / 4] {
+            avx512!(std::mem::transmute::<__m128i, [u32; LANES / 4]>(_mm512_cvtepi32_epi8(
+                _mm512_castps_si512(values)
+            )))
         }
 
         #[inline(always)]

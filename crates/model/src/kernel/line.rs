@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::encode;
-use super::instructions::{Instructions, Kernel};
-use super::lanes::{LANES, Lanes};
+use super::convert::{ReadRow, WriteRow};
+use super::instructions::Instructions;
 
 /// 32-bit words in a line. A word holds one f32, two bfloat16 or four 8-bit integers, neighbours in the
 /// sum of a product.
@@ -199,9 +198,9 @@ impl<T> Shared<T> {
 pub(super) struct SharedLines {
     pub(super) numbers: Numbers,
     words: Shared<u32>,
-    scales: Shared<f32>,
+    pub(super) scales: Shared<f32>,
     stride: usize,
-    depth: usize,
+    pub(super) depth: usize,
 }
 
 impl SharedLines {
@@ -223,88 +222,5 @@ impl SharedLines {
     #[expect(unsafe_code, reason = "writes through Shared")]
     pub(super) unsafe fn write_row(&self, instructions: Instructions, row: usize, values: &[f32]) {
         instructions.run(WriteRow { lines: self, row, values });
-    }
-}
-
-struct ReadRow<'a> {
-    source: &'a Activations,
-    row: usize,
-    values: &'a mut [f32],
-}
-
-impl Kernel for ReadRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
-        let Self { source, row, values } = self;
-        for (line, values) in values.chunks_exact_mut(source.numbers.per_line()).enumerate() {
-            let words = &source.lines_at(line, row)[0].0;
-            match source.numbers {
-                Numbers::Bf16 => {
-                    for (pair, word) in values.as_chunks_mut::<2>().0.iter_mut().zip(words) {
-                        *pair = encode::bf16_pair(*word);
-                    }
-                }
-                _ => values.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_bits(*word)),
-            }
-        }
-    }
-}
-
-struct WriteRow<'a> {
-    lines: &'a SharedLines,
-    row: usize,
-    values: &'a [f32],
-}
-
-impl Kernel for WriteRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    #[expect(unsafe_code, reason = "writes through Shared")]
-    fn run<L: Lanes>(self, lanes: L) {
-        let Self { lines, row, values } = self;
-        let scale = match lines.numbers {
-            Numbers::Int8 => {
-                let scale = encode::int8_scale(values);
-                // SAFETY: the row is this task's, as `write_row` demands of its caller.
-                unsafe { lines.scales.slice(row, 1)[0] = scale };
-                scale
-            }
-            _ => 1.0,
-        };
-        let per_line = lines.numbers.per_line();
-        if lines.numbers == Numbers::Parts {
-            for group in 0..lines.depth / PARTS {
-                let start = (group * per_line).min(values.len());
-                let part = &values[start..(start + per_line).min(values.len())];
-                let mut rest = [0.0; 2 * LANES];
-                rest[..part.len()].copy_from_slice(part);
-                let [low, high] = rest.as_chunks().0 else { continue };
-                let mut rest = [lanes.load(low), lanes.load(high)];
-                for part in 0..PARTS {
-                    // SAFETY: as above.
-                    let words = unsafe { lines.words(group * PARTS + part, row, 0, WORDS) };
-                    let rounded = lanes.bf16(rest[0], rest[1]);
-                    words.copy_from_slice(&rounded);
-                    let taken = lanes.widened(&rounded);
-                    rest = [lanes.sub(rest[0], taken[0]), lanes.sub(rest[1], taken[1])];
-                }
-            }
-            return;
-        }
-        for line in 0..lines.depth {
-            let start = (line * per_line).min(values.len());
-            let part = &values[start..(start + per_line).min(values.len())];
-            // SAFETY: as above.
-            let words = unsafe { lines.words(line, row, 0, WORDS) };
-            match lines.numbers {
-                Numbers::F32 => encode::f32(part, words),
-                Numbers::Bf16 => encode::bf16(part, words),
-                Numbers::Int8 => encode::int8(part, 1.0 / scale, words),
-                Numbers::Parts => {}
-            }
-        }
     }
 }

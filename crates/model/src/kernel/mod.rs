@@ -13,6 +13,7 @@
 
 mod attention;
 mod blocks;
+mod convert;
 mod elementwise;
 mod encode;
 mod instructions;

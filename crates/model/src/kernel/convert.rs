@@ -1,0 +1,183 @@
+//! Rows of f32 to the numbers of a product and back.
+
+use super::encode;
+use super::instructions::Kernel;
+use super::lanes::{LANES, Lanes};
+use super::line::{Activations, Numbers, SharedLines, WORDS};
+
+/// Adding it rounds to the nearest integer and leaves that, 128 higher, in the low bits.
+const ROUND_128: f32 = encode::ROUND + 128.0;
+
+/// A row of F32 or Bf16 as it is in f32, with what fills up its last line.
+pub(super) struct ReadRow<'a> {
+    pub(super) source: &'a Activations,
+    pub(super) row: usize,
+    pub(super) values: &'a mut [f32],
+}
+
+impl Kernel for ReadRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self { source, row, values } = self;
+        for (line, values) in values.chunks_exact_mut(source.numbers.per_line()).enumerate() {
+            let words = &source.lines_at(line, row)[0].0;
+            if source.numbers == Numbers::Bf16 {
+                for (half, values) in lanes.widened(words).into_iter().zip(values.as_chunks_mut().0) {
+                    lanes.store(half, values);
+                }
+            } else {
+                values.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_bits(*word));
+            }
+        }
+    }
+}
+
+/// A row of any numbers, zeros behind its values.
+pub(super) struct WriteRow<'a> {
+    pub(super) lines: &'a SharedLines,
+    pub(super) row: usize,
+    pub(super) values: &'a [f32],
+}
+
+impl Kernel for WriteRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "writes through Shared")]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self { lines, row, values } = self;
+        let numbers = lines.numbers;
+        let (per_line, parts) = (numbers.per_line(), numbers.parts());
+        let mut inverse = lanes.splat(1.0);
+        if numbers == Numbers::Int8 {
+            let scale = int8_scale(lanes, values);
+            // SAFETY: the row is this task's, as `write_row` demands of its caller.
+            unsafe { lines.scales.slice(row, 1)[0] = scale };
+            inverse = lanes.splat(1.0 / scale);
+        }
+        for group in 0..lines.depth / parts {
+            let start = (group * per_line).min(values.len());
+            let part = &values[start..(start + per_line).min(values.len())];
+            let mut padded = [0.0; 4 * WORDS];
+            let part = if part.len() == per_line {
+                part
+            } else {
+                padded[..part.len()].copy_from_slice(part);
+                &padded[..per_line]
+            };
+            let chunks = part.as_chunks::<LANES>().0;
+            for line in 0..parts {
+                // SAFETY: as above.
+                let words = unsafe { lines.words(group * parts + line, row, 0, WORDS) };
+                match numbers {
+                    Numbers::F32 => encode::f32(part, words),
+                    Numbers::Bf16 => {
+                        words.copy_from_slice(&lanes.bf16(lanes.load(&chunks[0]), lanes.load(&chunks[1])));
+                    }
+                    Numbers::Int8 => {
+                        for (words, chunk) in words.as_chunks_mut().0.iter_mut().zip(chunks) {
+                            let steps = lanes.mul(lanes.load(chunk), inverse);
+                            *words = lanes.lowest_bytes(lanes.add(steps, lanes.splat(ROUND_128)));
+                        }
+                    }
+                    Numbers::Parts => {
+                        let mut rest = [lanes.load(&chunks[0]), lanes.load(&chunks[1])];
+                        for _ in 0..line {
+                            let taken = lanes.widened(&lanes.bf16(rest[0], rest[1]));
+                            rest = [lanes.sub(rest[0], taken[0]), lanes.sub(rest[1], taken[1])];
+                        }
+                        words.copy_from_slice(&lanes.bf16(rest[0], rest[1]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// [`encode::int8_scale`] of a row.
+#[inline(always)]
+fn int8_scale<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
+    let zero = lanes.splat(0.0);
+    let (chunks, last) = values.as_chunks();
+    let mut padded = [0.0; LANES];
+    padded[..last.len()].copy_from_slice(last);
+    let (mut largest, mut zeros) = (zero, zero);
+    for chunk in chunks.iter().chain([&padded]) {
+        let value = lanes.load(chunk);
+        largest = lanes.max(lanes.max(value, lanes.sub(zero, value)), largest);
+        // x·0 is 0 for what is finite, and no number for what is not.
+        zeros = lanes.mul_add(value, zero, zeros);
+    }
+    let mut all = [[0.0; LANES]; 2];
+    lanes.store(largest, &mut all[0]);
+    lanes.store(zeros, &mut all[1]);
+    encode::int8_step(all[0].iter().copied().fold(0.0, f32::max)) + all[1].iter().sum::<f32>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::instructions::Instructions;
+
+    fn written(instructions: Instructions, numbers: Numbers, values: &[f32]) -> Activations {
+        let mut activations = Activations::new(numbers);
+        activations.shape(1, values.len());
+        #[expect(unsafe_code, reason = "writes through Shared")]
+        // SAFETY: there is only this thread.
+        unsafe {
+            activations.shared().write_row(instructions, 0, values);
+        }
+        activations
+    }
+
+    #[test]
+    fn integers_are_within_half_a_step() {
+        let values: Vec<f32> = (0..101).map(|i| (i as f32 * 0.77).sin() * 3.0).collect();
+        for instructions in Instructions::available() {
+            let integers = written(instructions, Numbers::Int8, &values);
+            let scale = integers.scales[0];
+            let words = |line: usize| integers.lines_at(line, 0)[0].0;
+            let bytes: Vec<u8> = (0..2).flat_map(words).flat_map(u32::to_le_bytes).collect();
+            for (value, byte) in values.iter().zip(&bytes) {
+                let back = (f32::from(*byte) - 128.0) * scale;
+                assert!((back - value).abs() <= scale * 0.501, "{value} became {back}");
+            }
+            assert_eq!(bytes[101..], [128; 27], "zeros behind");
+            for bad in [f32::NAN, f32::INFINITY] {
+                assert!(written(instructions, Numbers::Int8, &[1.0, bad, 2.0]).scales[0].is_nan());
+            }
+        }
+    }
+
+    #[test]
+    fn parts_add_up_to_the_value() {
+        let values: Vec<f32> = (0..77).map(|i| (i as f32 * 1.37).sin() * 10_f32.powi(i % 9 - 4)).collect();
+        for instructions in Instructions::available() {
+            let parts = written(instructions, Numbers::Parts, &values);
+            for (i, value) in values.iter().enumerate() {
+                let part = |part: usize| {
+                    let word = parts.lines_at(i / 32 * 3 + part, 0)[0].0[i % 32 / 2];
+                    f64::from(encode::bf16_pair(word)[i % 2])
+                };
+                let error = (part(0) + part(1) + part(2) - f64::from(*value)).abs();
+                assert!(error <= f64::from(value.abs()) * 2_f64.powi(-24), "{value}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let values: Vec<f32> = (0..50).map(|i| f32::from(i as i8 - 20) / 4.0).collect();
+        for instructions in Instructions::available() {
+            for numbers in [Numbers::F32, Numbers::Bf16] {
+                let source = written(instructions, numbers, &values);
+                let mut read = vec![f32::NAN; 64];
+                instructions.run(ReadRow { source: &source, row: 0, values: &mut read });
+                assert_eq!(read[..50], values, "{numbers:?}");
+                assert_eq!(read[50..], [0.0; 14], "{numbers:?}");
+            }
+        }
+    }
+}
