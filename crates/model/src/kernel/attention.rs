@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::convert::parts_of;
 use super::elementwise::{exp, maximum};
 use super::encode;
 use super::instructions::{Instructions, Kernel};
 use super::lanes::{LANES, Lanes};
-use super::line::{Activations, Line, Numbers, SharedLines, WORDS};
+use super::line::{Activations, Line, Numbers, PARTS, SharedLines, WORDS};
 use super::matrix::{Format, PANEL};
 use super::product::{share, write};
 use super::tile::{MOST_ROWS, Sums, Tile, height};
@@ -44,7 +45,7 @@ pub struct Scratch {
 }
 
 /// Operands of [`attention`]. Heads lie side by side, each padded with zeros to whole panels of 32
-/// columns; all operands have the same numbers, F32 or Bf16.
+/// columns; all operands have the same numbers, anything but integers.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<'a> {
     /// (query rows, count heads).
@@ -71,14 +72,14 @@ pub fn attention(
 ) {
     let Operands { query, key, value } = operands;
     let numbers = query.numbers();
-    assert!(matches!(numbers, Numbers::F32 | Numbers::Bf16), "attention has no {numbers:?}");
+    assert!(numbers != Numbers::Int8, "attention has no integers");
     assert!(key.numbers() == numbers && value.numbers() == numbers && out.numbers() == numbers);
     assert!(spans.iter().all(|span| span.queries.end <= query.rows() && span.keys.end <= key.rows()));
     assert!(spans.windows(2).all(|pair| pair[0].queries.end <= pair[1].queries.start));
-    let depth = heads.width.next_multiple_of(PANEL) / numbers.per_line();
+    let depth = numbers.lines(heads.width.next_multiple_of(PANEL));
     assert!(query.depth == heads.count * depth && key.depth == heads.shared * depth);
     assert!(value.depth == key.depth && value.rows() == key.rows());
-    out.shape(query.rows(), query.depth * numbers.per_line());
+    out.shape(query.rows(), query.columns());
     let task = Task {
         instructions,
         operands,
@@ -122,17 +123,18 @@ impl Task<'_> {
     unsafe fn run(&self, span: &Span, shared: usize, scratch: &mut Scratch) {
         let Self { instructions, operands: Operands { query, key, value }, depth, .. } = *self;
         let numbers = query.numbers();
-        let (format, per_line) = match numbers {
-            Numbers::Bf16 => (Format::Bf16, 2 * WORDS),
-            _ => (Format::F32, WORDS),
+        let format = match numbers {
+            Numbers::Bf16 => Format::Bf16,
+            Numbers::Parts => Format::F32Parts,
+            _ => Format::F32,
         };
         let count = span.keys.len();
         let columns = count.next_multiple_of(PANEL);
-        let value_depth = count.div_ceil(per_line);
+        let value_depth = numbers.lines(count);
         let Scratch { keys, values, scores, weights } = scratch;
-        let panel_lines = depth * WORDS * (PANEL / WORDS);
-        let value_lines = value_depth * WORDS * (PANEL / WORDS);
-        let value_panels = depth * per_line / PANEL;
+        let (panel_lines, value_lines) = (format.panel_lines(depth), format.panel_lines(value_depth));
+        let lines_of_panel = numbers.lines(PANEL);
+        let value_panels = depth / lines_of_panel;
         grow(keys, columns / PANEL * panel_lines);
         grow(values, value_panels * value_lines);
         let height = height(instructions, format);
@@ -142,7 +144,7 @@ impl Task<'_> {
         grow(scores, height * score_stride);
         instructions.run(PackKeys { key, span, first: shared * depth, depth, out: keys });
         for panel in 0..value_panels {
-            let first = shared * depth + panel * PANEL / per_line;
+            let first = shared * depth + panel * lines_of_panel;
             let out = &mut values[panel * value_lines..][..value_lines];
             instructions.run(PackValues { value, span, first, out });
         }
@@ -179,7 +181,7 @@ impl Task<'_> {
                     ahead: &[],
                 };
                 tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
-                let column = head * depth * per_line + panel * PANEL;
+                let column = (head * value_panels + panel) * PANEL;
                 let sums = &mut sums.0[..rows];
                 let result = Scaled { sums, factors: &factors, first, column, out: &self.out };
                 instructions.run(result);
@@ -251,26 +253,33 @@ impl Kernel for PackValues<'_> {
     fn run<L: Lanes>(self, _: L) {
         let Self { value, span, first, out } = self;
         let count = span.keys.len();
-        let (left, right) = out.split_at_mut(match value.numbers {
-            Numbers::Bf16 => count.div_ceil(2) * 2,
-            _ => count * 2,
-        });
-        right.fill(Line::default());
-        let rows = &value.lines_at(first, span.keys.start)[..count];
-        if value.numbers == Numbers::Bf16 {
-            for (out, pair) in left.as_chunks_mut::<2>().0.iter_mut().zip(rows.chunks(2)) {
-                let even = pair[0].0;
-                let odd = if let [_, odd] = pair { odd.0 } else { [0; WORDS] };
-                for word in 0..WORDS {
-                    let at = &mut out[word / (WORDS / 2)].0[word % (WORDS / 2) * 2..][..2];
-                    at[0] = even[word] & 0xffff | odd[word] << 16;
-                    at[1] = even[word] >> 16 | odd[word] & 0xffff_0000;
-                }
-            }
-        } else {
+        if value.numbers == Numbers::F32 {
+            let (out, zeros) = out.split_at_mut(count * 2);
+            zeros.fill(Line::default());
+            let rows = &value.lines_at(first, span.keys.start)[..count];
             let next = &value.lines_at(first + 1, span.keys.start)[..count];
-            for (out, (row, next)) in left.as_chunks_mut::<2>().0.iter_mut().zip(rows.iter().zip(next)) {
+            for (out, (row, next)) in out.as_chunks_mut::<2>().0.iter_mut().zip(rows.iter().zip(next)) {
                 *out = [*row, *next];
+            }
+            return;
+        }
+        let parts = value.numbers.parts();
+        let blocks = out.as_chunks_mut::<{ 2 * WORDS }>().0;
+        for part in 0..parts {
+            let rows = &value.lines_at(first + part, span.keys.start)[..count];
+            let blocks = blocks.iter_mut().skip(part).step_by(parts);
+            for (block, rows) in blocks.zip(rows.chunks(2 * WORDS)) {
+                let (pairs, zeros) = block.split_at_mut(rows.len().div_ceil(2) * 2);
+                zeros.fill(Line::default());
+                for (out, pair) in pairs.as_chunks_mut::<2>().0.iter_mut().zip(rows.chunks(2)) {
+                    let even = pair[0].0;
+                    let odd = if let [_, odd] = pair { odd.0 } else { [0; WORDS] };
+                    for word in 0..WORDS {
+                        let at = &mut out[word / (WORDS / 2)].0[word % (WORDS / 2) * 2..][..2];
+                        at[0] = even[word] & 0xffff | odd[word] << 16;
+                        at[1] = even[word] >> 16 | odd[word] & 0xffff_0000;
+                    }
+                }
             }
         }
     }
@@ -309,6 +318,11 @@ impl Kernel for Softmax<'_> {
             sums = [lanes.add(sums[0], weights[0]), lanes.add(sums[1], weights[1])];
             match numbers {
                 Numbers::Bf16 => out[number * stride].0 = lanes.bf16(weights[0], weights[1]),
+                Numbers::Parts => {
+                    for (part, words) in parts_of(lanes, weights).into_iter().enumerate() {
+                        out[(number * PARTS + part) * stride].0 = words;
+                    }
+                }
                 _ => {
                     for (half, weights) in weights.into_iter().enumerate() {
                         if number * PANEL + half * LANES < count {

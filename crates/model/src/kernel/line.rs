@@ -133,8 +133,9 @@ impl Activations {
         }
     }
 
-    /// `source` in the numbers of this one, row by row.
+    /// Those of `source`, which are Bf16, in the numbers of this one, row by row.
     pub fn convert(&mut self, instructions: Instructions, source: &Self) {
+        assert_eq!(source.numbers, Numbers::Bf16, "what is converted");
         self.shape(source.rows, source.columns());
         let lines = self.shared();
         (0..source.rows).into_par_iter().with_min_len(4).for_each_init(Vec::new, |values, row| {

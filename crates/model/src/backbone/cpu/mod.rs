@@ -119,19 +119,19 @@ impl Rotary {
 }
 
 impl Linear {
-    /// Of rows that are as the matrix wants them, or are made so in `converted`.
+    /// Of rows that are as the matrix wants them, or are made so in `integers`.
     fn apply(
         &self,
         instructions: Instructions,
         rows: &Activations,
-        converted: &mut Activations,
+        integers: &mut Activations,
         finish: Finish<'_>,
     ) {
         let rows = if self.matrix.format().left() == rows.numbers() {
             rows
         } else {
-            converted.convert(instructions, rows);
-            converted
+            integers.convert(instructions, rows);
+            integers
         };
         product(instructions, rows, &self.matrix, finish);
     }
@@ -233,13 +233,13 @@ impl Trunk {
         let count = packed.ids.len();
         block.norm_1.apply(instructions, &workspace.rows, stride, &mut workspace.normed);
         workspace.lap(Part::Rest);
-        let Workspace { normed, converted, key, value, rotation, .. } = &mut *workspace;
+        let Workspace { normed, integers, key, value, rotation, .. } = &mut *workspace;
         let activation = self.placed(rotation);
         key.shape(count, block.key.matrix.columns());
         block.key.apply(
             instructions,
             normed,
-            converted,
+            integers,
             Finish::Activate { out: key, bias: &block.key.bias, activation },
         );
         value.shape(count, block.value.matrix.columns());
@@ -247,7 +247,7 @@ impl Trunk {
         block.value.apply(
             instructions,
             normed,
-            converted,
+            integers,
             Finish::Activate { out: value, bias: &block.value.bias, activation },
         );
         workspace.lap(Part::Product);
@@ -261,30 +261,30 @@ impl Trunk {
             workspace.lap(Part::Rest);
         }
         let count = asked.map_or(count, <[u32]>::len);
-        let Workspace { normed, converted, query, rotation, .. } = &mut *workspace;
+        let Workspace { normed, integers, query, rotation, .. } = &mut *workspace;
         let activation = self.placed(rotation);
         query.shape(count, block.query.matrix.columns());
         block.query.apply(
             instructions,
             normed,
-            converted,
+            integers,
             Finish::Activate { out: query, bias: &block.query.bias, activation },
         );
         workspace.lap(Part::Product);
         let Workspace { query, key, value, mixed, spans, scratch, .. } = &mut *workspace;
         attention(instructions, Operands { query, key, value }, spans, self.heads, mixed, scratch);
         workspace.lap(Part::Attention);
-        let Workspace { rows, mixed, converted, .. } = &mut *workspace;
+        let Workspace { rows, mixed, integers, .. } = &mut *workspace;
         block.output.apply(
             instructions,
             mixed,
-            converted,
+            integers,
             Finish::Add { out: rows, stride, bias: &block.output.bias },
         );
         workspace.lap(Part::Product);
         block.norm_2.apply(instructions, &workspace.rows, stride, &mut workspace.normed);
         workspace.lap(Part::Rest);
-        let Workspace { rows, normed, converted, inner, .. } = &mut *workspace;
+        let Workspace { rows, normed, integers, inner, .. } = &mut *workspace;
         let columns = block.expand.matrix.columns();
         let (width, activation) =
             if block.gated { (columns / 2, Activation::Swiglu) } else { (columns, Activation::Gelu) };
@@ -292,13 +292,13 @@ impl Trunk {
         block.expand.apply(
             instructions,
             normed,
-            converted,
+            integers,
             Finish::Activate { out: inner, bias: &block.expand.bias, activation },
         );
         block.contract.apply(
             instructions,
             inner,
-            converted,
+            integers,
             Finish::Add { out: rows, stride, bias: &block.contract.bias },
         );
         workspace.lap(Part::Product);

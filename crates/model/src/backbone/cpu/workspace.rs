@@ -18,8 +18,8 @@ pub struct Workspace {
     pub(super) value: Activations,
     pub(super) mixed: Activations,
     pub(super) inner: Activations,
-    /// What enters a product in other numbers than it was computed in.
-    pub(super) converted: Activations,
+    /// Whatever enters a product as integers.
+    pub(super) integers: Activations,
     /// The rows for the head, and those that are multiplied with it at a time.
     pub(super) last: Activations,
     pub(super) some: Activations,
@@ -60,11 +60,8 @@ fn now() -> Instant {
 impl Workspace {
     /// For products of `numbers` and a head of `head`, on a pool of `threads`.
     pub(in crate::backbone) fn new(numbers: Numbers, head: Numbers, threads: usize) -> Self {
-        // Attention and activations have neither integers nor parts.
-        let between = match numbers {
-            Numbers::Int8 | Numbers::Bf16 => Numbers::Bf16,
-            Numbers::Parts | Numbers::F32 => Numbers::F32,
-        };
+        // Attention and activations have no integers.
+        let between = if numbers == Numbers::Int8 { Numbers::Bf16 } else { numbers };
         let empty = || Activations::new(between);
         Self {
             rows: Vec::new(),
@@ -75,7 +72,7 @@ impl Workspace {
             value: empty(),
             mixed: empty(),
             inner: empty(),
-            converted: Activations::new(numbers),
+            integers: Activations::new(Numbers::Int8),
             last: Activations::new(head),
             some: Activations::new(head),
             logits: Vec::new(),

@@ -1,4 +1,7 @@
 use super::*;
+use crate::kernel::convert::decoded;
+
+const NUMBERS: [Numbers; 3] = [Numbers::F32, Numbers::Bf16, Numbers::Parts];
 
 fn values(count: usize, salt: usize) -> Vec<f32> {
     (0..count).map(|i| (((i + salt) * 2_654_435_761) % 2001) as f32 / 500.0 - 2.0).collect()
@@ -28,11 +31,7 @@ fn plain(from: &Activations, heads: usize, width: usize) -> Vec<f32> {
     let room = width.next_multiple_of(PANEL);
     let mut out = Vec::new();
     for row in 0..from.rows() {
-        let words = (0..from.depth).flat_map(|line| from.lines_at(line, row)[0].0);
-        let all: Vec<f32> = match from.numbers {
-            Numbers::Bf16 => words.flat_map(encode::bf16_pair).collect(),
-            _ => words.map(f32::from_bits).collect(),
-        };
+        let all = decoded(from, row);
         (0..heads).for_each(|head| out.extend_from_slice(&all[head * room..][..width]));
     }
     out
@@ -95,10 +94,10 @@ fn packed_canvases_match_f64_and_equal_themselves_alone() {
         let _: usize = queries;
         let (q, k, v) = (values(queries * wide, 1), values(keys * narrow, 2), values(keys * narrow, 3));
         for (instructions, numbers) in
-            Instructions::available().into_iter().flat_map(|set| [(set, Numbers::F32), (set, Numbers::Bf16)])
+            Instructions::available().into_iter().flat_map(|set| NUMBERS.map(|numbers| (set, numbers)))
         {
             let all = run(instructions, numbers, heads, (&q, &k, &v), &spans);
-            let allowed = if numbers == Numbers::F32 { 1e-5 } else { 0.04 };
+            let allowed = if numbers == Numbers::Bf16 { 0.04 } else { 1e-5 };
             let (mut query, mut key) = (0, 0);
             for (asked, length) in spans {
                 let q = &q[query * wide..(query + asked) * wide];

@@ -1,5 +1,6 @@
 //! What becomes of a product's sums while they are in the first-level cache.
 
+use crate::kernel::convert::parts_of;
 use crate::kernel::elementwise::{gelu, silu};
 use crate::kernel::encode;
 use crate::kernel::instructions::Kernel;
@@ -91,9 +92,8 @@ impl<'a> Target<'a> {
                     Activation::Swiglu => columns / 2,
                     _ => columns,
                 };
-                let whole = matches!(out.numbers(), Numbers::Int8 | Numbers::Parts);
-                assert!(!whole, "{:?} needs whole rows", out.numbers());
-                let fits = out.rows() == rows && out.depth * out.numbers.per_line() >= width;
+                assert!(out.numbers() != Numbers::Int8, "integers need whole rows");
+                let fits = out.rows() == rows && out.columns() >= width;
                 assert!(fits, "output of {rows} x {width}");
                 assert_eq!(bias.len(), columns, "bias");
                 if let Activation::Rotate(rotation) = activation {
@@ -254,14 +254,21 @@ pub(in crate::kernel) unsafe fn write<L: Lanes>(
     values: &[f32; PANEL],
     width: usize,
 ) {
+    let halves = values.as_chunks().0;
+    let halves = [lanes.load(&halves[0]), lanes.load(&halves[1])];
+    let (line, word) = (column / PANEL * out.numbers.parts(), column % PANEL / 2);
     match out.numbers {
         Numbers::Bf16 => {
-            let word = column / 2;
             // SAFETY: promised by the caller; 16 elements are half a line, 32 a whole one.
-            let words = unsafe { out.words(word / WORDS, row, word % WORDS, width / 2) };
-            let halves = values.as_chunks().0;
-            let rounded = lanes.bf16(lanes.load(&halves[0]), lanes.load(&halves[1]));
-            words.copy_from_slice(&rounded[..width / 2]);
+            let words = unsafe { out.words(line, row, word, width / 2) };
+            words.copy_from_slice(&lanes.bf16(halves[0], halves[1])[..width / 2]);
+        }
+        Numbers::Parts => {
+            for (part, rounded) in parts_of(lanes, halves).iter().enumerate() {
+                // SAFETY: as above.
+                let words = unsafe { out.words(line + part, row, word, width / 2) };
+                words.copy_from_slice(&rounded[..width / 2]);
+            }
         }
         _ => {
             for (line, values) in values[..width].chunks_exact(WORDS).enumerate() {

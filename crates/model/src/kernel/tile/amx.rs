@@ -160,11 +160,24 @@ macro_rules! dot {
     };
 }
 
+/// Fetches what is read next: four lines in a turn of one line, eight in one of three.
+macro_rules! fetch {
+    (1) => {
+        concat!(
+            "prefetcht1 [{ahead}]\n prefetcht1 [{ahead} + 64]\n",
+            "prefetcht1 [{ahead} + 128]\n prefetcht1 [{ahead} + 192]\n add {ahead}, 256"
+        )
+    };
+    (3) => {
+        concat!(fetch!(1), "\n", fetch!(1))
+    };
+}
+
 /// The loop over the lines of a tile of at most 16 rows (`low`) or of more, `$lines` at a time, which meet
 /// `$bytes` of the panel in `$step`. Of what is read next it fetches four lines in every turn: an eighth of
 /// a panel of one line a turn, for blocks of at least eight tiles.
 macro_rules! multiply {
-    ($height:ident, $tile:ident, $out:ident, $stride:ident, $lines:literal, $bytes:literal, $step:expr) => {
+    ($height:ident, $tile:ident, $out:ident, $stride:ident, $lines:tt, $bytes:literal, $step:expr) => {
         asm!(
             "test {resumes}, {resumes}",
             "jz 2f",
@@ -177,11 +190,7 @@ macro_rules! multiply {
             "jz 5f",
             "4:",
             $step,
-            "prefetcht1 [{ahead}]",
-            "prefetcht1 [{ahead} + 64]",
-            "prefetcht1 [{ahead} + 128]",
-            "prefetcht1 [{ahead} + 192]",
-            "add {ahead}, 256",
+            fetch!($lines),
             "add {first}, {step}",
             "add {second}, {step}",
             "add {third}, {step}",

@@ -40,7 +40,7 @@ pub(super) fn blocking(instructions: Instructions, format: Format) -> Blocking {
     match instructions.unit(format) {
         #[cfg(target_arch = "x86_64")]
         Unit::Amx if format.left() == Numbers::Parts => {
-            Blocking { height: MOST_ROWS, tiles: 16, lines: 4 * PARTS }
+            Blocking { height: MOST_ROWS, tiles: 16, lines: 2 * PARTS }
         }
         #[cfg(target_arch = "x86_64")]
         Unit::Amx => Blocking { height: MOST_ROWS, tiles: 8, lines: 8 },
