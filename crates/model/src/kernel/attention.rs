@@ -333,9 +333,7 @@ impl Kernel for Softmax<'_> {
                 }
             }
         }
-        let mut all = [0.0; LANES];
-        lanes.store(lanes.add(sums[0], sums[1]), &mut all);
-        halved(all)
+        lanes.sum(lanes.add(sums[0], sums[1]))
     }
 }
 
@@ -349,16 +347,6 @@ fn cut<L: Lanes>(lanes: L, values: [L::F; 2], count: usize) -> [L::F; 2] {
     all[count..].fill(0.0);
     let halves = all.as_chunks().0;
     [lanes.load(&halves[0]), lanes.load(&halves[1])]
-}
-
-/// The sum of all: the upper half is added to the lower one until one is left.
-#[inline(always)]
-fn halved(mut sums: [f32; LANES]) -> f32 {
-    for half in [8, 4, 2, 1] {
-        let (lower, upper) = sums.split_at_mut(half);
-        lower.iter_mut().zip(upper).for_each(|(lower, upper)| *lower += *upper);
-    }
-    sums[0]
 }
 
 /// Sums times the factors of their rows, as part of the result.

@@ -135,10 +135,7 @@ fn int8_scale<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
         // x·0 is 0 for what is finite, and no number for what is not.
         zeros = lanes.mul_add(value, zero, zeros);
     }
-    let mut all = [[0.0; LANES]; 2];
-    lanes.store(largest, &mut all[0]);
-    lanes.store(zeros, &mut all[1]);
-    encode::int8_step(all[0].iter().copied().fold(0.0, f32::max)) + all[1].iter().sum::<f32>()
+    encode::int8_step(lanes.largest(largest)) + lanes.sum(zeros)
 }
 
 #[cfg(test)]

@@ -14,15 +14,15 @@ pub(super) fn exp<L: Lanes>(lanes: L, x: L::F) -> L::F {
     let one = lanes.splat(1.0);
     let x = lanes.min(lanes.splat(88.0), lanes.max(lanes.splat(-87.3), x));
     // Adding 1.5 · 2^23 rounds to the nearest integer.
-    let whole = lanes.mul_add(x, lanes.splat(std::f32::consts::LOG2_E), lanes.splat(ROUND));
-    let n = lanes.sub(whole, lanes.splat(ROUND));
+    let n = lanes.mul_add(x, lanes.splat(std::f32::consts::LOG2_E), lanes.splat(ROUND));
+    let n = lanes.sub(n, lanes.splat(ROUND));
     let r = lanes.mul_add(n, lanes.splat(LN2_LOW), lanes.mul_add(n, lanes.splat(LN2_HIGH), x));
     // e^r with a relative error of 1.05e-7, minimax among the polynomials that begin with 1 + r.
     let p = lanes.mul_add(lanes.splat(8.312_501e-3), r, lanes.splat(4.189_033e-2));
     let p = lanes.mul_add(p, r, lanes.splat(1.666_711_6e-1));
     let p = lanes.mul_add(p, r, lanes.splat(4.999_923e-1));
     let p = lanes.mul_add(lanes.mul_add(p, r, one), r, one);
-    lanes.mul(p, lanes.power_of_two(whole))
+    lanes.scale(p, n)
 }
 
 /// x·½(1 + tanh(√(2/π)(x + 0.044715x³))).
@@ -110,21 +110,16 @@ impl Kernel for LargestFinite<'_> {
     fn run<L: Lanes>(self, lanes: L) -> Option<f32> {
         let zero = lanes.splat(0.0);
         let (chunks, last) = self.0.as_chunks();
-        let mut largest = [lanes.splat(f32::NEG_INFINITY); 2];
+        let mut largest = lanes.splat(f32::NEG_INFINITY);
         // x·0 is 0 for what is finite, and no number for what is not.
-        let mut zeros = [zero; 2];
-        for pair in chunks.chunks(2) {
-            for (i, chunk) in pair.iter().enumerate() {
-                let values = lanes.load(chunk);
-                largest[i] = lanes.max(values, largest[i]);
-                zeros[i] = lanes.mul_add(values, zero, zeros[i]);
-            }
+        let mut zeros = zero;
+        for chunk in chunks {
+            let values = lanes.load(chunk);
+            largest = lanes.max(values, largest);
+            zeros = lanes.mul_add(values, zero, zeros);
         }
-        let mut all = [[0.0; LANES]; 2];
-        lanes.store(lanes.max(largest[0], largest[1]), &mut all[0]);
-        lanes.store(lanes.add(zeros[0], zeros[1]), &mut all[1]);
-        let finite = all[1].iter().sum::<f32>() == 0.0 && last.iter().all(|value| value.is_finite());
-        finite.then(|| all[0].iter().chain(last).copied().fold(f32::NEG_INFINITY, f32::max))
+        let finite = lanes.sum(zeros) == 0.0 && last.iter().all(|value| value.is_finite());
+        finite.then(|| last.iter().copied().fold(lanes.largest(largest), f32::max))
     }
 }
 
@@ -173,19 +168,17 @@ impl Kernel for Largest<'_> {
 /// The largest of `values`, inline; NaN is passed over.
 #[inline(always)]
 pub(super) fn maximum<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
-    // Four: a maximum waits for the one before it in the same register.
-    const REGISTERS: usize = 4;
     let (chunks, last) = values.as_chunks();
-    let mut largest = [lanes.splat(f32::NEG_INFINITY); REGISTERS];
-    for chunks in chunks.chunks(REGISTERS) {
-        for (largest, chunk) in largest.iter_mut().zip(chunks) {
-            *largest = lanes.max(lanes.load(chunk), *largest);
-        }
+    // Two: a maximum waits for the one before it in the same register.
+    let mut largest = [lanes.splat(f32::NEG_INFINITY); 2];
+    let (pairs, odd) = chunks.as_chunks::<2>();
+    for [first, second] in pairs {
+        largest = [lanes.max(lanes.load(first), largest[0]), lanes.max(lanes.load(second), largest[1])];
     }
-    let pair = [lanes.max(largest[0], largest[1]), lanes.max(largest[2], largest[3])];
-    let mut all = [0.0; LANES];
-    lanes.store(lanes.max(pair[0], pair[1]), &mut all);
-    last.iter().chain(&all).copied().fold(f32::NEG_INFINITY, f32::max)
+    for chunk in odd {
+        largest[0] = lanes.max(lanes.load(chunk), largest[0]);
+    }
+    last.iter().copied().fold(lanes.largest(lanes.max(largest[0], largest[1])), f32::max)
 }
 
 #[cfg(test)]

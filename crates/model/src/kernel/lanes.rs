@@ -34,8 +34,13 @@ pub(super) trait Lanes: Copy {
     /// The larger one; b if either is no number.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
 
-    /// 2^n for n + [`ROUND`], n whole and in −126..=127.
-    fn power_of_two(self, n: Self::F) -> Self::F;
+    /// The largest value; any if one is no number.
+    fn largest(self, values: Self::F) -> f32;
+    /// The sum: of eight with the other eight, four of those with the other four, and so on.
+    fn sum(self, values: Self::F) -> f32;
+
+    /// a·2^n, n whole and in −126..=127.
+    fn scale(self, a: Self::F, n: Self::F) -> Self::F;
     /// Bit i says whether a > b in lane i.
     fn above(self, a: Self::F, b: Self::F) -> u16;
     /// The lanes of the set bits, ascending, counted from `first`; what follows them in `out` is any.
@@ -127,8 +132,25 @@ impl<const FUSED: bool> Lanes for Plain<FUSED> {
     }
 
     #[inline(always)]
-    fn power_of_two(self, n: Self::F) -> Self::F {
-        each!(i => f32::from_bits(n[i].to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23))
+    fn largest(self, values: Self::F) -> f32 {
+        values.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    #[inline(always)]
+    fn sum(self, mut values: Self::F) -> f32 {
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                values[i] += values[i + half];
+            }
+        }
+        values[0]
+    }
+
+    #[inline(always)]
+    fn scale(self, a: Self::F, n: Self::F) -> Self::F {
+        const BIAS: u32 = 127_u32.wrapping_sub(ROUND.to_bits());
+        // Adding it leaves a whole number in the low bits.
+        each!(i => a[i] * f32::from_bits((n[i] + ROUND).to_bits().wrapping_add(BIAS) << 23))
     }
 
     #[inline(always)]
@@ -199,7 +221,7 @@ pub(super) use avx512::Avx512;
 mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{LANES, Lanes, ROUND, rounded};
+    use super::{LANES, Lanes, rounded};
 
     /// Registers of AVX-512. With `BF16` the processor rounds to bfloat16 itself; what is below the smallest
     /// normal number then becomes 0, which is what its products take it for.
@@ -287,12 +309,24 @@ mod avx512 {
         }
 
         #[inline(always)]
-        fn power_of_two(self, n: __m512) -> __m512 {
-            const BIAS: i32 = 127 - ROUND.to_bits() as i32;
+        fn largest(self, values: __m512) -> f32 {
+            avx512!(_mm512_reduce_max_ps(values))
+        }
+
+        #[inline(always)]
+        fn sum(self, values: __m512) -> f32 {
             avx512!({
-                let exponent = _mm512_add_epi32(_mm512_castps_si512(n), _mm512_set1_epi32(BIAS));
-                _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+                let (low, high) = (_mm512_castps512_ps256(values), _mm512_extractf32x8_ps::<1>(values));
+                let eight = _mm256_add_ps(low, high);
+                let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
             })
+        }
+
+        #[inline(always)]
+        fn scale(self, a: __m512, n: __m512) -> __m512 {
+            avx512!(_mm512_scalef_ps(a, n))
         }
 
         #[inline(always)]
