@@ -64,8 +64,8 @@ impl Kernel for WriteRow<'_> {
                 &padded[..per_line]
             };
             let chunks = part.as_chunks::<LANES>().0;
-            // SAFETY: as above.
             let write = |line: usize, value: &[u32; WORDS]| {
+                // SAFETY: as above.
                 let words = unsafe { lines.words(group * parts + line, row, 0, WORDS) };
                 words.copy_from_slice(value);
             };
