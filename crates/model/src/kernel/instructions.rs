@@ -14,7 +14,7 @@ use super::tile::amx;
 enum Vectors {
     /// What every processor of the target has.
     Baseline,
-    /// AVX2 and FMA: 8 lanes of f32.
+    /// AVX2 and FMA: 8 lanes of f32. What has these counts bits as well.
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 F, BW, DQ and VL: 16 lanes of f32.
@@ -89,7 +89,10 @@ impl Instructions {
                     sets.push(set);
                 }
             };
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("popcnt")
+            {
                 add(&mut sets, Vectors::Avx2, false, false, false);
                 add(&mut sets, Vectors::Avx2, false, is_x86_feature_detected!("avxvnni"), false);
                 if is_x86_feature_detected!("avx512f")
@@ -140,19 +143,19 @@ impl Instructions {
     #[inline(always)]
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
+        #[target_feature(enable = "avx2,fma,popcnt")]
         fn avx2<K: Kernel>(kernel: K) -> K::Output {
             kernel.run(Plain::<true>)
         }
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt")]
         fn avx512<K: Kernel>(kernel: K) -> K::Output {
             // SAFETY: this function is only called where the processor has them.
             #[expect(unsafe_code, reason = "promises the instructions")]
             kernel.run(unsafe { Avx512::<false>::new() })
         }
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,popcnt")]
         fn avx512_bf16<K: Kernel>(kernel: K) -> K::Output {
             // SAFETY: as above.
             #[expect(unsafe_code, reason = "promises the instructions")]

@@ -184,6 +184,28 @@ impl PackedMatrix {
         self.format
     }
 
+    /// Whether its columns can be read back as floats, by [`Self::add_column`].
+    #[must_use]
+    pub fn has_columns(&self) -> bool {
+        self.is_packed() && matches!(self.format, Format::F32 | Format::WideBf16 | Format::Bf16)
+    }
+
+    /// Adds column `n`, as far as it is packed, to `out`.
+    ///
+    /// # Panics
+    /// Unless [`Self::has_columns`], and when there is no such column.
+    pub fn add_column(&self, n: usize, out: &mut [f32]) {
+        assert!(self.has_columns(), "columns of {:?}", self.format);
+        let panel = self.packed_panel(n / PANEL).as_chunks::<{ PANEL / WORDS }>().0;
+        let words = panel.iter().map(|halves| halves[n % PANEL / WORDS].0[n % WORDS]);
+        if self.format == Format::F32 {
+            out.iter_mut().zip(words).for_each(|(out, word)| *out += f32::from_bits(word));
+        } else {
+            let numbers = words.flat_map(encode::bf16_pair);
+            out.iter_mut().zip(numbers).for_each(|(out, number)| *out += number);
+        }
+    }
+
     pub(super) fn panel_count(&self) -> usize {
         self.columns / PANEL
     }

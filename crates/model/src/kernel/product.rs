@@ -82,7 +82,8 @@ impl Cut {
         let packed = matrix.is_packed();
         let most = if packed { blocking.tiles } else { (STORED_BLOCK / tile_bytes).max(1) };
         let tiles = left.rows().div_ceil(blocking.height);
-        let blocks = tiles.div_ceil(most).max(1);
+        // To the nearest: one tile too many is no reason to read all panels once more.
+        let blocks = ((tiles + most / 2) / most).max(1);
         let chunks = if packed { (tiles.div_ceil(blocks) * tile_bytes).div_ceil(BLOCK) } else { 1 };
         let work = (left.rows() / blocks).max(1) * left.columns() * PANEL;
         // Narrow enough to balance the threads, wide enough to be worth its start.

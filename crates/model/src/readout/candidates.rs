@@ -63,8 +63,14 @@ impl<'a> Candidates<'a> {
         if !self.logits.is_empty() && self.banned.iter().all(|token| logit(token) != Some(highest)) {
             return Some(highest);
         }
-        let may = |place: &usize| !self.banned.contains(&(*place as TokenId));
-        (0..self.logits.len()).filter(may).map(|place| self.logits[place]).reduce(f32::max)
+        // Between the banned ones.
+        let mut banned: Vec<usize> = self.banned.iter().map(|&token| token as usize).collect();
+        banned.sort_unstable();
+        banned.retain(|&place| place < self.logits.len());
+        let starts = std::iter::once(0).chain(banned.iter().map(|place| place + 1));
+        let ends = banned.iter().copied().chain([self.logits.len()]);
+        let stretches = starts.zip(ends).filter(|(start, end)| start < end);
+        stretches.map(|(start, end)| kernel::largest(&self.logits[start..end])).reduce(f32::max)
     }
 }
 

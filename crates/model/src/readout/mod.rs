@@ -81,12 +81,14 @@ pub fn read_row(
     let moved = candidates.edited || factor != 1.0 || largest != highest;
     let model_mass = if moved { kernel::exponential_sum(logits, highest) } else { mass };
     let model = Model { logits, highest, normaliser: model_mass.ln() };
+    let mut taken = 0.0;
     for &banned in candidates.banned {
         if let Some(weight) = weights.get_mut(banned as usize) {
-            mass -= f64::from(*weight);
-            *weight = 0.0;
+            taken += f64::from(std::mem::take(weight));
         }
     }
+    // What little is left of a difference is rounding.
+    mass = if taken < mass / 2.0 { mass - taken } else { kernel::wide_sum(weights) };
     let ranking = Ranking { logits: candidates.logits, largest, factor };
     let narrowed = !greedy && filter(ranking, weights, mass, sampling, prefix, kept);
     let left = if narrowed {

@@ -223,8 +223,9 @@ fn temperature_zero_takes_the_lower_id_of_a_tie_and_skips_banned_ones() {
 
 #[test]
 fn a_banned_token_that_outweighs_all_others_leaves_their_law_alone() {
-    let sampling = Sampling { banned: vec![1], ..Sampling::default() };
-    for uniform in [0.1, 0.4, 0.6, 0.9] {
+    let cases = [1.0, 0.6].into_iter().flat_map(|top_p| [0.1, 0.4, 0.6, 0.9].map(|uniform| (top_p, uniform)));
+    for (top_p, uniform) in cases {
+        let sampling = Sampling { top_p, banned: vec![1], ..Sampling::default() };
         let loud = read(&[0.5, 80.0, 0.5, 1.0], &sampling, uniform).unwrap();
         let quiet = read(&[0.5, -80.0, 0.5, 1.0], &sampling, uniform).unwrap();
         assert_eq!((loud.token, loud.score), (quiet.token, quiet.score));

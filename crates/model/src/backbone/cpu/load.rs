@@ -56,14 +56,17 @@ impl Trunk {
             None
         };
         let blocks = (0..config.layers).map(|i| if gpt2 { loader.gpt2(i) } else { loader.llama(i) });
+        let own_head = weights.head(vocabulary, config.width)?;
+        let tied = own_head.is_none();
+        let head = loader.head(own_head.as_ref().unwrap_or(&embedding))?;
         Ok(Self {
             instructions: Instructions::detect(),
-            tokens: loader.table(&embedding)?,
+            tokens: if tied && head.has_columns() { None } else { Some(loader.table(&embedding)?) },
             positions,
             rotary: (!gpt2).then(|| Rotary::new(config)),
             blocks: blocks.collect::<Result<_, _>>()?,
             norm: loader.norm(if gpt2 { "ln_f" } else { "norm" })?,
-            head: loader.head(embedding)?,
+            head,
             heads: config.heads(),
             vocabulary,
             context: config.context,
@@ -127,15 +130,18 @@ impl Loader<'_> {
         })
     }
 
-    /// The file's own head, or the embedding when it has none.
-    fn head(&self, embedding: StoredTensor) -> Result<PackedMatrix, LoadError> {
-        let (rows, width) = (embedding.shape()[0], self.config.width);
-        let stored = self.weights.head(rows, width)?.unwrap_or(embedding);
-        let format = match self.format(&stored) {
+    fn head(&self, stored: &StoredTensor) -> Result<PackedMatrix, LoadError> {
+        let rows = stored.shape()[0];
+        let format = match self.format(stored) {
             Format::Int8 => Format::Bf16,
             format => format,
         };
-        self.matrix(format, &[stored], Layout::Plain(width), Layout::Plain(rows))
+        self.matrix(
+            format,
+            std::slice::from_ref(stored),
+            Layout::Plain(self.config.width),
+            Layout::Plain(rows),
+        )
     }
 
     /// A matrix whose columns are the rows of one tensor, or of two with as many rows each, one after the

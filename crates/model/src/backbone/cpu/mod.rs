@@ -27,7 +27,8 @@ const STRETCH: usize = 256;
 #[derive(Debug)]
 pub struct Trunk {
     instructions: Instructions,
-    tokens: Table,
+    /// The embedding; without one it is the head's columns.
+    tokens: Option<Table>,
     /// GPT-2 adds a position's vector to its token's.
     positions: Option<Table>,
     /// LLaMA rotates queries and keys.
@@ -214,7 +215,10 @@ impl Trunk {
         let places = ids.par_iter().zip(positions);
         rows.par_chunks_exact_mut(self.stride).zip(places).for_each(|(row, (id, position))| {
             let row = &mut row[..self.width];
-            self.tokens.add(self.instructions, *id as usize, row);
+            match &self.tokens {
+                Some(tokens) => tokens.add(self.instructions, *id as usize, row),
+                None => self.head.add_column(*id as usize, row),
+            }
             if let Some(positions) = &self.positions {
                 positions.add(self.instructions, *position as usize, row);
             }

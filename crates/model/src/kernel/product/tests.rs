@@ -132,6 +132,24 @@ fn parts_are_as_close_as_f32() {
     }
 }
 
+/// A head that is the embedding as well is kept once.
+#[test]
+fn columns_are_read_back() {
+    let exact = |k: usize, n: usize| half::bf16::from_f32(value(k * 64 + n)).to_f32();
+    for format in [Format::F32, Format::WideBf16, Format::Bf16] {
+        let matrix = PackedMatrix::pack(format, 50, 64, exact);
+        assert!(matrix.has_columns(), "{format:?}");
+        for n in [0, 15, 16, 31, 32, 63] {
+            let mut found = vec![0.0; 50];
+            matrix.add_column(n, &mut found);
+            assert_eq!(found, (0..50).map(|k| exact(k, n)).collect::<Vec<_>>(), "{format:?} column {n}");
+        }
+    }
+    for format in [Format::Int8, Format::F32Parts, Format::Bf16Parts] {
+        assert!(!PackedMatrix::pack(format, 50, 64, exact).has_columns(), "{format:?}");
+    }
+}
+
 /// Sums of integers are exact, so every processor finds the same.
 #[test]
 fn integer_products_are_the_same_bits_everywhere() {
