@@ -3,6 +3,7 @@
 use super::encode::ROUND;
 use super::instructions::{Instructions, Kernel};
 use super::lanes::{LANES, Lanes};
+use super::rows::FEW;
 
 /// e^x within 2 units in the last place, without a branch or a table. Below −87.3 the result is the
 /// smallest normal number or less, above 88 it is e^88; what is no number stays none.
@@ -44,24 +45,24 @@ pub(super) fn silu<L: Lanes>(lanes: L, x: L::F) -> L::F {
 /// exp((value − shift) · factor) of every value into `out`, and their sum in f64.
 pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>) -> f64 {
     out.resize(values.len(), 0.0);
-    Instructions::detect().run(Exponentials::<true> { values, shift, factor, out })
+    Instructions::detect().run(Exponentials { values, shift, factor, out })
 }
 
 /// The sum in f64 of exp(value − shift).
 #[must_use]
 pub fn exponential_sum(values: &[f32], shift: f32) -> f64 {
-    Instructions::detect().run(Exponentials::<false> { values, shift, factor: 1.0, out: &mut [] })
+    Instructions::detect().run(Exponentials { values, shift, factor: 1.0, out: &mut [] })
 }
 
-/// `STORE` says whether there is an `out` for every value.
-struct Exponentials<'a, const STORE: bool> {
+/// There is an `out` for every value, or none.
+struct Exponentials<'a> {
     values: &'a [f32],
     shift: f32,
     factor: f32,
     out: &'a mut [f32],
 }
 
-impl<const STORE: bool> Kernel for Exponentials<'_, STORE> {
+impl Kernel for Exponentials<'_> {
     type Output = f64;
 
     #[inline(always)]
@@ -70,18 +71,25 @@ impl<const STORE: bool> Kernel for Exponentials<'_, STORE> {
         let (factor, shift) = (lanes.splat(factor), lanes.splat(shift));
         let mut sums = [0.0; LANES];
         let ((values, last), (out, last_out)) = (values.as_chunks(), out.as_chunks_mut());
-        // A few are added before they are widened: all are positive, so that costs no more than a rounding of
-        // each.
-        for (number, values) in values.chunks(4).enumerate() {
+        let (fours, rest) = values.as_chunks::<FEW>();
+        let mut outs = out.iter_mut();
+        for values in fours {
             let mut few = lanes.splat(0.0);
-            for (i, values) in values.iter().enumerate() {
+            for values in values {
                 let powers = exp(lanes, lanes.mul(lanes.sub(lanes.load(values), shift), factor));
-                if STORE {
-                    lanes.store(powers, &mut out[4 * number + i]);
+                if let Some(out) = outs.next() {
+                    lanes.store(powers, out);
                 }
                 few = lanes.add(few, powers);
             }
             lanes.add_wide(&mut sums, few);
+        }
+        for values in rest {
+            let powers = exp(lanes, lanes.mul(lanes.sub(lanes.load(values), shift), factor));
+            if let Some(out) = outs.next() {
+                lanes.store(powers, out);
+            }
+            lanes.add_wide(&mut sums, powers);
         }
         let mut padded = [0.0; LANES];
         padded[..last.len()].copy_from_slice(last);

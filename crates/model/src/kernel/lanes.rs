@@ -43,6 +43,8 @@ pub(super) trait Lanes: Copy {
     fn scale(self, a: Self::F, n: Self::F) -> Self::F;
     /// Bit i says whether a > b in lane i.
     fn above(self, a: Self::F, b: Self::F) -> u16;
+    /// `value` where a > b, else 0.
+    fn if_above(self, a: Self::F, b: Self::F, value: Self::F) -> Self::F;
     /// The lanes of the set bits, ascending, counted from `first`; what follows them in `out` is any.
     fn places(self, bits: u16, first: u32, out: &mut [u32; LANES]);
     /// Differences of integers, as floats; those of the first are bits of f32.
@@ -160,6 +162,11 @@ impl<const FUSED: bool> Lanes for Plain<FUSED> {
             bits |= u16::from(a[i] > b[i]) << i;
         }
         bits
+    }
+
+    #[inline(always)]
+    fn if_above(self, a: Self::F, b: Self::F, value: Self::F) -> Self::F {
+        each!(i => if a[i] > b[i] { value[i] } else { 0.0 })
     }
 
     #[inline(always)]
@@ -332,6 +339,11 @@ mod avx512 {
         #[inline(always)]
         fn above(self, a: __m512, b: __m512) -> u16 {
             avx512!(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b))
+        }
+
+        #[inline(always)]
+        fn if_above(self, a: __m512, b: __m512, value: __m512) -> __m512 {
+            avx512!(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), value))
         }
 
         #[inline(always)]

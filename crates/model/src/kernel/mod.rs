@@ -34,5 +34,5 @@ pub use line::{Activations, Numbers};
 pub use matrix::{Format, PANEL, PackedMatrix};
 pub use norm::Norm;
 pub use product::{Activation, Finish, Rotation, product};
-pub use rows::{Mass, between, mass_above, position, weighted_distance};
+pub use rows::{Mass, between, keep_from, mass_above, position, weighted_distance};
 pub use stored::{Columns, PanelBuffers};

@@ -6,6 +6,9 @@ use super::lanes::{LANES, Lanes};
 /// Elements whose places are collected before they join the others.
 const CHUNK: usize = 256;
 
+/// Positive numbers that are added in f32 before they are widened: no more than a rounding of each.
+pub(super) const FEW: usize = 4;
+
 /// What an element counts for.
 #[derive(Clone, Copy, Debug)]
 pub enum Mass<'a> {
@@ -22,45 +25,102 @@ pub enum Mass<'a> {
 pub fn mass_above(logits: &[f32], mass: Mass<'_>, threshold: f32) -> f64 {
     let instructions = Instructions::detect();
     match mass {
-        Mass::Weights(weights) => {
-            instructions.run(Above { logits, weights, mass: |weight| weight, threshold })
-        }
-        Mass::Drawable(weights) => {
-            let mass = |weight: f32| if weight > 0.0 { 1.0 } else { 0.0 };
-            instructions.run(Above { logits, weights, mass, threshold })
-        }
-        Mass::All => instructions.run(Above { logits, weights: logits, mass: |_| 1.0, threshold }),
+        Mass::Weights(weights) => instructions.run(MassAbove { logits, weights, threshold }),
+        Mass::Drawable(weights) => instructions.run(CountAbove { logits, weights, threshold }) as f64,
+        Mass::All => instructions.run(CountAbove { logits, weights: &[], threshold }) as f64,
     }
 }
 
-struct Above<'a, F> {
+struct MassAbove<'a> {
     logits: &'a [f32],
     weights: &'a [f32],
-    mass: F,
     threshold: f32,
 }
 
-impl<F: Fn(f32) -> f32> Kernel for Above<'_, F> {
+impl Kernel for MassAbove<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, _: L) -> f64 {
-        /// Twice as many as elsewhere: with fewer, the choice is made by branches.
-        const WIDE: usize = 2 * LANES;
-        let Self { logits, weights, mass, threshold } = self;
-        let (logits, last_logits) = logits.as_chunks::<WIDE>();
-        let (weights, last_weights) = weights.as_chunks::<WIDE>();
-        let term = |logit: f32, weight: f32| f64::from(if logit > threshold { mass(weight) } else { 0.0 });
-        let mut lanes = [0.0; WIDE];
-        for (logits, weights) in logits.iter().zip(weights) {
-            for ((lane, logit), weight) in lanes.iter_mut().zip(logits).zip(weights) {
-                *lane += term(*logit, *weight);
+    fn run<L: Lanes>(self, lanes: L) -> f64 {
+        let Self { logits, weights, threshold } = self;
+        let ((logits, last_logits), (weights, last_weights)) = (logits.as_chunks(), weights.as_chunks());
+        let ((fours, logits), (weight_fours, weights)) =
+            (logits.as_chunks::<FEW>(), weights.as_chunks::<FEW>());
+        let floor = lanes.splat(threshold);
+        let mut sums = [0.0; LANES];
+        for (logits, weights) in fours.iter().zip(weight_fours) {
+            let mut few = lanes.splat(0.0);
+            for (logits, weights) in logits.iter().zip(weights) {
+                few = lanes.add(few, lanes.if_above(lanes.load(logits), floor, lanes.load(weights)));
             }
+            lanes.add_wide(&mut sums, few);
         }
-        for ((lane, logit), weight) in lanes.iter_mut().zip(last_logits).zip(last_weights) {
-            *lane += term(*logit, *weight);
+        for (logits, weights) in logits.iter().zip(weights) {
+            lanes.add_wide(&mut sums, lanes.if_above(lanes.load(logits), floor, lanes.load(weights)));
         }
-        lanes.iter().sum()
+        for ((sum, logit), weight) in sums.iter_mut().zip(last_logits).zip(last_weights) {
+            *sum += if *logit > threshold { f64::from(*weight) } else { 0.0 };
+        }
+        sums.iter().sum()
+    }
+}
+
+/// Counts elements above the threshold, and of those only what has a weight if there are weights.
+struct CountAbove<'a> {
+    logits: &'a [f32],
+    weights: &'a [f32],
+    threshold: f32,
+}
+
+impl Kernel for CountAbove<'_> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> u64 {
+        let Self { logits, weights, threshold } = self;
+        let ((logits, last_logits), (weights, last_weights)) = (logits.as_chunks(), weights.as_chunks());
+        let (floor, zero) = (lanes.splat(threshold), lanes.splat(0.0));
+        let mut count = 0;
+        for (number, logits) in logits.iter().enumerate() {
+            let mut counted = lanes.above(lanes.load(logits), floor);
+            if let Some(weights) = weights.get(number) {
+                counted &= lanes.above(lanes.load(weights), zero);
+            }
+            count += u64::from(counted.count_ones());
+        }
+        let mut last_weights = last_weights.iter();
+        for logit in last_logits {
+            let drawable = last_weights.next().is_none_or(|weight| *weight > 0.0);
+            count += u64::from(*logit > threshold && drawable);
+        }
+        count
+    }
+}
+
+/// Sets the weights of all elements to 0 but of those above `lowest` and of those equal to it up to
+/// index `last`.
+pub fn keep_from(logits: &[f32], lowest: f32, last: usize, weights: &mut [f32]) {
+    let (first, rest) = weights.split_at_mut((last + 1).min(logits.len()));
+    let (first_logits, rest_logits) = logits.split_at(first.len());
+    let instructions = Instructions::detect();
+    instructions.run(Keep { logits: first_logits, keeps: |logit| logit >= lowest, weights: first });
+    instructions.run(Keep { logits: rest_logits, keeps: |logit| logit > lowest, weights: rest });
+}
+
+struct Keep<'a, F> {
+    logits: &'a [f32],
+    keeps: F,
+    weights: &'a mut [f32],
+}
+
+impl<F: Fn(f32) -> bool> Kernel for Keep<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (weight, logit) in self.weights.iter_mut().zip(self.logits) {
+            *weight = if (self.keeps)(*logit) { *weight } else { 0.0 };
+        }
     }
 }
 
@@ -124,22 +184,21 @@ impl Kernel for Distance<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, _: L) -> f64 {
+    fn run<L: Lanes>(self, lanes: L) -> f64 {
         let Self { logits, weights, largest, factor, most } = self;
-        let term =
-            |logit: f32, weight: f32| f64::from(((largest - logit) * factor).clamp(0.0, most) * weight);
-        let (logits, last_logits) = logits.as_chunks::<LANES>();
-        let (weights, last_weights) = weights.as_chunks::<LANES>();
-        let mut lanes = [0.0; LANES];
+        let ((logits, last_logits), (weights, last_weights)) = (logits.as_chunks(), weights.as_chunks());
+        let (zero, wide_largest) = (lanes.splat(0.0), lanes.splat(largest));
+        let (wide_factor, wide_most) = (lanes.splat(factor), lanes.splat(most));
+        let mut sums = [0.0; LANES];
         for (logits, weights) in logits.iter().zip(weights) {
-            for ((lane, logit), weight) in lanes.iter_mut().zip(logits).zip(weights) {
-                *lane += term(*logit, *weight);
-            }
+            let distance = lanes.mul(lanes.sub(wide_largest, lanes.load(logits)), wide_factor);
+            let distance = lanes.min(lanes.max(distance, zero), wide_most);
+            lanes.add_wide(&mut sums, lanes.mul(distance, lanes.load(weights)));
         }
-        for ((lane, logit), weight) in lanes.iter_mut().zip(last_logits).zip(last_weights) {
-            *lane += term(*logit, *weight);
+        for ((sum, logit), weight) in sums.iter_mut().zip(last_logits).zip(last_weights) {
+            *sum += f64::from(((largest - logit) * factor).clamp(0.0, most) * weight);
         }
-        lanes.iter().sum()
+        sums.iter().sum()
     }
 }
 
@@ -202,6 +261,12 @@ mod tests {
                 };
                 assert_eq!(places, (0..count as u32).filter(inside).collect::<Vec<_>>());
                 assert_eq!(position(&logits, threshold), logits.iter().position(|logit| *logit == threshold));
+                let mut kept = weights.clone();
+                keep_from(&logits, threshold, count / 2, &mut kept);
+                for (i, (logit, weight)) in pairs().enumerate() {
+                    let stays = logit > threshold || (logit == threshold && i <= count / 2);
+                    assert_eq!(kept[i], if stays { weight } else { 0.0 });
+                }
             }
             let expected: f64 = pairs().map(|(x, w)| f64::from(((4.0 - x) * 0.5).clamp(0.0, 3.0) * w)).sum();
             assert!((weighted_distance(&logits, &weights, 4.0, 0.5, 3.0) - expected).abs() < 1e-9);

@@ -1,9 +1,13 @@
 //! Top-k, top-p and min-p. Each keeps the most probable tokens down to some place, so each can start from
-//! what the one before has left, and that is soon a short list.
+//! what the one before has left. That is a short list, or the row itself with the weights of all others at 0
+//! while too many are left for a list to pay.
 
 use super::prefix::{PrefixSearch, Ranking};
 use crate::kernel::{self, Mass};
 use crate::predictor::Sampling;
+
+/// A list has at most this part of a row.
+const LISTED: usize = 8;
 
 /// What filters have left, ascending.
 #[derive(Debug, Default)]
@@ -19,8 +23,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Everything with a weight whose key, its logit or its weight, is above `threshold`.
-    fn take(&mut self, keys: &[f32], threshold: f32, logits: &[f32], weights: &[f32]) {
+    /// Lists everything with a weight whose key, its logit or its weight, is above `threshold`; not if that
+    /// is too much.
+    fn take(&mut self, keys: &[f32], threshold: f32, logits: &[f32], weights: &[f32]) -> bool {
+        if kernel::mass_above(keys, Mass::All, threshold) > (keys.len() / LISTED) as f64 {
+            return false;
+        }
         kernel::between(keys, threshold, f32::INFINITY, &mut self.places);
         if !std::ptr::eq(keys, weights) {
             self.places.retain(|&place| weights[place as usize] > 0.0);
@@ -29,6 +37,7 @@ impl Kept {
         self.logits.extend(self.places.iter().map(|&place| logits[place as usize]));
         self.weights.clear();
         self.weights.extend(self.places.iter().map(|&place| weights[place as usize]));
+        true
     }
 
     /// Drops logits below `lowest`, and those equal to it behind index `last`.
@@ -51,39 +60,45 @@ impl Kept {
     }
 }
 
-/// Leaves in `kept` what the filters keep; `false` when none of them drops anything. `mass` is the sum of
-/// `weights`, those of the ranked logits.
+/// Leaves in `kept` what the filters keep, or else, and then `false` is the answer, in `weights`. `mass` is
+/// the sum of these, which belong to the ranked logits.
 pub(super) fn filter(
     ranking: Ranking<'_>,
-    weights: &[f32],
-    mass: f64,
+    weights: &mut [f32],
+    mut mass: f64,
     sampling: &Sampling,
     search: &mut PrefixSearch,
     kept: &mut Kept,
 ) -> bool {
     let logits = ranking.logits;
-    let mut narrowed = false;
+    let mut listed = false;
     if (1..weights.len()).contains(&sampling.top_k)
         && let Some(last) = search.last(ranking, Mass::Drawable(weights), (sampling.top_k - 1) as f64)
     {
         let lowest = logits[last as usize];
-        kept.take(logits, lowest.next_down(), logits, weights);
-        kept.keep_down_to(kept.places.partition_point(|&place| place < last));
-        narrowed = true;
+        listed = kept.take(logits, lowest.next_down(), logits, weights);
+        if listed {
+            kept.keep_down_to(kept.places.partition_point(|&place| place < last));
+        } else {
+            kernel::keep_from(logits, lowest, last as usize, weights);
+        }
+        mass = kernel::wide_sum(if listed { &kept.weights } else { weights });
     }
     if sampling.top_p < 1.0 {
-        let mass = if narrowed { kernel::wide_sum(&kept.weights) } else { mass };
         let limit = sampling.top_p * mass;
-        if !narrowed {
+        if !listed {
             // The last token that stays and all less probable ones hold at least what lies beyond the limit,
             // so it has at least their mean. A little less: weights are rounded.
             let lightest = 0.999 * (mass - limit) / weights.len() as f64;
-            kept.take(weights, lightest.max(0.0) as f32, logits, weights);
-            narrowed = true;
+            listed = kept.take(weights, lightest.max(0.0) as f32, logits, weights);
         }
-        let ranking = Ranking { logits: &kept.logits, ..ranking };
-        if let Some(last) = search.last(ranking, Mass::Weights(&kept.weights), limit) {
-            kept.keep_down_to(last as usize);
+        if listed {
+            let ranking = Ranking { logits: &kept.logits, ..ranking };
+            if let Some(last) = search.last(ranking, Mass::Weights(&kept.weights), limit) {
+                kept.keep_down_to(last as usize);
+            }
+        } else if let Some(last) = search.last(ranking, Mass::Weights(weights), limit) {
+            kernel::keep_from(logits, logits[last as usize], last as usize, weights);
         }
     }
     if sampling.min_p > 0.0 {
@@ -91,12 +106,11 @@ pub(super) fn filter(
         let lowest = f64::from(ranking.largest) + sampling.temperature * sampling.min_p.min(1.0).ln();
         let nearest = lowest as f32;
         let lowest = if f64::from(nearest) < lowest { nearest.next_up() } else { nearest };
-        if narrowed {
+        if listed {
             kept.keep(lowest, usize::MAX);
         } else {
-            kept.take(logits, lowest.next_down(), logits, weights);
-            narrowed = true;
+            kernel::keep_from(logits, lowest, logits.len(), weights);
         }
     }
-    narrowed
+    listed
 }

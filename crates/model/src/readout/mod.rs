@@ -90,8 +90,8 @@ pub fn read_row(
     // What little is left of a difference is rounding.
     mass = if taken < mass / 2.0 { mass - taken } else { kernel::wide_sum(weights) };
     let ranking = Ranking { logits: candidates.logits, largest, factor };
-    let narrowed = !greedy && filter(ranking, weights, mass, sampling, prefix, kept);
-    let left = if narrowed {
+    let listed = !greedy && filter(ranking, weights, mass, sampling, prefix, kept);
+    let left = if listed {
         Distribution::new(&kept.logits, &kept.weights, largest, factor)?
     } else {
         Distribution::new(candidates.logits, weights, largest, factor)?
@@ -99,7 +99,7 @@ pub fn read_row(
     let shape = left.shape();
     let place = if greedy { left.best() } else { left.draw(uniform * shape.mass)? };
     let score = left.score(place, shape.mass);
-    let token = candidates.token(if narrowed { kept.places[place] as usize } else { place });
+    let token = candidates.token(if listed { kept.places[place] as usize } else { place });
     Some(Read {
         token,
         score,
