@@ -42,16 +42,17 @@ pub(super) fn silu<L: Lanes>(lanes: L, x: L::F) -> L::F {
     lanes.div(x, lanes.add(lanes.splat(1.0), inverse))
 }
 
-/// exp((value − shift) · factor) of every value into `out`, and their sum in f64.
-pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>) -> f64 {
+/// exp((value − shift) · factor) of every value into `out`, and their sum in f64. Meanwhile `ahead`, which
+/// will be read next, is fetched from memory.
+pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>, ahead: &[f32]) -> f64 {
     out.resize(values.len(), 0.0);
-    Instructions::detect().run(Exponentials { values, shift, factor, out })
+    Instructions::detect().run(Exponentials { values, shift, factor, out, ahead })
 }
 
-/// The sum in f64 of exp(value − shift).
+/// The sum in f64 of exp(value − shift). Meanwhile `ahead` is fetched.
 #[must_use]
-pub fn exponential_sum(values: &[f32], shift: f32) -> f64 {
-    Instructions::detect().run(Exponentials { values, shift, factor: 1.0, out: &mut [] })
+pub fn exponential_sum(values: &[f32], shift: f32, ahead: &[f32]) -> f64 {
+    Instructions::detect().run(Exponentials { values, shift, factor: 1.0, out: &mut [], ahead })
 }
 
 /// There is an `out` for every value, or none.
@@ -60,6 +61,7 @@ struct Exponentials<'a> {
     shift: f32,
     factor: f32,
     out: &'a mut [f32],
+    ahead: &'a [f32],
 }
 
 impl Kernel for Exponentials<'_> {
@@ -67,13 +69,15 @@ impl Kernel for Exponentials<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> f64 {
-        let Self { values, shift, factor, out } = self;
+        let Self { values, shift, factor, out, ahead } = self;
         let (factor, shift) = (lanes.splat(factor), lanes.splat(shift));
         let mut sums = [0.0; LANES];
         let ((values, last), (out, last_out)) = (values.as_chunks(), out.as_chunks_mut());
         let (fours, rest) = values.as_chunks::<FEW>();
         let mut outs = out.iter_mut();
+        let mut ahead = ahead.as_chunks().0.as_chunks::<2>().0.iter();
         for values in fours {
+            ahead.next().into_iter().flatten().for_each(|ahead| lanes.expect_load(ahead));
             let mut few = lanes.splat(0.0);
             for values in values {
                 let powers = exp(lanes, lanes.mul(lanes.sub(lanes.load(values), shift), factor));

@@ -22,6 +22,10 @@ pub(super) trait Lanes: Copy {
     fn splat(self, value: f32) -> Self::F;
     fn load(self, values: &[f32; LANES]) -> Self::F;
     fn store(self, values: Self::F, out: &mut [f32; LANES]);
+    /// Says that these will be read before long.
+    fn expect_load(self, values: &[f32; LANES]);
+    /// Says that these will soon be stored to; stores wait for their lines one after the other, this does not.
+    fn expect_store(self, out: &[f32; LANES]);
 
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
@@ -97,6 +101,12 @@ impl<const FUSED: bool> Lanes for Plain<FUSED> {
     fn store(self, values: Self::F, out: &mut [f32; LANES]) {
         *out = values;
     }
+
+    #[inline(always)]
+    fn expect_load(self, _: &[f32; LANES]) {}
+
+    #[inline(always)]
+    fn expect_store(self, _: &[f32; LANES]) {}
 
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
@@ -278,6 +288,16 @@ mod avx512 {
         #[inline(always)]
         fn store(self, values: __m512, out: &mut [f32; LANES]) {
             avx512!(_mm512_storeu_ps(out.as_mut_ptr(), values));
+        }
+
+        #[inline(always)]
+        fn expect_load(self, values: &[f32; LANES]) {
+            avx512!(_mm_prefetch::<_MM_HINT_T1>(values.as_ptr().cast()));
+        }
+
+        #[inline(always)]
+        fn expect_store(self, out: &[f32; LANES]) {
+            avx512!(_mm_prefetch::<_MM_HINT_ET0>(out.as_ptr().cast()));
         }
 
         #[inline(always)]

@@ -1,5 +1,8 @@
 //! The layout that products read: lines of 64 bytes, each a stretch of one row.
 
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::convert::{ReadRow, WriteRow};
@@ -10,7 +13,7 @@ use super::instructions::Instructions;
 pub(super) const WORDS: usize = 16;
 
 /// 64 bytes: a cache line, and a register of AVX-512.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line(pub(super) [u32; WORDS]);
 
@@ -53,6 +56,31 @@ impl Numbers {
     /// Lines of a row of so many numbers.
     pub(super) const fn lines(self, columns: usize) -> usize {
         columns.div_ceil(self.per_line()) * self.parts()
+    }
+}
+
+/// Plain f32, from the start of a line on: where rows are whole lines, no two share one.
+#[derive(Debug, Default)]
+pub struct Rows(Vec<Line>);
+
+impl Rows {
+    /// Makes room for so many elements, a multiple of 16; what they are is left open.
+    pub fn shape(&mut self, elements: usize) {
+        self.0.resize(elements.div_ceil(WORDS), Line::default());
+    }
+}
+
+impl Deref for Rows {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl DerefMut for Rows {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.0)
     }
 }
 

@@ -30,7 +30,7 @@ pub use attention::{Heads, Operands, Scratch, Span, attention};
 pub use blocks::{Blocks, Encoding};
 pub use elementwise::{exponential_sum, exponentials, largest, largest_finite, wide_sum};
 pub use instructions::Instructions;
-pub use line::{Activations, Numbers};
+pub use line::{Activations, Numbers, Rows};
 pub use matrix::{Format, PANEL, PackedMatrix};
 pub use norm::Norm;
 pub use product::{Activation, Finish, Rotation, product};

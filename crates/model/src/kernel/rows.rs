@@ -124,24 +124,26 @@ impl<F: Fn(f32) -> bool> Kernel for Keep<'_, F> {
     }
 }
 
-/// Writes the indices, ascending, of elements with `low < logits[i] <= high`.
-pub fn between(logits: &[f32], low: f32, high: f32, found: &mut Vec<u32>) {
-    Instructions::detect().run(Between { logits, low, high, found });
+/// Writes the indices, ascending, of elements with `low < logits[i] <= high`; gives up with `false` once there
+/// are more than `most`.
+pub fn between(logits: &[f32], low: f32, high: f32, most: usize, found: &mut Vec<u32>) -> bool {
+    Instructions::detect().run(Between { logits, low, high, most, found })
 }
 
 struct Between<'a> {
     logits: &'a [f32],
     low: f32,
     high: f32,
+    most: usize,
     found: &'a mut Vec<u32>,
 }
 
 impl Kernel for Between<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let Self { logits, low, high, found } = self;
+    fn run<L: Lanes>(self, lanes: L) -> bool {
+        let Self { logits, low, high, most, found } = self;
         found.clear();
         let (floor, ceiling) = (lanes.splat(low), lanes.splat(high));
         let (chunks, last) = logits.as_chunks();
@@ -160,9 +162,13 @@ impl Kernel for Between<'_> {
                 first += LANES as u32;
             }
             found.extend_from_slice(&places[..count]);
+            if found.len() > most {
+                return false;
+            }
         }
         let inside = |logit: f32| logit > low && logit <= high;
         found.extend((first..).zip(last).filter(|(_, logit)| inside(**logit)).map(|(place, _)| place));
+        found.len() <= most
     }
 }
 
@@ -254,12 +260,15 @@ mod tests {
                 assert_eq!(found(Mass::Drawable(&weights)), drawable as f64);
                 assert_eq!(found(Mass::All), above().count() as f64);
                 let mut places = vec![7];
-                between(&logits, threshold, 3.0, &mut places);
+                assert!(between(&logits, threshold, 3.0, usize::MAX, &mut places));
                 let inside = |&place: &u32| {
                     let logit = logits[place as usize];
                     logit > threshold && logit <= 3.0
                 };
                 assert_eq!(places, (0..count as u32).filter(inside).collect::<Vec<_>>());
+                let mut any = Vec::new();
+                assert!(between(&logits, threshold, 3.0, places.len(), &mut any));
+                assert!(any.is_empty() || !between(&logits, threshold, 3.0, places.len() - 1, &mut any));
                 assert_eq!(position(&logits, threshold), logits.iter().position(|logit| *logit == threshold));
                 let mut kept = weights.clone();
                 keep_from(&logits, threshold, count / 2, &mut kept);

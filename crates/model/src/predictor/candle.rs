@@ -11,10 +11,11 @@ use crate::backbone::{Backbone, PackedRows, Times, Workspace};
 use crate::checkpoint::{Checkpoint, ModelConfig, Weights};
 use crate::device::Placement;
 use crate::error::{LoadError, PredictError};
-use crate::readout::{Scratch, read_row};
+use crate::readout::{RowContext, Scratch, read_row};
 
-/// Rows whose logits exist at the same time: 64 × 50,257 floats are 13 MB.
-const HEAD_ROWS: usize = 64;
+/// Rows whose logits exist at the same time, so many that the head is not read for long: 256 × 50,257 floats
+/// are 51 MB.
+const HEAD_ROWS: usize = 256;
 /// The same on a GPU, where they are written twice: 512 × 50,257 floats are 103 MB.
 #[cfg(feature = "cuda")]
 const GPU_HEAD_ROWS: usize = 512;
@@ -162,14 +163,15 @@ impl CandlePredictor {
             let rows = rows_of(asked);
             let logits = self.backbone.logits(&places(&rows, all), workspace)?;
             let row = |row: u32| logits.row(rows.binary_search(&row).ok()?);
-            let read = |asked: &Asked<'_>| {
+            let read = |(number, one): (usize, &Asked<'_>)| {
                 let thread = rayon::current_thread_index().unwrap_or(0) % self.buffers.len();
                 // A buffer that a panic has left behind is as good as any.
                 let mut buffers = self.buffers[thread].lock().unwrap_or_else(PoisonError::into_inner);
-                let guide = asked.guide.and_then(|(guide, _)| row(guide));
-                buffers.read(asked, row(asked.row)?, guide)
+                let guide = one.guide.and_then(|(guide, _)| row(guide));
+                let ahead = asked.get(number + 1).and_then(|next| row(next.row)).unwrap_or_default();
+                buffers.read(one, row(one.row)?, guide, ahead)
             };
-            found.par_extend(asked.par_iter().map(read));
+            found.par_extend(asked.par_iter().enumerate().map(read));
         }
         Ok(found)
     }
@@ -234,8 +236,8 @@ struct Buffers {
 }
 
 impl Buffers {
-    /// `guide` are the logits of the guidance canvas.
-    fn read(&mut self, asked: &Asked<'_>, own: &[f32], guide: Option<&[f32]>) -> Option<Read> {
+    /// `guide` are the logits of the guidance canvas, `ahead` those of the next row.
+    fn read(&mut self, asked: &Asked<'_>, own: &[f32], guide: Option<&[f32]>, ahead: &[f32]) -> Option<Read> {
         let Self { scratch, guided } = self;
         let logits = match (guide, asked.guide) {
             (Some(guide), Some((_, weight))) => {
@@ -246,7 +248,7 @@ impl Buffers {
             }
             _ => own,
         };
-        read_row(logits, &asked.context, asked.want.uniform, scratch)
+        read_row(logits, &RowContext { ahead, ..asked.context }, asked.want.uniform, scratch)
     }
 }
 

@@ -138,7 +138,7 @@ impl MarkovOracle {
             None => None,
         };
         let (counts, target, alternatives) = (ask.counts, want.target, ask.alternatives);
-        Some(RowContext { sampling, allowed, counts, target, alternatives })
+        Some(RowContext { sampling, allowed, counts, target, alternatives, ahead: &[] })
     }
 }
 

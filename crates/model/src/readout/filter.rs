@@ -26,10 +26,9 @@ impl Kept {
     /// Lists everything with a weight whose key, its logit or its weight, is above `threshold`; not if that
     /// is too much.
     fn take(&mut self, keys: &[f32], threshold: f32, logits: &[f32], weights: &[f32]) -> bool {
-        if kernel::mass_above(keys, Mass::All, threshold) > (keys.len() / LISTED) as f64 {
+        if !kernel::between(keys, threshold, f32::INFINITY, keys.len() / LISTED, &mut self.places) {
             return false;
         }
-        kernel::between(keys, threshold, f32::INFINITY, &mut self.places);
         if !std::ptr::eq(keys, weights) {
             self.places.retain(|&place| weights[place as usize] > 0.0);
         }
@@ -43,7 +42,7 @@ impl Kept {
     /// Drops logits below `lowest`, and those equal to it behind index `last`.
     fn keep(&mut self, lowest: f32, last: usize) {
         let Self { places, logits, weights, staying } = self;
-        kernel::between(logits, lowest.next_down(), f32::INFINITY, staying);
+        kernel::between(logits, lowest.next_down(), f32::INFINITY, usize::MAX, staying);
         staying.retain(|&i| logits[i as usize] > lowest || i as usize <= last);
         for (to, &from) in staying.iter().enumerate() {
             let from = from as usize;

@@ -32,13 +32,15 @@ pub struct RowContext<'a> {
     pub target: Option<TokenId>,
     /// How many of the most probable tokens to report.
     pub alternatives: usize,
+    /// The row that the caller reads next; it makes this one no other, only the next one faster.
+    pub ahead: &'a [f32],
 }
 
 impl<'a> RowContext<'a> {
     /// Draws by `sampling` and nothing else.
     #[must_use]
     pub fn new(sampling: &'a Sampling) -> Self {
-        Self { sampling, allowed: None, counts: &[], target: None, alternatives: 0 }
+        Self { sampling, allowed: None, counts: &[], target: None, alternatives: 0, ahead: &[] }
     }
 }
 
@@ -76,10 +78,11 @@ pub fn read_row(
     let factor = (1.0 / sampling.temperature) as f32;
     let greedy = sampling.temperature <= 0.0 || !factor.is_finite();
     let factor = if greedy { 1.0 } else { factor };
-    let mut mass = kernel::exponentials(candidates.logits, largest, factor, weights);
+    let ahead = context.ahead.split_at(context.ahead.len() / 2);
+    let mut mass = kernel::exponentials(candidates.logits, largest, factor, weights, ahead.0);
     // The same weights serve the model's own distribution when nothing moved them.
     let moved = candidates.edited || factor != 1.0 || largest != highest;
-    let model_mass = if moved { kernel::exponential_sum(logits, highest) } else { mass };
+    let model_mass = if moved { kernel::exponential_sum(logits, highest, ahead.1) } else { mass };
     let model = Model { logits, highest, normaliser: model_mass.ln() };
     let mut taken = 0.0;
     for &banned in candidates.banned {

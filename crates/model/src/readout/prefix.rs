@@ -75,7 +75,7 @@ impl PrefixSearch {
                 (high, before) = (middle, mass);
             }
         }
-        kernel::between(ranking.logits, low, high, &mut self.crossing);
+        kernel::between(ranking.logits, low, high, usize::MAX, &mut self.crossing);
         let weight = |token: u32| match mass {
             Mass::Weights(weights) => f64::from(weights[token as usize]),
             Mass::Drawable(weights) => f64::from(u8::from(weights[token as usize] > 0.0)),
@@ -104,11 +104,11 @@ impl PrefixSearch {
     pub(super) fn most_probable(&mut self, ranking: Ranking<'_>, count: usize, found: &mut Vec<u32>) {
         let last = self.last(ranking, Mass::All, count.saturating_sub(1) as f64);
         let Some(last) = last else {
-            kernel::between(ranking.logits, f32::NEG_INFINITY, f32::INFINITY, found);
+            kernel::between(ranking.logits, f32::NEG_INFINITY, f32::INFINITY, usize::MAX, found);
             return;
         };
         let lowest = ranking.logits[last as usize];
-        kernel::between(ranking.logits, lowest.next_down(), f32::INFINITY, found);
+        kernel::between(ranking.logits, lowest.next_down(), f32::INFINITY, usize::MAX, found);
         found.retain(|&token| ranking.logits[token as usize] > lowest || token <= last);
     }
 }

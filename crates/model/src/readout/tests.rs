@@ -183,6 +183,7 @@ proptest! {
             counts: &case.counts,
             target: Some(case.target),
             alternatives: case.alternatives,
+            ahead: &[],
         };
         let mut scratch = Scratch::default();
         // What another row leaves in the buffers changes nothing.

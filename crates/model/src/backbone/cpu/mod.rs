@@ -16,8 +16,8 @@ pub(super) use self::workspace::Workspace;
 use super::{Observe, PackedRows};
 use crate::checkpoint::BlockTensor;
 use crate::kernel::{
-    Activation, Activations, Finish, Heads, Instructions, Norm, Operands, PackedMatrix, Rotation, attention,
-    product,
+    Activation, Activations, Finish, Heads, Instructions, Norm, Operands, PackedMatrix, Rotation, Rows,
+    attention, product,
 };
 
 /// Numbers of a stored row that are decoded at a time: whole blocks of every encoding.
@@ -191,7 +191,7 @@ impl Trunk {
         let Workspace { last, some, logits, .. } = &mut *workspace;
         some.gather(last, places);
         let stride = self.head.columns();
-        logits.resize(places.len() * stride, 0.0);
+        logits.shape(places.len() * stride);
         product(self.instructions, some, &self.head, Finish::Store { out: logits, stride });
         workspace.lap(Part::Head);
         &workspace.logits
@@ -202,7 +202,7 @@ impl Trunk {
         (self.head.columns(), self.vocabulary)
     }
 
-    fn embed(&self, packed: &PackedRows, rows: &mut Vec<f32>) -> Result<()> {
+    fn embed(&self, packed: &PackedRows, rows: &mut Rows) -> Result<()> {
         let PackedRows { ids, positions, .. } = packed;
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocabulary) {
             bail!("token {id} is not below {}, the rows of the embedding", self.vocabulary);
@@ -210,10 +210,10 @@ impl Trunk {
         if let Some(position) = positions.iter().find(|position| **position as usize >= self.context) {
             bail!("position {position} is not below {}, the longest canvas", self.context);
         }
-        rows.clear();
-        rows.resize(ids.len() * self.stride, 0.0);
+        rows.shape(ids.len() * self.stride);
         let places = ids.par_iter().zip(positions);
         rows.par_chunks_exact_mut(self.stride).zip(places).for_each(|(row, (id, position))| {
+            row.fill(0.0);
             let row = &mut row[..self.width];
             match &self.tokens {
                 Some(tokens) => tokens.add(self.instructions, *id as usize, row),

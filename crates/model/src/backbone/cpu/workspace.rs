@@ -3,15 +3,15 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::kernel::{Activations, Numbers, Rotation, Scratch, Span};
+use crate::kernel::{Activations, Numbers, Rotation, Rows, Scratch, Span};
 
 /// Memory of one engine's forward passes: taken when an evaluation is larger than all before, and kept.
 #[derive(Debug)]
 pub struct Workspace {
     /// Hidden states, (rows, width in whole panels).
-    pub(super) rows: Vec<f32>,
+    pub(super) rows: Rows,
     /// The other place for hidden states when some are dropped.
-    spare: Vec<f32>,
+    spare: Rows,
     pub(super) normed: Activations,
     pub(super) query: Activations,
     pub(super) key: Activations,
@@ -23,7 +23,7 @@ pub struct Workspace {
     /// The rows for the head, and those that are multiplied with it at a time.
     pub(super) last: Activations,
     pub(super) some: Activations,
-    pub(super) logits: Vec<f32>,
+    pub(super) logits: Rows,
     pub(super) rotation: Rotation,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: Vec<Mutex<Scratch>>,
@@ -64,8 +64,8 @@ impl Workspace {
         let between = if numbers == Numbers::Int8 { Numbers::Bf16 } else { numbers };
         let empty = || Activations::new(between);
         Self {
-            rows: Vec::new(),
-            spare: Vec::new(),
+            rows: Rows::default(),
+            spare: Rows::default(),
             normed: Activations::new(numbers),
             query: empty(),
             key: empty(),
@@ -75,7 +75,7 @@ impl Workspace {
             integers: Activations::new(Numbers::Int8),
             last: Activations::new(head),
             some: Activations::new(head),
-            logits: Vec::new(),
+            logits: Rows::default(),
             rotation: Rotation::default(),
             spans: Vec::new(),
             scratch: (0..threads.max(1)).map(|_| Mutex::default()).collect(),
@@ -120,9 +120,9 @@ impl Workspace {
 
     /// Keeps the hidden states of the rows `asked` (ascending) alone.
     pub(super) fn narrow(&mut self, asked: &[u32], stride: usize) {
-        self.spare.clear();
-        for &row in asked {
-            self.spare.extend_from_slice(&self.rows[row as usize * stride..][..stride]);
+        self.spare.shape(asked.len() * stride);
+        for (to, &row) in self.spare.chunks_exact_mut(stride).zip(asked) {
+            to.copy_from_slice(&self.rows[row as usize * stride..][..stride]);
         }
         std::mem::swap(&mut self.rows, &mut self.spare);
         for span in &mut self.spans {

@@ -131,8 +131,13 @@ impl Kernel for FinishTile<'_> {
         }
         match *target {
             Target::Store { out, stride } => {
-                for (row, sums) in (first..).zip(&*sums) {
+                for row in first..first + sums.len() {
                     // SAFETY: rows and columns are this task's, as `Product::multiply` demands.
+                    let out = unsafe { out.slice(row * stride + column, PANEL) };
+                    out.as_chunks().0.iter().for_each(|out| lanes.expect_store(out));
+                }
+                for (row, sums) in (first..).zip(&*sums) {
+                    // SAFETY: as above.
                     unsafe { out.slice(row * stride + column, PANEL) }.copy_from_slice(sums);
                 }
             }

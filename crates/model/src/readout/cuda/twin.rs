@@ -86,6 +86,7 @@ impl Case {
             counts: &self.counts,
             target: Some(self.target),
             alternatives: self.alternatives,
+            ahead: &[],
         }
     }
 
