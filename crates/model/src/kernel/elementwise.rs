@@ -26,20 +26,38 @@ pub(super) fn exp<L: Lanes>(lanes: L, x: L::F) -> L::F {
     lanes.scale(p, n)
 }
 
+/// 2^t with a relative error of 1e-7, t below 128; below −126 the result is that of −126.
+#[inline(always)]
+pub(super) fn exp2<L: Lanes>(lanes: L, t: L::F) -> L::F {
+    let [n, f] = lanes.split(lanes.max(lanes.splat(-126.0), t));
+    // Minimax among the polynomials that begin with 1, f in 0..=1.
+    let p = lanes.mul_add(lanes.splat(1.867_137_1e-3), f, lanes.splat(9.017_01e-3));
+    let p = lanes.mul_add(p, f, lanes.splat(5.579_993e-2));
+    let p = lanes.mul_add(p, f, lanes.splat(2.401_644_5e-1));
+    let p = lanes.mul_add(p, f, lanes.splat(6.931_513e-1));
+    lanes.scale(lanes.mul_add(p, f, lanes.splat(1.0)), n)
+}
+
 /// x·½(1 + tanh(√(2/π)(x + 0.044715x³))).
 #[inline(always)]
 pub(super) fn gelu<L: Lanes>(lanes: L, x: L::F) -> L::F {
-    /// −2·√(2/π): ½(1 + tanh y) = 1/(1 + e^(−2y)).
-    const SCALE: f32 = -1.595_769;
+    /// −2·√(2/π)/ln 2: ½(1 + tanh y) = 1/(1 + e^(−2y)).
+    const SCALE: f32 = -2.302_208_2;
     let cubic = lanes.mul_add(lanes.mul(x, lanes.splat(0.044_715 * SCALE)), x, lanes.splat(SCALE));
-    lanes.div(x, lanes.add(lanes.splat(1.0), exp(lanes, lanes.mul(x, cubic))))
+    gated(lanes, x, lanes.mul(x, cubic))
 }
 
 /// x·σ(x).
 #[inline(always)]
 pub(super) fn silu<L: Lanes>(lanes: L, x: L::F) -> L::F {
-    let inverse = exp(lanes, lanes.sub(lanes.splat(0.0), x));
-    lanes.div(x, lanes.add(lanes.splat(1.0), inverse))
+    gated(lanes, x, lanes.mul(x, lanes.splat(-std::f32::consts::LOG2_E)))
+}
+
+/// x/(1 + 2^t).
+#[inline(always)]
+fn gated<L: Lanes>(lanes: L, x: L::F, t: L::F) -> L::F {
+    let t = lanes.min(lanes.splat(126.0), t);
+    lanes.div(x, lanes.add(lanes.splat(1.0), exp2(lanes, t)))
 }
 
 /// exp((value − shift) · factor) of every value into `out`, and their sum in f64. Meanwhile `ahead`, which
@@ -196,48 +214,98 @@ pub(super) fn maximum<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::lanes::Plain;
 
-    /// A function of 16 numbers at one, with and without fused multiplication.
-    fn both<F, G>(separate: F, fused: G, x: f32) -> [f32; 2]
-    where
-        F: Fn(Plain<false>, [f32; LANES]) -> [f32; LANES],
-        G: Fn(Plain<true>, [f32; LANES]) -> [f32; LANES],
-    {
-        [separate(Plain, [x; LANES])[3], fused(Plain, [x; LANES])[3]]
+    /// All functions of one number, as they are in one lane of sixteen.
+    struct Functions(f32);
+
+    #[derive(Debug)]
+    struct Values {
+        exp: f32,
+        exp2: f32,
+        gelu: f32,
+        silu: f32,
+    }
+
+    impl Kernel for Functions {
+        type Output = Values;
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, lanes: L) -> Values {
+            let mut all = [0.0; LANES];
+            all[3] = self.0;
+            let x = lanes.load(&all);
+            let mut out = [[0.0; LANES]; 4];
+            lanes.store(exp(lanes, x), &mut out[0]);
+            lanes.store(exp2(lanes, x), &mut out[1]);
+            lanes.store(gelu(lanes, x), &mut out[2]);
+            lanes.store(silu(lanes, x), &mut out[3]);
+            let [exp, exp2, gelu, silu] = out.map(|lanes| lanes[3]);
+            Values { exp, exp2, gelu, silu }
+        }
+    }
+
+    /// On every set of instructions that this machine has.
+    fn functions(x: f32) -> impl Iterator<Item = Values> {
+        Instructions::available().into_iter().map(move |instructions| instructions.run(Functions(x)))
     }
 
     #[test]
-    fn exponential_is_accurate_over_its_range() {
+    fn exponentials_are_accurate_over_their_range() {
         for i in -8700..8800 {
             let x = i as f32 / 100.0;
-            let expected = f64::from(x).exp();
-            for found in both(exp, exp, x) {
-                let error = (f64::from(found) / expected - 1.0).abs();
+            for found in functions(x) {
+                let error = (f64::from(found.exp) / f64::from(x).exp() - 1.0).abs();
                 assert!(error < 3e-7, "exp({x}): relative error {error}");
+                let error = (f64::from(found.exp2) / f64::from(x).exp2() - 1.0).abs();
+                assert!(error < 3e-7, "2^{x}: relative error {error}");
             }
         }
-        let exp = |x| both(exp, exp, x);
-        assert_eq!(exp(0.0), [1.0; 2]);
-        assert!(exp(-1e9).iter().all(|power| *power < 1.3e-38));
-        assert!(exp(1e9).iter().all(|power| power.is_finite()));
-        assert!(exp(f32::NAN).iter().all(|power| power.is_nan()));
+        for x in -126..128 {
+            for found in functions(x as f32) {
+                assert!((f64::from(found.exp2) / f64::from(x).exp2() - 1.0).abs() < 3e-7, "2^{x}: {found:?}");
+            }
+        }
+        assert!(functions(0.0).all(|found| found.exp == 1.0));
+        assert!(functions(-1e9).all(|found| found.exp < 1.3e-38 && found.exp2 < 1.3e-38));
+        assert!(functions(1e9).all(|found| found.exp.is_finite()));
+        assert!(functions(f32::NAN).all(|found| found.exp.is_nan() && found.exp2.is_nan()));
+    }
+
+    #[test]
+    fn exponentials_and_their_sum_match_f64() {
+        for (count, factor) in [(0, 1.0), (1, 1.0), (15, 1.0), (64, 0.5), (1000, 1.25), (1000, 1.0)] {
+            let values: Vec<f32> = (0..count).map(|i| ((i * 37) % 1001) as f32 / 100.0).collect();
+            let mut powers = Vec::new();
+            let sum = exponentials(&values, 10.0, factor, &mut powers, &values);
+            let exact = |x: &f32| ((f64::from(*x) - 10.0) * f64::from(factor)).exp();
+            assert_eq!(powers.len(), count);
+            for (found, x) in powers.iter().zip(&values) {
+                assert!((f64::from(*found) / exact(x) - 1.0).abs() < 2e-6, "{found}: {x}");
+            }
+            let total = values.iter().map(exact).sum::<f64>();
+            assert!((sum - total).abs() <= 1e-6 * total, "{sum}: {total}");
+            assert!(factor != 1.0 || exponential_sum(&values, 10.0, &[]) == sum);
+        }
     }
 
     #[test]
     fn activations_match_f64() {
-        for i in -2000..2000 {
-            let value = i as f32 / 100.0;
+        for i in -20_000..20_000 {
+            let value = i as f32 / 1000.0;
             let x = f64::from(value);
-            let y =
-                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh());
-            for found in both(gelu, gelu, value) {
-                assert!((f64::from(found) - y).abs() < 2e-6 * x.abs().max(1.0), "gelu({x})");
-            }
-            let y = x / (1.0 + (-x).exp());
-            for found in both(silu, silu, value) {
-                assert!((f64::from(found) - y).abs() < 2e-6 * x.abs().max(1.0), "silu({x})");
+            let y = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            let (gelu, silu) = (0.5 * x * (1.0 + y.tanh()), x / (1.0 + (-x).exp()));
+            for found in functions(value) {
+                let bound = 2e-6 * x.abs().max(1.0);
+                assert!((f64::from(found.gelu) - gelu).abs() < bound, "gelu({x}): {found:?}");
+                assert!((f64::from(found.silu) - silu).abs() < bound, "silu({x}): {found:?}");
             }
         }
+        // As far as activations go that are still numbers.
+        for x in [1e4, 1e12] {
+            assert!(functions(x).all(|found| found.gelu == x && found.silu == x));
+            assert!(functions(-x).all(|found| found.gelu.abs() < 1e-20 && found.silu.abs() < 1e-20));
+        }
+        assert!(functions(f32::NAN).all(|found| found.gelu.is_nan() && found.silu.is_nan()));
     }
 }

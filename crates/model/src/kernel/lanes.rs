@@ -30,6 +30,7 @@ pub(super) trait Lanes: Copy {
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a/b within 2 units in the last place; b from 1 to 2^127.
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// a·b + c, rounded as by [`Self::fused`].
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
@@ -43,7 +44,9 @@ pub(super) trait Lanes: Copy {
     /// The sum: of eight with the other eight, four of those with the other four, and so on.
     fn sum(self, values: Self::F) -> f32;
 
-    /// a·2^n, n whole and in −126..=127.
+    /// A number n that [`Self::scale`] takes for a whole one, and t − n, in 0..=1.
+    fn split(self, t: Self::F) -> [Self::F; 2];
+    /// a·2^n, n whole or of [`Self::split`], in −126..128.
     fn scale(self, a: Self::F, n: Self::F) -> Self::F;
     /// Bit i says whether a > b in lane i.
     fn above(self, a: Self::F, b: Self::F) -> u16;
@@ -156,6 +159,13 @@ impl<const FUSED: bool> Lanes for Plain<FUSED> {
             }
         }
         values[0]
+    }
+
+    #[inline(always)]
+    fn split(self, t: Self::F) -> [Self::F; 2] {
+        // The nearest to t − ½ is ⌊t⌋, or for a whole t perhaps t − 1.
+        let n = each!(i => t[i] - 0.5 + ROUND - ROUND);
+        [n, each!(i => t[i] - n[i])]
     }
 
     #[inline(always)]
@@ -317,7 +327,12 @@ mod avx512 {
 
         #[inline(always)]
         fn div(self, a: __m512, b: __m512) -> __m512 {
-            avx512!(_mm512_div_ps(a, b))
+            // An estimate and one step of Newton's; a division would keep a port of the processor for long.
+            avx512!({
+                let estimate = _mm512_rcp14_ps(b);
+                let error = _mm512_fnmadd_ps(b, estimate, _mm512_set1_ps(1.0));
+                _mm512_mul_ps(a, _mm512_fmadd_ps(estimate, error, estimate))
+            })
         }
 
         #[inline(always)]
@@ -349,6 +364,12 @@ mod avx512 {
                 let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
                 _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
             })
+        }
+
+        #[inline(always)]
+        fn split(self, t: __m512) -> [__m512; 2] {
+            // Scaling takes the floor itself.
+            [t, avx512!(_mm512_reduce_ps::<_MM_FROUND_TO_NEG_INF>(t))]
         }
 
         #[inline(always)]

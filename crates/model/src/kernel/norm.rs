@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::instructions::{Instructions, Kernel};
-use super::lanes::{LANES, Lanes};
+use super::lanes::Lanes;
 use super::line::Activations;
 
 /// A norm over the width of a row, with its learned gain.
@@ -72,21 +72,34 @@ impl Kernel for NormRow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
+    fn run<L: Lanes>(self, lanes: L) {
         let Self { norm, row, out } = self;
         let count = row.len() as f32;
         match norm {
             Norm::Layer { gain, bias, epsilon } => {
-                let mean = sum(row, |x| x) / count;
-                let variance = sum(row, |x| (x - mean) * (x - mean)) / count;
-                let factor = 1.0 / (variance + epsilon).sqrt();
-                for (((out, x), gain), bias) in out.iter_mut().zip(row).zip(gain).zip(bias) {
-                    *out = (x - mean) * factor * gain + bias;
+                let mean = sum(lanes, row) / count;
+                let factor = 1.0 / (squares(lanes, row, mean) / count + epsilon).sqrt();
+                let (wide_mean, wide_factor) = (lanes.splat(mean), lanes.splat(factor));
+                let (chunks, last) = row.as_chunks();
+                let (outs, last_out) = out.as_chunks_mut();
+                let ((gains, last_gain), (biases, last_bias)) = (gain.as_chunks(), bias.as_chunks());
+                for (((out, x), gain), bias) in outs.iter_mut().zip(chunks).zip(gains).zip(biases) {
+                    let normed = lanes.mul(lanes.sub(lanes.load(x), wide_mean), wide_factor);
+                    lanes.store(lanes.mul_add(normed, lanes.load(gain), lanes.load(bias)), out);
+                }
+                for (((out, x), gain), bias) in last_out.iter_mut().zip(last).zip(last_gain).zip(last_bias) {
+                    *out = lanes.fused((x - mean) * factor, *gain, *bias);
                 }
             }
             Norm::Rms { gain, epsilon } => {
-                let factor = 1.0 / (sum(row, |x| x * x) / count + epsilon).sqrt();
-                for ((out, x), gain) in out.iter_mut().zip(row).zip(gain) {
+                let factor = 1.0 / (squares(lanes, row, 0.0) / count + epsilon).sqrt();
+                let wide_factor = lanes.splat(factor);
+                let ((chunks, last), (gains, last_gain)) = (row.as_chunks(), gain.as_chunks());
+                let (outs, last_out) = out.as_chunks_mut();
+                for ((out, x), gain) in outs.iter_mut().zip(chunks).zip(gains) {
+                    lanes.store(lanes.mul(lanes.mul(lanes.load(x), wide_factor), lanes.load(gain)), out);
+                }
+                for ((out, x), gain) in last_out.iter_mut().zip(last).zip(last_gain) {
                     *out = x * factor * gain;
                 }
             }
@@ -94,20 +107,46 @@ impl Kernel for NormRow<'_> {
     }
 }
 
-/// Σ term(x): element i is added to lane i mod 16, then the lanes in order.
+/// Sums that are added to in turns: each waits for the last addition to it.
+const TURNS: usize = 4;
+
+/// Σ x.
 #[inline(always)]
-fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for chunk in chunks {
-        for lane in 0..LANES {
-            lanes[lane] += term(chunk[lane]);
+fn sum<L: Lanes>(lanes: L, row: &[f32]) -> f32 {
+    let (chunks, last) = row.as_chunks();
+    let (turns, rest) = chunks.as_chunks::<TURNS>();
+    let mut sums = [lanes.splat(0.0); TURNS];
+    for turn in turns {
+        for (sum, x) in sums.iter_mut().zip(turn) {
+            *sum = lanes.add(*sum, lanes.load(x));
         }
     }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane += term(*x);
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        *sum = lanes.add(*sum, lanes.load(x));
     }
-    lanes.iter().sum()
+    let total = lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3]));
+    last.iter().fold(lanes.sum(total), |total, x| total + x)
+}
+
+/// Σ (x − mean)².
+#[inline(always)]
+fn squares<L: Lanes>(lanes: L, row: &[f32], mean: f32) -> f32 {
+    let (chunks, last) = row.as_chunks();
+    let (turns, rest) = chunks.as_chunks::<TURNS>();
+    let wide_mean = lanes.splat(mean);
+    let mut sums = [lanes.splat(0.0); TURNS];
+    for turn in turns {
+        for (sum, x) in sums.iter_mut().zip(turn) {
+            let distance = lanes.sub(lanes.load(x), wide_mean);
+            *sum = lanes.mul_add(distance, distance, *sum);
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        let distance = lanes.sub(lanes.load(x), wide_mean);
+        *sum = lanes.mul_add(distance, distance, *sum);
+    }
+    let total = lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3]));
+    last.iter().fold(lanes.sum(total), |total, x| total + (x - mean) * (x - mean))
 }
 
 #[cfg(test)]
