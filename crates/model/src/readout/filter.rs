@@ -7,7 +7,7 @@ use crate::kernel::{self, Mass};
 use crate::predictor::Sampling;
 
 /// A list has at most this part of a row.
-const LISTED: usize = 8;
+const LISTED: usize = 3;
 
 /// What filters have left, ascending.
 #[derive(Debug, Default)]

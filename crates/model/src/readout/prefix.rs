@@ -42,8 +42,8 @@ impl PrefixSearch {
     /// limit is crossed, and only the tokens in it are ranked.
     pub(super) fn last(&mut self, ranking: Ranking<'_>, mass: Mass<'_>, limit: f64) -> Option<u32> {
         let above = |threshold: f32| kernel::mass_above(ranking.logits, mass, threshold);
-        // The mass above `high` does not exceed the limit, that above `low` does.
-        let (mut high, mut before) = (ranking.largest, above(ranking.largest));
+        // The mass above `high` does not exceed the limit, that above `low` does. Above the largest there is none.
+        let (mut high, mut before) = (ranking.largest, 0.0);
         let mut low = high;
         let mut distance = 1.0 / ranking.factor;
         loop {
