@@ -1,16 +1,18 @@
 //! Full attention over packed rows, one canvas at a time.
 
+mod softmax;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::convert::parts_of;
-use super::elementwise::{exp2, maximum};
-use super::encode;
+use self::softmax::Softmax;
 use super::instructions::{Instructions, Kernel};
 use super::lanes::{LANES, Lanes};
-use super::line::{Activations, Line, Numbers, PARTS, SharedLines, WORDS};
+use super::line::{Activations, Line, Numbers, SharedLines, WORDS};
 use super::matrix::{Format, PANEL};
 use super::product::{share, write};
 use super::tile::{MOST_ROWS, Sums, Tile, height};
@@ -289,101 +291,6 @@ impl Kernel for PackValues<'_> {
     }
 }
 
-/// exp(scale · (score − largest)) as left-hand rows, and one over the sum of each.
-struct Softmax<'a> {
-    /// (rows, score stride).
-    scores: &'a mut [f32],
-    score_stride: usize,
-    /// Scores of a row.
-    count: usize,
-    scale: f32,
-    numbers: Numbers,
-    out: &'a mut [Line],
-    /// Lines from one line of a row to the next.
-    stride: usize,
-    factors: &'a mut [f32; MOST_ROWS],
-}
-
-impl Kernel for Softmax<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let Self { scores, score_stride, count, scale, numbers, out, stride, factors } = self;
-        // In powers of 2.
-        let scale = scale * std::f32::consts::LOG2_E;
-        for (number, (row, factor)) in scores.chunks_exact_mut(score_stride).zip(factors).enumerate() {
-            let row = &mut row[..count.next_multiple_of(PANEL)];
-            let shift = lanes.splat(-scale * maximum(lanes, &row[..count]));
-            *factor = 1.0
-                / weights(
-                    lanes,
-                    row,
-                    count,
-                    (lanes.splat(scale), shift),
-                    numbers,
-                    &mut out[number..],
-                    stride,
-                );
-        }
-    }
-}
-
-/// 2^(scale · score + shift) as a left-hand row, its lines `stride` apart; gives their sum.
-#[inline(always)]
-fn weights<L: Lanes>(
-    lanes: L,
-    scores: &mut [f32],
-    count: usize,
-    (scale, shift): (L::F, L::F),
-    numbers: Numbers,
-    out: &mut [Line],
-    stride: usize,
-) -> f32 {
-    let mut sums = [lanes.splat(0.0); 2];
-    for (number, scores) in scores.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-        let halves = scores.as_chunks_mut::<LANES>().0;
-        let powers = [
-            lanes.mul_add(lanes.load(&halves[0]), scale, shift),
-            lanes.mul_add(lanes.load(&halves[1]), scale, shift),
-        ];
-        let mut weights = [exp2(lanes, powers[0]), exp2(lanes, powers[1])];
-        if (number + 1) * PANEL > count {
-            weights = cut(lanes, weights, count - number * PANEL);
-        }
-        sums = [lanes.add(sums[0], weights[0]), lanes.add(sums[1], weights[1])];
-        match numbers {
-            Numbers::Bf16 => out[number * stride].0 = lanes.bf16(weights[0], weights[1]),
-            Numbers::Parts => {
-                for (part, words) in parts_of(lanes, weights).into_iter().enumerate() {
-                    out[(number * PARTS + part) * stride].0 = words;
-                }
-            }
-            _ => {
-                for (half, weights) in weights.into_iter().enumerate() {
-                    if number * PANEL + half * LANES < count {
-                        lanes.store(weights, &mut halves[half]);
-                        encode::f32(&halves[half], &mut out[(2 * number + half) * stride].0);
-                    }
-                }
-            }
-        }
-    }
-    lanes.sum(lanes.add(sums[0], sums[1]))
-}
-
-/// The first `count` of 32 numbers, zeros behind them.
-#[inline(always)]
-fn cut<L: Lanes>(lanes: L, values: [L::F; 2], count: usize) -> [L::F; 2] {
-    let mut all = [0.0; PANEL];
-    let halves = all.as_chunks_mut().0;
-    lanes.store(values[0], &mut halves[0]);
-    lanes.store(values[1], &mut halves[1]);
-    all[count..].fill(0.0);
-    let halves = all.as_chunks().0;
-    [lanes.load(&halves[0]), lanes.load(&halves[1])]
-}
-
 /// Sums times the factors of their rows, as part of the result.
 struct Scaled<'a> {
     sums: &'a mut [[f32; PANEL]],
@@ -410,6 +317,3 @@ impl Kernel for Scaled<'_> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
