@@ -98,7 +98,7 @@ impl Kernel for Exponentials<'_> {
             ahead.next().into_iter().flatten().for_each(|ahead| lanes.expect_load(ahead));
             let mut few = lanes.splat(0.0);
             for values in values {
-                let powers = exp(lanes, lanes.mul(lanes.sub(lanes.load(values), shift), factor));
+                let powers = power(lanes, values, shift, factor);
                 if let Some(out) = outs.next() {
                     lanes.store(powers, out);
                 }
@@ -107,7 +107,7 @@ impl Kernel for Exponentials<'_> {
             lanes.add_wide(&mut sums, few);
         }
         for values in rest {
-            let powers = exp(lanes, lanes.mul(lanes.sub(lanes.load(values), shift), factor));
+            let powers = power(lanes, values, shift, factor);
             if let Some(out) = outs.next() {
                 lanes.store(powers, out);
             }
@@ -115,7 +115,7 @@ impl Kernel for Exponentials<'_> {
         }
         let mut padded = [0.0; LANES];
         padded[..last.len()].copy_from_slice(last);
-        let powers = exp(lanes, lanes.mul(lanes.sub(lanes.load(&padded), shift), factor));
+        let powers = power(lanes, &padded, shift, factor);
         lanes.store(powers, &mut padded);
         for (sum, power) in sums.iter_mut().zip(&padded[..last.len()]) {
             *sum += f64::from(*power);
@@ -123,6 +123,11 @@ impl Kernel for Exponentials<'_> {
         last_out.iter_mut().zip(padded).for_each(|(out, power)| *out = power);
         sums.iter().sum()
     }
+}
+
+#[inline(always)]
+fn power<L: Lanes>(lanes: L, values: &[f32; LANES], shift: L::F, factor: L::F) -> L::F {
+    exp(lanes, lanes.mul(lanes.sub(lanes.load(values), shift), factor))
 }
 
 /// The largest of `values`; `None` unless all of them are finite.

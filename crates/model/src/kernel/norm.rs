@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::instructions::{Instructions, Kernel};
-use super::lanes::Lanes;
+use super::lanes::{LANES, Lanes};
 use super::line::Activations;
 
 /// A norm over the width of a row, with its learned gain.
@@ -77,8 +77,8 @@ impl Kernel for NormRow<'_> {
         let count = row.len() as f32;
         match norm {
             Norm::Layer { gain, bias, epsilon } => {
-                let mean = sum(lanes, row) / count;
-                let factor = 1.0 / (squares(lanes, row, mean) / count + epsilon).sqrt();
+                let mean = sum::<L, false>(lanes, row, 0.0) / count;
+                let factor = 1.0 / (sum::<L, true>(lanes, row, mean) / count + epsilon).sqrt();
                 let (wide_mean, wide_factor) = (lanes.splat(mean), lanes.splat(factor));
                 let (chunks, last) = row.as_chunks();
                 let (outs, last_out) = out.as_chunks_mut();
@@ -92,7 +92,7 @@ impl Kernel for NormRow<'_> {
                 }
             }
             Norm::Rms { gain, epsilon } => {
-                let factor = 1.0 / (squares(lanes, row, 0.0) / count + epsilon).sqrt();
+                let factor = 1.0 / (sum::<L, true>(lanes, row, 0.0) / count + epsilon).sqrt();
                 let wide_factor = lanes.splat(factor);
                 let ((chunks, last), (gains, last_gain)) = (row.as_chunks(), gain.as_chunks());
                 let (outs, last_out) = out.as_chunks_mut();
@@ -110,43 +110,30 @@ impl Kernel for NormRow<'_> {
 /// Sums that are added to in turns: each waits for the last addition to it.
 const TURNS: usize = 4;
 
-/// Σ x.
+/// Σ (x − mean), or of its squares.
 #[inline(always)]
-fn sum<L: Lanes>(lanes: L, row: &[f32]) -> f32 {
-    let (chunks, last) = row.as_chunks();
-    let (turns, rest) = chunks.as_chunks::<TURNS>();
-    let mut sums = [lanes.splat(0.0); TURNS];
-    for turn in turns {
-        for (sum, x) in sums.iter_mut().zip(turn) {
-            *sum = lanes.add(*sum, lanes.load(x));
-        }
-    }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        *sum = lanes.add(*sum, lanes.load(x));
-    }
-    let total = lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3]));
-    last.iter().fold(lanes.sum(total), |total, x| total + x)
-}
-
-/// Σ (x − mean)².
-#[inline(always)]
-fn squares<L: Lanes>(lanes: L, row: &[f32], mean: f32) -> f32 {
+fn sum<L: Lanes, const SQUARES: bool>(lanes: L, row: &[f32], mean: f32) -> f32 {
     let (chunks, last) = row.as_chunks();
     let (turns, rest) = chunks.as_chunks::<TURNS>();
     let wide_mean = lanes.splat(mean);
     let mut sums = [lanes.splat(0.0); TURNS];
     for turn in turns {
         for (sum, x) in sums.iter_mut().zip(turn) {
-            let distance = lanes.sub(lanes.load(x), wide_mean);
-            *sum = lanes.mul_add(distance, distance, *sum);
+            *sum = plus::<L, SQUARES>(lanes, *sum, x, wide_mean);
         }
     }
     for (sum, x) in sums.iter_mut().zip(rest) {
-        let distance = lanes.sub(lanes.load(x), wide_mean);
-        *sum = lanes.mul_add(distance, distance, *sum);
+        *sum = plus::<L, SQUARES>(lanes, *sum, x, wide_mean);
     }
     let total = lanes.add(lanes.add(sums[0], sums[1]), lanes.add(sums[2], sums[3]));
-    last.iter().fold(lanes.sum(total), |total, x| total + (x - mean) * (x - mean))
+    let term = |x: &f32| if SQUARES { (x - mean) * (x - mean) } else { x - mean };
+    last.iter().map(term).fold(lanes.sum(total), |total, term| total + term)
+}
+
+#[inline(always)]
+fn plus<L: Lanes, const SQUARES: bool>(lanes: L, sum: L::F, x: &[f32; LANES], mean: L::F) -> L::F {
+    let distance = lanes.sub(lanes.load(x), mean);
+    if SQUARES { lanes.mul_add(distance, distance, sum) } else { lanes.add(sum, distance) }
 }
 
 #[cfg(test)]

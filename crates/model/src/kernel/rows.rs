@@ -103,23 +103,24 @@ pub fn keep_from(logits: &[f32], lowest: f32, last: usize, weights: &mut [f32]) 
     let (first, rest) = weights.split_at_mut((last + 1).min(logits.len()));
     let (first_logits, rest_logits) = logits.split_at(first.len());
     let instructions = Instructions::detect();
-    instructions.run(Keep { logits: first_logits, keeps: |logit| logit >= lowest, weights: first });
-    instructions.run(Keep { logits: rest_logits, keeps: |logit| logit > lowest, weights: rest });
+    instructions.run(Keep { logits: first_logits, floor: lowest.next_down(), weights: first });
+    instructions.run(Keep { logits: rest_logits, floor: lowest, weights: rest });
 }
 
-struct Keep<'a, F> {
+/// Sets the weights of elements that are not above the floor to 0.
+struct Keep<'a> {
     logits: &'a [f32],
-    keeps: F,
+    floor: f32,
     weights: &'a mut [f32],
 }
 
-impl<F: Fn(f32) -> bool> Kernel for Keep<'_, F> {
+impl Kernel for Keep<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, _: L) {
         for (weight, logit) in self.weights.iter_mut().zip(self.logits) {
-            *weight = if (self.keeps)(*logit) { *weight } else { 0.0 };
+            *weight = if *logit > self.floor { *weight } else { 0.0 };
         }
     }
 }

@@ -81,7 +81,9 @@ pub(super) fn filter(
         } else {
             kernel::keep_from(logits, lowest, last as usize, weights);
         }
-        mass = kernel::wide_sum(if listed { &kept.weights } else { weights });
+        if sampling.top_p < 1.0 {
+            mass = kernel::wide_sum(if listed { &kept.weights } else { weights });
+        }
     }
     if sampling.top_p < 1.0 {
         let limit = sampling.top_p * mass;
