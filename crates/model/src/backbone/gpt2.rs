@@ -3,6 +3,7 @@
 
 use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::layer_norm;
+use rayon::prelude::*;
 
 use super::attention::attention;
 use super::linear::{Linear, Order};
@@ -102,7 +103,10 @@ impl Gpt2 {
     ) -> std::result::Result<Self, LoadError> {
         let embedding = weights.embedding(config.width)?;
         let head = Linear::head(weights, &embedding, placement)?;
-        let blocks = (0..config.layers).map(|i| Block::load(weights, &format!("h.{i}"), config, placement));
+        // Side by side, so that the file is read on while a part of it is on its way to the device.
+        let blocks = (0..config.layers)
+            .into_par_iter()
+            .map(|i| Block::load(weights, &format!("h.{i}"), config, placement));
         Ok(Self {
             tokens: embedding.to_device(placement)?,
             positions: weights.get("wpe.weight", &[config.context, config.width])?.to_device(placement)?,

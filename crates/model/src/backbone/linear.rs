@@ -18,6 +18,7 @@ pub(super) enum Order {
 /// x·W + b: (in, out) and (out).
 #[derive(Debug)]
 pub(super) struct Linear {
+    /// Lies as in its file: products take either order.
     matrix: Tensor,
     bias: Option<Tensor>,
 }
@@ -61,8 +62,7 @@ impl Linear {
         let bias = bias.map(|bias| bias.to_device(placement)).transpose()?;
         let mut matrix = stored.to_device(placement)?;
         if order == Order::OutIn {
-            let turned = matrix.t().and_then(|matrix| matrix.contiguous());
-            matrix = turned.map_err(|source| stored.failed(source))?;
+            matrix = matrix.t().map_err(|source| stored.failed(source))?;
         }
         Ok(Self { matrix, bias })
     }

@@ -4,6 +4,7 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::rms_norm;
 use candle_nn::rotary_emb::rope_thd;
+use rayon::prelude::*;
 
 use super::attention::attention;
 use super::linear::{Linear, Order};
@@ -153,8 +154,10 @@ impl Llama {
     ) -> std::result::Result<Self, LoadError> {
         let embedding = weights.embedding(config.width)?;
         let head = Linear::head(weights, &embedding, placement)?;
-        let blocks =
-            (0..config.layers).map(|i| Block::load(weights, &format!("layers.{i}"), config, placement));
+        // Side by side, so that the file is read on while a part of it is on its way to the device.
+        let blocks = (0..config.layers)
+            .into_par_iter()
+            .map(|i| Block::load(weights, &format!("layers.{i}"), config, placement));
         let rotary = Rotary::new(config, placement)
             .map_err(|source| LoadError::Device { device: format!("{:?}", placement.device), source })?;
         Ok(Self {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::DType;
 use sha2::{Digest, Sha256};
@@ -21,7 +22,7 @@ const LORA: [[&str; 2]; 2] = [[".lora_A.weight", ".lora_B.weight"], [".lora_B.we
 /// One adapter: merged weight = W + scale · B·A, and possibly a whole embedding.
 pub struct Adapter {
     path: PathBuf,
-    file: TensorFile,
+    file: Arc<TensorFile>,
     /// Columns of B and rows of A, in all modules.
     rank: usize,
     scale: f64,
@@ -46,7 +47,7 @@ impl Adapter {
         let files = ModelFiles::Folder(folder.to_owned());
         let (rank, scale) = rank_and_scale(&files, "adapter_config.json")?;
         let name = "adapter_model.safetensors";
-        let (path, file) = (files.path(name), files.safetensors(name)?);
+        let (path, file) = (files.path(name), Arc::new(files.safetensors(name)?));
         let digest = Sha256::digest(files.read(name, "")?).iter().map(|byte| format!("{byte:02x}")).collect();
         let mut modules = BTreeMap::new();
         let mut embedding = None;
@@ -96,7 +97,7 @@ impl Adapter {
             let reason = format!("adapts `{module}`, which is no linear layer");
             return Err(LoadError::Adapter { path: self.path.clone(), reason });
         };
-        let factor = |part: &str| StoredTensor::load(&self.file, &self.path, &format!("{stem}{part}"));
+        let factor = |part: &str| StoredTensor::in_file(&self.file, &self.path, &format!("{stem}{part}"));
         let (a, b) = (factor(LORA[0][0])?, factor(LORA[1][0])?);
         a.expect_shape(&[self.rank, columns])?;
         b.expect_shape(&[rows, self.rank])?;
@@ -107,7 +108,7 @@ impl Adapter {
     /// The embedding, replaced where the adapter carries one.
     pub(super) fn embedding(&self, base: StoredTensor) -> Result<StoredTensor, LoadError> {
         let Some(name) = &self.embedding else { return Ok(base) };
-        let own = StoredTensor::load(&self.file, &self.path, name)?;
+        let own = StoredTensor::in_file(&self.file, &self.path, name)?;
         own.expect_shape(base.shape())?;
         Ok(own)
     }

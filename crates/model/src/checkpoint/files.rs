@@ -148,6 +148,12 @@ pub(super) enum TensorFile {
     Memory(SliceSafetensors<'static>),
 }
 
+impl fmt::Debug for TensorFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TensorFile({} tensors)", self.tensors().len())
+    }
+}
+
 impl TensorFile {
     /// All tensors with their names.
     pub(super) fn tensors(&self) -> Vec<(String, TensorView<'_>)> {

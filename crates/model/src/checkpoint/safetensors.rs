@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use safetensors::tensor::TensorView;
 use serde_json::{Map, Value};
@@ -27,7 +28,7 @@ const SINGLE: &str = "model.safetensors";
 
 /// Safetensors files in one of the layouts.
 pub(super) struct Safetensors {
-    files: Vec<(PathBuf, TensorFile)>,
+    files: Vec<(PathBuf, Arc<TensorFile>)>,
     /// Which file holds a tensor.
     index: HashMap<String, usize>,
     embedding: &'static str,
@@ -41,7 +42,7 @@ impl Safetensors {
         for name in weight_files(files)? {
             let file = files.safetensors(&name)?;
             index.extend(file.tensors().into_iter().map(|(name, _)| (name, opened.len())));
-            opened.push((files.path(&name), file));
+            opened.push((files.path(&name), Arc::new(file)));
         }
         let layouts = match architecture {
             Architecture::Gpt2 => &GPT2_LAYOUTS[..],
@@ -78,7 +79,7 @@ impl Safetensors {
     pub(super) fn load(&self, name: &str) -> Result<StoredTensor, LoadError> {
         let name = self.stored_name(name);
         match self.index.get(&name) {
-            Some(&file) => StoredTensor::load(&self.files[file].1, &self.files[file].0, &name),
+            Some(&file) => StoredTensor::in_file(&self.files[file].1, &self.files[file].0, &name),
             None => Err(LoadError::TensorMissing { path: self.files[0].0.clone(), name }),
         }
     }

@@ -1,6 +1,7 @@
 //! A tensor of a checkpoint, in the type that it is stored in.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
@@ -24,6 +25,8 @@ pub struct StoredTensor {
 enum StoredNumbers {
     /// In main memory.
     Tensor(Tensor),
+    /// In a safetensors file, which is read when the numbers are needed.
+    File { file: Arc<TensorFile>, dtype: DType, shape: Vec<usize> },
     /// In the map of a GGUF file.
     Blocks(BlockTensor),
 }
@@ -39,26 +42,32 @@ impl StoredTensor {
         Self { numbers: StoredNumbers::Blocks(tensor), path: path.to_owned(), name }
     }
 
-    /// Copies a tensor out of its file.
-    pub(super) fn load(file: &TensorFile, path: &Path, name: &str) -> Result<Self, LoadError> {
-        let malformed = |error: candle_core::Error| LoadError::Malformed {
+    /// A tensor of a safetensors file.
+    pub(super) fn in_file(file: &Arc<TensorFile>, path: &Path, name: &str) -> Result<Self, LoadError> {
+        let view = file.get(name).map_err(|error| LoadError::Malformed {
             path: path.to_owned(),
             reason: format!("tensor `{name}`: {}", one_line(&error)),
+        })?;
+        let dtype = match view.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => {
+                let (path, name, found) = (path.to_owned(), name.to_owned(), format!("{other:?}"));
+                return Err(LoadError::TensorType { path, name, found, supported: "F32, F16 and BF16" });
+            }
         };
-        let view = file.get(name).map_err(malformed)?;
-        if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            let found = format!("{:?}", view.dtype());
-            let (path, name) = (path.to_owned(), name.to_owned());
-            return Err(LoadError::TensorType { path, name, found, supported: "F32, F16 and BF16" });
-        }
-        let tensor = view.load(&Device::Cpu).map_err(malformed)?;
-        Ok(Self::in_memory(tensor, path, name.to_owned()))
+        let numbers = StoredNumbers::File { file: file.clone(), dtype, shape: view.shape().to_owned() };
+        Ok(Self { numbers, path: path.to_owned(), name: name.to_owned() })
     }
 
     /// Bytes that it takes where it is stored.
     pub(super) fn bytes(&self) -> usize {
         match &self.numbers {
             StoredNumbers::Tensor(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
+            StoredNumbers::File { dtype, shape, .. } => {
+                shape.iter().product::<usize>() * dtype.size_in_bytes()
+            }
             StoredNumbers::Blocks(tensor) => tensor.bytes().len(),
         }
     }
@@ -68,6 +77,7 @@ impl StoredTensor {
     pub fn shape(&self) -> &[usize] {
         match &self.numbers {
             StoredNumbers::Tensor(tensor) => tensor.dims(),
+            StoredNumbers::File { shape, .. } => shape,
             StoredNumbers::Blocks(tensor) => tensor.shape(),
         }
     }
@@ -77,6 +87,7 @@ impl StoredTensor {
     pub fn is_bf16(&self) -> bool {
         match &self.numbers {
             StoredNumbers::Tensor(tensor) => tensor.dtype() == DType::BF16,
+            StoredNumbers::File { dtype, .. } => *dtype == DType::BF16,
             StoredNumbers::Blocks(tensor) => tensor.encoding() == Encoding::Bf16,
         }
     }
@@ -85,7 +96,7 @@ impl StoredTensor {
     #[must_use]
     pub fn blocks(&self) -> Option<&BlockTensor> {
         match &self.numbers {
-            StoredNumbers::Tensor(_) => None,
+            StoredNumbers::Tensor(_) | StoredNumbers::File { .. } => None,
             StoredNumbers::Blocks(tensor) => Some(tensor),
         }
     }
@@ -111,34 +122,36 @@ impl StoredTensor {
     /// # Errors
     /// The conversion failed.
     pub fn to_f32(&self) -> Result<Vec<f32>, LoadError> {
-        match &self.numbers {
-            StoredNumbers::Tensor(tensor) => {
-                let flat = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1());
-                flat.map_err(|source| self.failed(source))
-            }
-            StoredNumbers::Blocks(tensor) => Ok(tensor.to_f32()),
+        if let StoredNumbers::Blocks(tensor) = &self.numbers {
+            return Ok(tensor.to_f32());
         }
+        let flat =
+            self.on(&Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1());
+        flat.map_err(|source| self.failed(source))
     }
 
-    /// The tensor on a device, in the type that is computed in there.
+    /// The tensor on a device, in the type that is computed in there. From a file it goes there without a
+    /// copy in main memory.
     ///
     /// # Errors
     /// The device failed.
     pub fn to_device(&self, placement: &Placement) -> Result<Tensor, LoadError> {
-        let moved = self.tensor().and_then(|tensor| tensor.to_device(&placement.device));
+        let moved = self.on(&placement.device);
         moved.and_then(|tensor| tensor.to_dtype(placement.dtype)).map_err(|source| self.failed(source))
     }
 
     /// The tensor in f32.
     pub(super) fn into_f32(self) -> Result<Tensor, LoadError> {
-        let tensor = self.tensor().and_then(|tensor| tensor.to_dtype(DType::F32));
+        let tensor = self.on(&Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32));
         tensor.map_err(|source| self.failed(source))
     }
 
-    fn tensor(&self) -> candle_core::Result<Tensor> {
+    /// As it is stored, but for blocks, which become f32.
+    fn on(&self, device: &Device) -> candle_core::Result<Tensor> {
         match &self.numbers {
-            StoredNumbers::Tensor(tensor) => Ok(tensor.clone()),
-            StoredNumbers::Blocks(tensor) => Tensor::from_vec(tensor.to_f32(), tensor.shape(), &Device::Cpu),
+            StoredNumbers::Tensor(tensor) => tensor.to_device(device),
+            StoredNumbers::File { file, .. } => file.get(&self.name)?.load(device),
+            StoredNumbers::Blocks(tensor) => Tensor::from_vec(tensor.to_f32(), tensor.shape(), device),
         }
     }
 
@@ -147,7 +160,7 @@ impl StoredTensor {
         self,
         change: impl FnOnce(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Self, LoadError> {
-        let tensor = self.tensor().and_then(change).map_err(|source| self.failed(source))?;
+        let tensor = self.on(&Device::Cpu).and_then(change).map_err(|source| self.failed(source))?;
         Ok(Self { numbers: StoredNumbers::Tensor(tensor), ..self })
     }
 
