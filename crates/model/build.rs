@@ -10,7 +10,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const KERNELS: &str = "src/readout/cuda";
+/// The folder of each module of kernels, the file in it that is compiled, and what becomes of it.
+const KERNELS: [(&str, &str, &str); 2] =
+    [("src/backbone/cuda", "kernels.cu", "backbone.ptx"), ("src/readout/cuda", "readout.cu", "readout.ptx")];
 /// Names a folder with libraries to link against before those of the toolkit.
 const LIBRARIES: &str = "UNMASK_CUDA_LIBRARIES";
 
@@ -19,7 +21,6 @@ fn main() {
     if env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
-    println!("cargo::rerun-if-changed={KERNELS}");
     for variable in ["CUDA_HOME", "CUDA_COMPUTE_CAP", "NVCC", LIBRARIES] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
@@ -31,11 +32,14 @@ fn main() {
     let major = version.split("release ").nth(1).and_then(|rest| rest.split('.').next());
     println!("cargo::rustc-env=UNMASK_CUDA_MAJOR={}", major.expect("`nvcc --version` names a release"));
     let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| "80".to_owned());
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("readout.ptx");
-    // Products and sums are rounded one by one, as on the CPU.
-    let mut command = Command::new(nvcc());
-    command.args(["-ptx", "-std=c++17", "-O3", "-fmad=false"]).arg(format!("-arch=compute_{capability}"));
-    run(command.arg("-o").arg(out).arg(Path::new(KERNELS).join("readout.cu")));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for (folder, source, ptx) in KERNELS {
+        println!("cargo::rerun-if-changed={folder}");
+        // Products and sums are rounded one by one, as on the CPU, but where a kernel asks for both in one.
+        let mut command = Command::new(nvcc());
+        command.args(["-ptx", "-std=c++17", "-O3", "-fmad=false"]).arg(format!("-arch=compute_{capability}"));
+        run(command.arg("-o").arg(out.join(ptx)).arg(Path::new(folder).join(source)));
+    }
 }
 
 fn nvcc() -> PathBuf {

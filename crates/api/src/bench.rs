@@ -36,6 +36,9 @@ pub struct BenchArgs {
     /// Precision, as for `serve`.
     #[arg(long, default_value = "auto")]
     pub dtype: DtypeArg,
+    /// The same bits in every batch on a GPU, as for `serve`.
+    #[arg(long)]
+    pub deterministic: bool,
     /// CPU threads that compute; 0 means one per core.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
@@ -127,6 +130,7 @@ impl Shape {
 struct Report {
     arch: String,
     dtype: &'static str,
+    deterministic: bool,
     threads: usize,
     canvases: usize,
     rows: usize,
@@ -199,6 +203,7 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
         args.rows
     );
     let placement = Placement::new(args.device.0, args.dtype.into(), args.arch.family())?;
+    let placement = placement.deterministic(args.deterministic);
     let limits =
         ModelLimits { vocabulary, context: config.context, mask_token: vocabulary as u32 - 1, shift: true };
     let weights = Weights::random(vocabulary, args.arch.stored());
@@ -352,6 +357,7 @@ impl Report {
         Self {
             arch: args.arch.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned()),
             dtype: placement.precision(),
+            deterministic: placement.deterministic,
             threads,
             canvases: args.canvases,
             rows: args.rows,

@@ -142,6 +142,10 @@ pub struct LoadArgs {
     /// Precision; auto is f32 on the CPU, and on CUDA what the reference runs the family in.
     #[arg(long, env = "UNMASK_DTYPE", default_value = "auto")]
     pub dtype: DtypeArg,
+    /// The same bits in every batch on a GPU too, by kernels that are slower than cuBLAS's. A CPU gives them
+    /// in any case.
+    #[arg(long, env = "UNMASK_DETERMINISTIC")]
+    pub deterministic: bool,
     /// CPU threads that compute; 0 means one per core.
     #[arg(long, env = "UNMASK_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,

@@ -92,11 +92,13 @@ pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
 
 fn place(checkpoint: &Checkpoint, args: &LoadArgs) -> anyhow::Result<(Placement, CandlePredictor)> {
     let placement = Placement::new(args.device.0, args.dtype.into(), checkpoint.profile.family)?;
+    let placement = placement.deterministic(args.deterministic);
     let (parameters, bytes) = checkpoint.weights.size();
     tracing::info!(
         files = %checkpoint.files,
         parameters,
         megabytes = bytes / 1_000_000,
+        deterministic = placement.deterministic,
         "loading weights"
     );
     let predictor = CandlePredictor::load(checkpoint, placement.clone(), args.threads)?;

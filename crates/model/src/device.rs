@@ -51,10 +51,13 @@ pub struct Placement {
     pub dtype: DType,
     /// What products are made of on the CPU.
     pub numbers: Numbers,
+    /// Whether a canvas gets the same bits alone and in every batch. On the CPU it does in any case; on a GPU
+    /// our kernels multiply in place of cuBLAS's.
+    pub deterministic: bool,
 }
 
 impl Placement {
-    /// Resolves the choices for a model.
+    /// Resolves the choices for a model; `deterministic` is what costs nothing.
     ///
     /// # Errors
     /// The device is not there, or cannot compute in that precision.
@@ -75,7 +78,7 @@ impl Placement {
                 Precision::Int8 => Numbers::Int8,
                 Precision::F16 => return refused("f16", "auto, f32, bf16 and int8"),
             };
-            return Ok(Self { device, dtype: DType::F32, numbers });
+            return Ok(Self { device, dtype: DType::F32, numbers, deterministic: true });
         }
         let dtype = match (precision, family) {
             (Precision::F32, _) | (Precision::Auto, Family::DiffuGpt) => DType::F32,
@@ -83,7 +86,13 @@ impl Placement {
             (Precision::F16, _) => DType::F16,
             (Precision::Int8, _) => return refused("int8", "auto, f32, bf16 and f16"),
         };
-        Ok(Self { device, dtype, numbers: Numbers::F32 })
+        Ok(Self { device, dtype, numbers: Numbers::F32, deterministic: false })
+    }
+
+    /// The same with the same bits in every batch, if that is asked for.
+    #[must_use]
+    pub fn deterministic(self, asked: bool) -> Self {
+        Self { deterministic: self.deterministic || asked, ..self }
     }
 
     /// The precision's name, as `--dtype` knows it.

@@ -246,6 +246,16 @@ pub enum LoadError {
         /// What the system's loader said.
         reason: String,
     },
+    /// Heads that the kernels of the deterministic mode do not take.
+    #[error(
+        "the deterministic mode of a GPU takes attention heads of at most {largest} numbers; this model's have {found}"
+    )]
+    WideHeads {
+        /// Numbers of a head of the model.
+        found: usize,
+        /// What the kernels take.
+        largest: usize,
+    },
     /// A precision that the device cannot compute in.
     #[error("dtype {dtype} is not available on device {device}; available are {available}")]
     Dtype {

@@ -16,3 +16,5 @@ pub mod kernel;
 pub mod predictor;
 pub mod readout;
 pub mod tokenizer;
+#[cfg(test)]
+mod twin;

@@ -26,11 +26,12 @@ fn wants(positions: impl Iterator<Item = u32>) -> Vec<Want> {
 
 #[test]
 fn a_batch_is_read_as_our_kernels_read_it() {
-    for model in MODELS {
+    for (model, deterministic) in MODELS.into_iter().flat_map(|model| [(model, false), (model, true)]) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model);
         let checkpoint = Checkpoint::open(&folder, None).unwrap();
         let place = |device| Placement::new(device, Precision::F32, checkpoint.profile.family).unwrap();
-        let mut candle = CandlePredictor::in_candle(&checkpoint, &place(device())).unwrap();
+        let placement = place(device()).deterministic(deterministic);
+        let mut candle = CandlePredictor::in_candle(&checkpoint, &placement).unwrap();
         let mut kernels = CandlePredictor::load(&checkpoint, place(DeviceChoice::Cpu), 1).unwrap();
         let vocabulary = kernels.limits().vocabulary as u32;
         // Out of order, so that packing has to bring equal lengths together.
@@ -63,6 +64,40 @@ fn a_batch_is_read_as_our_kernels_read_it() {
                     assert!(same, "{model}, ask {ask}: {found:?}, {expected:?}");
                 }
             }
+        }
+    }
+}
+
+/// What `--deterministic` promises, where this test runs: no canvas is read otherwise because of its neighbours.
+#[test]
+fn a_canvas_is_read_alone_as_in_a_batch() {
+    let precisions = match device() {
+        DeviceChoice::Cuda(_) => [Precision::F32, Precision::Bf16, Precision::F16],
+        _ => [Precision::F32, Precision::Bf16, Precision::Int8],
+    };
+    for (model, precision) in
+        MODELS.into_iter().flat_map(|model| precisions.map(|precision| (model, precision)))
+    {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model);
+        let checkpoint = Checkpoint::open(&folder, None).unwrap();
+        let placement = Placement::new(device(), precision, checkpoint.profile.family).unwrap();
+        let mut predictor = CandlePredictor::load(&checkpoint, placement.deterministic(true), 1).unwrap();
+        let vocabulary = predictor.limits().vocabulary as u32;
+        let canvases: Vec<Vec<u32>> = [20, 64, 7, 20, 2, 33]
+            .into_iter()
+            .zip(0..)
+            .map(|(length, name)| (0..length).map(|i| (name * 53 + i * 89) % vocabulary).collect())
+            .collect();
+        let samplings = [Sampling { temperature: 0.9, top_p: 0.9, ..Sampling::default() }];
+        let wants: Vec<Vec<Want>> = canvases.iter().map(|canvas| wants(1..canvas.len() as u32)).collect();
+        let ask = |canvas: usize| {
+            let (tokens, wants) = (canvases[canvas].as_slice(), wants[canvas].as_slice());
+            Ask { tokens, wants, samplings: &samplings, ..Ask::default() }
+        };
+        let all: Vec<Ask<'_>> = (0..canvases.len()).map(ask).collect();
+        let together = predictor.predict(&all).unwrap();
+        for (canvas, expected) in together.iter().enumerate() {
+            assert_eq!(predictor.predict(&[ask(canvas)]).unwrap()[0], *expected, "{model}, {precision:?}");
         }
     }
 }

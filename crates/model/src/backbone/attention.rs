@@ -4,7 +4,36 @@ use candle_core::{Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 use candle_transformers::utils::repeat_kv;
 
+use crate::device::Placement;
 use crate::kernel::Heads;
+
+/// The canvases of packed rows.
+pub(super) struct Canvases<'a> {
+    /// Rows of each.
+    lengths: &'a [usize],
+    /// As our kernel takes them, where it is used.
+    #[cfg(feature = "cuda")]
+    tiles: Option<super::cuda::Tiles>,
+}
+
+impl<'a> Canvases<'a> {
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(unused_variables, clippy::unnecessary_wraps, reason = "what is prepared is for a GPU")
+    )]
+    pub(super) fn new(lengths: &'a [usize], placement: &Placement) -> Result<Self> {
+        Ok(Self {
+            lengths,
+            #[cfg(feature = "cuda")]
+            tiles: match &placement.device {
+                candle_core::Device::Cuda(device) if placement.deterministic => {
+                    Some(super::cuda::Tiles::new(lengths, placement.dtype, device)?)
+                }
+                _ => None,
+            },
+        })
+    }
+}
 
 /// softmax(Q·Kᵀ/√width)·V for every head, each canvas by itself; neighbours of the same length are computed
 /// together. `query` is (rows, count · width), `key` and `value` are (rows, shared · width); columns may be a
@@ -13,14 +42,18 @@ pub(super) fn attention(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
-    lengths: &[usize],
+    canvases: &Canvases<'_>,
     heads: Heads,
 ) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(tiles) = &canvases.tiles {
+        return super::cuda::attention([query, key, value], tiles, heads);
+    }
     // On the queries, which are smaller than the scores.
     let query = (query * (1.0 / (heads.width as f64).sqrt()))?;
     let mut parts = Vec::new();
     let mut first = 0;
-    for equal in lengths.chunk_by(|a, b| a == b) {
+    for equal in canvases.lengths.chunk_by(|a, b| a == b) {
         let (canvases, length) = (equal.len(), equal[0]);
         let split = |rows: &Tensor, count: usize| {
             rows.narrow(0, first, canvases * length)?

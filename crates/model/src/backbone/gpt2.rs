@@ -5,7 +5,7 @@ use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::layer_norm;
 use rayon::prelude::*;
 
-use super::attention::attention;
+use super::attention::{Canvases, attention};
 use super::linear::{Linear, Order};
 use super::{Observe, PackedRows, only};
 use crate::checkpoint::{ModelConfig, Weights};
@@ -17,6 +17,7 @@ use crate::kernel::Heads;
 /// the file has one.
 #[derive(Debug)]
 pub struct Gpt2 {
+    placement: Placement,
     tokens: Tensor,
     positions: Tensor,
     blocks: Vec<Block>,
@@ -83,11 +84,11 @@ impl Block {
     }
 
     /// Of the rows `asked` only, when there are such: the others are seen by attention and leave nothing.
-    fn forward(&self, rows: &Tensor, lengths: &[usize], asked: Option<&Tensor>) -> Result<Tensor> {
+    fn forward(&self, rows: &Tensor, canvases: &Canvases<'_>, asked: Option<&Tensor>) -> Result<Tensor> {
         let width = rows.dim(1)?;
         let fused = self.attention_in.forward(&self.norm_1.forward(rows)?)?;
         let part = |i: usize| fused.narrow(1, i * width, width);
-        let mixed = attention(&part(0)?, &part(1)?, &part(2)?, lengths, self.heads)?;
+        let mixed = attention(&part(0)?, &part(1)?, &part(2)?, canvases, self.heads)?;
         let (rows, mixed) = (only(rows, asked)?, only(&mixed, asked)?);
         let rows = (rows + self.attention_out.forward(&mixed)?)?;
         let inner = self.expand.forward(&self.norm_2.forward(&rows)?)?.gelu()?;
@@ -108,6 +109,7 @@ impl Gpt2 {
             .into_par_iter()
             .map(|i| Block::load(weights, &format!("h.{i}"), config, placement));
         Ok(Self {
+            placement: placement.clone(),
             tokens: embedding.to_device(placement)?,
             positions: weights.get("wpe.weight", &[config.context, config.width])?.to_device(placement)?,
             blocks: blocks.collect::<std::result::Result<_, _>>()?,
@@ -117,7 +119,7 @@ impl Gpt2 {
     }
 
     pub(super) fn device(&self) -> &Device {
-        self.tokens.device()
+        &self.placement.device
     }
 
     pub(super) fn hidden(
@@ -127,12 +129,13 @@ impl Gpt2 {
         observe: Observe<'_>,
     ) -> Result<Tensor> {
         let (ids, positions) = packed.on(self.device())?;
+        let canvases = Canvases::new(&packed.lengths, &self.placement)?;
         let tokens = self.tokens.index_select(&ids, 0)?;
         let mut rows = (tokens + self.positions.index_select(&positions, 0)?)?;
         observe("embedding", &rows)?;
         for (i, block) in self.blocks.iter().enumerate() {
             let asked = asked.filter(|_| i + 1 == self.blocks.len());
-            rows = block.forward(&rows, &packed.lengths, asked)?;
+            rows = block.forward(&rows, &canvases, asked)?;
             observe(&format!("block.{i}"), &rows)?;
         }
         rows = self.norm.forward(&rows)?;

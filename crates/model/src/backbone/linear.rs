@@ -18,9 +18,11 @@ pub(super) enum Order {
 /// x·W + b: (in, out) and (out).
 #[derive(Debug)]
 pub(super) struct Linear {
-    /// Lies as in its file: products take either order.
+    /// Lies as in its file: cuBLAS takes either order. Our kernel takes that of (out, in).
     matrix: Tensor,
     bias: Option<Tensor>,
+    #[cfg(feature = "cuda")]
+    by_our_kernel: bool,
 }
 
 impl Linear {
@@ -60,16 +62,32 @@ impl Linear {
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         let bias = bias.map(|bias| bias.to_device(placement)).transpose()?;
-        let mut matrix = stored.to_device(placement)?;
-        if order == Order::OutIn {
-            matrix = matrix.t().map_err(|source| stored.failed(source))?;
+        let by_our_kernel = placement.deterministic && placement.device.is_cuda();
+        let as_it_lies = stored.to_device(placement)?;
+        let matrix = match order {
+            Order::OutIn => as_it_lies.t(),
+            Order::InOut if by_our_kernel => as_it_lies.t().and_then(|turned| turned.contiguous()?.t()),
+            Order::InOut => Ok(as_it_lies),
+        };
+        Ok(Self {
+            matrix: matrix.map_err(|source| stored.failed(source))?,
+            bias,
+            #[cfg(feature = "cuda")]
+            by_our_kernel,
+        })
+    }
+
+    fn product(&self, rows: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if self.by_our_kernel {
+            return super::cuda::product(rows, &self.matrix);
         }
-        Ok(Self { matrix, bias })
+        rows.matmul(&self.matrix)
     }
 
     /// (rows, in) to (rows, out).
     pub(super) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
-        let product = rows.matmul(&self.matrix)?;
+        let product = self.product(rows)?;
         match &self.bias {
             None => Ok(product),
             Some(bias) => product.broadcast_add(bias),

@@ -6,7 +6,7 @@ use candle_nn::ops::rms_norm;
 use candle_nn::rotary_emb::rope_thd;
 use rayon::prelude::*;
 
-use super::attention::attention;
+use super::attention::{Canvases, attention};
 use super::linear::{Linear, Order};
 use super::{Observe, PackedRows, only};
 use crate::checkpoint::{ModelConfig, Weights};
@@ -18,6 +18,7 @@ use crate::kernel::Heads;
 /// embedding when the file has none).
 #[derive(Debug)]
 pub struct Llama {
+    placement: Placement,
     tokens: Tensor,
     rotary: Rotary,
     blocks: Vec<Block>,
@@ -130,14 +131,14 @@ impl Block {
     fn forward(
         &self,
         rows: &Tensor,
-        lengths: &[usize],
+        canvases: &Canvases<'_>,
         rotary: &Rotary,
         asked: Option<&Tensor>,
     ) -> Result<Tensor> {
         let normed = self.norm_1.forward(rows)?;
         let query = rotary.rotate(&self.query.forward(&normed)?, self.heads.width)?;
         let key = rotary.rotate(&self.key.forward(&normed)?, self.heads.width)?;
-        let mixed = attention(&query, &key, &self.value.forward(&normed)?, lengths, self.heads)?;
+        let mixed = attention(&query, &key, &self.value.forward(&normed)?, canvases, self.heads)?;
         let (rows, mixed) = (only(rows, asked)?, only(&mixed, asked)?);
         let rows = (rows + self.output.forward(&mixed)?)?;
         let normed = self.norm_2.forward(&rows)?;
@@ -161,6 +162,7 @@ impl Llama {
         let rotary = Rotary::new(config, placement)
             .map_err(|source| LoadError::Device { device: format!("{:?}", placement.device), source })?;
         Ok(Self {
+            placement: placement.clone(),
             tokens: embedding.to_device(placement)?,
             rotary,
             blocks: blocks.collect::<std::result::Result<_, _>>()?,
@@ -170,7 +172,7 @@ impl Llama {
     }
 
     pub(super) fn device(&self) -> &Device {
-        self.tokens.device()
+        &self.placement.device
     }
 
     pub(super) fn hidden(
@@ -180,12 +182,13 @@ impl Llama {
         observe: Observe<'_>,
     ) -> Result<Tensor> {
         let (ids, positions) = packed.on(self.device())?;
+        let canvases = Canvases::new(&packed.lengths, &self.placement)?;
         let mut rows = self.tokens.index_select(&ids, 0)?;
         observe("embedding", &rows)?;
         let rotary = self.rotary.at(&positions)?;
         for (i, block) in self.blocks.iter().enumerate() {
             let asked = asked.filter(|_| i + 1 == self.blocks.len());
-            rows = block.forward(&rows, &packed.lengths, &rotary, asked)?;
+            rows = block.forward(&rows, &canvases, &rotary, asked)?;
             observe(&format!("block.{i}"), &rows)?;
         }
         rows = self.norm.forward(&rows)?;

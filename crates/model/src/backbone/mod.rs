@@ -2,6 +2,8 @@
 
 mod attention;
 mod cpu;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
 mod gpt2;
 mod linear;
 mod llama;
@@ -98,6 +100,10 @@ impl Backbone {
         weights: &Weights,
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
+        #[cfg(feature = "cuda")]
+        if placement.deterministic && placement.device.is_cuda() && config.head_width > cuda::LARGEST_HEAD {
+            return Err(LoadError::WideHeads { found: config.head_width, largest: cuda::LARGEST_HEAD });
+        }
         Ok(match config.architecture {
             Architecture::Gpt2 => Self::Gpt2(Gpt2::load(config, weights, placement)?),
             Architecture::Llama => Self::Llama(Llama::load(config, weights, placement)?),

@@ -1,24 +1,14 @@
 //! The kernel's source, compiled for this machine, against `read_row` and the sorted definition.
-//!
-//! Needs a C++ compiler (`c++`, or what CXX names); without one the tests say that they were skipped.
-
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
-use std::process::Command;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use tempfile::TempDir;
 
 use super::plan::{ALTERNATIVE, FOUND, Place, Plan};
 use crate::predictor::{Read, Sampling};
 use crate::readout::tests::{Case, cases, near, oracle};
 use crate::readout::{RowContext, Scratch, read_row};
-
-/// The compiled program, in a folder that goes with it.
-struct Twin(TempDir);
+use crate::twin::Twin;
 
 /// Rows over logits of one vocabulary.
 struct Batch {
@@ -27,55 +17,37 @@ struct Batch {
     logits: Vec<f32>,
 }
 
-impl Twin {
-    /// `None` where there is no compiler.
-    fn compile() -> Option<Self> {
-        #[expect(clippy::disallowed_methods, reason = "as build tools name the compiler")]
-        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-        let folder = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/readout/cuda/twin.cpp");
-        let mut command = Command::new(&compiler);
-        command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-o"]);
-        match command.arg(folder.path().join("twin")).arg(source).status() {
-            Ok(status) => assert!(status.success(), "the kernel's source does not compile"),
-            Err(error) => {
-                eprintln!("skipped: the kernels' twin needs a C++ compiler, and {compiler}: {error}");
-                return None;
-            }
-        }
-        Some(Self(folder))
-    }
+fn twin() -> Option<Twin> {
+    Twin::compile("src/readout/cuda/twin.cpp")
+}
 
-    fn run(&self, batches: &[Batch]) -> Vec<Vec<Option<Read>>> {
-        let input = self.0.path().join("input");
-        let mut file = File::create(&input).unwrap();
-        for Batch { plan, vocabulary, logits } in batches {
-            let rows_of_logits = logits.len() / vocabulary;
-            let head =
-                [*vocabulary, plan.len(), plan.lists().len(), rows_of_logits, plan.most_alternatives()];
-            let head = head.map(|number| number as u32);
-            let bits = logits.iter().map(|logit| logit.to_bits());
-            let words = head.iter().chain(plan.rows()).chain(plan.lists()).copied().chain(bits);
-            let bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
-            file.write_all(&bytes).unwrap();
-        }
-        let output = Command::new(self.0.path().join("twin")).stdin(File::open(&input).unwrap()).output();
-        let output = output.unwrap();
-        assert!(output.status.success(), "the twin failed: {output:?}");
-        let words: Vec<u32> =
-            output.stdout.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
-        let mut rest = words.as_slice();
-        let mut take = |count: usize| {
-            let (taken, left) = rest.split_at(count);
-            rest = left;
-            taken
-        };
-        let read = |Batch { plan, .. }: &Batch| {
-            let found = take(FOUND * plan.len());
-            plan.decode(found, take(ALTERNATIVE * plan.most_alternatives() * plan.len()))
-        };
-        batches.iter().map(read).collect()
+impl Batch {
+    fn bytes(&self) -> Vec<u8> {
+        let Self { plan, vocabulary, logits } = self;
+        let rows_of_logits = logits.len() / vocabulary;
+        let head = [*vocabulary, plan.len(), plan.lists().len(), rows_of_logits, plan.most_alternatives()];
+        let head = head.map(|number| number as u32);
+        let bits = logits.iter().map(|logit| logit.to_bits());
+        let words = head.iter().chain(plan.rows()).chain(plan.lists()).copied().chain(bits);
+        words.flat_map(u32::to_le_bytes).collect()
     }
+}
+
+/// What the kernel reads in batches.
+fn read_all(twin: &Twin, batches: &[Batch]) -> Vec<Vec<Option<Read>>> {
+    let output = twin.run(&batches.iter().flat_map(Batch::bytes).collect::<Vec<u8>>());
+    let words: Vec<u32> = output.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
+    let mut rest = words.as_slice();
+    let mut take = |count: usize| {
+        let (taken, left) = rest.split_at(count);
+        rest = left;
+        taken
+    };
+    let read = |Batch { plan, .. }: &Batch| {
+        let found = take(FOUND * plan.len());
+        plan.decode(found, take(ALTERNATIVE * plan.most_alternatives() * plan.len()))
+    };
+    batches.iter().map(read).collect()
 }
 
 impl Case {
@@ -113,12 +85,12 @@ fn same(found: &Read, expected: &Read) -> bool {
 /// The same settings, penalties, sets and ties that the CPU's readout is tried with.
 #[test]
 fn the_kernel_reads_random_rows_as_the_cpu_does() {
-    let Some(twin) = Twin::compile() else { return };
+    let Some(twin) = twin() else { return };
     let mut runner = TestRunner::deterministic();
     let cases: Vec<Case> = (0..4096).map(|_| cases().new_tree(&mut runner).unwrap().current()).collect();
     let batches: Vec<Batch> = cases.iter().map(Case::batch).collect();
     let (mut compared, mut flips) = (0, 0);
-    for (case, found) in cases.iter().zip(twin.run(&batches)) {
+    for (case, found) in cases.iter().zip(read_all(&twin, &batches)) {
         let expected = read_row(&case.logits, &case.context(), case.uniform, &mut Scratch::default());
         let (Some(found), Some(expected)) = (&found[0], &expected) else {
             assert_eq!(found[0], expected, "{case:?}");
@@ -142,7 +114,7 @@ fn the_kernel_reads_random_rows_as_the_cpu_does() {
 fn the_kernel_reads_rows_of_a_whole_vocabulary_as_the_cpu_does() {
     const VOCABULARY: usize = 50_257;
     const ROWS: usize = 24;
-    let Some(twin) = Twin::compile() else { return };
+    let Some(twin) = twin() else { return };
     let mut runner = TestRunner::deterministic();
     let mut any = |range: std::ops::Range<f32>| range.new_tree(&mut runner).unwrap().current();
     // Sums of three uniform numbers have the tails that logits have, and more.
@@ -178,7 +150,7 @@ fn the_kernel_reads_rows_of_a_whole_vocabulary_as_the_cpu_does() {
         expected.push(read_row(&guided, &context, uniform, &mut Scratch::default()).unwrap());
     }
     assert!(plan.lists().len() < 2000, "lists are shared: {} words", plan.lists().len());
-    let found = twin.run(&[Batch { plan, vocabulary: VOCABULARY, logits: logits.clone() }]).remove(0);
+    let found = read_all(&twin, &[Batch { plan, vocabulary: VOCABULARY, logits: logits.clone() }]).remove(0);
     for (found, expected) in found.iter().zip(&expected) {
         let found = found.as_ref().unwrap();
         assert!(same(found, expected), "{found:?}\n{expected:?}");
@@ -188,7 +160,7 @@ fn the_kernel_reads_rows_of_a_whole_vocabulary_as_the_cpu_does() {
 /// A row that cannot be read must not be answered, and must not take its neighbours with it.
 #[test]
 fn the_kernel_refuses_rows_that_are_not_finite_or_leave_nothing_to_draw() {
-    let Some(twin) = Twin::compile() else { return };
+    let Some(twin) = twin() else { return };
     let logits = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.5].into_iter().flat_map(|x| [1.0, x, 2.0]);
     let plain = Sampling::default();
     let banned = Sampling { banned: vec![0, 1, 2], ..Sampling::default() };
@@ -198,7 +170,7 @@ fn the_kernel_refuses_rows_that_are_not_finite_or_leave_nothing_to_draw() {
     }
     let nothing = RowContext { allowed: Some(&[]), ..RowContext::new(&plain) };
     plan.push(Place { own: 3, guide: None }, &nothing, 0.5);
-    let reads = twin.run(&[Batch { plan, vocabulary: 3, logits: logits.collect() }]).remove(0);
+    let reads = read_all(&twin, &[Batch { plan, vocabulary: 3, logits: logits.collect() }]).remove(0);
     let read: Vec<bool> = reads.iter().map(Option::is_some).collect();
     assert_eq!(read, [false, false, false, false, true, false]);
 }

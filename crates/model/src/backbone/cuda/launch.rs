@@ -1,0 +1,172 @@
+//! Runs the kernels over tensors that lie on the device. What they leave is there when the stream has come to it.
+
+use candle_core::cuda_backend::cudarc::driver::{CudaView, DeviceRepr, LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::{CudaDType, WrapErr};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
+use half::{bf16, f16};
+
+use super::plan::{LARGEST_HEAD, TILE, TILE_WORDS, in_chunks, tiles};
+use crate::kernel::Heads;
+
+const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/backbone.ptx"));
+/// As in `product.cuh` and `attention.cuh`.
+const PRODUCT_THREADS: u32 = 256;
+const ATTENTION_THREADS: u32 = 128;
+/// Of a grid's second side.
+const MOST_BLOCKS: usize = 65_535;
+
+/// A type that there are kernels for.
+trait Number: WithDType + CudaDType + DeviceRepr {
+    /// How kernels' names end.
+    const NAME: &str;
+}
+
+impl Number for bf16 {
+    const NAME: &str = "bf16";
+}
+impl Number for f16 {
+    const NAME: &str = "f16";
+}
+impl Number for f32 {
+    const NAME: &str = "f32";
+}
+
+/// rows (rows, in) · matrix (in, out). Numbers of the matrix lie side by side along `in`: it is the view of an
+/// (out, in) matrix.
+///
+/// # Errors
+/// Shapes do not agree or numbers lie otherwise, or the device failed.
+pub(in crate::backbone) fn product(rows: &Tensor, matrix: &Tensor) -> Result<Tensor> {
+    let right = matrix.t()?;
+    match rows.dtype() {
+        DType::BF16 => product_of::<bf16>(rows, &right),
+        DType::F16 => product_of::<f16>(rows, &right),
+        DType::F32 => product_of::<f32>(rows, &right),
+        other => bail!("there is no product of {other:?}"),
+    }
+}
+
+fn product_of<T: Number>(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    let ((rows, inner), (columns, depth)) = (left.dims2()?, right.dims2()?);
+    let blocks = (rows.div_ceil(TILE), columns.div_ceil(TILE));
+    let empty = rows * columns * inner == 0;
+    if empty || inner != depth || blocks.1 > MOST_BLOCKS || !left.is_contiguous() || !right.is_contiguous() {
+        bail!("{:?} and {:?} are not multiplied", left.layout(), right.layout());
+    }
+    let device = left.device().as_cuda_device()?;
+    let (left_storage, left_layout) = left.storage_and_layout();
+    let (right_storage, right_layout) = right.storage_and_layout();
+    let chunks = [inner, left_layout.start_offset(), right_layout.start_offset()];
+    let chunks = u32::from(in_chunks(T::DTYPE, &chunks));
+    let (left, right) = (view::<T>(&left_storage, left_layout)?, view::<T>(&right_storage, right_layout)?);
+    let kernel = device.get_or_load_custom_func(&format!("product_{}", T::NAME), "unmask-backbone", PTX)?;
+    let sizes = [rows, columns, inner].map(|size| size as u32);
+    let mut launch = kernel.builder();
+    let grid = grid(blocks, PRODUCT_THREADS);
+    // SAFETY: the arguments are those of `product_…`, in its order. It reads `rows` rows of `inner` numbers and
+    // `columns` of them, which the shapes and layouts that were checked above promise, and writes every number
+    // of `out`, which has room for `rows` times `columns`. The device has one stream, so that buffers are freed
+    // after the kernel that uses them.
+    #[expect(unsafe_code, reason = "launches a kernel, which fills what is allocated")]
+    let out = unsafe {
+        let mut out = device.alloc::<T>(rows * columns)?;
+        launch.arg(&left).arg(&right).arg(&mut out);
+        sizes.iter().for_each(|size| _ = launch.arg(size));
+        launch.arg(&chunks).launch(grid).w()?;
+        out
+    };
+    Ok(tensor(CudaStorage::wrap_cuda_slice(out, device.clone()), (rows, columns)))
+}
+
+/// The rows of some canvases, as blocks of attention share them.
+#[derive(Debug)]
+pub(in crate::backbone) struct Tiles {
+    words: candle_core::cuda_backend::cudarc::driver::CudaSlice<u32>,
+    count: usize,
+    rows: usize,
+}
+
+impl Tiles {
+    /// Uploads them, for tensors of `dtype`.
+    pub(in crate::backbone) fn new(lengths: &[usize], dtype: DType, device: &CudaDevice) -> Result<Self> {
+        let words = tiles(lengths, dtype);
+        let count = words.len() / TILE_WORDS;
+        Ok(Self { words: device.clone_htod(&words)?, count, rows: lengths.iter().sum() })
+    }
+}
+
+/// As [`attention`](crate::backbone::attention::attention), of the canvases that the tiles were made for.
+///
+/// # Errors
+/// Shapes do not agree, heads are wider than the kernels take, or the device failed.
+pub(in crate::backbone) fn attention(
+    [query, key, value]: [&Tensor; 3],
+    tiles: &Tiles,
+    heads: Heads,
+) -> Result<Tensor> {
+    match query.dtype() {
+        DType::BF16 => attention_of::<bf16>([query, key, value], tiles, heads),
+        DType::F16 => attention_of::<f16>([query, key, value], tiles, heads),
+        DType::F32 => attention_of::<f32>([query, key, value], tiles, heads),
+        other => bail!("there is no attention of {other:?}"),
+    }
+}
+
+fn attention_of<T: Number>(matrices: [&Tensor; 3], tiles: &Tiles, heads: Heads) -> Result<Tensor> {
+    let Heads { count, shared, width } = heads;
+    let wide = count * width;
+    for (matrix, heads) in matrices.iter().zip([count, shared, shared]) {
+        let fits = matrix.dims2()? == (tiles.rows, heads * width) && matrix.stride()[1] == 1;
+        if !fits || width > LARGEST_HEAD || count > MOST_BLOCKS || tiles.count == 0 {
+            bail!("{:?} is not attended to with {heads} heads of {width} numbers", matrix.layout());
+        }
+    }
+    let device = matrices[0].device().as_cuda_device()?;
+    let storages = matrices.map(Tensor::storage_and_layout);
+    let strides = storages.each_ref().map(|(_, layout)| layout.stride()[0]);
+    let starts = storages.each_ref().map(|(_, layout)| layout.start_offset());
+    let chunks = u32::from(in_chunks(T::DTYPE, &[&strides[..], &starts, &[width]].concat()));
+    let [query, key, value] = &storages;
+    let [query, key, value] =
+        [view::<T>(&query.0, query.1)?, view::<T>(&key.0, key.1)?, view::<T>(&value.0, value.1)?];
+    let columns = if width <= 64 { 64 } else { 128 };
+    let name = format!("attention_{}_{columns}", T::NAME);
+    let kernel = device.get_or_load_custom_func(&name, "unmask-backbone", PTX)?;
+    let [query_stride, key_stride, value_stride] = strides.map(|stride| stride as u32);
+    let [out_stride, width, repeat] = [wide, width, count / shared].map(|size| size as u32);
+    let scale = 1.0 / (heads.width as f32).sqrt();
+    let mut launch = kernel.builder();
+    let grid = grid((tiles.count, count), ATTENTION_THREADS);
+    // SAFETY: the arguments are those of `attention_…`, in its order. Tiles name rows below `tiles.rows`, of which
+    // all three matrices have as many, with the heads that were checked above, `stride` apart; `out` has room
+    // for as many rows of all heads, and every number of it is written, as the tiles hold every row. The
+    // device has one stream, so that buffers are freed after the kernel that uses them.
+    #[expect(unsafe_code, reason = "launches a kernel, which fills what is allocated")]
+    let out = unsafe {
+        let mut out = device.alloc::<T>(tiles.rows * wide)?;
+        launch.arg(&query).arg(&query_stride).arg(&key).arg(&key_stride).arg(&value).arg(&value_stride);
+        launch.arg(&mut out).arg(&out_stride).arg(&tiles.words).arg(&width).arg(&repeat);
+        launch.arg(&scale).arg(&chunks).launch(grid).w()?;
+        out
+    };
+    Ok(tensor(CudaStorage::wrap_cuda_slice(out, device.clone()), (tiles.rows, wide)))
+}
+
+/// The numbers of a tensor from its first on.
+fn view<'a, T: Number>(storage: &'a Storage, layout: &Layout) -> Result<CudaView<'a, T>> {
+    let Storage::Cuda(storage) = storage else { bail!("a tensor is not on the device") };
+    Ok(storage.as_cuda_slice::<T>()?.slice(layout.start_offset()..))
+}
+
+fn grid((width, height): (usize, usize), threads: u32) -> LaunchConfig {
+    LaunchConfig {
+        grid_dim: (width as u32, height as u32, 1),
+        block_dim: (threads, 1, 1),
+        shared_mem_bytes: 0,
+    }
+}
+
+fn tensor(storage: CudaStorage, shape: (usize, usize)) -> Tensor {
+    Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
+}

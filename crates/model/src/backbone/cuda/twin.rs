@@ -1,0 +1,270 @@
+//! The kernels' sources on this machine, against plain sums; and rows in batches against the same rows alone.
+
+use candle_core::DType;
+use half::{bf16, f16};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::plan::{LARGEST_HEAD, TILE_WORDS, in_chunks, tiles};
+use crate::kernel::Heads;
+use crate::twin::Twin;
+
+const TYPES: [DType; 3] = [DType::BF16, DType::F16, DType::F32];
+/// Rows, columns and inner width; some fill tiles, some do not, some rows begin on chunks.
+const SHAPES: [(usize, usize, usize); 5] =
+    [(1, 1, 1), (3, 5, 7), (130, 129, 40), (128, 256, 96), (200, 300, 172)];
+const LENGTHS: [usize; 5] = [1, 64, 17, 130, 3];
+
+fn twin() -> Option<Twin> {
+    Twin::compile("src/backbone/cuda/twin.cpp")
+}
+
+/// A number as `dtype` stores it.
+fn encode(dtype: DType, number: f32) -> Vec<u8> {
+    match dtype {
+        DType::BF16 => bf16::from_f32(number).to_le_bytes().to_vec(),
+        DType::F16 => f16::from_f32(number).to_le_bytes().to_vec(),
+        _ => number.to_le_bytes().to_vec(),
+    }
+}
+
+fn decode(dtype: DType, bytes: &[u8]) -> Vec<f32> {
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    match dtype {
+        DType::BF16 => halves().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
+        DType::F16 => halves().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+        _ => bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+    }
+}
+
+/// Numbers between -1 and 1 that `dtype` holds.
+fn random(dtype: DType, seed: u64, count: usize) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    // Uniform with the 24 bits that f32 holds.
+    let mut number = || (random.next_u32() >> 7) as f32 / 2f32.powi(24) - 1.0;
+    let bytes: Vec<u8> = (0..count).flat_map(|_| encode(dtype, number())).collect();
+    decode(dtype, &bytes)
+}
+
+fn run(twin: &Twin, dtype: DType, words: &[usize], matrices: &[&[f32]]) -> Vec<f32> {
+    let words = words.iter().flat_map(|word| (*word as u32).to_le_bytes());
+    let numbers = matrices.iter().copied().flatten().flat_map(|number| encode(dtype, *number));
+    decode(dtype, &twin.run(&words.chain(numbers).collect::<Vec<u8>>()))
+}
+
+fn name(dtype: DType) -> usize {
+    TYPES.iter().position(|other| *other == dtype).unwrap()
+}
+
+/// left · rightᵀ, both with rows of `inner` numbers.
+fn product(twin: &Twin, dtype: DType, left: &[f32], right: &[f32], inner: usize) -> Vec<f32> {
+    let chunks = usize::from(in_chunks(dtype, &[inner]));
+    let words = [0, name(dtype), left.len() / inner, right.len() / inner, inner, chunks, 0, 0];
+    run(twin, dtype, &words, &[left, right])
+}
+
+/// Queries, keys and values of packed canvases, rows of each `stride` numbers apart.
+struct Packed {
+    dtype: DType,
+    heads: Heads,
+    stride: usize,
+    lengths: Vec<usize>,
+    matrices: [Vec<f32>; 3],
+}
+
+impl Packed {
+    fn random(dtype: DType, heads: Heads, lengths: &[usize]) -> Self {
+        // As of a matrix that holds more than heads.
+        let stride = heads.count * heads.width + 8;
+        let rows: usize = lengths.iter().sum();
+        let matrices =
+            [1, 2, 3].map(|seed| random(dtype, seed, rows * stride).iter().map(|x| 2.0 * x).collect());
+        Self { dtype, heads, stride, lengths: lengths.to_vec(), matrices }
+    }
+
+    /// Only some of the canvases, in this order.
+    fn only(&self, canvases: &[usize]) -> Self {
+        let matrices = [0, 1, 2].map(|matrix: usize| {
+            canvases
+                .iter()
+                .flat_map(|&canvas| &self.matrices[matrix][self.rows(canvas, self.stride)])
+                .copied()
+                .collect()
+        });
+        let lengths = canvases.iter().map(|&canvas| self.lengths[canvas]).collect();
+        Self { dtype: self.dtype, heads: self.heads, stride: self.stride, lengths, matrices }
+    }
+
+    /// Where a canvas lies in a matrix with rows of `width` numbers.
+    fn rows(&self, canvas: usize, width: usize) -> std::ops::Range<usize> {
+        let first: usize = self.lengths[..canvas].iter().sum();
+        first * width..(first + self.lengths[canvas]) * width
+    }
+
+    fn attended(&self, twin: &Twin) -> Vec<f32> {
+        let Heads { count, shared, width } = self.heads;
+        let tiles = tiles(&self.lengths, self.dtype);
+        let chunks = usize::from(in_chunks(self.dtype, &[width, self.stride]));
+        let words = [
+            1,
+            name(self.dtype),
+            tiles.len() / TILE_WORDS,
+            count,
+            width,
+            count / shared,
+            chunks,
+            self.stride,
+        ];
+        let words: Vec<usize> = words.into_iter().chain(tiles.iter().map(|word| *word as usize)).collect();
+        run(twin, self.dtype, &words, &self.matrices.each_ref().map(Vec::as_slice))
+    }
+
+    /// The row `row` of head `head` by its definition.
+    fn exact(&self, canvas: usize, row: usize, head: usize) -> Vec<f64> {
+        let width = self.heads.width;
+        let shared = head / (self.heads.count / self.heads.shared);
+        let part = |matrix: usize, row: usize, head: usize| {
+            let canvas = &self.matrices[matrix][self.rows(canvas, self.stride)];
+            canvas[row * self.stride + head * width..][..width]
+                .iter()
+                .map(|x| f64::from(*x))
+                .collect::<Vec<_>>()
+        };
+        let query = part(0, row, head);
+        let score = |key: usize| {
+            let dot: f64 = query.iter().zip(part(1, key, shared)).map(|(q, k)| q * k).sum();
+            (dot / (width as f64).sqrt()).exp()
+        };
+        let shares: Vec<f64> = (0..self.lengths[canvas]).map(score).collect();
+        let total: f64 = shares.iter().sum();
+        let values: Vec<Vec<f64>> = (0..shares.len()).map(|key| part(2, key, shared)).collect();
+        let mixed = |column: usize| {
+            shares.iter().zip(&values).map(|(share, value)| share * value[column]).sum::<f64>()
+        };
+        (0..width).map(|column| mixed(column) / total).collect()
+    }
+}
+
+fn bits(numbers: &[f32]) -> Vec<u32> {
+    numbers.iter().map(|number| number.to_bits()).collect()
+}
+
+#[test]
+fn a_product_in_f32_is_one_sum_from_front_to_back() {
+    let Some(twin) = twin() else { return };
+    for (rows, columns, inner) in SHAPES {
+        let (left, right) = (random(DType::F32, 1, rows * inner), random(DType::F32, 2, columns * inner));
+        let found = product(&twin, DType::F32, &left, &right, inner);
+        let sums = left.chunks_exact(inner).flat_map(|left| {
+            let sum = |right: &[f32]| left.iter().zip(right).fold(0.0f32, |sum, (a, b)| a.mul_add(*b, sum));
+            right.chunks_exact(inner).map(sum)
+        });
+        assert_eq!(bits(&found), bits(&sums.collect::<Vec<f32>>()), "{rows} x {columns} x {inner}");
+    }
+}
+
+#[test]
+fn a_product_in_16_bits_is_rounded_once() {
+    let Some(twin) = twin() else { return };
+    for (dtype, step) in [(DType::BF16, 2f64.powi(-8)), (DType::F16, 2f64.powi(-11))] {
+        for (rows, columns, inner) in SHAPES {
+            let (left, right) = (random(dtype, 1, rows * inner), random(dtype, 2, columns * inner));
+            let found = product(&twin, dtype, &left, &right, inner);
+            assert_eq!(found.len(), rows * columns);
+            for (i, found) in found.into_iter().enumerate() {
+                let (row, column) =
+                    (&left[i / columns * inner..][..inner], &right[i % columns * inner..][..inner]);
+                let terms = row.iter().zip(column).map(|(a, b)| f64::from(a * b));
+                let (exact, size) =
+                    terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+                let most = step * exact.abs() + 1e-6 * size;
+                assert!(
+                    (f64::from(found) - exact).abs() <= most,
+                    "{dtype:?}, {rows} x {columns}: {found}, {exact}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_of_a_product_is_the_same_bits_in_every_batch() {
+    let Some(twin) = twin() else { return };
+    let (rows, columns, inner) = (150, 140, 104);
+    for dtype in TYPES {
+        let (left, right) = (random(dtype, 3, rows * inner), random(dtype, 4, columns * inner));
+        let all = product(&twin, dtype, &left, &right, inner);
+        for chosen in [vec![149], vec![7], (0..rows).rev().collect(), (100..133).collect()] {
+            let chosen: Vec<usize> = chosen;
+            let some: Vec<f32> =
+                chosen.iter().flat_map(|row| &left[row * inner..][..inner]).copied().collect();
+            let expected: Vec<f32> =
+                chosen.iter().flat_map(|row| &all[row * columns..][..columns]).copied().collect();
+            let found = product(&twin, dtype, &some, &right, inner);
+            assert_eq!(bits(&found), bits(&expected), "{dtype:?}, {} rows", chosen.len());
+        }
+    }
+}
+
+#[test]
+fn attention_is_a_mixture_by_softmax() {
+    let Some(twin) = twin() else { return };
+    // Odd widths do not begin on chunks; 80 leaves the kernel's columns empty; keys may be shared.
+    let shapes = [(2, 2, 5), (4, 2, 16), (3, 1, 64), (2, 2, 80), (1, 1, LARGEST_HEAD)];
+    for (dtype, step) in [(DType::BF16, 2e-2), (DType::F16, 3e-3), (DType::F32, 2e-6)] {
+        for (count, shared, width) in shapes {
+            let packed = Packed::random(dtype, Heads { count, shared, width }, &LENGTHS);
+            let found = packed.attended(&twin);
+            for canvas in 0..LENGTHS.len() {
+                let found = &found[packed.rows(canvas, count * width)];
+                for (place, found) in found.chunks_exact(width).enumerate() {
+                    let exact = packed.exact(canvas, place / count, place % count);
+                    let far =
+                        found.iter().zip(&exact).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+                    // NaN, what nobody writes, is not below anything.
+                    assert!(far <= step, "{dtype:?}, {width} wide, canvas {canvas}, row {place}: {far}");
+                    assert!(found.iter().all(|number| number.is_finite()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_canvas_gets_the_same_bits_in_every_batch() {
+    let Some(twin) = twin() else { return };
+    for dtype in TYPES {
+        let packed = Packed::random(dtype, Heads { count: 2, shared: 1, width: 24 }, &LENGTHS);
+        let width = 2 * 24;
+        let all = packed.attended(&twin);
+        for chosen in [&[3][..], &[2], &[4, 3, 0], &[2, 2]] {
+            let expected: Vec<f32> =
+                chosen.iter().flat_map(|&canvas| &all[packed.rows(canvas, width)]).copied().collect();
+            assert_eq!(bits(&packed.only(chosen).attended(&twin)), bits(&expected), "{dtype:?}, {chosen:?}");
+        }
+    }
+}
+
+/// One request's numbers that are not finite must not reach its neighbours' rows.
+#[test]
+fn rows_that_are_not_finite_stay_by_themselves() {
+    let Some(twin) = twin() else { return };
+    for dtype in TYPES {
+        let (left, right) = (random(dtype, 5, 4 * 16), random(dtype, 6, 6 * 16));
+        let expected = product(&twin, dtype, &left, &right, 16);
+        let mut damaged = left;
+        damaged[2 * 16 + 3] = f32::NAN;
+        let found = product(&twin, dtype, &damaged, &right, 16);
+        assert!(found[12..18].iter().all(|number| number.is_nan()));
+        assert_eq!((bits(&found[..12]), bits(&found[18..])), (bits(&expected[..12]), bits(&expected[18..])));
+
+        let mut packed = Packed::random(dtype, Heads { count: 1, shared: 1, width: 16 }, &[20, 20, 20]);
+        let expected = packed.attended(&twin);
+        let damaged = packed.rows(1, packed.stride);
+        packed.matrices.iter_mut().for_each(|matrix| matrix[damaged.clone()].fill(f32::NAN));
+        let found = packed.attended(&twin);
+        assert!(found[20 * 16..40 * 16].iter().all(|number| number.is_nan()));
+        assert_eq!(bits(&found[..20 * 16]), bits(&expected[..20 * 16]));
+        assert_eq!(bits(&found[40 * 16..]), bits(&expected[40 * 16..]));
+    }
+}
