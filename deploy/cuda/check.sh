@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Checks the program on a host with a GPU: golden data, the readout against the CPU's, and one table of figures beside
-# PyTorch's in the same run.
+# Checks the program on a host with a GPU: golden data, batches against the CPU's and against canvases alone, and one
+# table of figures beside PyTorch's in the same run.
 #
-#   deploy/cuda/check.sh     needs what build.sh needs, an NVIDIA driver for CUDA 13 or later, and 60 GB of GPU memory
+#   deploy/cuda/check.sh     needs what build.sh needs, an NVIDIA driver for CUDA 13 or later, 60 GB of GPU memory, and
+#                            14 GB of disk for temporary files
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -22,7 +23,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 target/cuda/unmask --version
 if ! [ -x "$kept/torch/bin/python" ]; then
     python3 -m venv "$kept/torch"
-    "$kept/torch/bin/pip" install --quiet torch
+    "$kept/torch/bin/pip" install --quiet torch numpy
 fi
 # PyTorch brings libraries of its own.
 "$kept/torch/bin/python" deploy/cuda/measure.py target/cuda/unmask

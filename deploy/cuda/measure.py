@@ -2,13 +2,18 @@
 
     measure.py PROGRAM
 
-PyTorch runs the reference's sampler of random order on a network of DiffuLLaMA-7B's shape with random weights: bf16,
+Needs 14 GB of disk in the folder for temporary files, for a checkpoint that is loaded. PyTorch runs the reference's sampler of random order on a network of DiffuLLaMA-7B's shape with random weights: bf16,
 `scaled_dot_product_attention`, one forward pass for each of T steps, nucleus by a sort of all rows.
 """
 
 import json
+import os
+import pathlib
+import shutil
+import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 import torch
@@ -16,6 +21,8 @@ import torch.nn.functional as F
 
 LAYERS, WIDTH, HEADS, INNER, VOCABULARY = 32, 4096, 32, 11008, 32000
 MASK, STEPS, TEMPERATURE, TOP_P = 811, 64, 0.9, 0.9
+# A tokenizer for a checkpoint of random weights: the vocabulary is small and everything else is not.
+TOKENIZER = pathlib.Path(__file__).parents[2] / "tests/golden/diffullama"
 # Weights in the products of the blocks.
 WEIGHTS = LAYERS * (4 * WIDTH * WIDTH + 3 * WIDTH * INNER)
 
@@ -109,6 +116,70 @@ def reference_loop(model, length):
     return found
 
 
+def write_checkpoint(folder, layers, width, heads, inner):
+    """A checkpoint of random weights in bf16; returns its safetensors file."""
+    config = json.loads((TOKENIZER / "config.json").read_text())
+    shape = {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers}
+    heads = {"num_attention_heads": heads, "num_key_value_heads": heads}
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(TOKENIZER / name, folder)
+    (folder / "config.json").write_text(json.dumps(config | shape | heads))
+    rows = config["vocab_size"]
+    shapes = {"model.embed_tokens.weight": (rows, width), "lm_head.weight": (rows, width), "model.norm.weight": (width,)}
+    for layer in range(layers):
+        block = f"model.layers.{layer}"
+        shapes |= {f"{block}.self_attn.{part}_proj.weight": (width, width) for part in "qkvo"}
+        shapes |= {f"{block}.mlp.{part}_proj.weight": (inner, width) for part in ("gate", "up")}
+        shapes[f"{block}.mlp.down_proj.weight"] = (width, inner)
+        shapes |= {f"{block}.{part}_layernorm.weight": (width,) for part in ("input", "post_attention")}
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        first, end = end, end + 2 * torch.Size(shape).numel()
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [first, end]}
+    text = json.dumps(header).encode()
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for shape in shapes.values():
+            numbers = torch.randn(shape, dtype=torch.bfloat16) * 0.02
+            file.write(numbers.view(torch.uint8).numpy().data)
+        file.flush()
+        os.fsync(file.fileno())
+    return folder / "model.safetensors"
+
+
+def seconds(action):
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def loading(program, device, shape):
+    """Seconds to load a checkpoint that main memory does not hold yet, and to read its file alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = write_checkpoint(pathlib.Path(folder), *shape)
+
+        def forget():
+            with open(file, "rb") as opened:
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+        def read():
+            buffer = bytearray(16 << 20)
+            with open(file, "rb", buffering=0) as opened:
+                while opened.readinto(buffer):
+                    pass
+
+        def verify(model):
+            command = [program, "verify", model, "--device", device, "--dtype", "bf16"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+        # What a program needs to start and to evaluate once.
+        start = seconds(lambda: verify(TOKENIZER))
+        forget()
+        alone = seconds(read)
+        forget()
+        return seconds(lambda: verify(folder)) - start, alone
+
+
 def main(program):
     def bench(*arguments, arch="diffullama-7b"):
         shape = [program, "bench", "--json", "--device", "cuda", "--dtype", "bf16", "--arch", arch]
@@ -127,6 +198,7 @@ def main(program):
 
     one = bench("--rows", 512, "--asked", 8, "--repetitions", 50)
     eight = bench("--rows", 512, "--canvases", 8, "--asked", 8, "--repetitions", 20)
+    same_bits = [bench("--rows", 512, "--canvases", count, "--asked", 8, "--repetitions", 20, "--deterministic") for count in (1, 8)]
     read = bench("--rows", 512, "--asked", 511, "--repetitions", 50)
     head = 2 * (511 - 8) * WIDTH * VOCABULARY / rate
     # What the last block computes for the rows that are read.
@@ -136,6 +208,8 @@ def main(program):
     # One canvas as often as there are many in the other run.
     many = {rows: (bench("--rows", rows, "--canvases", 64), bench("--rows", rows, "--repetitions", 64)) for rows in (32, 256)}
     small = bench("--rows", 512, "--canvases", 16, "--asked", 8, "--repetitions", 20, arch="diffugpt-s")
+
+    loaded, disk = loading(program, "cuda", (LAYERS, WIDTH, HEADS, INNER))
 
     speed = "tokens_per_second"
     ratio = {rows: together[speed] / alone[speed] for rows, (together, alone) in many.items()}
@@ -149,6 +223,8 @@ def main(program):
         ("readout of 511 rows", "<= 5 % of the evaluation", f"{1e5 * readout / read['median_ms']:.1f} %"),
         ("64 fills of 32 against one by one", ">= 5", f"{ratio[32]:.2f}"),
         ("64 fills of 256 against one by one", ">= 1.5", f"{ratio[256]:.2f}"),
+        ("one evaluation with --deterministic, 512 and 4096 rows", "", " and ".join(f"{own['median_ms'] / other['median_ms']:.2f}" for own, other in zip(same_bits, (one, eight))) + " of the time"),
+        ("loading 13 GB", "the disk's time", f"{loaded:.1f} s; reading the file alone {disk:.1f} s"),
         ("DiffuGPT-S, 16 canvases of 512", ">= 60 % of the rate", f"{100 * small['gflops'] * 1e9 / rate:.0f} %"),
     ]
     print(f"\n{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n")

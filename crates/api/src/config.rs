@@ -142,7 +142,7 @@ pub struct LoadArgs {
     /// Precision; auto is f32 on the CPU, and on CUDA what the reference runs the family in.
     #[arg(long, env = "UNMASK_DTYPE", default_value = "auto")]
     pub dtype: DtypeArg,
-    /// The same bits in every batch on a GPU too, by kernels that are slower than cuBLAS's. A CPU gives them
+    /// The same bits in every batch on a GPU too, by our product in place of cuBLAS's. A CPU gives them
     /// in any case.
     #[arg(long, env = "UNMASK_DETERMINISTIC")]
     pub deterministic: bool,

@@ -52,7 +52,7 @@ pub struct Placement {
     /// What products are made of on the CPU.
     pub numbers: Numbers,
     /// Whether a canvas gets the same bits alone and in every batch. On the CPU it does in any case; on a GPU
-    /// our kernels multiply in place of cuBLAS's.
+    /// our kernel multiplies in place of cuBLAS's.
     pub deterministic: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Attention within each canvas of packed rows, in candle's operations.
+//! Attention within each canvas of packed rows: on a GPU in our kernel, elsewhere, and for heads that are too
+//! wide for it, in candle's operations.
 
 use candle_core::{Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
@@ -11,7 +12,7 @@ use crate::kernel::Heads;
 pub(super) struct Canvases<'a> {
     /// Rows of each.
     lengths: &'a [usize],
-    /// As our kernel takes them, where it is used.
+    /// As our kernel takes them, on a GPU.
     #[cfg(feature = "cuda")]
     tiles: Option<super::cuda::Tiles>,
 }
@@ -26,7 +27,7 @@ impl<'a> Canvases<'a> {
             lengths,
             #[cfg(feature = "cuda")]
             tiles: match &placement.device {
-                candle_core::Device::Cuda(device) if placement.deterministic => {
+                candle_core::Device::Cuda(device) => {
                     Some(super::cuda::Tiles::new(lengths, placement.dtype, device)?)
                 }
                 _ => None,
@@ -35,8 +36,8 @@ impl<'a> Canvases<'a> {
     }
 }
 
-/// softmax(Q·Kᵀ/√width)·V for every head, each canvas by itself; neighbours of the same length are computed
-/// together. `query` is (rows, count · width), `key` and `value` are (rows, shared · width); columns may be a
+/// softmax(Q·Kᵀ/√width)·V for every head, each canvas by itself; candle's operations take neighbours of the same
+/// length together. `query` is (rows, count · width), `key` and `value` are (rows, shared · width); columns may be a
 /// part of a wider matrix.
 pub(super) fn attention(
     query: &Tensor,
@@ -46,7 +47,9 @@ pub(super) fn attention(
     heads: Heads,
 ) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
-    if let Some(tiles) = &canvases.tiles {
+    if let Some(tiles) = &canvases.tiles
+        && heads.width <= super::cuda::LARGEST_HEAD
+    {
         return super::cuda::attention([query, key, value], tiles, heads);
     }
     // On the queries, which are smaller than the scores.

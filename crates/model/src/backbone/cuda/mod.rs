@@ -1,5 +1,6 @@
-//! Kernels whose rows never depend on each other, for `--deterministic`: cuBLAS chooses its tiles, and with
-//! them the order of its sums, by the number of rows.
+//! Kernels whose rows never depend on each other: attention, within canvases of any lengths, and for
+//! `--deterministic` the product, as cuBLAS chooses its tiles, and with them the order of its sums, by the
+//! number of rows.
 //!
 //! `product.cuh` and `attention.cuh` (`attention_f32.cuh`) hold the algorithms, written in what `simt.cuh`
 //! declares; `kernels.cu` makes a kernel for each type. `plan` divides work into blocks, `launch` runs it.
