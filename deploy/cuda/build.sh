@@ -2,7 +2,8 @@
 # Builds the program for NVIDIA GPUs on a machine that has none, from the packages of crates.io and PyPI alone.
 #
 #   deploy/cuda/build.sh            makes target/cuda/unmask: without the embedded model, stripped, at most 60 MB
-#   deploy/cuda/build.sh --check    lints the feature's code; where no nvcc is found it says so and does nothing
+#   deploy/cuda/build.sh --check    lints the feature's code and assembles its kernels; where no nvcc is found it says
+#                                   so and does nothing
 #   deploy/cuda/build.sh COMMAND …  runs a command (cargo test …) in the environment that the program is built in
 #
 # It needs Rust, a C and C++ compiler, and Python with venv, on Linux and x86-64. The first build takes about half an
@@ -51,6 +52,12 @@ deploy/cuda/late.sh "$toolkit" "$(dirname "$cudarc")" "$UNMASK_CUDA_LIBRARIES"
 case "${1:-}" in
 '') ;;
 --check)
+    step "kernels"
+    # As the driver will: what asks for more than a GPU has would fail there, at start.
+    for kernels in crates/model/src/*/cuda/*.cu; do
+        echo "$kernels"
+        nvcc -cubin -std=c++17 -O3 -fmad=false -arch="sm_$CUDA_COMPUTE_CAP" -o /dev/null "$kernels"
+    done
     step "lints with the feature cuda"
     exec cargo clippy --release --locked -p unmask-model -p unmask-api --all-targets "${features[@]}" -- -D warnings
     ;;

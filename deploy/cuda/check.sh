@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the program on a host with a GPU: golden data, batches against the CPU's and against canvases alone, and one
-# table of figures beside PyTorch's in the same run.
+# Checks the program on a host with a GPU: every kernel, golden data, batches against the CPU's and against canvases
+# alone, and one table of figures beside PyTorch's in the same run.
 #
 #   deploy/cuda/check.sh     needs what build.sh needs, an NVIDIA driver for CUDA 13 or later, 60 GB of GPU memory, and
 #                            14 GB of disk for temporary files
@@ -13,9 +13,10 @@ export LD_LIBRARY_PATH=$kept/toolkit/lib/nvidia/cu13/lib${LD_LIBRARY_PATH:+:$LD_
 
 echo "== tests on the GPU"
 export UNMASK_TEST_GPU=0
-for test in golden in_candle; do
+for tests in "--lib cuda::twin" "--test golden" "--test in_candle"; do
+    # shellcheck disable=SC2086
     deploy/cuda/build.sh cargo test --release --locked -p unmask-model --no-default-features --features cuda \
-        --test "$test" -- --nocapture --test-threads 1
+        $tests -- --nocapture --test-threads 1
 done
 
 echo "== versions"

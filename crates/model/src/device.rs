@@ -116,5 +116,5 @@ fn first_gpu() -> Result<Option<Device>, LoadError> {
 fn gpu(ordinal: usize) -> Result<Device, LoadError> {
     // Candle says what is missing.
     Device::new_cuda(ordinal)
-        .map_err(|source| LoadError::Device { device: format!("cuda:{ordinal}"), source })
+        .map_err(|reason| LoadError::Device { device: format!("cuda:{ordinal}"), reason })
 }

@@ -229,12 +229,22 @@ pub enum LoadError {
         reason: String,
     },
     /// The device is not there or failed.
-    #[error("device {device}: {}", one_line(source))]
+    #[error("device {device}: {}", one_line(reason))]
     Device {
         /// Its name.
         device: String,
         /// What it said.
-        source: candle_core::Error,
+        reason: candle_core::Error,
+    },
+    /// The weights are larger than what is free of the device's memory.
+    #[error(
+        "the model does not fit into the device's memory, which has no room for the {bytes} bytes of `{tensor}`"
+    )]
+    DeviceMemory {
+        /// Whose turn it was.
+        tensor: String,
+        /// What it takes in its file.
+        bytes: usize,
     },
     /// A shared library that computing on the device takes.
     #[error(

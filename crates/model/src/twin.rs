@@ -1,6 +1,7 @@
-//! A kernel's source compiled for this machine, so that it is tested where there is no GPU.
+//! Where kernels are tested: on the GPU that UNMASK_TEST_GPU numbers, else as their source compiled for this
+//! machine.
 //!
-//! Needs a C++ compiler (`c++`, or what CXX names); without one the tests say that they were skipped.
+//! The latter needs a C++ compiler (`c++`, or what CXX names); without one the tests say that they were skipped.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,12 +9,35 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+/// A GPU, or a kernel's twin.
+pub(crate) enum Kernels {
+    /// In candle's hands.
+    #[cfg(feature = "cuda")]
+    Gpu(candle_core::Device),
+    /// A process.
+    Twin(Twin),
+}
+
+impl Kernels {
+    /// `source` is the twin's, a file of this crate; `None` where there is neither a GPU nor a compiler.
+    pub(crate) fn new(source: &str) -> Option<Self> {
+        #[cfg(feature = "cuda")]
+        {
+            #[expect(clippy::disallowed_methods, reason = "where this test runs")]
+            let gpu = std::env::var("UNMASK_TEST_GPU").ok();
+            if let Some(number) = gpu {
+                return Some(Self::Gpu(crate::device::cuda::open(number.parse().unwrap()).unwrap()));
+            }
+        }
+        Twin::compile(source).map(Self::Twin)
+    }
+}
+
 /// The compiled program, in a folder that goes with it.
 pub(crate) struct Twin(TempDir);
 
 impl Twin {
-    /// From a file of this crate; `None` where there is no compiler.
-    pub(crate) fn compile(source: &str) -> Option<Self> {
+    fn compile(source: &str) -> Option<Self> {
         #[expect(clippy::disallowed_methods, reason = "as build tools name the compiler")]
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
         let folder = tempfile::tempdir().unwrap();

@@ -160,7 +160,7 @@ impl Llama {
             .into_par_iter()
             .map(|i| Block::load(weights, &format!("layers.{i}"), config, placement));
         let rotary = Rotary::new(config, placement)
-            .map_err(|source| LoadError::Device { device: format!("{:?}", placement.device), source })?;
+            .map_err(|reason| LoadError::Device { device: format!("{:?}", placement.device), reason })?;
         Ok(Self {
             placement: placement.clone(),
             tokens: embedding.to_device(placement)?,

@@ -48,6 +48,6 @@ impl Random {
             let values: Vec<f32> = (0..count).into_par_iter().map(value).collect();
             Tensor::from_vec(values, shape, &Device::Cpu)
         };
-        made.map_err(|source| LoadError::Device { device: format!("random tensor `{name}`"), source })
+        made.map_err(|reason| LoadError::Device { device: format!("random tensor `{name}`"), reason })
     }
 }

@@ -165,7 +165,11 @@ impl StoredTensor {
     }
 
     /// A failure of the tensor library while this tensor was handled.
-    pub(crate) fn failed(&self, source: candle_core::Error) -> LoadError {
-        LoadError::Device { device: format!("tensor `{}`", self.name), source }
+    pub(crate) fn failed(&self, reason: candle_core::Error) -> LoadError {
+        #[cfg(feature = "cuda")]
+        if crate::device::cuda::fault(&reason) == crate::device::cuda::Fault::OutOfMemory {
+            return LoadError::DeviceMemory { tensor: self.name.clone(), bytes: self.bytes() };
+        }
+        LoadError::Device { device: format!("tensor `{}`", self.name), reason }
     }
 }

@@ -21,8 +21,8 @@ pub(super) fn first() -> Result<Option<Device>, LoadError> {
         return Ok(None);
     }
     match open(0) {
-        Err(LoadError::Device { source, .. }) if fault(&source) == Fault::NoDevice => {
-            tracing::info!("computing on the CPU: {}", one_line(&source));
+        Err(LoadError::Device { reason, .. }) if fault(&reason) == Fault::NoDevice => {
+            tracing::info!("computing on the CPU: {}", one_line(&reason));
             Ok(None)
         }
         opened => opened.map(Some),
@@ -30,11 +30,11 @@ pub(super) fn first() -> Result<Option<Device>, LoadError> {
 }
 
 /// A GPU by its number.
-pub(super) fn open(ordinal: usize) -> Result<Device, LoadError> {
+pub(crate) fn open(ordinal: usize) -> Result<Device, LoadError> {
     for name in [DRIVER].into_iter().chain(LIBRARIES) {
         library(name).map_err(|reason| LoadError::Library { name, reason })?;
     }
-    let failed = |source| LoadError::Device { device: format!("cuda:{ordinal}"), source };
+    let failed = |reason| LoadError::Device { device: format!("cuda:{ordinal}"), reason };
     // One stream of its own: candle's other choice is a stream for each thread, and evaluations come from
     // whichever thread of a pool is free.
     let device = Device::new_cuda_with_stream(ordinal).map_err(failed)?;

@@ -220,7 +220,7 @@ fn compute_threads(count: usize) -> Result<rayon::ThreadPool, LoadError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("compute-{i}"));
     pool.build().map_err(|error| LoadError::Device {
         device: "cpu threads".to_owned(),
-        source: candle_core::Error::wrap(error),
+        reason: candle_core::Error::wrap(error),
     })
 }
 

@@ -1,4 +1,5 @@
-//! The kernels' sources on this machine, against plain sums; and rows in batches against the same rows alone.
+//! The kernels on a GPU or their sources on this machine, against plain sums; and rows in batches against the
+//! same rows alone.
 
 use candle_core::DType;
 use half::{bf16, f16};
@@ -7,7 +8,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::plan::{LARGEST_HEAD, TILE_WORDS, in_chunks, tiles};
 use crate::kernel::Heads;
-use crate::twin::Twin;
+use crate::twin::{Kernels, Twin};
 
 const TYPES: [DType; 3] = [DType::BF16, DType::F16, DType::F32];
 /// Rows, columns and inner width; some fill tiles, some do not, some rows begin on chunks.
@@ -15,8 +16,8 @@ const SHAPES: [(usize, usize, usize); 5] =
     [(1, 1, 1), (3, 5, 7), (130, 129, 40), (128, 256, 96), (200, 300, 172)];
 const LENGTHS: [usize; 5] = [1, 64, 17, 130, 3];
 
-fn twin() -> Option<Twin> {
-    Twin::compile("src/backbone/cuda/twin.cpp")
+fn kernels() -> Option<Kernels> {
+    Kernels::new("src/backbone/cuda/twin.cpp")
 }
 
 /// A number as `dtype` stores it.
@@ -56,8 +57,31 @@ fn name(dtype: DType) -> usize {
     TYPES.iter().position(|other| *other == dtype).unwrap()
 }
 
+#[cfg(feature = "cuda")]
+mod gpu {
+    use candle_core::{DType, Device, Tensor};
+
+    /// Rows of `width` numbers.
+    pub(super) fn upload(device: &Device, dtype: DType, numbers: &[f32], width: usize) -> Tensor {
+        let rows = Tensor::from_slice(numbers, (numbers.len() / width, width), device);
+        rows.and_then(|rows| rows.to_dtype(dtype)).unwrap()
+    }
+
+    pub(super) fn download(rows: &Tensor) -> Vec<f32> {
+        rows.to_dtype(DType::F32).and_then(|rows| rows.flatten_all()?.to_vec1()).unwrap()
+    }
+}
+
 /// left · rightᵀ, both with rows of `inner` numbers.
-fn product(twin: &Twin, dtype: DType, left: &[f32], right: &[f32], inner: usize) -> Vec<f32> {
+fn product(kernels: &Kernels, dtype: DType, left: &[f32], right: &[f32], inner: usize) -> Vec<f32> {
+    let twin = match kernels {
+        #[cfg(feature = "cuda")]
+        Kernels::Gpu(device) => {
+            let upload = |numbers| gpu::upload(device, dtype, numbers, inner);
+            return gpu::download(&super::product(&upload(left), &upload(right).t().unwrap()).unwrap());
+        }
+        Kernels::Twin(twin) => twin,
+    };
     let chunks = usize::from(in_chunks(dtype, &[inner]));
     let words = [0, name(dtype), left.len() / inner, right.len() / inner, inner, chunks, 0, 0];
     run(twin, dtype, &words, &[left, right])
@@ -101,8 +125,22 @@ impl Packed {
         first * width..(first + self.lengths[canvas]) * width
     }
 
-    fn attended(&self, twin: &Twin) -> Vec<f32> {
+    fn attended(&self, kernels: &Kernels) -> Vec<f32> {
         let Heads { count, shared, width } = self.heads;
+        let twin = match kernels {
+            #[cfg(feature = "cuda")]
+            Kernels::Gpu(device) => {
+                let tiles = super::Tiles::new(&self.lengths, self.dtype, device.as_cuda_device().unwrap());
+                let heads = |matrix: usize, heads: usize| {
+                    let all = gpu::upload(device, self.dtype, &self.matrices[matrix], self.stride);
+                    all.narrow(1, 0, heads * width).unwrap()
+                };
+                let (query, key, value) = (heads(0, count), heads(1, shared), heads(2, shared));
+                let mixed = super::attention([&query, &key, &value], &tiles.unwrap(), self.heads);
+                return gpu::download(&mixed.unwrap());
+            }
+            Kernels::Twin(twin) => twin,
+        };
         let tiles = tiles(&self.lengths, self.dtype);
         let chunks = usize::from(in_chunks(self.dtype, &[width, self.stride]));
         let words = [
@@ -151,10 +189,10 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 
 #[test]
 fn a_product_in_f32_is_one_sum_from_front_to_back() {
-    let Some(twin) = twin() else { return };
+    let Some(kernels) = kernels() else { return };
     for (rows, columns, inner) in SHAPES {
         let (left, right) = (random(DType::F32, 1, rows * inner), random(DType::F32, 2, columns * inner));
-        let found = product(&twin, DType::F32, &left, &right, inner);
+        let found = product(&kernels, DType::F32, &left, &right, inner);
         let sums = left.chunks_exact(inner).flat_map(|left| {
             let sum = |right: &[f32]| left.iter().zip(right).fold(0.0f32, |sum, (a, b)| a.mul_add(*b, sum));
             right.chunks_exact(inner).map(sum)
@@ -165,11 +203,11 @@ fn a_product_in_f32_is_one_sum_from_front_to_back() {
 
 #[test]
 fn a_product_in_16_bits_is_rounded_once() {
-    let Some(twin) = twin() else { return };
+    let Some(kernels) = kernels() else { return };
     for (dtype, step) in [(DType::BF16, 2f64.powi(-8)), (DType::F16, 2f64.powi(-11))] {
         for (rows, columns, inner) in SHAPES {
             let (left, right) = (random(dtype, 1, rows * inner), random(dtype, 2, columns * inner));
-            let found = product(&twin, dtype, &left, &right, inner);
+            let found = product(&kernels, dtype, &left, &right, inner);
             assert_eq!(found.len(), rows * columns);
             for (i, found) in found.into_iter().enumerate() {
                 let (row, column) =
@@ -189,18 +227,18 @@ fn a_product_in_16_bits_is_rounded_once() {
 
 #[test]
 fn a_row_of_a_product_is_the_same_bits_in_every_batch() {
-    let Some(twin) = twin() else { return };
+    let Some(kernels) = kernels() else { return };
     let (rows, columns, inner) = (150, 140, 104);
     for dtype in TYPES {
         let (left, right) = (random(dtype, 3, rows * inner), random(dtype, 4, columns * inner));
-        let all = product(&twin, dtype, &left, &right, inner);
+        let all = product(&kernels, dtype, &left, &right, inner);
         for chosen in [vec![149], vec![7], (0..rows).rev().collect(), (100..133).collect()] {
             let chosen: Vec<usize> = chosen;
             let some: Vec<f32> =
                 chosen.iter().flat_map(|row| &left[row * inner..][..inner]).copied().collect();
             let expected: Vec<f32> =
                 chosen.iter().flat_map(|row| &all[row * columns..][..columns]).copied().collect();
-            let found = product(&twin, dtype, &some, &right, inner);
+            let found = product(&kernels, dtype, &some, &right, inner);
             assert_eq!(bits(&found), bits(&expected), "{dtype:?}, {} rows", chosen.len());
         }
     }
@@ -208,13 +246,13 @@ fn a_row_of_a_product_is_the_same_bits_in_every_batch() {
 
 #[test]
 fn attention_is_a_mixture_by_softmax() {
-    let Some(twin) = twin() else { return };
+    let Some(kernels) = kernels() else { return };
     // Odd widths do not begin on chunks; 80 leaves the kernel's columns empty; keys may be shared.
     let shapes = [(2, 2, 5), (4, 2, 16), (3, 1, 64), (2, 2, 80), (1, 1, LARGEST_HEAD)];
     for (dtype, step) in [(DType::BF16, 2e-2), (DType::F16, 3e-3), (DType::F32, 2e-6)] {
         for (count, shared, width) in shapes {
             let packed = Packed::random(dtype, Heads { count, shared, width }, &LENGTHS);
-            let found = packed.attended(&twin);
+            let found = packed.attended(&kernels);
             for canvas in 0..LENGTHS.len() {
                 let found = &found[packed.rows(canvas, count * width)];
                 for (place, found) in found.chunks_exact(width).enumerate() {
@@ -232,15 +270,19 @@ fn attention_is_a_mixture_by_softmax() {
 
 #[test]
 fn a_canvas_gets_the_same_bits_in_every_batch() {
-    let Some(twin) = twin() else { return };
+    let Some(kernels) = kernels() else { return };
     for dtype in TYPES {
         let packed = Packed::random(dtype, Heads { count: 2, shared: 1, width: 24 }, &LENGTHS);
         let width = 2 * 24;
-        let all = packed.attended(&twin);
+        let all = packed.attended(&kernels);
         for chosen in [&[3][..], &[2], &[4, 3, 0], &[2, 2]] {
             let expected: Vec<f32> =
                 chosen.iter().flat_map(|&canvas| &all[packed.rows(canvas, width)]).copied().collect();
-            assert_eq!(bits(&packed.only(chosen).attended(&twin)), bits(&expected), "{dtype:?}, {chosen:?}");
+            assert_eq!(
+                bits(&packed.only(chosen).attended(&kernels)),
+                bits(&expected),
+                "{dtype:?}, {chosen:?}"
+            );
         }
     }
 }
@@ -248,21 +290,21 @@ fn a_canvas_gets_the_same_bits_in_every_batch() {
 /// One request's numbers that are not finite must not reach its neighbours' rows.
 #[test]
 fn rows_that_are_not_finite_stay_by_themselves() {
-    let Some(twin) = twin() else { return };
+    let Some(kernels) = kernels() else { return };
     for dtype in TYPES {
         let (left, right) = (random(dtype, 5, 4 * 16), random(dtype, 6, 6 * 16));
-        let expected = product(&twin, dtype, &left, &right, 16);
+        let expected = product(&kernels, dtype, &left, &right, 16);
         let mut damaged = left;
         damaged[2 * 16 + 3] = f32::NAN;
-        let found = product(&twin, dtype, &damaged, &right, 16);
+        let found = product(&kernels, dtype, &damaged, &right, 16);
         assert!(found[12..18].iter().all(|number| number.is_nan()));
         assert_eq!((bits(&found[..12]), bits(&found[18..])), (bits(&expected[..12]), bits(&expected[18..])));
 
         let mut packed = Packed::random(dtype, Heads { count: 1, shared: 1, width: 16 }, &[20, 20, 20]);
-        let expected = packed.attended(&twin);
+        let expected = packed.attended(&kernels);
         let damaged = packed.rows(1, packed.stride);
         packed.matrices.iter_mut().for_each(|matrix| matrix[damaged.clone()].fill(f32::NAN));
-        let found = packed.attended(&twin);
+        let found = packed.attended(&kernels);
         assert!(found[20 * 16..40 * 16].iter().all(|number| number.is_nan()));
         assert_eq!(bits(&found[..20 * 16]), bits(&expected[..20 * 16]));
         assert_eq!(bits(&found[40 * 16..]), bits(&expected[40 * 16..]));

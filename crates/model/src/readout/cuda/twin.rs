@@ -1,4 +1,4 @@
-//! The kernel's source, compiled for this machine, against `read_row` and the sorted definition.
+//! The kernel on a GPU or its source on this machine, against `read_row` and the sorted definition.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -8,7 +8,7 @@ use super::plan::{ALTERNATIVE, FOUND, Place, Plan};
 use crate::predictor::{Read, Sampling};
 use crate::readout::tests::{Case, cases, near, oracle};
 use crate::readout::{RowContext, Scratch, read_row};
-use crate::twin::Twin;
+use crate::twin::Kernels;
 
 /// Rows over logits of one vocabulary.
 struct Batch {
@@ -17,8 +17,8 @@ struct Batch {
     logits: Vec<f32>,
 }
 
-fn twin() -> Option<Twin> {
-    Twin::compile("src/readout/cuda/twin.cpp")
+fn kernels() -> Option<Kernels> {
+    Kernels::new("src/readout/cuda/twin.cpp")
 }
 
 impl Batch {
@@ -34,7 +34,12 @@ impl Batch {
 }
 
 /// What the kernel reads in batches.
-fn read_all(twin: &Twin, batches: &[Batch]) -> Vec<Vec<Option<Read>>> {
+fn read_all(kernels: &Kernels, batches: &[Batch]) -> Vec<Vec<Option<Read>>> {
+    let twin = match kernels {
+        #[cfg(feature = "cuda")]
+        Kernels::Gpu(device) => return batches.iter().map(|batch| read_on_gpu(device, batch)).collect(),
+        Kernels::Twin(twin) => twin,
+    };
     let output = twin.run(&batches.iter().flat_map(Batch::bytes).collect::<Vec<u8>>());
     let words: Vec<u32> = output.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
     let mut rest = words.as_slice();
@@ -48,6 +53,15 @@ fn read_all(twin: &Twin, batches: &[Batch]) -> Vec<Vec<Option<Read>>> {
         plan.decode(found, take(ALTERNATIVE * plan.most_alternatives() * plan.len()))
     };
     batches.iter().map(read).collect()
+}
+
+#[cfg(feature = "cuda")]
+fn read_on_gpu(device: &candle_core::Device, batch: &Batch) -> Vec<Option<Read>> {
+    let Batch { plan, vocabulary, logits } = batch;
+    let logits = candle_core::Tensor::from_slice(logits, (logits.len() / vocabulary, *vocabulary), device);
+    let mut reading = super::Reading::start(plan, device.as_cuda_device().unwrap()).unwrap();
+    reading.read(plan.len(), &logits.unwrap()).unwrap();
+    reading.finish().unwrap()
 }
 
 impl Case {
@@ -85,12 +99,12 @@ fn same(found: &Read, expected: &Read) -> bool {
 /// The same settings, penalties, sets and ties that the CPU's readout is tried with.
 #[test]
 fn the_kernel_reads_random_rows_as_the_cpu_does() {
-    let Some(twin) = twin() else { return };
+    let Some(kernels) = kernels() else { return };
     let mut runner = TestRunner::deterministic();
     let cases: Vec<Case> = (0..4096).map(|_| cases().new_tree(&mut runner).unwrap().current()).collect();
     let batches: Vec<Batch> = cases.iter().map(Case::batch).collect();
     let (mut compared, mut flips) = (0, 0);
-    for (case, found) in cases.iter().zip(read_all(&twin, &batches)) {
+    for (case, found) in cases.iter().zip(read_all(&kernels, &batches)) {
         let expected = read_row(&case.logits, &case.context(), case.uniform, &mut Scratch::default());
         let (Some(found), Some(expected)) = (&found[0], &expected) else {
             assert_eq!(found[0], expected, "{case:?}");
@@ -114,7 +128,7 @@ fn the_kernel_reads_random_rows_as_the_cpu_does() {
 fn the_kernel_reads_rows_of_a_whole_vocabulary_as_the_cpu_does() {
     const VOCABULARY: usize = 50_257;
     const ROWS: usize = 24;
-    let Some(twin) = twin() else { return };
+    let Some(kernels) = kernels() else { return };
     let mut runner = TestRunner::deterministic();
     let mut any = |range: std::ops::Range<f32>| range.new_tree(&mut runner).unwrap().current();
     // Sums of three uniform numbers have the tails that logits have, and more.
@@ -150,7 +164,8 @@ fn the_kernel_reads_rows_of_a_whole_vocabulary_as_the_cpu_does() {
         expected.push(read_row(&guided, &context, uniform, &mut Scratch::default()).unwrap());
     }
     assert!(plan.lists().len() < 2000, "lists are shared: {} words", plan.lists().len());
-    let found = read_all(&twin, &[Batch { plan, vocabulary: VOCABULARY, logits: logits.clone() }]).remove(0);
+    let found =
+        read_all(&kernels, &[Batch { plan, vocabulary: VOCABULARY, logits: logits.clone() }]).remove(0);
     for (found, expected) in found.iter().zip(&expected) {
         let found = found.as_ref().unwrap();
         assert!(same(found, expected), "{found:?}\n{expected:?}");
@@ -160,7 +175,7 @@ fn the_kernel_reads_rows_of_a_whole_vocabulary_as_the_cpu_does() {
 /// A row that cannot be read must not be answered, and must not take its neighbours with it.
 #[test]
 fn the_kernel_refuses_rows_that_are_not_finite_or_leave_nothing_to_draw() {
-    let Some(twin) = twin() else { return };
+    let Some(kernels) = kernels() else { return };
     let logits = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.5].into_iter().flat_map(|x| [1.0, x, 2.0]);
     let plain = Sampling::default();
     let banned = Sampling { banned: vec![0, 1, 2], ..Sampling::default() };
@@ -170,7 +185,7 @@ fn the_kernel_refuses_rows_that_are_not_finite_or_leave_nothing_to_draw() {
     }
     let nothing = RowContext { allowed: Some(&[]), ..RowContext::new(&plain) };
     plan.push(Place { own: 3, guide: None }, &nothing, 0.5);
-    let reads = read_all(&twin, &[Batch { plan, vocabulary: 3, logits: logits.collect() }]).remove(0);
+    let reads = read_all(&kernels, &[Batch { plan, vocabulary: 3, logits: logits.collect() }]).remove(0);
     let read: Vec<bool> = reads.iter().map(Option::is_some).collect();
     assert_eq!(read, [false, false, false, false, true, false]);
 }
