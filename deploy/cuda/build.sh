@@ -53,7 +53,7 @@ case "${1:-}" in
 '') ;;
 --check)
     step "kernels"
-    # As the driver will: what asks for more than a GPU has would fail there, at start.
+    # As the driver will: what asks for more than a GPU has would fail there, when it is first used.
     for kernels in crates/model/src/*/cuda/*.cu; do
         echo "$kernels"
         nvcc -cubin -std=c++17 -O3 -fmad=false -arch="sm_$CUDA_COMPUTE_CAP" -o /dev/null "$kernels"

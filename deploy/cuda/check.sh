@@ -3,7 +3,7 @@
 # alone, and one table of figures beside PyTorch's in the same run.
 #
 #   deploy/cuda/check.sh     needs what build.sh needs, an NVIDIA driver for CUDA 13 or later, 60 GB of GPU memory, and
-#                            14 GB of disk for temporary files
+#                            14 GB of disk
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

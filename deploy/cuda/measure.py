@@ -2,7 +2,7 @@
 
     measure.py PROGRAM
 
-Needs 14 GB of disk in the folder for temporary files, for a checkpoint that is loaded. PyTorch runs the reference's sampler of random order on a network of DiffuLLaMA-7B's shape with random weights: bf16,
+Needs 14 GB of disk beside PROGRAM, for a checkpoint that is loaded. PyTorch runs the reference's sampler of random order on a network of DiffuLLaMA-7B's shape with random weights: bf16,
 `scaled_dot_product_attention`, one forward pass for each of T steps, nucleus by a sort of all rows.
 """
 
@@ -155,7 +155,8 @@ def seconds(action):
 
 def loading(program, device, shape):
     """Seconds to load a checkpoint that main memory does not hold yet, and to read its file alone."""
-    with tempfile.TemporaryDirectory() as folder:
+    # A folder for temporary files may be in memory.
+    with tempfile.TemporaryDirectory(dir=pathlib.Path(program).resolve().parent) as folder:
         file = write_checkpoint(pathlib.Path(folder), *shape)
 
         def forget():

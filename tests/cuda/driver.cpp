@@ -11,6 +11,7 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <set>
 
 #define DRIVER extern "C" __attribute__((visibility("default"))) int
 
@@ -28,6 +29,9 @@ size_t setting(const char *name, size_t otherwise) {
     return value ? std::strtoull(value, nullptr, 0) : otherwise;
 }
 
+// The context that it was loaded in, and its text.
+using Module = std::pair<void *, std::string>;
+
 struct Device {
     // Held by every call: a stream has one order.
     std::mutex mutex;
@@ -37,9 +41,14 @@ struct Device {
     size_t used = 0;
     size_t launches_left = setting("PRETEND_LAUNCHES", SIZE_MAX);
     bool lost = false;
+    // Those that are loaded.
+    std::multiset<Module> modules;
     // By module and name.
     std::map<std::pair<void *, std::string>, Kernel> kernels;
 } device;
+
+// Everybody who retains the context gets one of his own, to be told apart by.
+thread_local void *context = nullptr;
 
 // Whatever a handle is for, there is one of it.
 int give(void **handle) {
@@ -105,10 +114,19 @@ DRIVER cuDeviceGetAttribute(int *value, int attribute, int) {
     *value = attribute == 75 ? 9 : attribute == 76 ? 0 : 1;
     return SUCCESS;
 }
-DRIVER cuDevicePrimaryCtxRetain(void **context, int) { return give(context); }
+DRIVER cuDevicePrimaryCtxRetain(void **retained, int) {
+    *retained = new char;
+    return SUCCESS;
+}
 DRIVER cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
-DRIVER cuCtxSetCurrent(void *) { return SUCCESS; }
-DRIVER cuCtxGetCurrent(void **context) { return give(context); }
+DRIVER cuCtxSetCurrent(void *other) {
+    context = other;
+    return SUCCESS;
+}
+DRIVER cuCtxGetCurrent(void **current) {
+    *current = context;
+    return SUCCESS;
+}
 DRIVER cuCtxSynchronize() { return device.lost ? ILLEGAL_ADDRESS : SUCCESS; }
 DRIVER cuStreamCreate(void **stream, unsigned) { return give(stream); }
 DRIVER cuStreamDestroy_v2(void *) { return SUCCESS; }
@@ -142,15 +160,26 @@ DRIVER cuGetErrorName(int error, const char **name) {
 }
 DRIVER cuGetErrorString(int error, const char **text) { return cuGetErrorName(error, text); }
 DRIVER cuModuleLoadData(void **module, const void *text) {
-    *module = new std::string(static_cast<const char *>(text));
+    const std::lock_guard lock(device.mutex);
+    const auto loaded = new Module(context, static_cast<const char *>(text));
+    device.modules.insert(*loaded);
+    *module = loaded;
     return SUCCESS;
 }
-DRIVER cuModuleUnload(void *) { return SUCCESS; }
+// Who has loaded a module twice and drops one may drop the one whose kernel a GPU is at.
+DRIVER cuModuleUnload(void *module) {
+    const std::lock_guard lock(device.mutex);
+    const Module &unloaded = *static_cast<Module *>(module);
+    if (device.modules.count(unloaded) > 1)
+        fail("a module that was loaded twice is unloaded");
+    device.modules.erase(unloaded);
+    return SUCCESS;
+}
 DRIVER cuModuleGetFunction(void **function, void *module, const char *name) {
     const std::lock_guard lock(device.mutex);
     const auto [found, fresh] = device.kernels.try_emplace({module, name});
     if (fresh)
-        found->second = parse(*static_cast<std::string *>(module), name);
+        found->second = parse(static_cast<Module *>(module)->second, name);
     *function = &found->second;
     return SUCCESS;
 }

@@ -144,7 +144,7 @@ pub struct LoadArgs {
     pub dtype: DtypeArg,
     /// The same bits in every batch on a GPU too, by our product in place of cuBLAS's. A CPU gives them
     /// in any case.
-    #[arg(long, env = "UNMASK_DETERMINISTIC")]
+    #[arg(long, env = "UNMASK_DETERMINISTIC", value_parser = yes_or_no())]
     pub deterministic: bool,
     /// CPU threads that compute; 0 means one per core.
     #[arg(long, env = "UNMASK_THREADS", default_value_t = 0, value_name = "N")]
@@ -362,7 +362,25 @@ pub struct Patience {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+
+    /// Of clap's own accord `UNMASK_…=1` would be refused.
+    #[test]
+    fn every_switch_takes_1_from_its_variable() {
+        let cli = Cli::command();
+        let switches: Vec<_> = std::iter::once(&cli)
+            .chain(cli.get_subcommands())
+            .flat_map(|command| command.get_arguments())
+            .filter(|arg| arg.get_env().is_some() && matches!(arg.get_action(), clap::ArgAction::SetTrue))
+            .collect();
+        assert!(switches.len() > 3, "{switches:?}");
+        for switch in switches {
+            let values = switch.get_possible_values();
+            assert!(values.iter().any(|value| value.matches("1", true)), "{switch:?}");
+        }
+    }
 
     #[test]
     fn the_rows_of_an_evaluation_follow_from_what_a_row_costs() {

@@ -10,12 +10,10 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// A GPU, or a kernel's twin.
-pub(crate) enum Kernels {
-    /// In candle's hands.
+pub(crate) struct Kernels {
     #[cfg(feature = "cuda")]
-    Gpu(candle_core::Device),
-    /// A process.
-    Twin(Twin),
+    pub(crate) gpu: Option<candle_core::Device>,
+    twin: Option<Twin>,
 }
 
 impl Kernels {
@@ -26,15 +24,25 @@ impl Kernels {
             #[expect(clippy::disallowed_methods, reason = "where this test runs")]
             let gpu = std::env::var("UNMASK_TEST_GPU").ok();
             if let Some(number) = gpu {
-                return Some(Self::Gpu(crate::device::cuda::open(number.parse().unwrap()).unwrap()));
+                let device = crate::device::cuda::open(number.parse().unwrap()).unwrap();
+                return Some(Self { gpu: Some(device), twin: None });
             }
         }
-        Twin::compile(source).map(Self::Twin)
+        Some(Self {
+            #[cfg(feature = "cuda")]
+            gpu: None,
+            twin: Some(Twin::compile(source)?),
+        })
+    }
+
+    /// What the twin answers; there is no GPU.
+    pub(crate) fn ask_twin(&self, input: &[u8]) -> Vec<u8> {
+        self.twin.as_ref().unwrap().run(input)
     }
 }
 
 /// The compiled program, in a folder that goes with it.
-pub(crate) struct Twin(TempDir);
+struct Twin(TempDir);
 
 impl Twin {
     fn compile(source: &str) -> Option<Self> {
@@ -54,8 +62,7 @@ impl Twin {
         Some(Self(folder))
     }
 
-    /// What it answers.
-    pub(crate) fn run(&self, input: &[u8]) -> Vec<u8> {
+    fn run(&self, input: &[u8]) -> Vec<u8> {
         let path = self.0.path().join("input");
         std::fs::write(&path, input).unwrap();
         let output =

@@ -3,11 +3,10 @@
 
 use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::layer_norm;
-use rayon::prelude::*;
 
 use super::attention::{Canvases, attention};
 use super::linear::{Linear, Order};
-use super::{Observe, PackedRows, only};
+use super::{Observe, PackedRows, load_blocks, only};
 use crate::checkpoint::{ModelConfig, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
@@ -104,15 +103,12 @@ impl Gpt2 {
     ) -> std::result::Result<Self, LoadError> {
         let embedding = weights.embedding(config.width)?;
         let head = Linear::head(weights, &embedding, placement)?;
-        // Side by side, so that the file is read on while a part of it is on its way to the device.
-        let blocks = (0..config.layers)
-            .into_par_iter()
-            .map(|i| Block::load(weights, &format!("h.{i}"), config, placement));
+        let load = |i| Block::load(weights, &format!("h.{i}"), config, placement);
         Ok(Self {
             placement: placement.clone(),
             tokens: embedding.to_device(placement)?,
             positions: weights.get("wpe.weight", &[config.context, config.width])?.to_device(placement)?,
-            blocks: blocks.collect::<std::result::Result<_, _>>()?,
+            blocks: load_blocks(config.layers, load)?,
             norm: Norm::load(weights, "ln_f", config, placement)?,
             head,
         })

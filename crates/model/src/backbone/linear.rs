@@ -1,4 +1,4 @@
-//! Linear layers in candle's operations.
+//! Linear layers, in candle's operations or our GPU kernel.
 
 use candle_core::{Result, Tensor};
 
@@ -18,7 +18,7 @@ pub(super) enum Order {
 /// x·W + b: (in, out) and (out).
 #[derive(Debug)]
 pub(super) struct Linear {
-    /// Lies as in its file: cuBLAS takes either order. Our kernel takes that of (out, in).
+    /// Lies as in its file, as products take either order; but for our kernel as (out, in).
     matrix: Tensor,
     bias: Option<Tensor>,
     #[cfg(feature = "cuda")]

@@ -4,11 +4,10 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::ops::rms_norm;
 use candle_nn::rotary_emb::rope_thd;
-use rayon::prelude::*;
 
 use super::attention::{Canvases, attention};
 use super::linear::{Linear, Order};
-use super::{Observe, PackedRows, only};
+use super::{Observe, PackedRows, load_blocks, only};
 use crate::checkpoint::{ModelConfig, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
@@ -155,17 +154,14 @@ impl Llama {
     ) -> std::result::Result<Self, LoadError> {
         let embedding = weights.embedding(config.width)?;
         let head = Linear::head(weights, &embedding, placement)?;
-        // Side by side, so that the file is read on while a part of it is on its way to the device.
-        let blocks = (0..config.layers)
-            .into_par_iter()
-            .map(|i| Block::load(weights, &format!("layers.{i}"), config, placement));
+        let load = |i| Block::load(weights, &format!("layers.{i}"), config, placement);
         let rotary = Rotary::new(config, placement)
             .map_err(|reason| LoadError::Device { device: format!("{:?}", placement.device), reason })?;
         Ok(Self {
             placement: placement.clone(),
             tokens: embedding.to_device(placement)?,
             rotary,
-            blocks: blocks.collect::<std::result::Result<_, _>>()?,
+            blocks: load_blocks(config.layers, load)?,
             norm: Norm::load(weights, "norm", config, placement)?,
             head,
         })

@@ -9,6 +9,7 @@ mod linear;
 mod llama;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use rayon::prelude::*;
 
 pub use self::cpu::Times;
 use self::cpu::Trunk;
@@ -210,6 +211,26 @@ impl Backbone {
         };
         head.forward(&rows)?.to_dtype(DType::F32)
     }
+}
+
+/// Blocks that are loaded at the same time. Some take memory for conversions meanwhile, which must not grow with
+/// the number of cores.
+const LOADED_AT_ONCE: usize = 4;
+
+/// All blocks, side by side, so that the file is read on while a part of it is on its way to the device. The
+/// first one goes ahead: candle's modules of kernels must not be loaded by several threads at the same time,
+/// of which the last one would unload the others' while they may be at work.
+fn load_blocks<B: Send>(
+    count: usize,
+    load: impl Fn(usize) -> std::result::Result<B, LoadError> + Sync,
+) -> std::result::Result<Vec<B>, LoadError> {
+    let mut blocks = Vec::with_capacity(count);
+    for first in std::iter::once(0).chain((1..count).step_by(LOADED_AT_ONCE)) {
+        let behind = if first == 0 { 1 } else { first + LOADED_AT_ONCE }.min(count);
+        let some: std::result::Result<Vec<B>, _> = (first..behind).into_par_iter().map(&load).collect();
+        blocks.extend(some?);
+    }
+    Ok(blocks)
 }
 
 /// The rows `asked`, or all.

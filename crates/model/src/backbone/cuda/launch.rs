@@ -1,6 +1,8 @@
 //! Runs the kernels over tensors that lie on the device. What they leave is there when the stream has come to it.
 
-use candle_core::cuda_backend::cudarc::driver::{CudaView, DeviceRepr, LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaSlice, CudaView, DeviceRepr, LaunchConfig, PushKernelArg,
+};
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
@@ -50,8 +52,10 @@ pub(in crate::backbone) fn product(rows: &Tensor, matrix: &Tensor) -> Result<Ten
 fn product_of<T: Number>(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     let ((rows, inner), (columns, depth)) = (left.dims2()?, right.dims2()?);
     let blocks = (rows.div_ceil(TILE), columns.div_ceil(TILE));
-    let empty = rows * columns * inner == 0;
-    if empty || inner != depth || blocks.1 > MOST_BLOCKS || !left.is_contiguous() || !right.is_contiguous() {
+    let sides = [rows, columns, inner];
+    let fits = sides.iter().all(|side| (1..=u32::MAX as usize).contains(side)) && blocks.1 <= MOST_BLOCKS;
+    let lies = left.is_contiguous() && right.is_contiguous() && left.device().same_device(right.device());
+    if inner != depth || !fits || !lies {
         bail!("{:?} and {:?} are not multiplied", left.layout(), right.layout());
     }
     let device = left.device().as_cuda_device()?;
@@ -61,7 +65,7 @@ fn product_of<T: Number>(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     let chunks = u32::from(in_chunks(T::DTYPE, &chunks));
     let (left, right) = (view::<T>(&left_storage, left_layout)?, view::<T>(&right_storage, right_layout)?);
     let kernel = device.get_or_load_custom_func(&format!("product_{}", T::NAME), "unmask-backbone", PTX)?;
-    let sizes = [rows, columns, inner].map(|size| size as u32);
+    let sizes = sides.map(|side| side as u32);
     let mut launch = kernel.builder();
     let grid = grid(blocks, PRODUCT_THREADS);
     // SAFETY: the arguments are those of `product_…`, in its order. It reads `rows` rows of `inner` numbers and
@@ -82,17 +86,19 @@ fn product_of<T: Number>(left: &Tensor, right: &Tensor) -> Result<Tensor> {
 /// The rows of some canvases, as blocks of attention share them.
 #[derive(Debug)]
 pub(in crate::backbone) struct Tiles {
-    words: candle_core::cuda_backend::cudarc::driver::CudaSlice<u32>,
+    words: CudaSlice<u32>,
+    dtype: DType,
     count: usize,
     rows: usize,
 }
 
 impl Tiles {
-    /// Uploads them, for tensors of `dtype`.
+    /// Uploads them, for tensors of `dtype`. The words may go before the copy is made: a driver has copied
+    /// memory that is not pinned to a place of its own before it returns.
     pub(in crate::backbone) fn new(lengths: &[usize], dtype: DType, device: &CudaDevice) -> Result<Self> {
         let words = tiles(lengths, dtype);
         let count = words.len() / TILE_WORDS;
-        Ok(Self { words: device.clone_htod(&words)?, count, rows: lengths.iter().sum() })
+        Ok(Self { words: device.clone_htod(&words)?, dtype, count, rows: lengths.iter().sum() })
     }
 }
 
@@ -116,13 +122,17 @@ pub(in crate::backbone) fn attention(
 fn attention_of<T: Number>(matrices: [&Tensor; 3], tiles: &Tiles, heads: Heads) -> Result<Tensor> {
     let Heads { count, shared, width } = heads;
     let wide = count * width;
+    let shares = shared > 0 && count.is_multiple_of(shared) && (1..=LARGEST_HEAD).contains(&width);
+    let tiled = tiles.dtype == T::DTYPE && tiles.count > 0 && tiles.rows <= u32::MAX as usize;
+    let device = matrices[0].device();
     for (matrix, heads) in matrices.iter().zip([count, shared, shared]) {
-        let fits = matrix.dims2()? == (tiles.rows, heads * width) && matrix.stride()[1] == 1;
-        if !fits || width > LARGEST_HEAD || count > MOST_BLOCKS || tiles.count == 0 {
+        let fits = matrix.dims2()? == (tiles.rows, heads * width) && device.same_device(matrix.device());
+        let lies = matrix.stride()[1] == 1 && matrix.stride()[0] <= u32::MAX as usize;
+        if !shares || !tiled || !fits || !lies || count > MOST_BLOCKS {
             bail!("{:?} is not attended to with {heads} heads of {width} numbers", matrix.layout());
         }
     }
-    let device = matrices[0].device().as_cuda_device()?;
+    let device = device.as_cuda_device()?;
     let storages = matrices.map(Tensor::storage_and_layout);
     let strides = storages.each_ref().map(|(_, layout)| layout.stride()[0]);
     let starts = storages.each_ref().map(|(_, layout)| layout.start_offset());

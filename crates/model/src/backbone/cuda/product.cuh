@@ -1,8 +1,8 @@
 // left (rows × inner) · rightᵀ (columns × inner), both row by row, to out (rows × columns).
 //
-// A block computes a tile of TILE × TILE numbers, each as one sum over `inner` from front to back. So a number depends
-// on its row of left and its row of right and on nothing else: not on how many rows there are, nor on where a row
-// stands.
+// A block computes a tile of TILE × TILE numbers, each as one sum over `inner` in one order: from front to back, 16
+// at a time where tensor cores add. So a number depends on its row of left and its row of right and on nothing else:
+// not on how many rows there are, nor on where a row stands.
 #pragma once
 
 #include "simt.cuh"
@@ -173,7 +173,7 @@ DEVICE void product(const float *left, const float *right, float *out, uint32_t 
     for (uint32_t step = 0; step < steps; step++) {
         a.put(lefts[step % 2]);
         b.put(rights[step % 2]);
-        // The stage is there for all; the other one is put only after the next barrier but one reads it.
+        // The stage is there for all; the other one, which is put next, was last read before this barrier.
         barrier();
         if (step + 1 < steps) {
             a.load(left, top, rows, inner, (step + 1) * DEPTH_F32, in_chunks);

@@ -8,7 +8,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::plan::{LARGEST_HEAD, TILE_WORDS, in_chunks, tiles};
 use crate::kernel::Heads;
-use crate::twin::{Kernels, Twin};
+use crate::twin::Kernels;
 
 const TYPES: [DType; 3] = [DType::BF16, DType::F16, DType::F32];
 /// Rows, columns and inner width; some fill tiles, some do not, some rows begin on chunks.
@@ -47,10 +47,10 @@ fn random(dtype: DType, seed: u64, count: usize) -> Vec<f32> {
     decode(dtype, &bytes)
 }
 
-fn run(twin: &Twin, dtype: DType, words: &[usize], matrices: &[&[f32]]) -> Vec<f32> {
+fn run(kernels: &Kernels, dtype: DType, words: &[usize], matrices: &[&[f32]]) -> Vec<f32> {
     let words = words.iter().flat_map(|word| (*word as u32).to_le_bytes());
     let numbers = matrices.iter().copied().flatten().flat_map(|number| encode(dtype, *number));
-    decode(dtype, &twin.run(&words.chain(numbers).collect::<Vec<u8>>()))
+    decode(dtype, &kernels.ask_twin(&words.chain(numbers).collect::<Vec<u8>>()))
 }
 
 fn name(dtype: DType) -> usize {
@@ -74,17 +74,14 @@ mod gpu {
 
 /// left · rightᵀ, both with rows of `inner` numbers.
 fn product(kernels: &Kernels, dtype: DType, left: &[f32], right: &[f32], inner: usize) -> Vec<f32> {
-    let twin = match kernels {
-        #[cfg(feature = "cuda")]
-        Kernels::Gpu(device) => {
-            let upload = |numbers| gpu::upload(device, dtype, numbers, inner);
-            return gpu::download(&super::product(&upload(left), &upload(right).t().unwrap()).unwrap());
-        }
-        Kernels::Twin(twin) => twin,
-    };
+    #[cfg(feature = "cuda")]
+    if let Some(device) = &kernels.gpu {
+        let upload = |numbers| gpu::upload(device, dtype, numbers, inner);
+        return gpu::download(&super::product(&upload(left), &upload(right).t().unwrap()).unwrap());
+    }
     let chunks = usize::from(in_chunks(dtype, &[inner]));
     let words = [0, name(dtype), left.len() / inner, right.len() / inner, inner, chunks, 0, 0];
-    run(twin, dtype, &words, &[left, right])
+    run(kernels, dtype, &words, &[left, right])
 }
 
 /// Queries, keys and values of packed canvases, rows of each `stride` numbers apart.
@@ -127,20 +124,18 @@ impl Packed {
 
     fn attended(&self, kernels: &Kernels) -> Vec<f32> {
         let Heads { count, shared, width } = self.heads;
-        let twin = match kernels {
-            #[cfg(feature = "cuda")]
-            Kernels::Gpu(device) => {
-                let tiles = super::Tiles::new(&self.lengths, self.dtype, device.as_cuda_device().unwrap());
-                let heads = |matrix: usize, heads: usize| {
-                    let all = gpu::upload(device, self.dtype, &self.matrices[matrix], self.stride);
-                    all.narrow(1, 0, heads * width).unwrap()
-                };
-                let (query, key, value) = (heads(0, count), heads(1, shared), heads(2, shared));
-                let mixed = super::attention([&query, &key, &value], &tiles.unwrap(), self.heads);
-                return gpu::download(&mixed.unwrap());
-            }
-            Kernels::Twin(twin) => twin,
-        };
+        #[cfg(feature = "cuda")]
+        if let Some(device) = &kernels.gpu {
+            let tiles = super::Tiles::new(&self.lengths, self.dtype, device.as_cuda_device().unwrap());
+            let heads = |matrix: usize, heads: usize| {
+                let all = gpu::upload(device, self.dtype, &self.matrices[matrix], self.stride);
+                all.narrow(1, 0, heads * width).unwrap()
+            };
+            let (query, key, value) = (heads(0, count), heads(1, shared), heads(2, shared));
+            return gpu::download(
+                &super::attention([&query, &key, &value], &tiles.unwrap(), self.heads).unwrap(),
+            );
+        }
         let tiles = tiles(&self.lengths, self.dtype);
         let chunks = usize::from(in_chunks(self.dtype, &[width, self.stride]));
         let words = [
@@ -154,7 +149,7 @@ impl Packed {
             self.stride,
         ];
         let words: Vec<usize> = words.into_iter().chain(tiles.iter().map(|word| *word as usize)).collect();
-        run(twin, self.dtype, &words, &self.matrices.each_ref().map(Vec::as_slice))
+        run(kernels, self.dtype, &words, &self.matrices.each_ref().map(Vec::as_slice))
     }
 
     /// The row `row` of head `head` by its definition.

@@ -35,12 +35,11 @@ impl Batch {
 
 /// What the kernel reads in batches.
 fn read_all(kernels: &Kernels, batches: &[Batch]) -> Vec<Vec<Option<Read>>> {
-    let twin = match kernels {
-        #[cfg(feature = "cuda")]
-        Kernels::Gpu(device) => return batches.iter().map(|batch| read_on_gpu(device, batch)).collect(),
-        Kernels::Twin(twin) => twin,
-    };
-    let output = twin.run(&batches.iter().flat_map(Batch::bytes).collect::<Vec<u8>>());
+    #[cfg(feature = "cuda")]
+    if let Some(device) = &kernels.gpu {
+        return batches.iter().map(|batch| read_on_gpu(device, batch)).collect();
+    }
+    let output = kernels.ask_twin(&batches.iter().flat_map(Batch::bytes).collect::<Vec<u8>>());
     let words: Vec<u32> = output.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
     let mut rest = words.as_slice();
     let mut take = |count: usize| {
