@@ -57,24 +57,25 @@ impl<'a> Reading<'a> {
         let Storage::Cuda(storage) = &*storage else { bail!("the logits are not on the device") };
         let logits = storage.as_cuda_slice::<f32>()?.slice(layout.start_offset()..);
         let most = self.plan.most_alternatives();
-        let mut work = self.device.alloc_zeros::<f32>(count * vocabulary)?;
         let rows = self.rows.slice(self.read * ROW..);
         let mut found = self.found.slice_mut(self.read * FOUND..);
         let mut alternatives = self.alternatives.slice_mut(self.read * most * ALTERNATIVE..);
         let kernel = self.device.get_or_load_custom_func("read_rows", "unmask-readout", PTX)?;
-        let (vocabulary, most) = (vocabulary as u32, most as u32);
+        let (room, vocabulary, most) = (count * vocabulary, vocabulary as u32, most as u32);
         let mut launch = kernel.builder();
-        launch.arg(&rows).arg(&self.lists).arg(&logits).arg(&vocabulary).arg(&mut work);
-        launch.arg(&mut found).arg(&mut alternatives).arg(&most);
         let grid =
             LaunchConfig { grid_dim: (count as u32, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
         // SAFETY: the arguments are those of `read_rows`, in its order. Block b reads row b of `rows`, the
         // stretches of `lists` that the plan wrote there, and rows of `logits` that were checked above; it
-        // writes row b of `work`, `found` and `alternatives`, which have room for `count` of them. Tokens
-        // outside the vocabulary are skipped in the kernel. The device has one stream, so that buffers
-        // are freed after the kernel that uses them.
-        #[expect(unsafe_code, reason = "launches a kernel")]
-        unsafe { launch.launch(grid) }.w()?;
+        // writes row b of `work`, all of it before it reads any, of `found` and `alternatives`, which have room
+        // for `count` of them. Tokens outside the vocabulary are skipped in the kernel. The device has one
+        // stream, so that buffers are freed after the kernel that uses them.
+        #[expect(unsafe_code, reason = "launches a kernel, which fills what is allocated")]
+        unsafe {
+            let mut work = self.device.alloc::<f32>(room)?;
+            launch.arg(&rows).arg(&self.lists).arg(&logits).arg(&vocabulary).arg(&mut work);
+            launch.arg(&mut found).arg(&mut alternatives).arg(&most).launch(grid).w()?;
+        }
         self.read = end;
         Ok(())
     }
