@@ -13,11 +13,13 @@ export LD_LIBRARY_PATH=$kept/toolkit/lib/nvidia/cu13/lib${LD_LIBRARY_PATH:+:$LD_
 
 echo "== tests on the GPU"
 export UNMASK_TEST_GPU=0
-for tests in "--lib cuda::twin" "--test golden" "--test in_candle"; do
-    # shellcheck disable=SC2086
-    deploy/cuda/build.sh cargo test --release --locked -p unmask-model --no-default-features --features cuda \
-        $tests -- --nocapture --test-threads 1
-done
+on_gpu() {
+    deploy/cuda/build.sh cargo test --release --locked -p unmask-model --no-default-features --features cuda "$@" \
+        --nocapture --test-threads 1
+}
+on_gpu --lib cuda::twin --
+on_gpu --test golden --test in_candle --
+on_gpu --test invariance _among_seven_others --
 
 echo "== versions"
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader

@@ -2,8 +2,9 @@
 
     measure.py PROGRAM
 
-Needs 14 GB of disk beside PROGRAM, for a checkpoint that is loaded. PyTorch runs the reference's sampler of random order on a network of DiffuLLaMA-7B's shape with random weights: bf16,
-`scaled_dot_product_attention`, one forward pass for each of T steps, nucleus by a sort of all rows.
+Needs 14 GB of disk beside PROGRAM, for a checkpoint that is loaded. PyTorch runs the reference's sampler of random order
+on a network of DiffuLLaMA-7B's shape with random weights: bf16, `scaled_dot_product_attention`, one forward pass for each
+of T steps, nucleus by a sort of all rows.
 """
 
 import json

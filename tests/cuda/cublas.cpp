@@ -1,10 +1,8 @@
 // libcublas and libcurand, as far as candle calls them: one product of matrices, in plain sums, and no random numbers.
-#include <cstddef>
-#include <cstdint>
+#include "values.hpp"
+
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <vector>
 
 #define LIBRARY extern "C" __attribute__((visibility("default"))) int
 
@@ -17,23 +15,17 @@ float read(const void *numbers, size_t place, int type) {
     if (type == F32)
         return static_cast<const float *>(numbers)[place];
     if (type == F16)
-        return float(static_cast<const _Float16 *>(numbers)[place]);
-    const uint32_t bits = uint32_t(static_cast<const uint16_t *>(numbers)[place]) << 16;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
+        return static_cast<const Half *>(numbers)[place];
+    return static_cast<const Brain *>(numbers)[place];
 }
 
 void write(void *numbers, size_t place, int type, float value) {
-    if (type == F32) {
+    if (type == F32)
         static_cast<float *>(numbers)[place] = value;
-    } else if (type == F16) {
-        static_cast<_Float16 *>(numbers)[place] = _Float16(value);
-    } else {
-        uint32_t bits;
-        std::memcpy(&bits, &value, sizeof bits);
-        static_cast<uint16_t *>(numbers)[place] = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    }
+    else if (type == F16)
+        static_cast<Half *>(numbers)[place] = Half(value);
+    else
+        static_cast<Brain *>(numbers)[place] = value;
 }
 
 // `lines` stretches of `inner` numbers, from a matrix that lies column by column, `lead` numbers apart.

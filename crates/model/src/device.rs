@@ -95,6 +95,11 @@ impl Placement {
         Self { deterministic: self.deterministic || asked, ..self }
     }
 
+    /// Whether our own kernel has to multiply: cuBLAS would not give the same bits in every batch.
+    pub(crate) fn needs_our_product(&self) -> bool {
+        self.deterministic && self.device.is_cuda()
+    }
+
     /// The precision's name, as `--dtype` knows it.
     #[must_use]
     pub fn precision(&self) -> &'static str {

@@ -3,6 +3,9 @@
 //! write other texts than the CPU. On a GPU, readout included, when UNMASK_TEST_GPU names its number.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(unreachable_pub, reason = "modules of one test binary")]
+
+mod device;
 
 use std::path::Path;
 
@@ -11,12 +14,6 @@ use unmask_model::device::{DeviceChoice, Placement, Precision};
 use unmask_model::predictor::{Ask, CandlePredictor, Guidance, MaskPredictor, Sampling, Want};
 
 const MODELS: [&str; 4] = ["diffugpt-s", "diffugpt-m", "diffullama", "diffullama-gqa"];
-
-#[expect(clippy::disallowed_methods, reason = "where this test runs")]
-fn device() -> DeviceChoice {
-    let gpu = std::env::var("UNMASK_TEST_GPU").ok();
-    gpu.map_or(DeviceChoice::Cpu, |number| DeviceChoice::Cuda(number.parse().unwrap()))
-}
 
 fn wants(positions: impl Iterator<Item = u32>) -> Vec<Want> {
     positions
@@ -27,14 +24,15 @@ fn wants(positions: impl Iterator<Item = u32>) -> Vec<Want> {
 #[test]
 fn a_batch_is_read_as_our_kernels_read_it() {
     // Where a choice is, which is not on a CPU.
-    let modes: &[bool] = if matches!(device(), DeviceChoice::Cuda(_)) { &[false, true] } else { &[false] };
+    let modes: &[bool] =
+        if matches!(device::tested(), DeviceChoice::Cuda(_)) { &[false, true] } else { &[false] };
     for (model, &deterministic) in
         MODELS.into_iter().flat_map(|model| modes.iter().map(move |mode| (model, mode)))
     {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model);
         let checkpoint = Checkpoint::open(&folder, None).unwrap();
         let place = |device| Placement::new(device, Precision::F32, checkpoint.profile.family).unwrap();
-        let placement = place(device()).deterministic(deterministic);
+        let placement = place(device::tested()).deterministic(deterministic);
         let mut candle = CandlePredictor::in_candle(&checkpoint, &placement).unwrap();
         let mut kernels = CandlePredictor::load(&checkpoint, place(DeviceChoice::Cpu), 1).unwrap();
         let vocabulary = kernels.limits().vocabulary as u32;
@@ -68,40 +66,6 @@ fn a_batch_is_read_as_our_kernels_read_it() {
                     assert!(same, "{model}, ask {ask}: {found:?}, {expected:?}");
                 }
             }
-        }
-    }
-}
-
-/// What `--deterministic` promises, where this test runs: no canvas is read otherwise because of its neighbours.
-#[test]
-fn a_canvas_is_read_alone_as_in_a_batch() {
-    let precisions = match device() {
-        DeviceChoice::Cuda(_) => [Precision::F32, Precision::Bf16, Precision::F16],
-        _ => [Precision::F32, Precision::Bf16, Precision::Int8],
-    };
-    for (model, precision) in
-        MODELS.into_iter().flat_map(|model| precisions.map(|precision| (model, precision)))
-    {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model);
-        let checkpoint = Checkpoint::open(&folder, None).unwrap();
-        let placement = Placement::new(device(), precision, checkpoint.profile.family).unwrap();
-        let mut predictor = CandlePredictor::load(&checkpoint, placement.deterministic(true), 1).unwrap();
-        let vocabulary = predictor.limits().vocabulary as u32;
-        let canvases: Vec<Vec<u32>> = [20, 64, 7, 20, 2, 33]
-            .into_iter()
-            .zip(0..)
-            .map(|(length, name)| (0..length).map(|i| (name * 53 + i * 89) % vocabulary).collect())
-            .collect();
-        let samplings = [Sampling { temperature: 0.9, top_p: 0.9, ..Sampling::default() }];
-        let wants: Vec<Vec<Want>> = canvases.iter().map(|canvas| wants(1..canvas.len() as u32)).collect();
-        let ask = |canvas: usize| {
-            let (tokens, wants) = (canvases[canvas].as_slice(), wants[canvas].as_slice());
-            Ask { tokens, wants, samplings: &samplings, ..Ask::default() }
-        };
-        let all: Vec<Ask<'_>> = (0..canvases.len()).map(ask).collect();
-        let together = predictor.predict(&all).unwrap();
-        for (canvas, expected) in together.iter().enumerate() {
-            assert_eq!(predictor.predict(&[ask(canvas)]).unwrap()[0], *expected, "{model}, {precision:?}");
         }
     }
 }

@@ -1,8 +1,12 @@
 //! What a canvas yields depends on that canvas alone: not on its neighbours in the batch, not on how many
 //! of its positions are asked for, not on the number of threads. If one of these failed, a request's
-//! text would change with the load on the server.
+//! text would change with the load on the server. On a GPU, as `--deterministic` promises it, when
+//! UNMASK_TEST_GPU names its number.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(unreachable_pub, reason = "modules of one test binary")]
+
+mod device;
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +23,14 @@ fn golden(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model)
 }
 
-const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+/// Those of the device.
+fn precisions() -> [Precision; 3] {
+    let narrowest = match device::tested() {
+        DeviceChoice::Cuda(_) => Precision::F16,
+        _ => Precision::Int8,
+    };
+    [Precision::F32, Precision::Bf16, narrowest]
+}
 
 fn load(model: &str, threads: usize) -> CandlePredictor {
     load_in(Precision::Auto, model, threads)
@@ -27,8 +38,8 @@ fn load(model: &str, threads: usize) -> CandlePredictor {
 
 fn load_in(precision: Precision, model: &str, threads: usize) -> CandlePredictor {
     let checkpoint = Checkpoint::open(&golden(model), None).unwrap();
-    let placement = Placement::new(DeviceChoice::Cpu, precision, checkpoint.profile.family).unwrap();
-    CandlePredictor::load(&checkpoint, placement, threads).unwrap()
+    let placement = Placement::new(device::tested(), precision, checkpoint.profile.family).unwrap();
+    CandlePredictor::load(&checkpoint, placement.deterministic(true), threads).unwrap()
 }
 
 /// Canvases of eight lengths; the lengths around 14, 16 and 32 are the edges of the kernels' tiles,
@@ -42,7 +53,7 @@ fn canvases(vocabulary: usize) -> Vec<Vec<u32>> {
 #[test]
 fn logits_among_seven_others_are_the_very_logits_alone() {
     for (precision, model) in
-        PRECISIONS.into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
+        precisions().into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
     {
         let (one, two) = (load_in(precision, model, 1), load_in(precision, model, 2));
         let canvases = canvases(one.limits().vocabulary);
@@ -64,9 +75,38 @@ fn logits_among_seven_others_are_the_very_logits_alone() {
 }
 
 #[test]
+fn reads_among_seven_others_are_the_very_reads_alone() {
+    for (precision, model) in
+        precisions().into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
+    {
+        let mut predictor = load_in(precision, model, 1);
+        let canvases = canvases(predictor.limits().vocabulary);
+        let samplings = [Sampling { temperature: 0.9, top_p: 0.9, ..Sampling::default() }];
+        let wants = |canvas: &Vec<u32>| -> Vec<Want> {
+            let want = |position: u32| Want {
+                position,
+                uniform: f64::from(position % 16) / 16.0,
+                ..Want::default()
+            };
+            (1..canvas.len() as u32).map(want).collect()
+        };
+        let wants: Vec<Vec<Want>> = canvases.iter().map(wants).collect();
+        let asks = canvases.iter().zip(&wants);
+        let asks: Vec<Ask<'_>> = asks
+            .map(|(tokens, wants)| Ask { tokens, wants, samplings: &samplings, ..Ask::default() })
+            .collect();
+        let together = predictor.predict(&asks).unwrap();
+        for (ask, expected) in asks.iter().zip(&together) {
+            let alone = predictor.predict(std::slice::from_ref(ask)).unwrap();
+            assert_eq!(alone[0], *expected, "{model} in {precision:?}: length {}", ask.tokens.len());
+        }
+    }
+}
+
+#[test]
 fn a_read_does_not_depend_on_what_else_is_asked() {
     for (precision, model) in
-        PRECISIONS.into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
+        precisions().into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
     {
         let mut predictor = load_in(precision, model, 2);
         let canvas = canvases(predictor.limits().vocabulary).pop().unwrap();
@@ -190,7 +230,7 @@ fn run(predictor: &mut CandlePredictor, states: &mut [DenoisingState]) {
 #[test]
 fn a_text_is_the_same_alone_and_among_seven_others() {
     for (precision, model) in
-        PRECISIONS.into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
+        precisions().into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
     {
         let (mut one, mut two) = (load_in(precision, model, 1), load_in(precision, model, 2));
         let mut together = states(&two);

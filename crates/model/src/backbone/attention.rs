@@ -5,7 +5,6 @@ use candle_core::{Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 use candle_transformers::utils::repeat_kv;
 
-use crate::device::Placement;
 use crate::kernel::Heads;
 
 /// The canvases of packed rows.
@@ -22,13 +21,14 @@ impl<'a> Canvases<'a> {
         not(feature = "cuda"),
         expect(unused_variables, clippy::unnecessary_wraps, reason = "what is prepared is for a GPU")
     )]
-    pub(super) fn new(lengths: &'a [usize], placement: &Placement) -> Result<Self> {
+    /// To attend in `rows`, whose device and type what is prepared has.
+    pub(super) fn new(lengths: &'a [usize], rows: &Tensor) -> Result<Self> {
         Ok(Self {
             lengths,
             #[cfg(feature = "cuda")]
-            tiles: match &placement.device {
+            tiles: match rows.device() {
                 candle_core::Device::Cuda(device) => {
-                    Some(super::cuda::Tiles::new(lengths, placement.dtype, device)?)
+                    Some(super::cuda::Tiles::new(lengths, rows.dtype(), device)?)
                 }
                 _ => None,
             },

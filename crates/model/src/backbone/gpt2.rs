@@ -16,7 +16,6 @@ use crate::kernel::Heads;
 /// the file has one.
 #[derive(Debug)]
 pub struct Gpt2 {
-    placement: Placement,
     tokens: Tensor,
     positions: Tensor,
     blocks: Vec<Block>,
@@ -105,7 +104,6 @@ impl Gpt2 {
         let head = Linear::head(weights, &embedding, placement)?;
         let load = |i| Block::load(weights, &format!("h.{i}"), config, placement);
         Ok(Self {
-            placement: placement.clone(),
             tokens: embedding.to_device(placement)?,
             positions: weights.get("wpe.weight", &[config.context, config.width])?.to_device(placement)?,
             blocks: load_blocks(config.layers, load)?,
@@ -115,7 +113,7 @@ impl Gpt2 {
     }
 
     pub(super) fn device(&self) -> &Device {
-        &self.placement.device
+        self.tokens.device()
     }
 
     pub(super) fn hidden(
@@ -125,7 +123,7 @@ impl Gpt2 {
         observe: Observe<'_>,
     ) -> Result<Tensor> {
         let (ids, positions) = packed.on(self.device())?;
-        let canvases = Canvases::new(&packed.lengths, &self.placement)?;
+        let canvases = Canvases::new(&packed.lengths, &self.tokens)?;
         let tokens = self.tokens.index_select(&ids, 0)?;
         let mut rows = (tokens + self.positions.index_select(&positions, 0)?)?;
         observe("embedding", &rows)?;

@@ -62,7 +62,7 @@ impl Linear {
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         let bias = bias.map(|bias| bias.to_device(placement)).transpose()?;
-        let by_our_kernel = placement.deterministic && placement.device.is_cuda();
+        let by_our_kernel = placement.needs_our_product();
         let as_it_lies = stored.to_device(placement)?;
         let matrix = match order {
             Order::OutIn => as_it_lies.t(),

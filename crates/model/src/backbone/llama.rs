@@ -17,7 +17,6 @@ use crate::kernel::Heads;
 /// embedding when the file has none).
 #[derive(Debug)]
 pub struct Llama {
-    placement: Placement,
     tokens: Tensor,
     rotary: Rotary,
     blocks: Vec<Block>,
@@ -158,7 +157,6 @@ impl Llama {
         let rotary = Rotary::new(config, placement)
             .map_err(|reason| LoadError::Device { device: format!("{:?}", placement.device), reason })?;
         Ok(Self {
-            placement: placement.clone(),
             tokens: embedding.to_device(placement)?,
             rotary,
             blocks: load_blocks(config.layers, load)?,
@@ -168,7 +166,7 @@ impl Llama {
     }
 
     pub(super) fn device(&self) -> &Device {
-        &self.placement.device
+        self.tokens.device()
     }
 
     pub(super) fn hidden(
@@ -178,7 +176,7 @@ impl Llama {
         observe: Observe<'_>,
     ) -> Result<Tensor> {
         let (ids, positions) = packed.on(self.device())?;
-        let canvases = Canvases::new(&packed.lengths, &self.placement)?;
+        let canvases = Canvases::new(&packed.lengths, &self.tokens)?;
         let mut rows = self.tokens.index_select(&ids, 0)?;
         observe("embedding", &rows)?;
         let rotary = self.rotary.at(&positions)?;

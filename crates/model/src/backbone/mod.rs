@@ -102,7 +102,7 @@ impl Backbone {
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         #[cfg(feature = "cuda")]
-        if placement.deterministic && placement.device.is_cuda() && config.head_width > cuda::LARGEST_HEAD {
+        if placement.needs_our_product() && config.head_width > cuda::LARGEST_HEAD {
             return Err(LoadError::WideHeads { found: config.head_width, largest: cuda::LARGEST_HEAD });
         }
         Ok(match config.architecture {

@@ -9,6 +9,8 @@ use unmask_model::checkpoint::Checkpoint;
 use unmask_model::device::{DeviceChoice, Placement, Precision};
 use unmask_model::predictor::CandlePredictor;
 
+use crate::device;
+
 pub fn root() -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "the one setting of this test")]
     let given = std::env::var("UNMASK_GOLDEN_DIR").ok();
@@ -42,10 +44,7 @@ impl Model {
     /// In candle's operations, as on a GPU; on one when UNMASK_TEST_GPU names its number.
     pub fn load_in_candle(&self) -> CandlePredictor {
         let checkpoint = self.open();
-        #[expect(clippy::disallowed_methods, reason = "where this test runs")]
-        let gpu = std::env::var("UNMASK_TEST_GPU").ok().map(|number| number.parse().unwrap());
-        let device = gpu.map_or(DeviceChoice::Cpu, DeviceChoice::Cuda);
-        let placement = Placement::new(device, Precision::F32, checkpoint.profile.family).unwrap();
+        let placement = Placement::new(device::tested(), Precision::F32, checkpoint.profile.family).unwrap();
         CandlePredictor::in_candle(&checkpoint, &placement)
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }

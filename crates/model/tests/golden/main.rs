@@ -8,6 +8,8 @@
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod data;
+#[path = "../device/mod.rs"]
+mod device;
 mod numeric;
 mod text;
 mod traces;
