@@ -1,0 +1,1 @@
+"""Adapts an autoregressive model to masked diffusion; `python -m adapt --help`."""

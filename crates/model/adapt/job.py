@@ -1,0 +1,97 @@
+"""Everything that a run needs, made from the options; and what is written when it is over."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .bases import Base, BaseError, load_base, token_text
+from .card import card
+from .data import Mixture, Source
+from .evaluate import Examiner
+from .export import write_adapter, write_folder
+from .loop import Pace, Run
+from .model import Network, add_lora
+from .rows import RowMaker
+from .schedule import Schedule
+from .workers import Workers
+
+
+@dataclass
+class Job:
+    """A run with its base and its data."""
+
+    args: argparse.Namespace
+    base: Base
+    network: Network
+    trained: dict[str, nn.Parameter]
+    mixture: Mixture
+    examiner: Examiner | None
+    run: Run
+
+    def export(self) -> Path:
+        """Writes the adapter or the folder, with its card."""
+        args = self.args
+        name = args.base_name or args.base
+        result = args.out / ("adapter" if args.rank else "model")
+        if args.rank:
+            write_adapter(self.trained, self.base, name, args.rank, args.alpha, result)
+        else:
+            write_folder(self.network, self.base, result)
+        options = {**vars(args), "mask_token": self.base.settings["mask_token"]}
+        command = f"python -m adapt {shlex.join(sys.argv[1:])}"
+        licence = args.licence or self.base.licence
+        (result / "README.md").write_text(card(self.base, name, licence, self.mixture, args.out, options, command))
+        return result
+
+    def verify(self, result: Path) -> int:
+        """The exit status of `unmask verify`. An adapter is verified on its base with the mask token named."""
+        args, adapter = self.args, []
+        if args.rank:
+            adapter = ["--adapter", str(result)]
+            result = args.out / "base"
+            write_folder(self.network, self.base, result, with_adapter=False)
+        return subprocess.run([args.verify, "verify", str(result), *adapter]).returncode
+
+
+def prepare(args: argparse.Namespace, sources: list[Source]) -> Job:
+    """Loads the base, reads the data and resumes the run in `--out`, if there is one."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    workers = Workers()
+    base = load_base(args.base, args.mask_token)
+    computed = torch.bfloat16 if args.dtype == "bf16" else torch.float32
+    network = base.network(computed if args.rank else torch.float32, computed)
+    if args.rank:
+        add_lora(network, args.rank, args.alpha, args.seed)
+    network.to(workers.device)
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    mask, start, end = (base.token_id(f"{role}_token") for role in ("mask", "bos", "eos"))
+    if mask is None or end is None:
+        raise BaseError(f"{args.base} names no eos_token; documents need an end")
+    special = {role: token_text(base.settings.get(role)) or "" for role in ("bos_token", "eos_token")}
+    template = base.settings.get("chat_template")
+    mixture, held_out = (Mixture(sources, part, base.tokenizer, template, special, end) for part in (False, True))
+    if not mixture.parts:
+        raise ValueError("--data holds no text to train on")
+    texts = [part for part in held_out.parts if len(part.stream) > args.length]
+    examiner = None
+    if texts:
+        examiner = Examiner(network, texts[0].windows(args.blocks, args.length, 7), start, mask, workers)
+    rows = RowMaker(mixture, base.tokenizer, start, args.length, args.lowest_rate, args.stretch_share, args.cut_share,
+                    args.block)
+    schedule = Schedule(args.tokens, args.warm_up, args.opening_tokens, args.rising_tokens, args.falling_tokens,
+                        args.first_rate)
+    pace = Pace(args.rows, args.rows_at_a_time, args.learning_rate, args.weight_decay, args.seed,
+                args.checkpoint_minutes, args.evaluate_tokens)
+    run = Run(args.out, network, trained, rows, mask, schedule, pace, workers, examiner)
+    run.resume()
+    return Job(args, base, network, trained, mixture, examiner, run)

@@ -1,0 +1,158 @@
+"""The training loop: steps, checkpoints, progress, and the work of several processes under torchrun.
+
+A step's rows depend on the seed, the step and the process only, so that a resumed run repeats what an uninterrupted one
+does.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .evaluate import Examiner
+from .masking import attention_bias
+from .model import Network
+from .rows import Batch, RowMaker
+from .schedule import Schedule
+from .workers import Workers
+
+
+@dataclass
+class Pace:
+    """How much is done at once, and how often the rest."""
+
+    rows: int  # in a step, of one process
+    rows_at_a_time: int
+    learning_rate: float
+    weight_decay: float
+    seed: int
+    checkpoint_minutes: float
+    evaluate_tokens: int
+
+
+@dataclass
+class State:
+    """Where a run is."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    evaluated: int = 0
+
+
+class Run:
+    """A run in progress."""
+
+    def __init__(self, out: Path, network: Network, trained: dict[str, nn.Parameter], rows: RowMaker, mask: int,
+                 schedule: Schedule, pace: Pace, workers: Workers, examiner: Examiner | None) -> None:
+        self.out, self.network, self.trained, self.rows, self.mask = out, network, trained, rows, mask
+        self.schedule, self.pace, self.workers, self.examiner = schedule, pace, workers, examiner
+        self.state = State()
+        self.optimizer = torch.optim.AdamW(list(trained.values()), pace.learning_rate, betas=(0.9, 0.95),
+                                           weight_decay=pace.weight_decay)
+        self.losses: list[float] = []
+
+    def resume(self) -> bool:
+        """Goes on from the checkpoint in the folder, if there is one."""
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            return False
+        saved = torch.load(path, map_location=self.workers.device, weights_only=True)
+        if {n: p.shape for n, p in saved["trained"].items()} != {n: p.shape for n, p in self.trained.items()}:
+            raise ValueError(f"{path} is of another base, or of another rank; give another --out")
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(saved["trained"][name])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.state = State(**saved["state"])
+        return True
+
+    def save(self) -> None:
+        if self.workers.leads:
+            saved = {"trained": {name: p.detach() for name, p in self.trained.items()},
+                     "optimizer": self.optimizer.state_dict(), "state": asdict(self.state)}
+            torch.save(saved, self.out / "checkpoint.new")
+            (self.out / "checkpoint.new").replace(self.out / "checkpoint.pt")
+
+    def step(self) -> float:
+        """One step of the optimiser. Returns the mean loss of the masked tokens, unweighted."""
+        state, pace = self.state, self.pace
+        name = f"{pace.seed} {state.step} {self.workers.rank}"
+        rng = random.Random(name)
+        batch = self.rows.batch(pace.rows, self.schedule.highest_rate(state.tokens), rng)
+        generator = torch.Generator().manual_seed(rng.getrandbits(60))
+        bias = attention_bias(batch.tokens.shape[1], self.schedule.open_share(state.tokens), generator)
+        sums = torch.zeros(2, device=self.workers.device)
+        for first in range(0, pace.rows, pace.rows_at_a_time):
+            part = slice(first, first + pace.rows_at_a_time)
+            rows = Batch(batch.tokens[part], batch.masked[part], batch.weight[part]).to(self.workers.device)
+            sums += self.backward(rows, None if bias is None else bias.to(self.workers.device))
+        gradients = [parameter.grad for parameter in self.trained.values()]
+        self.workers.sum([*gradients, sums])
+        for gradient in gradients:
+            gradient /= sums[1]
+        nn.utils.clip_grad_norm_(list(self.trained.values()), 1.0)
+        rate = self.schedule.learning_rate(state.step, state.tokens)
+        for group in self.optimizer.param_groups:
+            group["lr"] = pace.learning_rate * rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        state.step += 1
+        state.tokens += batch.tokens.numel() * self.workers.count
+        return (sums[0] / sums[1]).item()
+
+    def backward(self, rows: Batch, bias: Tensor | None) -> Tensor:
+        """Adds the rows' gradients. Returns the sum of the losses and the number of masked tokens."""
+        inputs = rows.tokens.masked_fill(rows.masked, self.mask)
+        logits = self.network.logits_before(inputs, bias, rows.masked)
+        loss = F.cross_entropy(logits, rows.tokens[rows.masked], reduction="none")
+        (loss * rows.weight[rows.masked]).sum().backward()
+        return torch.tensor([loss.detach().sum().item(), len(loss)], device=self.workers.device)
+
+    def train(self) -> None:
+        """Steps until the schedule's last token."""
+        state, pace = self.state, self.pace
+        shown = saved = last = time.monotonic()
+        since = state.tokens
+        while state.tokens < self.schedule.total:
+            self.losses.append(self.step())
+            now = time.monotonic()
+            state.seconds += now - last
+            last = now
+            if self.workers.leads and now - shown > 20:
+                self.show((state.tokens - since) / (now - shown))
+                shown, since = now, state.tokens
+            if now - saved > 60 * pace.checkpoint_minutes:
+                self.save()
+                saved = now
+            if self.examiner and pace.evaluate_tokens and state.tokens - state.evaluated >= pace.evaluate_tokens:
+                self.report(self.examiner.numbers())
+                self.save()
+                last = shown = saved = time.monotonic()  # evaluations are not counted as training
+                since = state.tokens
+        self.save()
+
+    def show(self, speed: float) -> None:
+        """Prints a line of progress."""
+        state, losses = self.state, self.losses
+        left = (self.schedule.total - state.tokens) / max(speed, 1e-9)
+        print(f"step {state.step:6}  {state.tokens / 1e6:7.3f} M of {self.schedule.total / 1e6:.3f} M tokens  "
+              f"{speed:6.0f} tokens/s  loss {sum(losses) / len(losses):.3f}  "
+              f"{left // 3600:.0f} h {left % 3600 / 60:02.0f} min left", flush=True)
+        losses.clear()
+
+    def report(self, numbers: dict[str, float]) -> None:
+        """Appends held-out numbers to `held_out.jsonl`."""
+        self.state.evaluated = self.state.tokens
+        line = {"tokens": self.state.tokens, "minutes": round(self.state.seconds / 60, 1), **numbers}
+        if self.workers.leads:
+            print("held out", json.dumps(line), flush=True)
+            with (self.out / "held_out.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")

@@ -1,0 +1,190 @@
+"""Rows, masks, schedules and runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from adapt.bases import load_base
+from adapt.data import Mixture, Source, documents, is_held_out
+from adapt.job import prepare
+from adapt.masking import attention_bias, by_block, by_rate, by_stretches
+from adapt.options import read
+from adapt.rows import RowMaker
+from adapt.schedule import Schedule
+from bases import write_base, write_talks, write_texts
+
+CRATE = Path(__file__).parents[2] / "crates" / "model"
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    return write_texts(tmp_path_factory.mktemp("data") / "texts")
+
+
+def options(base, data, out, *more):
+    """A run of twelve steps: each has 8 rows of 64 tokens."""
+    return [*map(str, ["--base", base, "--data", data, "--out", out]), "--length", "64", "--rows", "8", "--tokens", "6144",
+            "--warm-up", "2", "--dtype", "f32", "--threads", "1", "--evaluate-tokens", "0", "--blocks", "4", *more]
+
+
+def job(*arguments):
+    return prepare(*read(options(*arguments)))
+
+
+@pytest.mark.parametrize("more", [("--learning-rate", "3e-3"), ("--rank", "4", "--learning-rate", "2e-2")], ids=["all", "lora"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
+def test_loss_falls(tmp_path, texts, family, more):
+    made = job(write_base(tmp_path / "base", family), texts, tmp_path / "out", "--first-rate", "1", "--opening-tokens", "0", *more)
+    losses = [made.run.step() for _ in range(12)]
+    assert sum(losses[-3:]) < 0.93 * sum(losses[:3])
+    assert len(made.trained) < len(list(made.network.parameters())) or not made.args.rank
+
+
+@pytest.mark.parametrize("more", [(), ("--rank", "4", "--rows-at-a-time", "3")], ids=["all", "lora"])
+def test_a_resumed_run_repeats_an_uninterrupted_one(tmp_path, texts, more):
+    base = write_base(tmp_path / "base", "llama")
+    whole = job(base, texts, tmp_path / "whole", *more)
+    losses = [whole.run.step() for _ in range(6)]
+    first = job(base, texts, tmp_path / "halves", *more)
+    halves = [first.run.step() for _ in range(3)]
+    first.run.save()
+    second = job(base, texts, tmp_path / "halves", *more)
+    assert second.run.state.step == 3
+    halves += [second.run.step() for _ in range(3)]
+    assert losses == halves
+    for name, parameter in whole.trained.items():
+        assert torch.equal(parameter, second.trained[name]), name
+
+
+def test_a_checkpoint_of_another_rank_is_refused(tmp_path, texts):
+    base = write_base(tmp_path / "base", "llama")
+    job(base, texts, tmp_path / "out", "--rank", "4").run.save()
+    with pytest.raises(ValueError, match="another base, or of another rank"):
+        job(base, texts, tmp_path / "out", "--rank", "8")
+
+
+def test_two_processes_do_what_one_does_with_all_rows(tmp_path, texts):
+    """The rows of both processes, as the loop draws them, give the same step here."""
+    base = write_base(tmp_path / "base", "llama")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "adapt",
+               *options(base, texts, tmp_path / "two", "--rank", "4", "--tokens", "1024", "--verify", "")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=CRATE, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    saved = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)
+    assert saved["state"]["step"] == 1 and saved["state"]["tokens"] == 1024
+    made = job(base, texts, tmp_path / "one", "--rank", "4", "--tokens", "1024")
+    run = made.run
+    sums = torch.zeros(2)
+    for rank in range(2):
+        rng = random.Random(f"0 0 {rank}")
+        batch = run.rows.batch(8, run.schedule.highest_rate(0), rng)
+        bias = attention_bias(64, run.schedule.open_share(0), torch.Generator().manual_seed(rng.getrandbits(60)))
+        sums += run.backward(batch, bias)
+    for parameter in made.trained.values():
+        parameter.grad /= sums[1]
+    torch.nn.utils.clip_grad_norm_(list(made.trained.values()), 1.0)
+    for group in run.optimizer.param_groups:
+        group["lr"] *= run.schedule.learning_rate(0, 0)
+    run.optimizer.step()
+    for name, parameter in made.trained.items():
+        torch.testing.assert_close(parameter, saved["trained"][name], rtol=1e-4, atol=1e-6)
+
+
+def test_masks_leave_what_is_given(tmp_path):
+    rng = random.Random(1)
+    for _ in range(200):
+        first = rng.randrange(1, 30)
+        for masked, weight in (by_rate(32, first, 0.2, rng), by_stretches(32, first, rng), by_block(32, first, 8, rng)):
+            assert any(masked) and not any(masked[:first]) and 0 < weight <= 8
+    shares = [sum(by_rate(1000, 1, 0.3, rng)[0]) / 1000 for _ in range(20)]
+    assert abs(sum(shares) / 20 - 0.3) < 0.02
+
+
+def test_block_masks_are_states_of_block_wise_decoding():
+    rng = random.Random(2)
+    for _ in range(200):
+        masked, _ = by_block(64, 10, 16, rng)
+        start = masked.index(True)
+        end = 10 + 16 * ((start - 10) // 16 + 1)
+        assert all(masked[end:]) and not any(masked[:start])
+
+
+def test_attention_opens_with_the_tokens_seen():
+    schedule = Schedule(total=1000, warm_up=4, opening=100, rising=500, falling=200, first_rate=0.3)
+    assert [schedule.open_share(tokens) for tokens in (0, 50, 100, 900)] == [0, 0.5, 1, 1]
+    assert [round(schedule.highest_rate(tokens), 3) for tokens in (0, 250, 500)] == [0.3, 0.65, 1]
+    assert [schedule.learning_rate(step, 0) for step in (0, 3, 9)] == [0.25, 1, 1]
+    assert [round(schedule.learning_rate(99, tokens), 3) for tokens in (800, 900, 1000)] == [1, 0.5, 0.02]
+    causal = attention_bias(20, 0.0, torch.Generator())
+    assert torch.equal(causal == 0, torch.ones(20, 20, dtype=torch.bool).tril())
+    half = attention_bias(200, 0.5, torch.Generator().manual_seed(0)) == 0
+    assert half.tril().sum() == 200 * 201 // 2 and abs(half.triu(1).sum() / (200 * 199 / 2) - 0.5) < 0.02
+    assert attention_bias(20, 1.0, torch.Generator()) is None
+
+
+def row_maker(tmp_path, data, length=64, cut_share=0.0):
+    base = load_base(str(write_base(tmp_path / "base", "llama")), None)
+    mixture = Mixture([Source(str(data))], False, base.tokenizer, base.settings["chat_template"], {}, 0)
+    return base, RowMaker(mixture, base.tokenizer, 0, length, 0.1, 0.0, cut_share, 16)
+
+
+def test_cut_rows_hold_the_text_that_they_were_made_of(tmp_path, texts):
+    base, maker = row_maker(tmp_path, texts, cut_share=1.0)
+    rng = random.Random(5)
+    stream = base.tokenizer.decode(maker.mixture.parts[0].stream.tolist(), skip_special_tokens=False)
+    inside = 0
+    for _ in range(50):
+        tokens, masked, _ = maker.row(0.5, rng)
+        first = masked.index(True)
+        size = sum(masked)
+        assert all(masked[first : first + size]) and tokens[0] == 0 and not masked[0]
+        text = base.tokenizer.decode(tokens[1:], skip_special_tokens=False).rstrip("<|end>")
+        assert text[:120] in stream
+        before = base.tokenizer.decode(tokens[1:first], skip_special_tokens=False)
+        inside += before[-1:].isalpha() and base.tokenizer.decode(tokens[first : first + 1])[:1].isalpha()
+    assert inside > 5
+
+
+def test_talks_mask_the_answer_alone_and_count_the_fill_little(tmp_path):
+    base, maker = row_maker(tmp_path, write_talks(tmp_path / "talks.jsonl"), length=32)
+    base.tokenizer.encode_special_tokens = False
+    prompt = base.tokenizer.encode("<|user|>def<|assistant|>").ids
+    answer = base.tokenizer.encode("return value").ids
+    for _ in range(20):
+        tokens, masked, weights = maker.row(0.5, random.Random(3))
+        assert tokens[: len(prompt) + len(answer)] == prompt + answer and not any(masked[: len(prompt)])
+        end = len(prompt) + len(answer)
+        assert set(tokens[end:]) == {0} and weights[end] > 10 * weights[end + 1]
+
+
+def test_documents_come_from_files_folders_and_lines(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "one.txt").write_text("one")
+    (tmp_path / "a" / "skip.txt").write_text("skipped")
+    (tmp_path / "a" / "long.txt").write_text("x" * 2000)
+    (tmp_path / "a" / "binary.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "a" / "lines.jsonl").write_text('{"text": "two"}\n{"messages": [{"role": "user", "content": "hi"}]}\n')
+    found = dict(documents(Source(str(tmp_path / "a"), leave_out=["/skip"])))
+    assert found == {"one.txt": "one", "lines.jsonl:0": "two", "lines.jsonl:1": [{"role": "user", "content": "hi"}]}
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        list(documents(Source(str(tmp_path / "none"))))
+    held_out = sum(is_held_out(f"file {i}") for i in range(10_000)) / 10_000
+    assert abs(held_out - 0.05) < 0.01
+
+
+def test_a_configuration_file_sets_what_the_command_line_does_not(tmp_path):
+    (tmp_path / "c.toml").write_text('base = "b"\nout = "o"\nrank = 4\ntokens = 800\n[[data]]\npath = "p"\nshare = 0.5\n')
+    args, sources = read(["--config", str(tmp_path / "c.toml"), "--rank", "8"])
+    assert (args.base, args.rank, args.alpha, args.opening_tokens) == ("b", 8, 16.0, 100)
+    assert sources == [Source("p", share=0.5)]
+    (tmp_path / "c.toml").write_text("rnak = 4\n")
+    with pytest.raises(SystemExit):
+        read(["--config", str(tmp_path / "c.toml")])
