@@ -10,6 +10,7 @@ use unmask_model::backbone::Times;
 use unmask_model::checkpoint::{Architecture, Family, ModelConfig, StoredType, Weights};
 use unmask_model::device::Placement;
 use unmask_model::diffusion::{DenoisingState, Noise, StateSpec};
+use unmask_model::kernel::CpuFeatures;
 use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want};
 
 use crate::config_values::{DeviceArg, DtypeArg, at_least_one};
@@ -39,6 +40,9 @@ pub struct BenchArgs {
     /// The same bits in every batch on a GPU, as for `serve`.
     #[arg(long)]
     pub deterministic: bool,
+    /// Instruction set of the CPU kernels, as for `serve`.
+    #[arg(long, env = "UNMASK_CPU", value_name = "LEVEL")]
+    pub cpu: Option<CpuFeatures>,
     /// CPU threads that compute; 0 means one per core.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
@@ -84,7 +88,9 @@ pub enum Shape {
 }
 
 impl Shape {
-    fn config(self) -> ModelConfig {
+    /// Configuration of a network of this shape.
+    #[must_use]
+    pub fn config(self) -> ModelConfig {
         let (architecture, layers, width, head_count, mlp_width, context) = match self {
             Self::DiffuGptS => (Architecture::Gpt2, 12, 768, 12, 3072, 1024),
             Self::DiffuGptM => (Architecture::Gpt2, 24, 1024, 16, 4096, 1024),
@@ -202,7 +208,8 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
         args.asked,
         args.rows
     );
-    let placement = Placement::new(args.device.0, args.dtype.into(), args.arch.family())?;
+    let cpu = args.cpu.unwrap_or_else(CpuFeatures::detect);
+    let placement = Placement::new(args.device.0, args.dtype.into(), args.arch.family(), cpu)?;
     let placement = placement.deterministic(args.deterministic);
     let limits =
         ModelLimits { vocabulary, context: config.context, mask_token: vocabulary as u32 - 1, shift: true };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::http::Uri;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use unmask_model::kernel::CpuFeatures;
 use unmask_scheduler::{CostModel, EngineConfig};
 
 pub use crate::bench::BenchArgs;
@@ -146,6 +147,10 @@ pub struct LoadArgs {
     /// in any case.
     #[arg(long, env = "UNMASK_DETERMINISTIC", value_parser = yes_or_no())]
     pub deterministic: bool,
+    /// Instruction set of the CPU kernels: portable, avx2, avx512 or another that this processor has
+    /// [default: the highest].
+    #[arg(long, env = "UNMASK_CPU", value_name = "LEVEL")]
+    pub cpu: Option<CpuFeatures>,
     /// CPU threads that compute; 0 means one per core.
     #[arg(long, env = "UNMASK_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,

@@ -23,6 +23,7 @@ pub mod messages;
 pub mod metrics;
 pub mod observation;
 pub mod options;
+pub mod panics;
 mod playground;
 mod policy_conflicts;
 pub mod policy_names;

@@ -6,11 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use unmask_model::checkpoint::{Checkpoint, ModelFiles};
 use unmask_model::device::Placement;
+use unmask_model::kernel::CpuFeatures;
 use unmask_model::predictor::{CandlePredictor, MaskPredictor};
 use unmask_scheduler::EngineMetrics;
 
 use crate::config::LoadArgs;
 use crate::metrics::{Metrics, ModelLabels};
+use crate::panics;
 use crate::report::unix_seconds;
 use crate::state::ServedModel;
 use crate::template::ChatTemplate;
@@ -31,6 +33,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Name and shape of the model.
+    #[must_use]
+    pub fn description(&self) -> String {
+        describe(&self.name, &self.checkpoint)
+    }
+
     /// What computes, what is said of it under `id`, and what is counted of it; `loading` is what it took.
     #[must_use]
     pub fn served_as(
@@ -86,18 +94,27 @@ pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
     // Before the weights, which may take minutes.
     let given = args.chat_template.as_deref();
     let chat_template = ChatTemplate::choose(given, &checkpoint.profile, &checkpoint.tokenizer)?;
-    let (placement, predictor) = place(&checkpoint, args).with_context(failed)?;
+    let described = describe(&name, &checkpoint);
+    let placed = panics::as_error(&described, || place(&checkpoint, args));
+    let (placement, predictor) = placed.with_context(failed)?;
     Ok(Loaded { name, checkpoint, placement, predictor, chat_template })
 }
 
+/// Name and shape of a model, for errors.
+fn describe(name: &str, checkpoint: &Checkpoint) -> String {
+    format!("{name} ({})", checkpoint.config)
+}
+
 fn place(checkpoint: &Checkpoint, args: &LoadArgs) -> anyhow::Result<(Placement, CandlePredictor)> {
-    let placement = Placement::new(args.device.0, args.dtype.into(), checkpoint.profile.family)?;
+    let cpu = args.cpu.unwrap_or_else(CpuFeatures::detect);
+    let placement = Placement::new(args.device.0, args.dtype.into(), checkpoint.profile.family, cpu)?;
     let placement = placement.deterministic(args.deterministic);
     let (parameters, bytes) = checkpoint.weights.size();
     tracing::info!(
         files = %checkpoint.files,
         parameters,
         megabytes = bytes / 1_000_000,
+        %cpu,
         deterministic = placement.deterministic,
         "loading weights"
     );

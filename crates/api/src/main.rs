@@ -11,7 +11,7 @@ use unmask_api::config::{Cli, Command, HealthcheckArgs, ServeArgs, VerifyArgs};
 use unmask_api::load::load;
 use unmask_api::server::Bound;
 use unmask_api::state::AppState;
-use unmask_api::{bench, healthcheck, routes, serve, shutdown, telemetry, terminal, verify};
+use unmask_api::{bench, healthcheck, panics, routes, serve, shutdown, telemetry, terminal, verify};
 use unmask_scheduler::{CostModel, Engine};
 
 /// How long an evaluation is measured for: long enough for a few, short enough for a start.
@@ -29,7 +29,9 @@ fn main() -> ExitCode {
         Some(Command::Try(args)) => terminal::try_prompt(&args),
         Some(Command::Fill(args)) => terminal::fill_file(&args),
         Some(Command::Verify(args)) => check(&args),
-        Some(Command::Bench(args)) => bench::bench(&args, &mut std::io::stdout().lock()),
+        Some(Command::Bench(args)) => panics::as_error(&args.arch.config().to_string(), || {
+            bench::bench(&args, &mut std::io::stdout().lock())
+        }),
         Some(Command::Healthcheck(args)) => ask(&args),
         Some(Command::PrintOpenapi) => print_openapi(),
         None => run(&cli.serve),
@@ -51,9 +53,12 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let bound = Bound::bind(address, args.access.admin_listen)?;
     let start = now();
     let loaded = load(args.model.as_deref(), &args.load)?;
+    let described = loaded.description();
     let (mut predictor, served, (metrics, engine_metrics)) =
         loaded.served_as(args.model_name.clone(), now() - start);
-    let cost = CostModel::measure(&mut predictor, MEASURING, now).context("the model cannot be evaluated")?;
+    let cost = panics::as_error(&described, || {
+        CostModel::measure(&mut predictor, MEASURING, now).context("the model cannot be evaluated")
+    })?;
     let config = args.engine.config(cost);
     tracing::info!(
         overhead_ms = cost.overhead * 1e3,

@@ -7,14 +7,16 @@ use unmask_model::predictor::{Ask, MaskPredictor, Sampling, Want};
 
 use crate::config::VerifyArgs;
 use crate::load::{Loaded, load};
+use crate::panics;
 
 /// Loads the model, evaluates one canvas and prints what was found, one `name value` a line.
 ///
 /// # Errors
 /// Whatever keeps the model from being served.
 pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    let Loaded { name, checkpoint, placement, mut predictor, chat_template } =
-        load(args.model.as_deref(), &args.load)?;
+    let loaded = load(args.model.as_deref(), &args.load)?;
+    let described = loaded.description();
+    let Loaded { name, checkpoint, placement, mut predictor, chat_template } = loaded;
     let tokenizer = &checkpoint.tokenizer;
     let (parameters, bytes) = checkpoint.weights.size();
     let types = checkpoint.weights.types();
@@ -38,6 +40,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
         ("tensors by type", types.join(", ")),
         ("fingerprint", checkpoint.weights.fingerprint()),
         ("device", format!("{:?} {}", placement.device.location(), placement.precision())),
+        ("cpu", placement.cpu.to_string()),
         ("embedding rows", tokenizer.rows().to_string()),
         ("context", config.context.to_string()),
         ("trained length", id(profile.trained_length.map(|length| length as u32))),
@@ -66,7 +69,9 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let greedy =
         [Sampling { temperature: 0.0, banned: tokenizer.never_drawn().to_vec(), ..Sampling::default() }];
     let ask = Ask { tokens: &tokens, wants: &wants, samplings: &greedy, ..Ask::default() };
-    let reads = predictor.predict(&[ask]).context("the evaluation failed")?.remove(0);
+    let evaluated =
+        panics::as_error(&described, || predictor.predict(&[ask]).context("the evaluation failed"));
+    let reads = evaluated?.remove(0);
     let best: Vec<String> = reads.iter().map(|read| tokenizer.display(read.token)).collect();
     writeln!(out, "{:<28} {best:?}", "one evaluation of \"The ▒…\"")?;
     writeln!(out, "ok")?;

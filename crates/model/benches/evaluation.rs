@@ -63,7 +63,9 @@ fn predictor(tensors: &HashMap<String, Tensor>) -> CandlePredictor {
     std::fs::write(folder.path().join("config.json"), config).unwrap();
     candle_core::safetensors::save(tensors, folder.path().join("model.safetensors")).unwrap();
     let checkpoint = Checkpoint::open(folder.path(), None).unwrap();
-    let placement = Placement::new(DeviceChoice::Cpu, Precision::F32, checkpoint.profile.family).unwrap();
+    let placement =
+        Placement::new(DeviceChoice::Cpu, Precision::F32, checkpoint.profile.family, CpuFeatures::detect())
+            .unwrap();
     CandlePredictor::load(&checkpoint, placement, 0).unwrap()
 }
 
@@ -150,7 +152,13 @@ fn readout(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one row of 50257 logits");
     group.bench_function("readout, top-p 0.9", |bencher| {
         bencher.iter(|| {
-            black_box(read_row(&logits, &RowContext::new(&sampling), black_box(0.37), &mut scratch))
+            black_box(read_row(
+                CpuFeatures::detect(),
+                &logits,
+                &RowContext::new(&sampling),
+                black_box(0.37),
+                &mut scratch,
+            ))
         });
     });
     group.bench_function("sorted, top-p 0.9", |bencher| {

@@ -11,7 +11,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use unmask_model::kernel::{Activations, Finish, Format, Instructions, Norm, PackedMatrix, product};
+use unmask_model::kernel::{Activations, CpuFeatures, Finish, Format, Norm, PackedMatrix, product};
 
 const FORMATS: [Format; 6] =
     [Format::F32, Format::WideBf16, Format::Bf16, Format::Int8, Format::F32Parts, Format::Bf16Parts];
@@ -37,7 +37,7 @@ fn left(format: Format, rows: usize, depth: usize) -> Activations {
     let values: Vec<f32> = (0..rows * depth).map(|i| (i * 37 % 1001) as f32 / 500.0 - 1.0).collect();
     let mut left = Activations::new(format.left());
     let norm = Norm::Rms { gain: vec![1.0; depth], epsilon: 1e-6 };
-    norm.apply(Instructions::detect(), &values, depth, &mut left);
+    norm.apply(CpuFeatures::detect(), &values, depth, &mut left);
     left
 }
 
@@ -46,29 +46,29 @@ fn main() {
     let (rows, threads) = (numbers.next().unwrap_or(512), numbers.next().unwrap_or(0));
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
     println!("{rows} rows, {} threads, K x N:", rayon::current_num_threads());
-    print!("{:<90}", "");
+    print!("{:<28}", "");
     SHAPES.iter().for_each(|(depth, columns)| print!("{:>12}", format!("{depth}x{columns}")));
     println!();
     let rate = |depth: usize, columns: usize, seconds: f64| {
         print!("{:>12.0}", 2.0 * (rows * depth * columns) as f64 / seconds / 1e9);
     };
-    for (format, instructions) in FORMATS
+    for (format, cpu) in FORMATS
         .into_iter()
-        .flat_map(|format| Instructions::available().into_iter().map(move |set| (format, set)))
+        .flat_map(|format| CpuFeatures::available().into_iter().map(move |set| (format, set)))
     {
-        print!("{:<90}", format!("{format:?} {instructions:?}"));
+        print!("{:<28}", format!("{format:?} {cpu}"));
         for (depth, columns) in SHAPES {
             let matrix = PackedMatrix::pack(format, depth, columns, |k, n| ((k * 31 + n) % 97) as f32 / 97.0);
             let left = left(format, rows, depth);
             let mut out = vec![0.0; rows * columns];
             let seconds = best(|| {
-                product(instructions, &left, &matrix, Finish::Store { out: &mut out, stride: columns });
+                product(cpu, &left, &matrix, Finish::Store { out: &mut out, stride: columns });
             });
             rate(depth, columns, seconds);
         }
         println!();
     }
-    print!("{:<90}", "candle, f32");
+    print!("{:<28}", "candle, f32");
     for (depth, columns) in SHAPES {
         let a = Tensor::ones((rows, depth), candle_core::DType::F32, &Device::Cpu).unwrap();
         let b = Tensor::ones((depth, columns), candle_core::DType::F32, &Device::Cpu).unwrap();

@@ -9,7 +9,7 @@ use candle_core::{DType, Device};
 use self::cuda::{first as first_gpu, open as gpu};
 use crate::checkpoint::Family;
 use crate::error::LoadError;
-use crate::kernel::Numbers;
+use crate::kernel::{CpuFeatures, Numbers};
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Placement {
     pub dtype: DType,
     /// What products are made of on the CPU.
     pub numbers: Numbers,
+    /// Instruction set of the CPU kernels.
+    pub cpu: CpuFeatures,
     /// Whether a canvas gets the same bits alone and in every batch. On the CPU it does in any case; on a GPU
     /// our kernel multiplies in place of cuBLAS's.
     pub deterministic: bool,
@@ -61,7 +63,12 @@ impl Placement {
     ///
     /// # Errors
     /// The device is not there, or cannot compute in that precision.
-    pub fn new(choice: DeviceChoice, precision: Precision, family: Family) -> Result<Self, LoadError> {
+    pub fn new(
+        choice: DeviceChoice,
+        precision: Precision,
+        family: Family,
+        cpu: CpuFeatures,
+    ) -> Result<Self, LoadError> {
         let device = match choice {
             DeviceChoice::Cpu => Device::Cpu,
             DeviceChoice::Auto => first_gpu()?.unwrap_or(Device::Cpu),
@@ -78,7 +85,7 @@ impl Placement {
                 Precision::Int8 => Numbers::Int8,
                 Precision::F16 => return refused("f16", "auto, f32, bf16 and int8"),
             };
-            return Ok(Self { device, dtype: DType::F32, numbers, deterministic: true });
+            return Ok(Self { device, dtype: DType::F32, numbers, cpu, deterministic: true });
         }
         let dtype = match (precision, family) {
             (Precision::F32, _) | (Precision::Auto, Family::DiffuGpt) => DType::F32,
@@ -86,7 +93,7 @@ impl Placement {
             (Precision::F16, _) => DType::F16,
             (Precision::Int8, _) => return refused("int8", "auto, f32, bf16 and f16"),
         };
-        Ok(Self { device, dtype, numbers: Numbers::F32, deterministic: false })
+        Ok(Self { device, dtype, numbers: Numbers::F32, cpu, deterministic: false })
     }
 
     /// The same with the same bits in every batch, if that is asked for.

@@ -1,7 +1,7 @@
-//! Where kernels are tested: on the GPU that UNMASK_TEST_GPU numbers, else as their source compiled for this
+//! Tests of GPU kernels: on the GPU that UNMASK_TEST_GPU numbers, else on their source compiled for this
 //! machine.
 //!
-//! The latter needs a C++ compiler (`c++`, or what CXX names); without one the tests say that they were skipped.
+//! The latter needs a C++ compiler (`c++`, or the one that CXX names); without one the tests fail.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,22 +17,22 @@ pub(crate) struct Kernels {
 }
 
 impl Kernels {
-    /// `source` is the twin's, a file of this crate; `None` where there is neither a GPU nor a compiler.
-    pub(crate) fn new(source: &str) -> Option<Self> {
+    /// `source` is the twin's, a file of this crate.
+    pub(crate) fn new(source: &str) -> Self {
         #[cfg(feature = "cuda")]
         {
             #[expect(clippy::disallowed_methods, reason = "where this test runs")]
             let gpu = std::env::var("UNMASK_TEST_GPU").ok();
             if let Some(number) = gpu {
                 let device = crate::device::cuda::open(number.parse().unwrap()).unwrap();
-                return Some(Self { gpu: Some(device), twin: None });
+                return Self { gpu: Some(device), twin: None };
             }
         }
-        Some(Self {
+        Self {
             #[cfg(feature = "cuda")]
             gpu: None,
-            twin: Some(Twin::compile(source)?),
-        })
+            twin: Some(Twin::compile(source)),
+        }
     }
 
     /// What the twin answers; there is no GPU.
@@ -45,21 +45,19 @@ impl Kernels {
 struct Twin(TempDir);
 
 impl Twin {
-    fn compile(source: &str) -> Option<Self> {
+    fn compile(source: &str) -> Self {
         #[expect(clippy::disallowed_methods, reason = "as build tools name the compiler")]
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
         let folder = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
         let mut command = Command::new(&compiler);
         command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-o"]);
-        match command.arg(folder.path().join("twin")).arg(source).status() {
-            Ok(status) => assert!(status.success(), "the kernel's source does not compile"),
-            Err(error) => {
-                eprintln!("skipped: the kernels' twin needs a C++ compiler, and {compiler}: {error}");
-                return None;
-            }
-        }
-        Some(Self(folder))
+        let status = command.arg(folder.path().join("twin")).arg(source).status();
+        let status = status.unwrap_or_else(|error| {
+            panic!("this test needs a C++ compiler, and {compiler} cannot be started ({error}); CXX names another")
+        });
+        assert!(status.success(), "the kernel's source does not compile");
+        Self(folder)
     }
 
     fn run(&self, input: &[u8]) -> Vec<u8> {

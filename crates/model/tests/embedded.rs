@@ -5,6 +5,8 @@
 #![cfg(feature = "embedded")]
 #![expect(clippy::unwrap_used, reason = "clippy exempts functions marked as tests, and not their helpers")]
 
+mod device;
+
 use std::path::Path;
 
 use unmask_model::checkpoint::{Checkpoint, ModelFiles, embedded};
@@ -18,7 +20,8 @@ fn open() -> Checkpoint {
 }
 
 fn predictor(checkpoint: &Checkpoint) -> CandlePredictor {
-    let placement = Placement::new(DeviceChoice::Cpu, Precision::Auto, checkpoint.profile.family).unwrap();
+    let placement =
+        Placement::new(DeviceChoice::Cpu, Precision::Auto, checkpoint.profile.family, device::cpu()).unwrap();
     CandlePredictor::load(checkpoint, placement, 1).unwrap()
 }
 

@@ -3,7 +3,6 @@
 //! write other texts than the CPU. On a GPU, readout included, when UNMASK_TEST_GPU names its number.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-#![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod device;
 
@@ -31,7 +30,9 @@ fn a_batch_is_read_as_our_kernels_read_it() {
     {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model);
         let checkpoint = Checkpoint::open(&folder, None).unwrap();
-        let place = |device| Placement::new(device, Precision::F32, checkpoint.profile.family).unwrap();
+        let place = |device| {
+            Placement::new(device, Precision::F32, checkpoint.profile.family, device::cpu()).unwrap()
+        };
         let placement = place(device::tested()).deterministic(deterministic);
         let mut candle = CandlePredictor::in_candle(&checkpoint, &placement).unwrap();
         let mut kernels = CandlePredictor::load(&checkpoint, place(DeviceChoice::Cpu), 1).unwrap();

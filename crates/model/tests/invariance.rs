@@ -4,7 +4,6 @@
 //! UNMASK_TEST_GPU names its number.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-#![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod device;
 
@@ -38,7 +37,8 @@ fn load(model: &str, threads: usize) -> CandlePredictor {
 
 fn load_in(precision: Precision, model: &str, threads: usize) -> CandlePredictor {
     let checkpoint = Checkpoint::open(&golden(model), None).unwrap();
-    let placement = Placement::new(device::tested(), precision, checkpoint.profile.family).unwrap();
+    let placement =
+        Placement::new(device::tested(), precision, checkpoint.profile.family, device::cpu()).unwrap();
     CandlePredictor::load(&checkpoint, placement.deterministic(true), threads).unwrap()
 }
 
@@ -164,7 +164,8 @@ fn guidance_combines_the_logits_of_two_canvases() {
                 let pairs = unconditional[row].iter().zip(&conditional[row]);
                 let logits: Vec<f32> = pairs.map(|(u, c)| u + strength * (c - u)).collect();
                 let context = RowContext::new(&samplings[0]);
-                let expected = read_row(&logits, &context, want.uniform, &mut Scratch::default());
+                let expected =
+                    read_row(device::cpu(), &logits, &context, want.uniform, &mut Scratch::default());
                 assert_eq!(Some(found), expected.as_ref(), "{model}: position {}", want.position);
             }
         }

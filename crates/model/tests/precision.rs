@@ -4,6 +4,8 @@
 #![cfg(feature = "embedded")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test of numbers shows them")]
 
+mod device;
+
 use unmask_model::checkpoint::{Checkpoint, embedded};
 use unmask_model::device::{DeviceChoice, Placement, Precision};
 use unmask_model::predictor::CandlePredictor;
@@ -26,7 +28,8 @@ struct Difference {
 
 fn load(precision: Precision) -> (Checkpoint, CandlePredictor) {
     let checkpoint = Checkpoint::read(embedded::FILES.clone(), None).unwrap();
-    let placement = Placement::new(DeviceChoice::Cpu, precision, checkpoint.profile.family).unwrap();
+    let placement =
+        Placement::new(DeviceChoice::Cpu, precision, checkpoint.profile.family, device::cpu()).unwrap();
     let predictor = CandlePredictor::load(&checkpoint, placement, 1).unwrap();
     (checkpoint, predictor)
 }

@@ -12,6 +12,7 @@ use std::{fmt, io, mem, thread};
 use tokio::sync::watch;
 use unmask_model::predictor::{Ask, MaskPredictor, Read};
 
+use self::clock::Slowdown;
 use self::fault::Broken;
 use crate::batcher::{Batcher, RequestId, SampleId};
 use crate::config::EngineConfig;
@@ -44,7 +45,7 @@ pub struct Engine<P: MaskPredictor> {
     /// How long the last evaluation took.
     last_took: Duration,
     /// Measured time of an evaluation over the predicted one, lately.
-    slowness: f64,
+    slowdown: Slowdown,
     inbox: Arc<Inbox>,
 }
 
@@ -67,7 +68,7 @@ impl<P: MaskPredictor> Engine<P> {
             suspects: VecDeque::new(),
             broken: None,
             last_took: Duration::ZERO,
-            slowness: 1.0,
+            slowdown: Slowdown::default(),
             inbox: Arc::clone(&inbox),
         };
         thread::Builder::new().name("unmask-engine".into()).spawn(move || {

@@ -52,8 +52,8 @@ pub(super) enum AskError {
 
 /// Who is asked.
 pub(super) enum Api {
-    /// The routes of this process, with a model of its own behind them.
-    Here(Router),
+    /// The routes of this process, with a model of its own behind them, and a description of that.
+    Here(Router, String),
     /// A server, and the key for it.
     At(Uri, Option<Secret>),
 }
@@ -64,12 +64,20 @@ impl Api {
     /// # Errors
     /// The URL is none, or the model cannot be loaded.
     pub(super) fn open(args: &TerminalArgs) -> anyhow::Result<Self> {
-        let Some(url) = &args.url else { return Ok(Self::Here(routes_of(args)?)) };
+        let Some(url) = &args.url else { return routes_of(args) };
         let host = url.host().is_some_and(|host| !host.is_empty());
         if url.scheme_str() != Some("http") || !host || url.query().is_some() {
             return Err(AskError::Url(url.clone()).into());
         }
         Ok(Self::At(url.clone(), args.api_key.clone()))
+    }
+
+    /// Description of the model that computes in this process, or the server's address.
+    pub(super) fn model(&self) -> String {
+        match self {
+            Self::Here(_, model) => model.clone(),
+            Self::At(url, _) => url.to_string(),
+        }
     }
 
     /// The data of the events that answer a request, one after another.
@@ -90,7 +98,7 @@ impl Api {
             let body: Value = serde_json::from_slice(&body).unwrap_or_default();
             let message = visible_line(body["error"]["message"].as_str().unwrap_or("no reason given"));
             return Err(match self {
-                Self::Here(_) => AskError::Refused(message),
+                Self::Here(..) => AskError::Refused(message),
                 Self::At(url, _) => AskError::RefusedBy { url: url.clone(), status, message },
             });
         }
@@ -101,7 +109,7 @@ impl Api {
 
     async fn send(&self, path: &str, body: String) -> Result<Response<Body>, AskError> {
         let request = Request::post(match self {
-            Self::Here(_) => path.to_owned(),
+            Self::Here(..) => path.to_owned(),
             Self::At(url, _) => format!("{}{path}", url.to_string().trim_end_matches('/')),
         });
         let request = request.header(header::CONTENT_TYPE, "application/json");
@@ -110,7 +118,7 @@ impl Api {
             _ => request,
         };
         match self {
-            Self::Here(routes) => {
+            Self::Here(routes, _) => {
                 let request = request.body(Body::from(body)).map_err(broken)?;
                 Ok(routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {}))
             }
@@ -129,14 +137,15 @@ fn broken(error: impl std::fmt::Display) -> AskError {
 
 /// The server's own routes, with the limits that it has by default. Evaluations are not timed first: nobody
 /// shares the device.
-fn routes_of(args: &TerminalArgs) -> anyhow::Result<Router> {
+fn routes_of(args: &TerminalArgs) -> anyhow::Result<Api> {
     let start = now();
     let loaded = load(args.model.as_deref(), &args.load)?;
+    let described = loaded.description();
     let (predictor, model, (metrics, engine_metrics)) = loaded.served_as(None, now() - start);
     let config = EngineConfig::default();
     let limits = Limits::default();
     let canvas = limits.canvas.min(model.limits.context);
-    Ok(routes::app(AppState {
+    let routes = routes::app(AppState {
         engine: Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?,
         model: Arc::new(model),
         slots: config.max_running,
@@ -150,5 +159,6 @@ fn routes_of(args: &TerminalArgs) -> anyhow::Result<Router> {
         overload_status: StatusCode::SERVICE_UNAVAILABLE,
         playground: false,
         metrics: Arc::new(metrics),
-    }))
+    });
+    Ok(Api::Here(routes, described))
 }

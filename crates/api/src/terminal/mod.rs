@@ -27,6 +27,7 @@ use self::show::Show;
 use self::visible::visible_line;
 use crate::config::{FillArgs, LengthArg, LogArgs, LogFormat, TerminalArgs, TryArgs};
 use crate::observation::now;
+use crate::panics;
 use crate::shutdown::Signals;
 use crate::telemetry;
 
@@ -128,7 +129,7 @@ fn answer(question: &Question, args: &TerminalArgs) -> anyhow::Result<()> {
         let _entered = runtime.enter();
         Api::open(args)?
     };
-    let answered = runtime.block_on(async {
+    let answer = async {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
         let before = if question.searches { "trying lengths" } else { "waiting" };
         let mut show = Show::open(args, &question.given, before)?;
@@ -143,7 +144,8 @@ fn answer(question: &Question, args: &TerminalArgs) -> anyhow::Result<()> {
             bail!("the server's time for the request was over before the text was whole");
         }
         Ok(())
-    });
+    };
+    let answered = panics::as_error(&api.model(), || runtime.block_on(answer));
     runtime.shutdown_background();
     answered
 }

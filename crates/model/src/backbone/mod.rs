@@ -87,7 +87,7 @@ impl Backbone {
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         if placement.device.is_cpu() {
-            return Ok(Self::Cpu(Box::new(Trunk::load(config, weights, placement.numbers)?)));
+            return Ok(Self::Cpu(Box::new(Trunk::load(config, weights, placement.numbers, placement.cpu)?)));
         }
         Self::in_candle(config, weights, placement)
     }

@@ -1,6 +1,7 @@
 //! `config.json`, or a GGUF file's keys: the shapes and constants of the network.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
@@ -48,6 +49,22 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// The length that the reference's example script generates, when the file names one.
     pub generation_length: Option<usize>,
+}
+
+/// The shape in words, such as `LLaMA, 3 layers, width 64, 4 heads of 16 (2 for keys), feed-forward width 172`.
+impl fmt::Display for ModelConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layers, width, head_count, kv_head_count, head_width, mlp_width, .. } = self;
+        let architecture = match self.architecture {
+            Architecture::Gpt2 => "GPT-2",
+            Architecture::Llama => "LLaMA",
+        };
+        write!(
+            f,
+            "{architecture}, {layers} layers, width {width}, {head_count} heads of {head_width} ({kv_head_count} for \
+             keys), feed-forward width {mlp_width}"
+        )
+    }
 }
 
 impl ModelConfig {

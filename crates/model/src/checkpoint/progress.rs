@@ -97,7 +97,13 @@ mod tests {
         for name in ["diffugpt-s", "diffullama", "diffullama-gqa"] {
             let checkpoint = Checkpoint::open(&golden.join(name), None).unwrap();
             let family = checkpoint.profile.family;
-            let placement = Placement::new(DeviceChoice::Cpu, Precision::Auto, family).unwrap();
+            let placement = Placement::new(
+                DeviceChoice::Cpu,
+                Precision::Auto,
+                family,
+                crate::kernel::CpuFeatures::portable(),
+            )
+            .unwrap();
             let weights = &checkpoint.weights;
             let read = weights.watched(0, || {
                 Backbone::load(&checkpoint.config, weights, &placement)?;

@@ -11,7 +11,7 @@ use super::files::TensorFile;
 use super::gguf::BlockTensor;
 use crate::device::Placement;
 use crate::error::{LoadError, one_line};
-use crate::kernel::Encoding;
+use crate::kernel::{CpuFeatures, Encoding};
 
 /// One tensor as it is stored.
 #[derive(Debug)]
@@ -121,12 +121,13 @@ impl StoredTensor {
     ///
     /// # Errors
     /// The conversion failed.
-    pub fn to_f32(&self) -> Result<Vec<f32>, LoadError> {
+    pub fn to_f32(&self, cpu: CpuFeatures) -> Result<Vec<f32>, LoadError> {
         if let StoredNumbers::Blocks(tensor) = &self.numbers {
-            return Ok(tensor.to_f32());
+            return Ok(tensor.to_f32(cpu));
         }
-        let flat =
-            self.on(&Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1());
+        let flat = self
+            .on(cpu, &Device::Cpu)
+            .and_then(|tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1());
         flat.map_err(|source| self.failed(source))
     }
 
@@ -136,18 +137,19 @@ impl StoredTensor {
     /// # Errors
     /// The device failed.
     pub fn to_device(&self, placement: &Placement) -> Result<Tensor, LoadError> {
-        let moved = self.on(&placement.device);
+        let moved = self.on(placement.cpu, &placement.device);
         moved.and_then(|tensor| tensor.to_dtype(placement.dtype)).map_err(|source| self.failed(source))
     }
 
     /// The tensor in f32.
     pub(super) fn into_f32(self) -> Result<Tensor, LoadError> {
-        let tensor = self.on(&Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32));
+        let tensor =
+            self.on(CpuFeatures::portable(), &Device::Cpu).and_then(|tensor| tensor.to_dtype(DType::F32));
         tensor.map_err(|source| self.failed(source))
     }
 
     /// As it is stored, but for blocks, which become f32.
-    fn on(&self, device: &Device) -> candle_core::Result<Tensor> {
+    fn on(&self, cpu: CpuFeatures, device: &Device) -> candle_core::Result<Tensor> {
         match &self.numbers {
             StoredNumbers::Tensor(tensor) => tensor.to_device(device),
             StoredNumbers::File { file, .. } => {
@@ -157,7 +159,7 @@ impl StoredTensor {
                 }
                 view.load(device)
             }
-            StoredNumbers::Blocks(tensor) => Tensor::from_vec(tensor.to_f32(), tensor.shape(), device),
+            StoredNumbers::Blocks(tensor) => Tensor::from_vec(tensor.to_f32(cpu), tensor.shape(), device),
         }
     }
 
@@ -166,7 +168,10 @@ impl StoredTensor {
         self,
         change: impl FnOnce(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Self, LoadError> {
-        let tensor = self.on(&Device::Cpu).and_then(change).map_err(|source| self.failed(source))?;
+        let tensor = self
+            .on(CpuFeatures::portable(), &Device::Cpu)
+            .and_then(change)
+            .map_err(|source| self.failed(source))?;
         Ok(Self { numbers: StoredNumbers::Tensor(tensor), ..self })
     }
 

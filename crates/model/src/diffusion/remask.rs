@@ -66,6 +66,22 @@ mod tests {
         }
     }
 
+    /// ReMDM's loop: 90 % are committed down to time 0.55, then positions are taken back and committed anew until
+    /// time 0.05, then the rest is committed.
+    #[test]
+    fn the_loop_has_the_published_times_and_share() {
+        let share = |t| committed_share(Revise::Loop(0.1), t);
+        for (t, expected) in
+            [(1.0, 0.0), (0.775, 0.45), (0.6, 0.8), (0.5, 0.9), (0.1, 0.9), (0.025, 0.95), (0.0, 1.0)]
+        {
+            assert!((share(t) - expected).abs() < 1e-12, "time {t}: {}", share(t));
+        }
+        // Step n of 40 ends at time 1 − n/40.
+        let remasks = |number: u32| step(Revise::Loop(0.1), number, 40).remask > 0.0;
+        assert!((1..=17).chain(39..=40).all(|number| !remasks(number)));
+        assert!((19..=37).all(remasks));
+    }
+
     #[test]
     fn the_share_of_committed_positions_follows_its_schedule() {
         for revise in [Revise::Cap(0.02), Revise::Rescale(0.1), Revise::Loop(0.05)] {

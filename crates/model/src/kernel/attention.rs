@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use self::softmax::Softmax;
-use super::instructions::{Instructions, Kernel};
+use super::cpu_features::{CpuFeatures, Kernel};
 use super::lanes::{LANES, Lanes};
-use super::line::{Activations, Line, Numbers, SharedLines, WORDS};
-use super::matrix::{Format, PANEL};
+use super::line::{Activations, Line, Numbers, PANEL, SharedLines, WORDS, padded};
+use super::matrix::Format;
 use super::product::{share, write};
 use super::tile::{MOST_ROWS, Sums, Tile, height};
 
@@ -65,7 +65,7 @@ pub struct Operands<'a> {
 /// # Panics
 /// When shapes or numbers do not fit.
 pub fn attention(
-    instructions: Instructions,
+    cpu: CpuFeatures,
     operands: Operands<'_>,
     spans: &[Span],
     heads: Heads,
@@ -78,12 +78,12 @@ pub fn attention(
     assert!(key.numbers() == numbers && value.numbers() == numbers && out.numbers() == numbers);
     assert!(spans.iter().all(|span| span.queries.end <= query.rows() && span.keys.end <= key.rows()));
     assert!(spans.windows(2).all(|pair| pair[0].queries.end <= pair[1].queries.start));
-    let depth = numbers.lines(heads.width.next_multiple_of(PANEL));
+    let depth = numbers.lines(heads.width);
     assert!(query.depth == heads.count * depth && key.depth == heads.shared * depth);
     assert!(value.depth == key.depth && value.rows() == key.rows());
     out.shape(query.rows(), query.columns());
     let task = Task {
-        instructions,
+        cpu,
         operands,
         depth,
         scale: 1.0 / (heads.width as f32).sqrt(),
@@ -106,7 +106,7 @@ pub fn attention(
 
 #[derive(Clone, Copy)]
 struct Task<'a> {
-    instructions: Instructions,
+    cpu: CpuFeatures,
     operands: Operands<'a>,
     /// Lines of a head.
     depth: usize,
@@ -123,7 +123,7 @@ impl Task<'_> {
     /// No other task writes these rows and heads of the output.
     #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
     unsafe fn run(&self, span: &Span, shared: usize, scratch: &mut Scratch) {
-        let Self { instructions, operands: Operands { query, key, value }, depth, .. } = *self;
+        let Self { cpu, operands: Operands { query, key, value }, depth, .. } = *self;
         let numbers = query.numbers();
         let format = match numbers {
             Numbers::Bf16 => Format::Bf16,
@@ -131,7 +131,7 @@ impl Task<'_> {
             _ => Format::F32,
         };
         let count = span.keys.len();
-        let columns = count.next_multiple_of(PANEL);
+        let columns = padded(count);
         let value_depth = numbers.lines(count);
         let Scratch { keys, values, scores, weights } = scratch;
         let (panel_lines, value_lines) = (format.panel_lines(depth), format.panel_lines(value_depth));
@@ -139,16 +139,16 @@ impl Task<'_> {
         let value_panels = depth / lines_of_panel;
         grow(keys, columns / PANEL * panel_lines);
         grow(values, value_panels * value_lines);
-        let height = height(instructions, format);
+        let height = height(cpu, format);
         grow(weights, value_depth * height);
         // A line more: rows of a power of two would all meet in a few sets of the cache.
         let score_stride = columns + LANES;
         grow(scores, height * score_stride);
-        instructions.run(PackKeys { key, span, first: shared * depth, depth, out: keys });
+        cpu.run(PackKeys { key, span, first: shared * depth, depth, out: keys });
         for panel in 0..value_panels {
             let first = shared * depth + panel * lines_of_panel;
             let out = &mut values[panel * value_lines..][..value_lines];
-            instructions.run(PackValues { value, span, first, out });
+            cpu.run(PackValues { value, span, first, out });
         }
         let resumes = false;
         let tiles = span.queries.len().div_ceil(height);
@@ -161,10 +161,10 @@ impl Task<'_> {
             for (panel, right) in keys.chunks_exact(panel_lines).take(columns / PANEL).enumerate() {
                 let tile =
                     Tile { format, left, stride: query.stride, rows, depth, right, resumes, ahead: &[] };
-                tile.multiply(instructions, &mut scores[panel * PANEL..], score_stride);
+                tile.multiply(cpu, &mut scores[panel * PANEL..], score_stride);
             }
             let mut factors = [0.0; MOST_ROWS];
-            instructions.run(Softmax {
+            cpu.run(Softmax {
                 scores: &mut scores[..rows * score_stride],
                 score_stride,
                 count,
@@ -186,11 +186,11 @@ impl Task<'_> {
                     resumes,
                     ahead: &[],
                 };
-                tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
+                tile.multiply(cpu, sums.0.as_flattened_mut(), PANEL);
                 let column = (head * value_panels + panel) * PANEL;
                 let sums = &mut sums.0[..rows];
                 let result = Scaled { sums, factors: &factors, first, column, out: &self.out };
-                instructions.run(result);
+                cpu.run(result);
             }
         }
     }

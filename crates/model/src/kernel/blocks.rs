@@ -8,7 +8,7 @@ use std::fmt;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::instructions::{Instructions, Kernel};
+use super::cpu_features::{CpuFeatures, Kernel};
 use super::lanes::Lanes;
 
 /// How numbers are stored.
@@ -94,12 +94,12 @@ impl<'a> Blocks<'a> {
     ///
     /// # Panics
     /// When a block would be cut, or there are fewer numbers.
-    pub fn decode(self, instructions: Instructions, first: usize, out: &mut [f32]) {
+    pub fn decode(self, cpu: CpuFeatures, first: usize, out: &mut [f32]) {
         let Self { encoding, bytes } = self;
         let size = encoding.numbers();
         assert!(first.is_multiple_of(size) && out.len().is_multiple_of(size), "whole blocks");
         let bytes = &bytes[first / size * encoding.bytes()..][..out.len() / size * encoding.bytes()];
-        instructions.run(Decode { encoding, bytes, out });
+        cpu.run(Decode { encoding, bytes, out });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows of f32 to the numbers of a product and back.
 
+use super::cpu_features::Kernel;
 use super::encode;
-use super::instructions::Kernel;
 use super::lanes::{LANES, Lanes};
 use super::line::{Activations, Numbers, PARTS, SharedLines, WORDS};
 
@@ -141,15 +141,15 @@ fn int8_scale<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::instructions::Instructions;
+    use crate::kernel::cpu_features::CpuFeatures;
 
-    fn written(instructions: Instructions, numbers: Numbers, values: &[f32]) -> Activations {
+    fn written(cpu: CpuFeatures, numbers: Numbers, values: &[f32]) -> Activations {
         let mut activations = Activations::new(numbers);
         activations.shape(1, values.len());
         #[expect(unsafe_code, reason = "writes through Shared")]
         // SAFETY: there is only this thread.
         unsafe {
-            activations.shared().write_row(instructions, 0, values);
+            activations.shared().write_row(cpu, 0, values);
         }
         activations
     }
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn integers_are_within_half_a_step() {
         let values: Vec<f32> = (0..101).map(|i| (i as f32 * 0.77).sin() * 3.0).collect();
-        for instructions in Instructions::available() {
-            let integers = written(instructions, Numbers::Int8, &values);
+        for cpu in CpuFeatures::available() {
+            let integers = written(cpu, Numbers::Int8, &values);
             let scale = integers.scales[0];
             let words = |line: usize| integers.lines_at(line, 0)[0].0;
             let bytes: Vec<u8> = (0..2).flat_map(words).flat_map(u32::to_le_bytes).collect();
@@ -168,7 +168,7 @@ mod tests {
             }
             assert_eq!(bytes[101..], [128; 27], "zeros behind");
             for bad in [f32::NAN, f32::INFINITY] {
-                assert!(written(instructions, Numbers::Int8, &[1.0, bad, 2.0]).scales[0].is_nan());
+                assert!(written(cpu, Numbers::Int8, &[1.0, bad, 2.0]).scales[0].is_nan());
             }
         }
     }
@@ -176,24 +176,24 @@ mod tests {
     #[test]
     fn parts_add_up_to_the_value() {
         let values: Vec<f32> = (0..77).map(|i| (i as f32 * 1.37).sin() * 10_f32.powi(i % 9 - 4)).collect();
-        for instructions in Instructions::available() {
-            let found = decoded(&written(instructions, Numbers::Parts, &values), 0);
+        for cpu in CpuFeatures::available() {
+            let found = decoded(&written(cpu, Numbers::Parts, &values), 0);
             for (value, found) in values.iter().zip(&found) {
                 assert!((found - value).abs() <= value.abs() * f32::EPSILON, "{value}: {found}");
             }
-            assert_eq!(found[77..], [0.0; 19], "{instructions:?}");
+            assert_eq!(found[77..], [0.0; 19], "{cpu}");
         }
     }
 
     #[test]
     fn what_is_written_is_read() {
         let values: Vec<f32> = (0..50).map(|i| f32::from(i as i8 - 20) / 4.0).collect();
-        for instructions in Instructions::available() {
-            let source = written(instructions, Numbers::Bf16, &values);
+        for cpu in CpuFeatures::available() {
+            let source = written(cpu, Numbers::Bf16, &values);
             let mut read = vec![f32::NAN; 64];
-            instructions.run(ReadRow { source: &source, row: 0, values: &mut read });
-            assert_eq!(read[..50], values, "{instructions:?}");
-            assert_eq!(read[50..], [0.0; 14], "{instructions:?}");
+            cpu.run(ReadRow { source: &source, row: 0, values: &mut read });
+            assert_eq!(read[..50], values, "{cpu}");
+            assert_eq!(read[50..], [0.0; 14], "{cpu}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Functions of single numbers, and the sums and maxima that the readout needs.
 
+use super::cpu_features::{CpuFeatures, Kernel};
 use super::encode::ROUND;
-use super::instructions::{Instructions, Kernel};
 use super::lanes::{LANES, Lanes};
 use super::rows::FEW;
 
@@ -62,15 +62,22 @@ fn gated<L: Lanes>(lanes: L, x: L::F, t: L::F) -> L::F {
 
 /// exp((value − shift) · factor) of every value into `out`, and their sum in f64. Meanwhile `ahead`, which
 /// will be read next, is fetched from memory.
-pub fn exponentials(values: &[f32], shift: f32, factor: f32, out: &mut Vec<f32>, ahead: &[f32]) -> f64 {
+pub fn exponentials(
+    cpu: CpuFeatures,
+    values: &[f32],
+    shift: f32,
+    factor: f32,
+    out: &mut Vec<f32>,
+    ahead: &[f32],
+) -> f64 {
     out.resize(values.len(), 0.0);
-    Instructions::detect().run(Exponentials { values, shift, factor, out, ahead })
+    cpu.run(Exponentials { values, shift, factor, out, ahead })
 }
 
 /// The sum in f64 of exp(value − shift). Meanwhile `ahead` is fetched.
 #[must_use]
-pub fn exponential_sum(values: &[f32], shift: f32, ahead: &[f32]) -> f64 {
-    Instructions::detect().run(Exponentials { values, shift, factor: 1.0, out: &mut [], ahead })
+pub fn exponential_sum(cpu: CpuFeatures, values: &[f32], shift: f32, ahead: &[f32]) -> f64 {
+    cpu.run(Exponentials { values, shift, factor: 1.0, out: &mut [], ahead })
 }
 
 /// There is an `out` for every value, or none.
@@ -132,8 +139,8 @@ fn power<L: Lanes>(lanes: L, values: &[f32; LANES], shift: L::F, factor: L::F) -
 
 /// The largest of `values`; `None` unless all of them are finite.
 #[must_use]
-pub fn largest_finite(values: &[f32]) -> Option<f32> {
-    Instructions::detect().run(LargestFinite(values))
+pub fn largest_finite(cpu: CpuFeatures, values: &[f32]) -> Option<f32> {
+    cpu.run(LargestFinite(values))
 }
 
 struct LargestFinite<'a>(&'a [f32]);
@@ -160,8 +167,8 @@ impl Kernel for LargestFinite<'_> {
 
 /// The sum of `values` in f64.
 #[must_use]
-pub fn wide_sum(values: &[f32]) -> f64 {
-    Instructions::detect().run(WideSum(values))
+pub fn wide_sum(cpu: CpuFeatures, values: &[f32]) -> f64 {
+    cpu.run(WideSum(values))
 }
 
 struct WideSum<'a>(&'a [f32]);
@@ -185,8 +192,8 @@ impl Kernel for WideSum<'_> {
 
 /// The largest of `values`; NaN is passed over.
 #[must_use]
-pub fn largest(values: &[f32]) -> f32 {
-    Instructions::detect().run(Largest(values))
+pub fn largest(cpu: CpuFeatures, values: &[f32]) -> f32 {
+    cpu.run(Largest(values))
 }
 
 struct Largest<'a>(&'a [f32]);
@@ -251,7 +258,7 @@ mod tests {
 
     /// On every set of instructions that this machine has.
     fn functions(x: f32) -> impl Iterator<Item = Values> {
-        Instructions::available().into_iter().map(move |instructions| instructions.run(Functions(x)))
+        CpuFeatures::available().into_iter().map(move |cpu| cpu.run(Functions(x)))
     }
 
     #[test]
@@ -278,10 +285,13 @@ mod tests {
 
     #[test]
     fn exponentials_and_their_sum_match_f64() {
-        for (count, factor) in [(0, 1.0), (1, 1.0), (15, 1.0), (64, 0.5), (1000, 1.25), (1000, 1.0)] {
+        let cases = [(0, 1.0), (1, 1.0), (15, 1.0), (64, 0.5), (1000, 1.25), (1000, 1.0)];
+        for (cpu, (count, factor)) in
+            CpuFeatures::available().into_iter().flat_map(|cpu| cases.map(|case| (cpu, case)))
+        {
             let values: Vec<f32> = (0..count).map(|i| ((i * 37) % 1001) as f32 / 100.0).collect();
             let mut powers = Vec::new();
-            let sum = exponentials(&values, 10.0, factor, &mut powers, &values);
+            let sum = exponentials(cpu, &values, 10.0, factor, &mut powers, &values);
             let exact = |x: &f32| ((f64::from(*x) - 10.0) * f64::from(factor)).exp();
             assert_eq!(powers.len(), count);
             for (found, x) in powers.iter().zip(&values) {
@@ -289,7 +299,7 @@ mod tests {
             }
             let total = values.iter().map(exact).sum::<f64>();
             assert!((sum - total).abs() <= 1e-6 * total, "{sum}: {total}");
-            assert!(factor != 1.0 || exponential_sum(&values, 10.0, &[]) == sum);
+            assert!(factor != 1.0 || exponential_sum(cpu, &values, 10.0, &[]) == sum);
         }
     }
 

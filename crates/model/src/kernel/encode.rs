@@ -1,5 +1,5 @@
 //! f32 to the numbers of a product and back, in words of 32 bits. Loops without branches, to be compiled
-//! as part of a [`super::instructions::Kernel`].
+//! as part of a [`super::cpu_features::Kernel`].
 
 use super::lanes::LANES;
 

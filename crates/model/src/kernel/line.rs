@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::convert::{ReadRow, WriteRow};
-use super::instructions::Instructions;
+use super::cpu_features::CpuFeatures;
 
 /// 32-bit words in a line. A word holds one f32, two bfloat16 or four 8-bit integers, neighbours in the
 /// sum of a product.
@@ -34,6 +34,15 @@ pub enum Numbers {
 /// Lines that hold the parts of the same numbers.
 pub(super) const PARTS: usize = 3;
 
+/// Columns of a panel: two registers of AVX-512.
+pub const PANEL: usize = 32;
+
+/// Columns of a row of `columns` with the zeros that fill up its last panel.
+#[must_use]
+pub const fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(PANEL)
+}
+
 impl Numbers {
     /// Numbers in a line, or in all lines of their parts.
     #[must_use]
@@ -53,9 +62,10 @@ impl Numbers {
         }
     }
 
-    /// Lines of a row of so many numbers.
+    /// Lines of a row of `columns` numbers. The one rule of how a row is laid out: both sides of a product and
+    /// all activations ask it, so a row of activations has as many lines as the matrix that it meets.
     pub(super) const fn lines(self, columns: usize) -> usize {
-        columns.div_ceil(self.per_line()) * self.parts()
+        padded(columns).div_ceil(self.per_line()) * self.parts()
     }
 }
 
@@ -162,17 +172,17 @@ impl Activations {
     }
 
     /// Those of `source`, which are Bf16, in the numbers of this one, row by row.
-    pub fn convert(&mut self, instructions: Instructions, source: &Self) {
+    pub fn convert(&mut self, cpu: CpuFeatures, source: &Self) {
         assert_eq!(source.numbers, Numbers::Bf16, "what is converted");
         self.shape(source.rows, source.columns());
         let lines = self.shared();
         (0..source.rows).into_par_iter().with_min_len(4).for_each_init(Vec::new, |values, row| {
             values.resize(source.columns(), 0.0);
-            instructions.run(ReadRow { source, row, values });
+            cpu.run(ReadRow { source, row, values });
             // SAFETY: every task has rows of its own, and `self` outlives the loop.
             #[expect(unsafe_code, reason = "tasks write disjoint rows of one output")]
             unsafe {
-                lines.write_row(instructions, row, values);
+                lines.write_row(cpu, row, values);
             }
         });
     }
@@ -249,7 +259,7 @@ impl SharedLines {
     /// # Safety
     /// The row exists, `values` are at most its columns, and no other task touches it.
     #[expect(unsafe_code, reason = "writes through Shared")]
-    pub(super) unsafe fn write_row(&self, instructions: Instructions, row: usize, values: &[f32]) {
-        instructions.run(WriteRow { lines: self, row, values });
+    pub(super) unsafe fn write_row(&self, cpu: CpuFeatures, row: usize, values: &[f32]) {
+        cpu.run(WriteRow { lines: self, row, values });
     }
 }

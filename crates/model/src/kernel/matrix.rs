@@ -5,13 +5,10 @@ use std::sync::{Arc, MutexGuard};
 
 use rayon::prelude::*;
 
+use super::cpu_features::CpuFeatures;
 use super::encode;
-use super::instructions::Instructions;
-use super::line::{Line, Numbers, PARTS, WORDS};
+use super::line::{Line, Numbers, PANEL, PARTS, WORDS};
 use super::stored::{Columns, PanelBuffers, StoredColumns};
-
-/// Columns of a panel: two registers of AVX-512.
-pub const PANEL: usize = 32;
 
 /// How a matrix keeps its elements, which decides what it can be multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +44,10 @@ impl Format {
 
     /// The fastest format that keeps f32, or bfloat16 among f32, as exactly as this one.
     #[must_use]
-    pub fn fastest(self, instructions: Instructions) -> Self {
+    pub fn fastest(self, cpu: CpuFeatures) -> Self {
         match self {
-            Self::F32 if instructions.prefers_parts() => Self::F32Parts,
-            Self::WideBf16 if instructions.prefers_parts() => Self::Bf16Parts,
+            Self::F32 if cpu.prefers_parts() => Self::F32Parts,
+            Self::WideBf16 if cpu.prefers_parts() => Self::Bf16Parts,
             other => other,
         }
     }
@@ -156,6 +153,7 @@ impl PackedMatrix {
     /// A matrix of the same shape that stays where it is stored. The products are those of the packed
     /// one, bit for bit; a panel is packed anew for every block of rows that it is multiplied with.
     pub fn stored(
+        cpu: CpuFeatures,
         format: Format,
         rows: usize,
         columns: usize,
@@ -166,7 +164,7 @@ impl PackedMatrix {
         let depth = format.left().lines(rows);
         let stored = StoredColumns { format, rows, columns: stored, buffers };
         let (scales, offsets) = match format {
-            Format::Int8 => stored.factors(columns),
+            Format::Int8 => stored.factors(cpu, columns),
             _ => (Vec::new(), Vec::new()),
         };
         Self { format, panels: Panels::Stored(stored), depth, columns, scales, offsets }
@@ -216,12 +214,10 @@ impl PackedMatrix {
     }
 
     /// A panel, packed now if it is not yet; one at a time on each thread.
-    pub(super) fn panel(&self, instructions: Instructions, number: usize) -> Panel<'_> {
+    pub(super) fn panel(&self, cpu: CpuFeatures, number: usize) -> Panel<'_> {
         match &self.panels {
             Panels::Packed(_) => Panel::Packed(self.packed_panel(number)),
-            Panels::Stored(stored) => {
-                Panel::Now(stored.panel(instructions, number, self.panel_lines(), &self.scales))
-            }
+            Panels::Stored(stored) => Panel::Now(stored.panel(cpu, number, self.panel_lines(), &self.scales)),
         }
     }
 

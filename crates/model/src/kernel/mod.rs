@@ -7,16 +7,16 @@
 //! threading only decide *when* an element is computed.
 //!
 //! The matrix tiles (`tile/`) are written in the instructions of each processor and once in plain Rust;
-//! all else is plain Rust or sixteen numbers at a time (`lanes`), compiled for wider registers as well. [`Instructions`] is found at run time.
-//! Sets of instructions round differently, so results agree bit for bit on one machine, not across
+//! all else is plain Rust or sixteen numbers at a time (`lanes`), compiled for wider registers as well.
+//! [`CpuFeatures`] names the instruction set and is an argument of every kernel. Instruction sets round differently, so results agree bit for bit on one machine, not across
 //! machines.
 
 mod attention;
 mod blocks;
 mod convert;
+mod cpu_features;
 mod elementwise;
 mod encode;
-mod instructions;
 mod lanes;
 mod line;
 mod matrix;
@@ -28,10 +28,10 @@ mod tile;
 
 pub use attention::{Heads, Operands, Scratch, Span, attention};
 pub use blocks::{Blocks, Encoding};
+pub use cpu_features::{CpuFeatures, UnavailableCpu};
 pub use elementwise::{exponential_sum, exponentials, largest, largest_finite, wide_sum};
-pub use instructions::Instructions;
-pub use line::{Activations, Numbers, Rows};
-pub use matrix::{Format, PANEL, PackedMatrix};
+pub use line::{Activations, Numbers, PANEL, Rows, padded};
+pub use matrix::{Format, PackedMatrix};
 pub use norm::Norm;
 pub use product::{Activation, Finish, Rotation, product};
 pub use rows::{Mass, between, keep_from, mass_above, position, weighted_distance};

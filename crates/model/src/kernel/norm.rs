@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::instructions::{Instructions, Kernel};
+use super::cpu_features::{CpuFeatures, Kernel};
 use super::lanes::{LANES, Lanes};
 use super::line::Activations;
 
@@ -39,26 +39,26 @@ impl Norm {
     }
 
     /// Norms the rows of `rows`, `stride` apart, into `out`. Runs on the current rayon pool.
-    pub fn apply(&self, instructions: Instructions, rows: &[f32], stride: usize, out: &mut Activations) {
+    pub fn apply(&self, cpu: CpuFeatures, rows: &[f32], stride: usize, out: &mut Activations) {
         let count = rows.len() / stride;
         out.shape(count, self.width());
         let lines = out.shared();
         rows.par_chunks(stride * TASK).enumerate().for_each_init(Vec::new, |normed, (task, rows)| {
             normed.resize(self.width(), 0.0);
             for (row, values) in rows.chunks_exact(stride).enumerate() {
-                instructions.run(NormRow { norm: self, row: &values[..self.width()], out: normed });
+                cpu.run(NormRow { norm: self, row: &values[..self.width()], out: normed });
                 // SAFETY: every task has rows of its own, and `out` outlives the loop.
                 #[expect(unsafe_code, reason = "tasks write disjoint rows of one output")]
                 unsafe {
-                    lines.write_row(instructions, task * TASK + row, normed);
+                    lines.write_row(cpu, task * TASK + row, normed);
                 }
             }
         });
     }
 
     /// Norms one row.
-    pub fn apply_row(&self, instructions: Instructions, row: &[f32], out: &mut [f32]) {
-        instructions.run(NormRow { norm: self, row, out });
+    pub fn apply_row(&self, cpu: CpuFeatures, row: &[f32], out: &mut [f32]) {
+        cpu.run(NormRow { norm: self, row, out });
     }
 }
 
@@ -153,13 +153,13 @@ mod tests {
             let layer = Norm::Layer { gain: gain.clone(), bias: bias.clone(), epsilon: 1e-5 };
             let rms = Norm::Rms { gain: gain.clone(), epsilon: 1e-6 };
             let mut out = vec![0.0; width];
-            for instructions in Instructions::available() {
-                layer.apply_row(instructions, &row, &mut out);
+            for cpu in CpuFeatures::available() {
+                layer.apply_row(cpu, &row, &mut out);
                 for (i, found) in out.iter().enumerate() {
                     let expected = (wide(row[i]) - mean) / (variance + 1e-5).sqrt() * wide(gain[i]);
                     assert!((wide(*found) - expected - wide(bias[i])).abs() < 2e-5, "{width}: {found}");
                 }
-                rms.apply_row(instructions, &row, &mut out);
+                rms.apply_row(cpu, &row, &mut out);
                 for (i, found) in out.iter().enumerate() {
                     let expected = wide(row[i]) / (square + 1e-6).sqrt() * wide(gain[i]);
                     assert!((wide(*found) - expected).abs() < 2e-5, "{width}: {found}");

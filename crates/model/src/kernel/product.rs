@@ -17,9 +17,9 @@ use rayon::prelude::*;
 pub(super) use self::finish::write;
 pub use self::finish::{Activation, Finish, Rotation};
 use self::finish::{FinishTile, Target};
-use super::instructions::Instructions;
-use super::line::{Activations, Line};
-use super::matrix::{PANEL, PackedMatrix};
+use super::cpu_features::CpuFeatures;
+use super::line::{Activations, Line, PANEL};
+use super::matrix::PackedMatrix;
 use super::tile::{Blocking, Sums, Tile, blocking};
 
 /// Most bytes of a block of rows that a task goes through for every panel.
@@ -35,13 +35,13 @@ const WORK: usize = 2 << 20;
 ///
 /// # Panics
 /// When shapes or numbers do not fit.
-pub fn product(instructions: Instructions, left: &Activations, matrix: &PackedMatrix, finish: Finish<'_>) {
+pub fn product(cpu: CpuFeatures, left: &Activations, matrix: &PackedMatrix, finish: Finish<'_>) {
     assert_eq!(left.numbers(), matrix.format().left(), "numbers of a row and of the matrix");
     assert_eq!(left.depth, matrix.depth, "lines of a row and of the matrix");
     let target = Target::new(finish, left.rows(), matrix.columns());
-    let blocking = blocking(instructions, matrix.format);
+    let blocking = blocking(cpu, matrix.format);
     let cut = Cut::new(left, matrix, blocking);
-    let product = Product { instructions, left, matrix, blocking, chunks: cut.chunks, target };
+    let product = Product { cpu, left, matrix, blocking, chunks: cut.chunks, target };
     let panels = matrix.panel_count();
     let groups = panels.div_ceil(cut.panels);
     (0..cut.blocks * groups).into_par_iter().for_each(|task| {
@@ -95,7 +95,7 @@ impl Cut {
 
 /// What all tasks share.
 struct Product<'a> {
-    instructions: Instructions,
+    cpu: CpuFeatures,
     left: &'a Activations,
     matrix: &'a PackedMatrix,
     blocking: Blocking,
@@ -137,9 +137,9 @@ impl Product<'_> {
         lines: Range<usize>,
         sums: &mut [Sums],
     ) {
-        let Self { instructions, left, matrix, ref target, .. } = *self;
+        let Self { cpu, left, matrix, ref target, .. } = *self;
         let height = self.blocking.height;
-        let right = matrix.panel(instructions, panel);
+        let right = matrix.panel(cpu, panel);
         let next = matrix.packed_panel(panel + 1);
         let next = if next.is_empty() { next } else { &next[matrix.lines_before(lines.start)..] };
         let next = &next[..next.len().min(matrix.lines_before(lines.len()))];
@@ -162,10 +162,10 @@ impl Product<'_> {
                     // Each tile fetches its share of the next panel.
                     ahead: &next[share(next.len(), stretches * tiles, stretch * tiles + number)],
                 };
-                tile.multiply(instructions, sums.0.as_flattened_mut(), PANEL);
+                tile.multiply(cpu, sums.0.as_flattened_mut(), PANEL);
                 if lines.end == left.depth {
                     let sums = &mut sums.0[..count];
-                    instructions.run(FinishTile { sums, first, panel, left, matrix, target });
+                    cpu.run(FinishTile { sums, first, panel, left, matrix, target });
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Passes over one row of logits, for the readout. Every loop does one thing: so they vectorise.
 
-use super::instructions::{Instructions, Kernel};
+use super::cpu_features::{CpuFeatures, Kernel};
 use super::lanes::{LANES, Lanes};
 
 /// Elements whose places are collected before they join the others.
@@ -22,12 +22,11 @@ pub enum Mass<'a> {
 
 /// Σ mass over the elements with `logits[i] > threshold`, in f64.
 #[must_use]
-pub fn mass_above(logits: &[f32], mass: Mass<'_>, threshold: f32) -> f64 {
-    let instructions = Instructions::detect();
+pub fn mass_above(cpu: CpuFeatures, logits: &[f32], mass: Mass<'_>, threshold: f32) -> f64 {
     match mass {
-        Mass::Weights(weights) => instructions.run(MassAbove { logits, weights, threshold }),
-        Mass::Drawable(weights) => instructions.run(CountAbove { logits, weights, threshold }) as f64,
-        Mass::All => instructions.run(CountAbove { logits, weights: &[], threshold }) as f64,
+        Mass::Weights(weights) => cpu.run(MassAbove { logits, weights, threshold }),
+        Mass::Drawable(weights) => cpu.run(CountAbove { logits, weights, threshold }) as f64,
+        Mass::All => cpu.run(CountAbove { logits, weights: &[], threshold }) as f64,
     }
 }
 
@@ -99,12 +98,11 @@ impl Kernel for CountAbove<'_> {
 
 /// Sets the weights of all elements to 0 but of those above `lowest` and of those equal to it up to
 /// index `last`.
-pub fn keep_from(logits: &[f32], lowest: f32, last: usize, weights: &mut [f32]) {
+pub fn keep_from(cpu: CpuFeatures, logits: &[f32], lowest: f32, last: usize, weights: &mut [f32]) {
     let (first, rest) = weights.split_at_mut((last + 1).min(logits.len()));
     let (first_logits, rest_logits) = logits.split_at(first.len());
-    let instructions = Instructions::detect();
-    instructions.run(Keep { logits: first_logits, floor: lowest.next_down(), weights: first });
-    instructions.run(Keep { logits: rest_logits, floor: lowest, weights: rest });
+    cpu.run(Keep { logits: first_logits, floor: lowest.next_down(), weights: first });
+    cpu.run(Keep { logits: rest_logits, floor: lowest, weights: rest });
 }
 
 /// Sets the weights of elements that are not above the floor to 0.
@@ -127,8 +125,15 @@ impl Kernel for Keep<'_> {
 
 /// Writes the indices, ascending, of elements with `low < logits[i] <= high`; gives up with `false` once there
 /// are more than `most`.
-pub fn between(logits: &[f32], low: f32, high: f32, most: usize, found: &mut Vec<u32>) -> bool {
-    Instructions::detect().run(Between { logits, low, high, most, found })
+pub fn between(
+    cpu: CpuFeatures,
+    logits: &[f32],
+    low: f32,
+    high: f32,
+    most: usize,
+    found: &mut Vec<u32>,
+) -> bool {
+    cpu.run(Between { logits, low, high, most, found })
 }
 
 struct Between<'a> {
@@ -175,8 +180,15 @@ impl Kernel for Between<'_> {
 
 /// Σ weight · min(max((largest − logit) · factor, 0), most), in f64.
 #[must_use]
-pub fn weighted_distance(logits: &[f32], weights: &[f32], largest: f32, factor: f32, most: f32) -> f64 {
-    Instructions::detect().run(Distance { logits, weights, largest, factor, most })
+pub fn weighted_distance(
+    cpu: CpuFeatures,
+    logits: &[f32],
+    weights: &[f32],
+    largest: f32,
+    factor: f32,
+    most: f32,
+) -> f64 {
+    cpu.run(Distance { logits, weights, largest, factor, most })
 }
 
 struct Distance<'a> {
@@ -211,8 +223,8 @@ impl Kernel for Distance<'_> {
 
 /// The index of the first element equal to `value`.
 #[must_use]
-pub fn position(values: &[f32], value: f32) -> Option<usize> {
-    Instructions::detect().run(Position { values, value })
+pub fn position(cpu: CpuFeatures, values: &[f32], value: f32) -> Option<usize> {
+    cpu.run(Position { values, value })
 }
 
 struct Position<'a> {
@@ -231,7 +243,7 @@ impl Kernel for Position<'_> {
         for (number, chunk) in chunks.iter().enumerate() {
             let values = lanes.load(chunk);
             let equal = !(lanes.above(values, sought) | lanes.above(sought, values));
-            // What is no number is neither above nor below.
+            // NaN is neither above nor below.
             if equal != 0
                 && let Some(place) = chunk.iter().position(|x| *x == value)
             {
@@ -248,38 +260,44 @@ mod tests {
 
     #[test]
     fn passes_do_what_a_plain_loop_does() {
-        for count in [0, 1, 31, 32, 63, 64, 65, 200] {
+        let counts = [0, 1, 31, 32, 63, 64, 65, 200];
+        for (cpu, count) in
+            CpuFeatures::available().into_iter().flat_map(|cpu| counts.map(|count| (cpu, count)))
+        {
             let logits: Vec<f32> = (0..count).map(|i| ((i * 37) % 11) as f32 - 5.0).collect();
             let weights: Vec<f32> = (0..count).map(|i| (i % 3) as f32 / 2.0).collect();
             let pairs = || logits.iter().copied().zip(weights.iter().copied());
             for threshold in [-6.0, 0.0, 2.0, 6.0] {
                 let above = || pairs().filter(|(logit, _)| *logit > threshold);
-                let found = |mass| mass_above(&logits, mass, threshold);
+                let found = |mass| mass_above(cpu, &logits, mass, threshold);
                 let expected: f64 = above().map(|(_, weight)| f64::from(weight)).sum();
                 assert_eq!(found(Mass::Weights(&weights)), expected);
                 let drawable = above().filter(|(_, weight)| *weight > 0.0).count();
                 assert_eq!(found(Mass::Drawable(&weights)), drawable as f64);
                 assert_eq!(found(Mass::All), above().count() as f64);
                 let mut places = vec![7];
-                assert!(between(&logits, threshold, 3.0, usize::MAX, &mut places));
+                assert!(between(cpu, &logits, threshold, 3.0, usize::MAX, &mut places));
                 let inside = |&place: &u32| {
                     let logit = logits[place as usize];
                     logit > threshold && logit <= 3.0
                 };
                 assert_eq!(places, (0..count as u32).filter(inside).collect::<Vec<_>>());
                 let mut any = Vec::new();
-                assert!(between(&logits, threshold, 3.0, places.len(), &mut any));
-                assert!(any.is_empty() || !between(&logits, threshold, 3.0, places.len() - 1, &mut any));
-                assert_eq!(position(&logits, threshold), logits.iter().position(|logit| *logit == threshold));
+                assert!(between(cpu, &logits, threshold, 3.0, places.len(), &mut any));
+                assert!(any.is_empty() || !between(cpu, &logits, threshold, 3.0, places.len() - 1, &mut any));
+                assert_eq!(
+                    position(cpu, &logits, threshold),
+                    logits.iter().position(|logit| *logit == threshold)
+                );
                 let mut kept = weights.clone();
-                keep_from(&logits, threshold, count / 2, &mut kept);
+                keep_from(cpu, &logits, threshold, count / 2, &mut kept);
                 for (i, (logit, weight)) in pairs().enumerate() {
                     let stays = logit > threshold || (logit == threshold && i <= count / 2);
                     assert_eq!(kept[i], if stays { weight } else { 0.0 });
                 }
             }
             let expected: f64 = pairs().map(|(x, w)| f64::from(((4.0 - x) * 0.5).clamp(0.0, 3.0) * w)).sum();
-            assert!((weighted_distance(&logits, &weights, 4.0, 0.5, 3.0) - expected).abs() < 1e-9);
+            assert!((weighted_distance(cpu, &logits, &weights, 4.0, 0.5, 3.0) - expected).abs() < 1e-9);
         }
     }
 }

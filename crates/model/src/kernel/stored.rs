@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 
 use super::blocks::Blocks;
+use super::cpu_features::{CpuFeatures, Kernel};
 use super::encode;
-use super::instructions::{Instructions, Kernel};
 use super::lanes::Lanes;
-use super::line::{Line, PARTS, WORDS};
-use super::matrix::{Format, PANEL};
+use super::line::{Line, PANEL, PARTS, WORDS};
+use super::matrix::Format;
 
 /// Numbers of each column that are packed at a time: whole blocks of every encoding, whole lines of every
 /// format, and few enough for the first-level cache in all columns of a panel.
@@ -55,11 +55,11 @@ pub(super) struct StoredColumns {
 
 impl StoredColumns {
     /// For integers, by column: what one is worth, and 128 times the sum of its elements.
-    pub(super) fn factors(&self, count: usize) -> (Vec<f32>, Vec<i32>) {
+    pub(super) fn factors(&self, cpu: CpuFeatures, count: usize) -> (Vec<f32>, Vec<i32>) {
         let factors = (0..count).into_par_iter().map_init(
             || vec![0.0; self.rows],
             |column, n| {
-                self.read(Instructions::detect(), n, 0, column);
+                self.read(cpu, n, 0, column);
                 let scale = encode::int8_scale(column);
                 let sum: i32 = column.iter().map(|value| encode::nearest(*value, scale)).sum();
                 (scale, 128 * sum)
@@ -72,7 +72,7 @@ impl StoredColumns {
     /// for integers.
     pub(super) fn panel(
         &self,
-        instructions: Instructions,
+        cpu: CpuFeatures,
         number: usize,
         lines: usize,
         scales: &[f32],
@@ -88,23 +88,23 @@ impl StoredColumns {
             let count = lines.len() / (PANEL / WORDS);
             for (j, words) in words.iter_mut().enumerate() {
                 let n = number * PANEL + j;
-                self.read(instructions, n, first, values);
+                self.read(cpu, n, first, values);
                 let scale = scales.get(n).copied().unwrap_or(1.0);
                 let words = &mut words[..count];
-                instructions.run(Encode { format: self.format, scale, values, words });
+                cpu.run(Encode { format: self.format, scale, values, words });
             }
-            instructions.run(Interleave { words: &words, lines });
+            cpu.run(Interleave { words: &words, lines });
         }
         panel
     }
 
-    fn read(&self, instructions: Instructions, n: usize, first: usize, out: &mut [f32]) {
+    fn read(&self, cpu: CpuFeatures, n: usize, first: usize, out: &mut [f32]) {
         let column = self.columns.column(n);
         let count = column.map_or(0, |column| column.count().saturating_sub(first).min(out.len()));
         let (numbers, zeros) = out.split_at_mut(count);
         zeros.fill(0.0);
         if let Some(column) = column {
-            column.decode(instructions, first, numbers);
+            column.decode(cpu, first, numbers);
         }
     }
 }

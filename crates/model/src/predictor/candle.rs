@@ -11,6 +11,7 @@ use crate::backbone::{Backbone, PackedRows, Times, Workspace};
 use crate::checkpoint::{Checkpoint, ModelConfig, Weights};
 use crate::device::Placement;
 use crate::error::{LoadError, PredictError};
+use crate::kernel::CpuFeatures;
 use crate::readout::{RowContext, Scratch, read_row};
 
 /// Rows whose logits exist at the same time, so many that the head is not read for long: 256 × 50,257 floats
@@ -27,6 +28,8 @@ const LARGE: usize = 256 << 20;
 #[derive(Debug)]
 pub struct CandlePredictor {
     backbone: Backbone,
+    /// For readouts in main memory.
+    cpu: CpuFeatures,
     limits: ModelLimits,
     workspace: Mutex<Workspace>,
     /// For readouts, one for each thread; they are large enough to be worth keeping.
@@ -60,7 +63,7 @@ impl CandlePredictor {
     ) -> Result<Self, LoadError> {
         let threads = compute_threads(threads)?;
         let backbone = threads.install(|| Backbone::load(config, weights, placement))?;
-        Ok(Self::of(backbone, limits, threads))
+        Ok(Self::of(backbone, limits, threads, placement.cpu))
     }
 
     /// As [`Self::load`], in candle's operations even on the CPU: so the path of a GPU is tested without one.
@@ -69,13 +72,13 @@ impl CandlePredictor {
     /// As [`Self::load`].
     pub fn in_candle(checkpoint: &Checkpoint, placement: &Placement) -> Result<Self, LoadError> {
         let backbone = Backbone::in_candle(&checkpoint.config, &checkpoint.weights, placement)?;
-        Ok(Self::of(backbone, limits(checkpoint), compute_threads(1)?))
+        Ok(Self::of(backbone, limits(checkpoint), compute_threads(1)?, placement.cpu))
     }
 
-    fn of(backbone: Backbone, limits: ModelLimits, threads: rayon::ThreadPool) -> Self {
+    fn of(backbone: Backbone, limits: ModelLimits, threads: rayon::ThreadPool, cpu: CpuFeatures) -> Self {
         let workspace = Mutex::new(backbone.workspace(threads.current_num_threads()));
         let buffers = (0..threads.current_num_threads()).map(|_| Mutex::default()).collect();
-        Self { backbone, limits, workspace, buffers, threads }
+        Self { backbone, cpu, limits, workspace, buffers, threads }
     }
 
     /// The logits of every row of every canvas, (rows, vocabulary) in f32, straight from the head: with
@@ -169,7 +172,7 @@ impl CandlePredictor {
                 let mut buffers = self.buffers[thread].lock().unwrap_or_else(PoisonError::into_inner);
                 let guide = one.guide.and_then(|(guide, _)| row(guide));
                 let ahead = asked.get(number + 1).and_then(|next| row(next.row)).unwrap_or_default();
-                buffers.read(one, row(one.row)?, guide, ahead)
+                buffers.read(self.cpu, one, row(one.row)?, guide, ahead)
             };
             found.par_extend(asked.par_iter().enumerate().map(read));
         }
@@ -237,7 +240,14 @@ struct Buffers {
 
 impl Buffers {
     /// `guide` are the logits of the guidance canvas, `ahead` those of the next row.
-    fn read(&mut self, asked: &Asked<'_>, own: &[f32], guide: Option<&[f32]>, ahead: &[f32]) -> Option<Read> {
+    fn read(
+        &mut self,
+        cpu: CpuFeatures,
+        asked: &Asked<'_>,
+        own: &[f32],
+        guide: Option<&[f32]>,
+        ahead: &[f32],
+    ) -> Option<Read> {
         let Self { scratch, guided } = self;
         let logits = match (guide, asked.guide) {
             (Some(guide), Some((_, weight))) => {
@@ -248,7 +258,7 @@ impl Buffers {
             }
             _ => own,
         };
-        read_row(logits, &RowContext { ahead, ..asked.context }, asked.want.uniform, scratch)
+        read_row(cpu, logits, &RowContext { ahead, ..asked.context }, asked.want.uniform, scratch)
     }
 }
 

@@ -7,6 +7,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::{Ask, MaskPredictor, ModelLimits, Position, Read, TokenId, Want};
 use crate::error::PredictError;
+use crate::kernel::CpuFeatures;
 use crate::readout::{RowContext, Scratch, read_row};
 
 /// No transition is impossible, so no canvas is.
@@ -22,6 +23,7 @@ const FLOOR: f32 = -80.0;
 #[derive(Clone, Debug)]
 pub struct MarkovOracle {
     limits: ModelLimits,
+    cpu: CpuFeatures,
     stationary: Vec<f64>,
     /// The transition matrix to the powers 1, 2, …, up to the context: entry d says how a symbol depends
     /// on the one d + 1 places before.
@@ -41,7 +43,13 @@ impl MarkovOracle {
         while let Some(last) = powers.last().filter(|_| powers.len() < context) {
             powers.push(last.times(&powers[0]));
         }
-        Self { limits, stationary: powers[0].stationary(), powers }
+        Self { limits, cpu: CpuFeatures::portable(), stationary: powers[0].stationary(), powers }
+    }
+
+    /// The same chain, read with the instructions of `cpu` instead of the portable ones.
+    #[must_use]
+    pub fn reading_with(self, cpu: CpuFeatures) -> Self {
+        Self { cpu, ..self }
     }
 
     /// A chain of `symbols` symbols with about this many nats of entropy per token: random normal logits
@@ -153,7 +161,7 @@ impl MaskPredictor for MarkovOracle {
             let position = want.position;
             let unreadable = PredictError::Unreadable { ask: number, position };
             let context = Self::context(ask, want).ok_or(unreadable)?;
-            let read = read_row(&self.guided(ask, position), &context, want.uniform, &mut scratch);
+            let read = read_row(self.cpu, &self.guided(ask, position), &context, want.uniform, &mut scratch);
             read.ok_or(PredictError::NotFinite { ask: number, position })
         };
         let mut answer =

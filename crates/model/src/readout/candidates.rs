@@ -1,7 +1,7 @@
 //! Which tokens compete for a position, and with which logits.
 
 use super::RowContext;
-use crate::kernel;
+use crate::kernel::{self, CpuFeatures};
 use crate::predictor::{Sampling, TokenCount, TokenId};
 
 /// Buffers for logits that differ from the model's.
@@ -27,7 +27,12 @@ pub(super) struct Candidates<'a> {
 impl<'a> Candidates<'a> {
     /// The model's own row wherever nothing changes it: a copy only for penalties, a list only for an
     /// allowed set. `None` when a penalty leaves a logit that is no number.
-    pub(super) fn new(logits: &'a [f32], context: &RowContext<'a>, buffers: &'a mut Buffers) -> Option<Self> {
+    pub(super) fn new(
+        cpu: CpuFeatures,
+        logits: &'a [f32],
+        context: &RowContext<'a>,
+        buffers: &'a mut Buffers,
+    ) -> Option<Self> {
         let Buffers { penalised, ids, gathered } = buffers;
         let banned = context.sampling.banned.as_slice();
         let edited = changes(context);
@@ -35,7 +40,7 @@ impl<'a> Candidates<'a> {
             penalised.clear();
             penalised.extend_from_slice(logits);
             penalise(penalised, context.sampling, context.counts);
-            kernel::wide_sum(penalised).is_finite().then_some(penalised.as_slice())?
+            kernel::wide_sum(cpu, penalised).is_finite().then_some(penalised.as_slice())?
         } else {
             logits
         };
@@ -57,8 +62,8 @@ impl<'a> Candidates<'a> {
 
     /// The largest logit of those that may be drawn; `None` when there are none. `highest` is the largest
     /// one when nothing was edited.
-    pub(super) fn largest(&self, highest: f32) -> Option<f32> {
-        let highest = if self.edited { kernel::largest(self.logits) } else { highest };
+    pub(super) fn largest(&self, cpu: CpuFeatures, highest: f32) -> Option<f32> {
+        let highest = if self.edited { kernel::largest(cpu, self.logits) } else { highest };
         let logit = |token: &TokenId| self.logits.get(*token as usize).copied();
         if !self.logits.is_empty() && self.banned.iter().all(|token| logit(token) != Some(highest)) {
             return Some(highest);
@@ -70,7 +75,7 @@ impl<'a> Candidates<'a> {
         let starts = std::iter::once(0).chain(banned.iter().map(|place| place + 1));
         let ends = banned.iter().copied().chain([self.logits.len()]);
         let stretches = starts.zip(ends).filter(|(start, end)| start < end);
-        stretches.map(|(start, end)| kernel::largest(&self.logits[start..end])).reduce(f32::max)
+        stretches.map(|(start, end)| kernel::largest(cpu, &self.logits[start..end])).reduce(f32::max)
     }
 }
 

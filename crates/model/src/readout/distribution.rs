@@ -1,6 +1,6 @@
 //! What a distribution looks like, and a draw from it.
 
-use crate::kernel;
+use crate::kernel::{self, CpuFeatures};
 
 /// Tokens whose mass is summed at once, so that a draw adds one by one in a single block only.
 const BLOCK: usize = 256;
@@ -10,6 +10,7 @@ const FARTHEST: f32 = 88.0;
 /// Tokens, ascending, and their probabilities up to a common factor.
 #[derive(Clone, Copy)]
 pub(super) struct Distribution<'a> {
+    cpu: CpuFeatures,
     logits: &'a [f32],
     /// exp((logit − largest)·factor); 0 for a token that may not be drawn.
     weights: &'a [f32],
@@ -32,11 +33,17 @@ pub(super) struct Shape {
 
 impl<'a> Distribution<'a> {
     /// `None` when no logit with a weight is `largest`.
-    pub(super) fn new(logits: &'a [f32], weights: &'a [f32], largest: f32, factor: f32) -> Option<Self> {
-        let first = kernel::position(logits, largest)?;
+    pub(super) fn new(
+        cpu: CpuFeatures,
+        logits: &'a [f32],
+        weights: &'a [f32],
+        largest: f32,
+        factor: f32,
+    ) -> Option<Self> {
+        let first = kernel::position(cpu, logits, largest)?;
         let drawable = |place: &usize| weights[*place] > 0.0 && logits[*place] == largest;
         let best = (first..logits.len()).find(drawable)?;
-        Some(Self { logits, weights, best, factor })
+        Some(Self { cpu, logits, weights, best, factor })
     }
 
     /// The place of the most probable token, the lower one on a tie.
@@ -45,13 +52,14 @@ impl<'a> Distribution<'a> {
     }
 
     pub(super) fn shape(&self) -> Shape {
-        let mass = self.weights.chunks(BLOCK).map(kernel::wide_sum).sum::<f64>();
+        let mass = self.weights.chunks(BLOCK).map(|block| kernel::wide_sum(self.cpu, block)).sum::<f64>();
         let largest = self.logits[self.best];
-        let distance = kernel::weighted_distance(self.logits, self.weights, largest, self.factor, FARTHEST);
+        let distance =
+            kernel::weighted_distance(self.cpu, self.logits, self.weights, largest, self.factor, FARTHEST);
         // −Σ p·ln p with p = weight/mass and ln weight = −distance.
         let entropy = (mass.ln() + distance / mass).max(0.0) as f32;
         let (before, after) = (&self.weights[..self.best], &self.weights[self.best + 1..]);
-        let second = kernel::largest(before).max(kernel::largest(after)).max(0.0);
+        let second = kernel::largest(self.cpu, before).max(kernel::largest(self.cpu, after)).max(0.0);
         Shape { mass, entropy, margin: (f64::from(1.0 - second) / mass) as f32 }
     }
 
@@ -67,7 +75,7 @@ impl<'a> Distribution<'a> {
         let last_drawable = |weights: &[f32]| weights.iter().rposition(|&weight| weight > 0.0);
         let mut before = 0.0;
         for (number, block) in self.weights.chunks(BLOCK).enumerate() {
-            let after = before + kernel::wide_sum(block);
+            let after = before + kernel::wide_sum(self.cpu, block);
             if after > target {
                 let mut cumulative = before;
                 let crossing = block.iter().position(|&weight| {

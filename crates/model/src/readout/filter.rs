@@ -3,7 +3,7 @@
 //! while too many are left for a list to pay.
 
 use super::prefix::{PrefixSearch, Ranking};
-use crate::kernel::{self, Mass};
+use crate::kernel::{self, CpuFeatures, Mass};
 use crate::predictor::Sampling;
 
 /// A list has at most this part of a row.
@@ -25,8 +25,15 @@ pub(super) struct Kept {
 impl Kept {
     /// Lists everything with a weight whose key, its logit or its weight, is above `threshold`; not if that
     /// is too much.
-    fn take(&mut self, keys: &[f32], threshold: f32, logits: &[f32], weights: &[f32]) -> bool {
-        if !kernel::between(keys, threshold, f32::INFINITY, keys.len() / LISTED, &mut self.places) {
+    fn take(
+        &mut self,
+        cpu: CpuFeatures,
+        keys: &[f32],
+        threshold: f32,
+        logits: &[f32],
+        weights: &[f32],
+    ) -> bool {
+        if !kernel::between(cpu, keys, threshold, f32::INFINITY, keys.len() / LISTED, &mut self.places) {
             return false;
         }
         if !std::ptr::eq(keys, weights) {
@@ -40,9 +47,9 @@ impl Kept {
     }
 
     /// Drops logits below `lowest`, and those equal to it behind index `last`.
-    fn keep(&mut self, lowest: f32, last: usize) {
+    fn keep(&mut self, cpu: CpuFeatures, lowest: f32, last: usize) {
         let Self { places, logits, weights, staying } = self;
-        kernel::between(logits, lowest.next_down(), f32::INFINITY, usize::MAX, staying);
+        kernel::between(cpu, logits, lowest.next_down(), f32::INFINITY, usize::MAX, staying);
         staying.retain(|&i| logits[i as usize] > lowest || i as usize <= last);
         for (to, &from) in staying.iter().enumerate() {
             let from = from as usize;
@@ -54,8 +61,8 @@ impl Kept {
     }
 
     /// Keeps the most probable ones down to index `last`.
-    fn keep_down_to(&mut self, last: usize) {
-        self.keep(self.logits[last], last);
+    fn keep_down_to(&mut self, cpu: CpuFeatures, last: usize) {
+        self.keep(cpu, self.logits[last], last);
     }
 }
 
@@ -69,20 +76,20 @@ pub(super) fn filter(
     search: &mut PrefixSearch,
     kept: &mut Kept,
 ) -> bool {
-    let logits = ranking.logits;
+    let Ranking { cpu, logits, .. } = ranking;
     let mut listed = false;
     if (1..weights.len()).contains(&sampling.top_k)
         && let Some(last) = search.last(ranking, Mass::Drawable(weights), (sampling.top_k - 1) as f64)
     {
         let lowest = logits[last as usize];
-        listed = kept.take(logits, lowest.next_down(), logits, weights);
+        listed = kept.take(cpu, logits, lowest.next_down(), logits, weights);
         if listed {
-            kept.keep_down_to(kept.places.partition_point(|&place| place < last));
+            kept.keep_down_to(cpu, kept.places.partition_point(|&place| place < last));
         } else {
-            kernel::keep_from(logits, lowest, last as usize, weights);
+            kernel::keep_from(cpu, logits, lowest, last as usize, weights);
         }
         if sampling.top_p < 1.0 {
-            mass = kernel::wide_sum(if listed { &kept.weights } else { weights });
+            mass = kernel::wide_sum(cpu, if listed { &kept.weights } else { weights });
         }
     }
     if sampling.top_p < 1.0 {
@@ -91,15 +98,15 @@ pub(super) fn filter(
             // The last token that stays and all less probable ones hold at least what lies beyond the limit,
             // so it has at least their mean. A little less: weights are rounded.
             let lightest = 0.999 * (mass - limit) / weights.len() as f64;
-            listed = kept.take(weights, lightest.max(0.0) as f32, logits, weights);
+            listed = kept.take(cpu, weights, lightest.max(0.0) as f32, logits, weights);
         }
         if listed {
             let ranking = Ranking { logits: &kept.logits, ..ranking };
             if let Some(last) = search.last(ranking, Mass::Weights(&kept.weights), limit) {
-                kept.keep_down_to(last as usize);
+                kept.keep_down_to(cpu, last as usize);
             }
         } else if let Some(last) = search.last(ranking, Mass::Weights(weights), limit) {
-            kernel::keep_from(logits, logits[last as usize], last as usize, weights);
+            kernel::keep_from(cpu, logits, logits[last as usize], last as usize, weights);
         }
     }
     if sampling.min_p > 0.0 {
@@ -108,9 +115,9 @@ pub(super) fn filter(
         let nearest = lowest as f32;
         let lowest = if f64::from(nearest) < lowest { nearest.next_up() } else { nearest };
         if listed {
-            kept.keep(lowest, usize::MAX);
+            kept.keep(cpu, lowest, usize::MAX);
         } else {
-            kernel::keep_from(logits, lowest, logits.len(), weights);
+            kernel::keep_from(cpu, logits, lowest, logits.len(), weights);
         }
     }
     listed

@@ -16,7 +16,7 @@ use self::candidates::Candidates;
 use self::distribution::Distribution;
 use self::filter::{Kept, filter};
 use self::prefix::{PrefixSearch, Ranking};
-use crate::kernel;
+use crate::kernel::{self, CpuFeatures};
 use crate::predictor::{Read, Sampling, TokenCount, TokenId};
 
 /// What a row is read with, besides its logits.
@@ -65,6 +65,7 @@ pub struct Scratch {
 /// draw only where `uniform` lies that close to an edge. Weights are f32 like the logits; their sums and
 /// the draw are f64, so that no tail is cut off.
 pub fn read_row(
+    cpu: CpuFeatures,
     logits: &[f32],
     context: &RowContext<'_>,
     uniform: f64,
@@ -72,18 +73,18 @@ pub fn read_row(
 ) -> Option<Read> {
     let Scratch { weights, candidates, prefix, kept, tokens } = scratch;
     let sampling = context.sampling;
-    let highest = kernel::largest_finite(logits)?;
-    let candidates = Candidates::new(logits, context, candidates)?;
-    let largest = candidates.largest(highest)?;
+    let highest = kernel::largest_finite(cpu, logits)?;
+    let candidates = Candidates::new(cpu, logits, context, candidates)?;
+    let largest = candidates.largest(cpu, highest)?;
     let factor = (1.0 / sampling.temperature) as f32;
     let greedy = sampling.temperature <= 0.0 || !factor.is_finite();
     let factor = if greedy { 1.0 } else { factor };
     let ahead = context.ahead.split_at(context.ahead.len() / 2);
-    let mut mass = kernel::exponentials(candidates.logits, largest, factor, weights, ahead.0);
+    let mut mass = kernel::exponentials(cpu, candidates.logits, largest, factor, weights, ahead.0);
     // The same weights serve the model's own distribution when nothing moved them.
     let moved = candidates.edited || factor != 1.0 || largest != highest;
-    let model_mass = if moved { kernel::exponential_sum(logits, highest, ahead.1) } else { mass };
-    let model = Model { logits, highest, normaliser: model_mass.ln() };
+    let model_mass = if moved { kernel::exponential_sum(cpu, logits, highest, ahead.1) } else { mass };
+    let model = Model { cpu, logits, highest, normaliser: model_mass.ln() };
     let mut taken = 0.0;
     for &banned in candidates.banned {
         if let Some(weight) = weights.get_mut(banned as usize) {
@@ -91,13 +92,13 @@ pub fn read_row(
         }
     }
     // What little is left of a difference is rounding.
-    mass = if taken < mass / 2.0 { mass - taken } else { kernel::wide_sum(weights) };
-    let ranking = Ranking { logits: candidates.logits, largest, factor };
+    mass = if taken < mass / 2.0 { mass - taken } else { kernel::wide_sum(cpu, weights) };
+    let ranking = Ranking { cpu, logits: candidates.logits, largest, factor };
     let listed = !greedy && filter(ranking, weights, mass, sampling, prefix, kept);
     let left = if listed {
-        Distribution::new(&kept.logits, &kept.weights, largest, factor)?
+        Distribution::new(cpu, &kept.logits, &kept.weights, largest, factor)?
     } else {
-        Distribution::new(candidates.logits, weights, largest, factor)?
+        Distribution::new(cpu, candidates.logits, weights, largest, factor)?
     };
     let shape = left.shape();
     let place = if greedy { left.best() } else { left.draw(uniform * shape.mass)? };
@@ -116,6 +117,7 @@ pub fn read_row(
 
 /// The model's own distribution.
 struct Model<'a> {
+    cpu: CpuFeatures,
     logits: &'a [f32],
     highest: f32,
     normaliser: f64,
@@ -138,7 +140,7 @@ impl<'a> Model<'a> {
         if count == 0 {
             return Vec::new();
         }
-        let ranking = Ranking { logits: self.logits, largest: self.highest, factor: 1.0 };
+        let ranking = Ranking { cpu: self.cpu, logits: self.logits, largest: self.highest, factor: 1.0 };
         prefix.most_probable(ranking, count, tokens);
         tokens.sort_unstable_by(|a, b| ranking.compare(*a, *b));
         tokens.iter().filter_map(|&token| Some((token, self.logprob(token)?))).collect()

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::kernel::{self, Mass};
+use crate::kernel::{self, CpuFeatures, Mass};
 
 /// Halvings of the interval of logits in which the limit is crossed, before tokens are looked at.
 const HALVINGS: usize = 7;
@@ -10,6 +10,7 @@ const HALVINGS: usize = 7;
 /// Tokens in the order of their probability, the lower one first on a tie.
 #[derive(Clone, Copy)]
 pub(super) struct Ranking<'a> {
+    pub(super) cpu: CpuFeatures,
     /// By token.
     pub(super) logits: &'a [f32],
     /// The largest of those that are ranked.
@@ -41,7 +42,7 @@ impl PrefixSearch {
     /// The mass above a logit is one pass over the row. A few of these find an interval in which the
     /// limit is crossed, and only the tokens in it are ranked.
     pub(super) fn last(&mut self, ranking: Ranking<'_>, mass: Mass<'_>, limit: f64) -> Option<u32> {
-        let above = |threshold: f32| kernel::mass_above(ranking.logits, mass, threshold);
+        let above = |threshold: f32| kernel::mass_above(ranking.cpu, ranking.logits, mass, threshold);
         // The mass above `high` does not exceed the limit, that above `low` does. Above the largest there is none.
         let (mut high, mut before) = (ranking.largest, 0.0);
         let mut low = high;
@@ -75,7 +76,7 @@ impl PrefixSearch {
                 (high, before) = (middle, mass);
             }
         }
-        kernel::between(ranking.logits, low, high, usize::MAX, &mut self.crossing);
+        kernel::between(ranking.cpu, ranking.logits, low, high, usize::MAX, &mut self.crossing);
         let weight = |token: u32| match mass {
             Mass::Weights(weights) => f64::from(weights[token as usize]),
             Mass::Drawable(weights) => f64::from(u8::from(weights[token as usize] > 0.0)),
@@ -104,11 +105,11 @@ impl PrefixSearch {
     pub(super) fn most_probable(&mut self, ranking: Ranking<'_>, count: usize, found: &mut Vec<u32>) {
         let last = self.last(ranking, Mass::All, count.saturating_sub(1) as f64);
         let Some(last) = last else {
-            kernel::between(ranking.logits, f32::NEG_INFINITY, f32::INFINITY, usize::MAX, found);
+            kernel::between(ranking.cpu, ranking.logits, f32::NEG_INFINITY, f32::INFINITY, usize::MAX, found);
             return;
         };
         let lowest = ranking.logits[last as usize];
-        kernel::between(ranking.logits, lowest.next_down(), f32::INFINITY, usize::MAX, found);
+        kernel::between(ranking.cpu, ranking.logits, lowest.next_down(), f32::INFINITY, usize::MAX, found);
         found.retain(|&token| ranking.logits[token as usize] > lowest || token <= last);
     }
 }

@@ -2,8 +2,17 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// At the processor's highest level; all levels draw the same token.
 fn read(logits: &[f32], sampling: &Sampling, uniform: f64) -> Option<Read> {
-    read_row(logits, &RowContext::new(sampling), uniform, &mut Scratch::default())
+    read_with(logits, &RowContext::new(sampling), uniform)
+}
+
+fn read_with(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> Option<Read> {
+    let read = |cpu| read_row(cpu, logits, context, uniform, &mut Scratch::default());
+    let mut reads: Vec<_> = CpuFeatures::available().into_iter().map(read).collect();
+    let token = |read: &Option<Read>| read.as_ref().map(|read| read.token);
+    assert!(reads.iter().all(|read| token(read) == token(&reads[0])), "{reads:?}");
+    reads.pop().flatten()
 }
 
 /// Token ids by value, largest first, the lower id on a tie.
@@ -172,6 +181,21 @@ pub(super) fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
+fn compare(found: &Read, expected: &Read) -> Result<(), TestCaseError> {
+    prop_assert_eq!(found.token, expected.token);
+    prop_assert!(near(found.score, expected.score), "score {} {}", found.score, expected.score);
+    prop_assert!(near(found.logprob, expected.logprob), "logprob {} {}", found.logprob, expected.logprob);
+    prop_assert!(near(found.entropy, expected.entropy), "entropy {} {}", found.entropy, expected.entropy);
+    prop_assert!(near(found.margin, expected.margin), "margin {} {}", found.margin, expected.margin);
+    prop_assert!(near(found.target.unwrap(), expected.target.unwrap()));
+    prop_assert_eq!(found.alternatives.len(), expected.alternatives.len());
+    for (found, expected) in found.alternatives.iter().zip(&expected.alternatives) {
+        prop_assert_eq!(found.0, expected.0);
+        prop_assert!(near(found.1, expected.1));
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
@@ -185,26 +209,18 @@ proptest! {
             alternatives: case.alternatives,
             ahead: &[],
         };
-        let mut scratch = Scratch::default();
-        // What another row leaves in the buffers changes nothing.
-        read_row(&other.logits, &RowContext::new(&other.sampling), other.uniform, &mut scratch);
-        let found = read_row(&case.logits, &context, case.uniform, &mut scratch);
         let Some((expected, edge)) = oracle(&case.logits, &context, case.uniform) else {
-            prop_assert_eq!(found, None);
+            prop_assert_eq!(read_with(&case.logits, &context, case.uniform), None);
             return Ok(());
         };
         prop_assume!(edge > 1e-5);
-        let found = found.unwrap();
-        prop_assert_eq!(found.token, expected.token);
-        prop_assert!(near(found.score, expected.score), "score {} {}", found.score, expected.score);
-        prop_assert!(near(found.logprob, expected.logprob), "logprob {} {}", found.logprob, expected.logprob);
-        prop_assert!(near(found.entropy, expected.entropy), "entropy {} {}", found.entropy, expected.entropy);
-        prop_assert!(near(found.margin, expected.margin), "margin {} {}", found.margin, expected.margin);
-        prop_assert!(near(found.target.unwrap(), expected.target.unwrap()));
-        prop_assert_eq!(found.alternatives.len(), expected.alternatives.len());
-        for (found, expected) in found.alternatives.iter().zip(&expected.alternatives) {
-            prop_assert_eq!(found.0, expected.0);
-            prop_assert!(near(found.1, expected.1));
+        for cpu in CpuFeatures::available() {
+            let mut scratch = Scratch::default();
+            // The buffers still hold another row, which changes nothing.
+            read_row(cpu, &other.logits, &RowContext::new(&other.sampling), other.uniform, &mut scratch);
+            let found = read_row(cpu, &case.logits, &context, case.uniform, &mut scratch);
+            prop_assert!(found.is_some(), "{}", cpu);
+            compare(&found.unwrap(), &expected)?;
         }
     }
 }
@@ -244,7 +260,7 @@ fn rows_that_are_not_finite_are_refused() {
     assert_eq!(read(&[], &Sampling::default(), 0.5), None);
     let sampling = Sampling::default();
     let nothing = RowContext { allowed: Some(&[]), ..RowContext::new(&sampling) };
-    assert_eq!(read_row(&[0.0, 1.0], &nothing, 0.5, &mut Scratch::default()), None);
+    assert_eq!(read_with(&[0.0, 1.0], &nothing, 0.5), None);
 }
 
 #[test]
@@ -260,7 +276,7 @@ fn penalties_follow_the_sign_and_the_counts() {
     let context = RowContext { counts: &counts, ..RowContext::new(&sampling) };
     let penalised_by_hand = [1.0, -4.0 - 1.0 - 0.25, 0.5 - 0.5 - 0.25, 1.5, 0.0];
     assert_eq!(penalised(&[2.0, -2.0, 1.0, 1.5, 0.0], &context), penalised_by_hand);
-    let found = read_row(&[2.0, -2.0, 1.0, 1.5, 0.0], &context, 0.3, &mut Scratch::default()).unwrap();
+    let found = read_with(&[2.0, -2.0, 1.0, 1.5, 0.0], &context, 0.3).unwrap();
     let expected = read(&penalised_by_hand, &Sampling::default(), 0.3).unwrap();
     assert_eq!((found.token, found.score, found.entropy), (expected.token, expected.score, expected.entropy));
     let model = read(&[2.0, -2.0, 1.0, 1.5, 0.0], &Sampling::default(), 0.3).unwrap();
@@ -281,8 +297,9 @@ fn filters_apply_one_after_the_other() {
     // Probabilities 0.4, 0.3, 0.2, 0.1.
     let logits = [0.4_f32.ln(), 0.3_f32.ln(), 0.2_f32.ln(), 0.1_f32.ln()];
     let support = |sampling: &Sampling| -> Vec<u32> {
-        let mut tokens: Vec<u32> =
-            (0..1000).map(|i| read(&logits, sampling, f64::from(i) / 1000.0).unwrap().token).collect();
+        let mut tokens: Vec<u32> = (0..1000)
+            .map(|i| read(&logits, sampling, (f64::from(i) + 0.5) / 1000.0).unwrap().token)
+            .collect();
         tokens.dedup();
         tokens
     };

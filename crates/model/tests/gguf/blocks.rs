@@ -2,7 +2,7 @@
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{CpuStorage, Device, Tensor};
-use unmask_model::kernel::{Blocks, Encoding, Instructions};
+use unmask_model::kernel::{Blocks, CpuFeatures, Encoding};
 
 const ENCODINGS: [(Encoding, GgmlDType); 7] = [
     (Encoding::F32, GgmlDType::F32),
@@ -25,12 +25,12 @@ fn numbers_are_those_that_candle_decodes_with_every_set_of_instructions() {
         let bytes = stored.data().unwrap();
         let blocks = Blocks::new(encoding, &bytes);
         assert_eq!(blocks.count(), expected.len());
-        for instructions in Instructions::available() {
+        for cpu in CpuFeatures::available() {
             let mut found = vec![f32::NAN; 1024];
             // From the middle on, as panels ask for it.
-            blocks.decode(instructions, 1024, &mut found);
+            blocks.decode(cpu, 1024, &mut found);
             let same = found.iter().zip(&expected[1024..]).all(|(a, b)| a.to_bits() == b.to_bits());
-            assert!(same, "{encoding:?} with {instructions:?}");
+            assert!(same, "{encoding:?} with {cpu}");
         }
     }
 }
@@ -52,7 +52,7 @@ fn every_bit_of_a_block_is_read_as_candle_reads_it() {
             let stored = dtype.from_data(bytes.clone().into()).dequantize(encoding.numbers()).unwrap();
             let CpuStorage::F32(expected) = stored else { unreachable!("candle dequantises to f32") };
             let mut found = vec![f32::NAN; encoding.numbers()];
-            Blocks::new(encoding, &bytes).decode(Instructions::detect(), 0, &mut found);
+            Blocks::new(encoding, &bytes).decode(CpuFeatures::detect(), 0, &mut found);
             assert_eq!(found, expected, "{encoding:?}");
         }
     }

@@ -1,5 +1,6 @@
 //! Logits of GGUF files against those of the checkpoints that they were made of.
 
+use crate::device;
 use std::path::Path;
 
 use candle_core::quantized::GgmlDType;
@@ -16,7 +17,8 @@ const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::
 
 fn load(path: &Path, adapter: Option<&Path>, precision: Precision, threads: usize) -> CandlePredictor {
     let checkpoint = Checkpoint::open(path, adapter).unwrap();
-    let placement = Placement::new(DeviceChoice::Cpu, precision, checkpoint.profile.family).unwrap();
+    let placement =
+        Placement::new(DeviceChoice::Cpu, precision, checkpoint.profile.family, device::cpu()).unwrap();
     CandlePredictor::load(&checkpoint, placement, threads).unwrap()
 }
 
@@ -87,6 +89,10 @@ fn files() -> Vec<(Model, Encode)> {
         ),
         // 172 columns are no whole panels.
         file(Model::golden("diffullama"), |_| GgmlDType::F16),
+        // Widths that no line of a product divides evenly.
+        file(Model::random(48, 37), |_| GgmlDType::F16),
+        file(Model::random(80, 111), |_| GgmlDType::BF16),
+        file(Model::random(40, 1), |_| GgmlDType::F32),
     ]
 }
 
@@ -157,7 +163,7 @@ fn a_file_of_the_format_s_own_library_holds_the_golden_checkpoint() {
         let Some(part) = name.strip_prefix("model.").filter(|part| *part != "embed_tokens.weight") else {
             continue;
         };
-        let found = file.weights.get(part, tensor.dims()).unwrap().to_f32().unwrap();
+        let found = file.weights.get(part, tensor.dims()).unwrap().to_f32(device::cpu()).unwrap();
         let expected: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
         let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

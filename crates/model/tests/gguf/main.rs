@@ -6,6 +6,8 @@
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod blocks;
+#[path = "../device/mod.rs"]
+mod device;
 mod logits;
 mod tokenizer;
 mod write;

@@ -36,7 +36,8 @@ impl Model {
     /// On the CPU, with one thread so that tests run side by side.
     pub fn load(&self, precision: Precision) -> CandlePredictor {
         let checkpoint = self.open();
-        let placement = Placement::new(DeviceChoice::Cpu, precision, checkpoint.profile.family).unwrap();
+        let placement =
+            Placement::new(DeviceChoice::Cpu, precision, checkpoint.profile.family, device::cpu()).unwrap();
         CandlePredictor::load(&checkpoint, placement, 1)
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
@@ -44,7 +45,9 @@ impl Model {
     /// In candle's operations, as on a GPU; on one when UNMASK_TEST_GPU names its number.
     pub fn load_in_candle(&self) -> CandlePredictor {
         let checkpoint = self.open();
-        let placement = Placement::new(device::tested(), Precision::F32, checkpoint.profile.family).unwrap();
+        let placement =
+            Placement::new(device::tested(), Precision::F32, checkpoint.profile.family, device::cpu())
+                .unwrap();
         CandlePredictor::in_candle(&checkpoint, &placement)
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }

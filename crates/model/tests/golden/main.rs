@@ -11,5 +11,9 @@ mod data;
 #[path = "../device/mod.rs"]
 mod device;
 mod numeric;
+#[path = "../reference/mod.rs"]
+mod reference;
+mod replay;
 mod text;
 mod traces;
+mod widths;

@@ -1,5 +1,6 @@
 //! Copies of golden folders, the damage done to them, and the message with which they are refused.
 
+use crate::device;
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -100,7 +101,8 @@ impl Copy {
 
 pub(crate) fn load(folder: &Path, adapter: Option<&Path>) -> Result<CandlePredictor, LoadError> {
     let checkpoint = Checkpoint::open(folder, adapter)?;
-    let placement = Placement::new(DeviceChoice::Cpu, Precision::Auto, checkpoint.profile.family)?;
+    let placement =
+        Placement::new(DeviceChoice::Cpu, Precision::Auto, checkpoint.profile.family, device::cpu())?;
     CandlePredictor::load(&checkpoint, placement, 1)
 }
 

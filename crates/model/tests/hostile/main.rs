@@ -5,6 +5,8 @@
 mod adapter;
 mod config;
 mod damage;
+#[path = "../device/mod.rs"]
+mod device;
 mod files;
 mod flips;
 mod gguf;

@@ -1,6 +1,7 @@
 //! What holds for every policy that is accepted, whatever the canvas and the seed; and that the others
 //! are refused.
 
+use crate::device;
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use unmask_model::diffusion::{
@@ -17,7 +18,7 @@ pub const LENGTH: usize = 24;
 const MASK: TokenId = SYMBOLS as TokenId;
 
 pub fn oracle() -> MarkovOracle {
-    MarkovOracle::new(&transition(), LENGTH)
+    MarkovOracle::new(&transition(), LENGTH).reading_with(device::cpu())
 }
 
 /// Any combination of choices with numbers from these.

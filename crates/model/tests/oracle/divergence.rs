@@ -1,6 +1,7 @@
 //! What parallel draws cost in nats per sequence of 96 tokens, for chains of 24 symbols. Each evaluation's
 //! cost is exact given its canvas; the mean is over canvases on the sampler's own path.
 
+use crate::device;
 use unmask_model::diffusion::{Order, Policy, Quota, Revise, Window};
 use unmask_model::predictor::MarkovOracle;
 
@@ -21,7 +22,7 @@ struct Measured {
 }
 
 fn oracle(entropy_rate: f64) -> MarkovOracle {
-    MarkovOracle::random(SYMBOLS, entropy_rate, MASKED, CHAIN)
+    MarkovOracle::random(SYMBOLS, entropy_rate, MASKED, CHAIN).reading_with(device::cpu())
 }
 
 fn policy(order: Order, quota: Quota) -> Policy {
@@ -105,7 +106,7 @@ fn an_entropy_budget_beats_the_reference_on_predictable_text() {
 #[test]
 fn an_entropy_budget_costs_a_fraction_of_the_reference_on_every_chain() {
     for chain in 0..8 {
-        let mut oracle = MarkovOracle::random(SYMBOLS, LOW, MASKED, chain);
+        let mut oracle = MarkovOracle::random(SYMBOLS, LOW, MASKED, chain).reading_with(device::cpu());
         let reference = measure(&mut oracle, Order::Labels, Quota::Labels(24), 50);
         let budget = measure(&mut oracle, Order::Permutation, Quota::Entropy(0.5), 50);
         assert!(budget.divergence.mean <= 0.35 * reference.divergence.mean, "chain {chain}");

@@ -1,5 +1,6 @@
 //! How many evaluations a sample takes.
 
+use crate::device;
 use std::collections::BTreeSet;
 
 use unmask_model::diffusion::{DenoisingState, Noise, Order, Policy, Quota, Revise, Window, draw_round};
@@ -17,7 +18,7 @@ fn permuted(quota: Quota) -> Policy {
 
 #[test]
 fn the_reference_evaluates_once_per_round_that_has_members() {
-    let mut oracle = MarkovOracle::new(&transition(), 128);
+    let mut oracle = MarkovOracle::new(&transition(), 128).reading_with(device::cpu());
     for (rounds, masked) in GRID {
         let mut total = 0;
         for seed in 0..SEEDS {
@@ -38,7 +39,7 @@ fn the_reference_evaluates_once_per_round_that_has_members() {
 
 #[test]
 fn one_position_at_a_time_takes_an_evaluation_per_position() {
-    let mut oracle = MarkovOracle::new(&transition(), 128);
+    let mut oracle = MarkovOracle::new(&transition(), 128).reading_with(device::cpu());
     for masked in [1, 8, 32, 128] {
         for seed in 0..20 {
             let run = sample(&mut oracle, masked, permuted(Quota::Count(1)), seed);
@@ -50,7 +51,7 @@ fn one_position_at_a_time_takes_an_evaluation_per_position() {
 
 #[test]
 fn planned_rounds_read_each_position_once() {
-    let mut oracle = MarkovOracle::new(&transition(), 64);
+    let mut oracle = MarkovOracle::new(&transition(), 64).reading_with(device::cpu());
     for policy in [Policy::reference(16), permuted(Quota::Count(5)), permuted(Quota::Balanced(16))] {
         let run = sample(&mut oracle, 64, policy, 3);
         assert_eq!(run.steps.iter().map(|step| step.wants.len()).sum::<usize>(), 64);
@@ -59,7 +60,7 @@ fn planned_rounds_read_each_position_once() {
 
 #[test]
 fn balanced_parts_number_the_harmonic_mean_and_differ_by_one() {
-    let mut oracle = MarkovOracle::new(&transition(), 128);
+    let mut oracle = MarkovOracle::new(&transition(), 128).reading_with(device::cpu());
     for (rounds, masked) in GRID {
         let sizes = |quota| -> Vec<usize> {
             let run = sample(&mut oracle.clone(), masked, permuted(quota), 5);
@@ -81,7 +82,7 @@ fn balanced_parts_number_the_harmonic_mean_and_differ_by_one() {
 
 #[test]
 fn nothing_is_evaluated_when_nothing_is_masked() {
-    let mut oracle = MarkovOracle::new(&transition(), 8);
+    let mut oracle = MarkovOracle::new(&transition(), 8).reading_with(device::cpu());
     let given = spec(vec![Some(1); 8], Policy::reference(4), 0);
     let done = DenoisingState::new(given, &oracle.limits()).unwrap();
     assert_eq!((done.ask().is_none(), done.evaluations_left(), done.early_exit()), (true, 0, None));

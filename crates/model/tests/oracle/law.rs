@@ -1,6 +1,7 @@
 //! Which law a policy samples from, against enumeration: 30,000 draws, Pearson's statistic within three
 //! standard deviations of its mean.
 
+use crate::device;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use unmask_model::diffusion::{DenoisingState, Order, Policy, Quota, Revise, Window};
@@ -23,7 +24,7 @@ fn counts(draw: impl FnMut(u64) -> usize) -> Vec<u64> {
 
 /// How often the policy ends with each sequence.
 pub fn served(policy: Policy, drawing: Drawing) -> Vec<u64> {
-    let mut oracle = MarkovOracle::new(&transition(), LENGTH);
+    let mut oracle = MarkovOracle::new(&transition(), LENGTH).reading_with(device::cpu());
     let Drawing { temperature, top_p } = drawing;
     counts(|seed| {
         let mut spec = spec(vec![None; LENGTH], policy, seed);

@@ -6,6 +6,8 @@
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod any_policy;
+#[path = "../device/mod.rs"]
+mod device;
 mod divergence;
 mod enumeration;
 mod evaluations;

@@ -1,5 +1,6 @@
 //! How many positions one evaluation commits, recomputed from the oracle and from what was read.
 
+use crate::device;
 use proptest::prelude::*;
 use unmask_model::diffusion::{
     DenoisingState, Order, Policy, Quota, Revise, Score, ScoreKind, StateSpec, Window,
@@ -11,7 +12,7 @@ use super::support::{Step, finish, spec};
 const LENGTH: usize = 32;
 
 fn oracle() -> MarkovOracle {
-    MarkovOracle::random(8, 0.6, LENGTH, 2)
+    MarkovOracle::random(8, 0.6, LENGTH, 2).reading_with(device::cpu())
 }
 
 fn steps(oracle: &mut MarkovOracle, order: Order, quota: Quota, seed: u64, sampling: Sampling) -> Vec<Step> {

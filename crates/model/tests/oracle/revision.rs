@@ -1,5 +1,6 @@
 //! ReMDM: committed tokens that are taken back.
 
+use crate::device;
 use unmask_model::diffusion::{DenoisingState, Policy, Revise};
 use unmask_model::predictor::{MarkovOracle, MaskPredictor};
 
@@ -30,7 +31,7 @@ fn without_remasking_its_law_is_the_references() {
 
 #[test]
 fn without_remasking_it_takes_as_many_evaluations_as_the_reference() {
-    let mut oracle = MarkovOracle::new(&transition(), 32);
+    let mut oracle = MarkovOracle::new(&transition(), 32).reading_with(device::cpu());
     let (steps, masked, seeds) = (24, 32, 2000);
     let evaluations = |seed| sample(&mut oracle, masked, revised(steps, Revise::Cap(0.0)), seed).steps.len();
     let mean = (0..seeds).map(evaluations).sum::<usize>() as f64 / seeds as f64;
@@ -59,7 +60,7 @@ fn its_law_is_the_definition_over_all_canvases() {
 
 #[test]
 fn tokens_are_taken_back_but_never_given_ones_and_all_is_filled_within_the_steps() {
-    let mut oracle = MarkovOracle::new(&transition(), 32);
+    let mut oracle = MarkovOracle::new(&transition(), 32).reading_with(device::cpu());
     let given: Vec<Option<u32>> = (0..32).map(|position| (position % 4 == 0).then_some(2)).collect();
     for revise in [Revise::Cap(0.2), Revise::Rescale(0.5), Revise::Loop(0.2)] {
         let mut remasked = 0;

@@ -1,5 +1,6 @@
 //! The mode `Reference` against the authors' `eval_forward` with its random numbers replayed.
 
+use crate::device;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,8 @@ fn folder(model: &str) -> PathBuf {
 
 fn load(model: &str) -> CandlePredictor {
     let checkpoint = Checkpoint::open(&folder(model), None).unwrap();
-    let placement = Placement::new(DeviceChoice::Cpu, Precision::F32, checkpoint.profile.family).unwrap();
+    let placement =
+        Placement::new(DeviceChoice::Cpu, Precision::F32, checkpoint.profile.family, device::cpu()).unwrap();
     CandlePredictor::load(&checkpoint, placement, 1).unwrap()
 }
 

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(clippy::print_stdout, reason = "measurements are worth seeing with --nocapture")]
 
+#[path = "../device/mod.rs"]
+mod device;
 mod golden;
 
 use unmask_model::diffusion::{Noise, ScoreMode, ScoreSpec, ScoringState, SequenceScore};
@@ -16,6 +18,7 @@ type Trace = Vec<(Vec<TokenId>, Vec<Read>)>;
 
 fn chain(context: usize) -> MarkovOracle {
     MarkovOracle::new(&[vec![0.70, 0.20, 0.10], vec![0.15, 0.25, 0.60], vec![0.45, 0.15, 0.40]], context)
+        .reading_with(device::cpu())
 }
 
 /// A model whose conditionals contradict each other: the chain's, squared and normalised.
@@ -238,7 +241,8 @@ fn masks_are_shared_after_contexts_of_different_lengths() {
 
 #[test]
 fn a_uniform_model_gives_the_same_to_every_position() {
-    let mut uniform = MarkovOracle::new(&[vec![1.0; 3], vec![1.0; 3], vec![1.0; 3]], 9);
+    let mut uniform =
+        MarkovOracle::new(&[vec![1.0; 3], vec![1.0; 3], vec![1.0; 3]], 9).reading_with(device::cpu());
     let (text, each) = ([0, 1, 2, 2, 1, 0, 1, 1, 2], -(3.0_f64).ln());
     for mode in [ScoreMode::Chain, ScoreMode::Block(3), ScoreMode::PseudoLikelihood] {
         let found = score(&mut uniform, spec(&text, 2, mode, 0));
@@ -259,7 +263,8 @@ fn a_uniform_model_gives_the_same_to_every_position() {
 #[test]
 fn the_planted_answer_wins() {
     let mut successor =
-        MarkovOracle::new(&[vec![1.0, 8.0, 1.0], vec![1.0, 1.0, 8.0], vec![8.0, 1.0, 1.0]], 8);
+        MarkovOracle::new(&[vec![1.0, 8.0, 1.0], vec![1.0, 1.0, 8.0], vec![8.0, 1.0, 1.0]], 8)
+            .reading_with(device::cpu());
     let (planted, other) = ([0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 1, 0]);
     for mode in [
         ScoreMode::Chain,

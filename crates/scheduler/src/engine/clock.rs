@@ -1,4 +1,4 @@
-//! What time does to requests, and what the engine learns from it.
+//! Deadlines, time in the queue, and the measured speed of evaluations.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::error::GenerationError;
 use crate::event::DenoisingEvent;
 use crate::request::Request;
 
-/// The share of the newest evaluation in what is known of the machine's speed.
+/// Share of the newest evaluation in the measured speed.
 const NEWEST: f64 = 0.1;
 
 impl<P: MaskPredictor> Engine<P> {
@@ -44,14 +44,52 @@ impl<P: MaskPredictor> Engine<P> {
     pub(super) fn backlog(&self) -> Duration {
         let predicted =
             self.requests.values().map(Request::time_left).fold(Duration::ZERO, Duration::saturating_add);
-        Duration::try_from_secs_f64(predicted.as_secs_f64() * self.slowness).unwrap_or(Duration::MAX)
+        self.slowdown.applied(predicted)
     }
 
-    /// Compares an evaluation with what was predicted: neighbours slow a machine down, and batches of many
-    /// canvases can be faster than the sum of them.
+    /// Compares an evaluation with its prediction.
     pub(super) fn learn(&mut self, work: Work, took: Duration) {
         self.last_took = took;
-        let predicted = self.config.cost.time(work).as_secs_f64().max(1e-9);
-        self.slowness += NEWEST * (took.as_secs_f64() / predicted - self.slowness);
+        self.slowdown.learn(self.config.cost.time(work), took);
+    }
+}
+
+/// Ratio of measured to predicted time, a moving average over evaluations: neighbours slow a machine down, and
+/// batches of many canvases can be faster than the sum of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slowdown(f64);
+
+impl Default for Slowdown {
+    fn default() -> Self {
+        Self(1.0)
+    }
+}
+
+impl Slowdown {
+    fn learn(&mut self, predicted: Duration, took: Duration) {
+        let ratio = took.as_secs_f64() / predicted.as_secs_f64().max(1e-9);
+        self.0 += NEWEST * (ratio - self.0);
+    }
+
+    /// The time that a prediction should really take.
+    fn applied(self, predicted: Duration) -> Duration {
+        Duration::try_from_secs_f64(predicted.as_secs_f64() * self.0).unwrap_or(Duration::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn predictions_follow_the_measured_speed() {
+        let (predicted, took) = (Duration::from_millis(10), Duration::from_millis(30));
+        let mut slowdown = Slowdown::default();
+        assert_eq!(slowdown.applied(predicted), predicted);
+        slowdown.learn(predicted, took);
+        assert_eq!(slowdown.applied(predicted), Duration::from_millis(12), "a tenth of the way");
+        (0..100).for_each(|_| slowdown.learn(predicted, took));
+        assert!(slowdown.applied(predicted).abs_diff(took) < Duration::from_micros(10));
+        assert!(slowdown.applied(Duration::MAX) == Duration::MAX);
     }
 }

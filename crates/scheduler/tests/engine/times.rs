@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use unmask_model::diffusion::EarlyExit;
 use unmask_model::predictor::Script;
-use unmask_scheduler::{DenoiseRequest, EngineConfig, GenerationError};
+use unmask_scheduler::{DenoiseRequest, EngineConfig, GenerationError, SubmitError};
 
 use crate::fixture::{Gate, Report, of, request, sample, spawn};
 
@@ -123,4 +123,24 @@ async fn who_waits_too_long_is_told_when_to_come_back() {
     let GenerationError::QueueTimeout { waited, retry_after } = error else { unreachable!("{error}") };
     assert!(waited > patience && retry_after > Duration::ZERO);
     assert!(Report::of(running).await.end.is_ok());
+}
+
+/// An evaluation that took 20 ms in place of the predicted microseconds moves the prediction by a tenth of that.
+#[tokio::test]
+async fn the_time_to_come_back_follows_the_measured_speed() {
+    let (script, gate) = Gate::new(Script::default());
+    let handle = spawn(script, EngineConfig { max_running: 1, queue: 1, ..EngineConfig::default() });
+    let mut generations = vec![handle.submit(request(0)).unwrap()];
+    gate.look();
+    pass(now() + Duration::from_millis(20));
+    gate.go();
+    gate.look();
+    generations.push(handle.submit(request(1)).unwrap());
+    let refusal = handle.submit(request(2)).unwrap_err();
+    let SubmitError::QueueFull { retry_after, .. } = refusal else { unreachable!("{refusal}") };
+    assert!(retry_after >= Duration::from_millis(2), "{retry_after:?}");
+    drop(gate);
+    for generation in generations {
+        assert!(Report::of(generation).await.end.is_ok());
+    }
 }

@@ -1,6 +1,6 @@
 //! Where the columns of a weight go when they are packed.
 
-use crate::kernel::PANEL;
+use crate::kernel::{self, PANEL};
 
 /// Half of a panel: what belongs together in the two halves of one is finished together.
 const HALF: usize = PANEL / 2;
@@ -25,7 +25,7 @@ impl Layout {
     /// Number of columns with the zeros.
     pub(super) fn padded(self) -> usize {
         match self {
-            Self::Plain(width) => width.next_multiple_of(PANEL),
+            Self::Plain(width) => kernel::padded(width),
             Self::Heads { count, width } | Self::Turned { count, width } => count * Self::head(width),
             Self::Gated(width) => 2 * Self::Plain(width).padded(),
         }
@@ -33,7 +33,7 @@ impl Layout {
 
     /// A head's own columns with the zeros; turned heads have as many, since halves are filled up to 16.
     fn head(width: usize) -> usize {
-        width.next_multiple_of(PANEL)
+        kernel::padded(width)
     }
 
     /// Whether the first columns are those of the source in its order, and only zeros follow.

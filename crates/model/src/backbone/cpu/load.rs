@@ -9,7 +9,7 @@ use super::{Block, Linear, Rotary, Table, Trunk};
 use crate::checkpoint::{Architecture, BlockTensor, ModelConfig, StoredTensor, Weights};
 use crate::error::LoadError;
 use crate::kernel::{
-    Blocks, Columns, Format, Instructions, Norm, Numbers, PackedMatrix, PanelBuffers, Rotation,
+    Blocks, Columns, CpuFeatures, Format, Norm, Numbers, PackedMatrix, PanelBuffers, Rotation,
 };
 
 /// Which tensors to read, and what to make of them.
@@ -17,6 +17,7 @@ struct Loader<'a> {
     config: &'a ModelConfig,
     weights: &'a Weights,
     numbers: Numbers,
+    cpu: CpuFeatures,
     /// For matrices that are packed as they are needed.
     buffers: Arc<PanelBuffers>,
 }
@@ -43,15 +44,16 @@ impl Trunk {
         config: &ModelConfig,
         weights: &Weights,
         numbers: Numbers,
+        cpu: CpuFeatures,
     ) -> Result<Self, LoadError> {
         let buffers = Arc::new(PanelBuffers::new(rayon::current_num_threads()));
-        let loader = Loader { config, weights, numbers, buffers };
+        let loader = Loader { config, weights, numbers, cpu, buffers };
         let embedding = weights.embedding(config.width)?;
         let vocabulary = embedding.shape()[0];
         let gpt2 = config.architecture == Architecture::Gpt2;
         let positions = if gpt2 {
             let stored = weights.get("wpe.weight", &[config.context, config.width])?;
-            Some(Table::F32(stored.to_f32()?))
+            Some(Table::F32(stored.to_f32(cpu)?))
         } else {
             None
         };
@@ -60,7 +62,7 @@ impl Trunk {
         let tied = own_head.is_none();
         let head = loader.head(own_head.as_ref().unwrap_or(&embedding))?;
         Ok(Self {
-            instructions: Instructions::detect(),
+            cpu,
             tokens: if tied && head.has_columns() { None } else { Some(loader.table(&embedding)?) },
             positions,
             rotary: (!gpt2).then(|| Rotary::new(config)),
@@ -97,7 +99,7 @@ impl Loader<'_> {
     /// How a matrix of the blocks is kept. They are multiplied with many rows; the head, which takes more
     /// time to read than to multiply with the few that are asked, stays as small as its format allows.
     fn block_format(&self, stored: &StoredTensor) -> Format {
-        self.format(stored).fastest(Instructions::detect())
+        self.format(stored).fastest(self.cpu)
     }
 
     /// Tensors that take less memory where they are than in a format.
@@ -114,7 +116,7 @@ impl Loader<'_> {
         if let Some(blocks) = Self::smaller(format, std::slice::from_ref(stored)) {
             return Ok(Table::Stored { rows: blocks[0].clone(), rounded: format != Format::F32 });
         }
-        let values = stored.to_f32()?;
+        let values = stored.to_f32(self.cpu)?;
         Ok(match format {
             Format::F32 => Table::F32(values),
             _ => Table::Bf16(values.into_iter().map(bf16::from_f32).collect()),
@@ -122,7 +124,8 @@ impl Loader<'_> {
     }
 
     fn norm(&self, name: &str) -> Result<Norm, LoadError> {
-        let part = |part: &str| self.weights.get(&format!("{name}.{part}"), &[self.config.width])?.to_f32();
+        let part =
+            |part: &str| self.weights.get(&format!("{name}.{part}"), &[self.config.width])?.to_f32(self.cpu);
         let (gain, epsilon) = (part("weight")?, self.config.norm_epsilon as f32);
         Ok(match self.config.architecture {
             Architecture::Gpt2 => Norm::Layer { gain, bias: part("bias")?, epsilon },
@@ -157,9 +160,10 @@ impl Loader<'_> {
             let parts = blocks.into_iter().cloned().collect();
             let stored = Box::new(StoredRows { parts, layout: columns });
             let (rows, columns) = (rows.padded(), columns.padded());
-            return Ok(PackedMatrix::stored(format, rows, columns, stored, self.buffers.clone()));
+            return Ok(PackedMatrix::stored(self.cpu, format, rows, columns, stored, self.buffers.clone()));
         }
-        let values: Vec<Vec<f32>> = tensors.iter().map(StoredTensor::to_f32).collect::<Result<_, _>>()?;
+        let values: Vec<Vec<f32>> =
+            tensors.iter().map(|tensor| tensor.to_f32(self.cpu)).collect::<Result<_, _>>()?;
         let (outputs, inputs) = (tensors[0].shape()[0], tensors[0].shape()[1]);
         Ok(pack(format, rows, columns, |k, n| match n.checked_sub(outputs) {
             None => values[0][n * inputs + k],
@@ -173,8 +177,8 @@ impl Loader<'_> {
         let name = |part: &str| format!("h.{number}.{part}");
         let load = |part: &str, (rows, columns): (usize, usize)| {
             let stored = self.weights.get(&name(&format!("{part}.weight")), &[rows, columns])?;
-            let bias = self.weights.get(&name(&format!("{part}.bias")), &[columns])?.to_f32()?;
-            let (format, values) = (self.block_format(&stored), stored.to_f32()?);
+            let bias = self.weights.get(&name(&format!("{part}.bias")), &[columns])?.to_f32(self.cpu)?;
+            let (format, values) = (self.block_format(&stored), stored.to_f32(self.cpu)?);
             Ok::<_, LoadError>(Convolution { format, values, bias, columns })
         };
         let (width, inner) = (config.width, config.mlp_width);
@@ -204,7 +208,7 @@ impl Loader<'_> {
         let linear = |tensors: &[StoredTensor], rows: Layout, columns: Layout| {
             // Files may keep the two of a matrix in different types; the wider one serves both.
             let formats = tensors.iter().map(|stored| self.block_format(stored));
-            let wider = Format::F32.fastest(Instructions::detect());
+            let wider = Format::F32.fastest(self.cpu);
             let format = formats.reduce(|a, b| if a == b { a } else { wider }).unwrap_or(wider);
             let matrix = self.matrix(format, tensors, rows, columns)?;
             Ok::<_, LoadError>(Linear { matrix, bias: vec![0.0; columns.padded()] })

@@ -16,7 +16,7 @@ pub(super) use self::workspace::Workspace;
 use super::{Observe, PackedRows};
 use crate::checkpoint::BlockTensor;
 use crate::kernel::{
-    Activation, Activations, Finish, Heads, Instructions, Norm, Operands, PackedMatrix, Rotation, Rows,
+    Activation, Activations, CpuFeatures, Finish, Heads, Norm, Operands, PackedMatrix, Rotation, Rows,
     attention, product,
 };
 
@@ -26,7 +26,7 @@ const STRETCH: usize = 256;
 /// A network whose weights are packed for the kernels.
 #[derive(Debug)]
 pub struct Trunk {
-    instructions: Instructions,
+    cpu: CpuFeatures,
     /// The embedding; without one it is the head's columns.
     tokens: Option<Table>,
     /// GPT-2 adds a position's vector to its token's.
@@ -86,7 +86,7 @@ struct Linear {
 
 impl Table {
     /// Adds row `row` to `out`.
-    fn add(&self, instructions: Instructions, row: usize, out: &mut [f32]) {
+    fn add(&self, cpu: CpuFeatures, row: usize, out: &mut [f32]) {
         let range = row * out.len()..(row + 1) * out.len();
         match self {
             Self::F32(values) => out.iter_mut().zip(&values[range]).for_each(|(out, x)| *out += x),
@@ -95,7 +95,7 @@ impl Table {
                 let mut values = [0.0; STRETCH];
                 for (stretch, out) in out.chunks_mut(STRETCH).enumerate() {
                     let values = &mut values[..out.len()];
-                    rows.row(row).decode(instructions, stretch * STRETCH, values);
+                    rows.row(row).decode(cpu, stretch * STRETCH, values);
                     let round = |x: f32| if *rounded { half::bf16::from_f32(x).to_f32() } else { x };
                     out.iter_mut().zip(values).for_each(|(out, x)| *out += round(*x));
                 }
@@ -121,20 +121,14 @@ impl Rotary {
 
 impl Linear {
     /// Of rows that are as the matrix wants them, or are made so in `integers`.
-    fn apply(
-        &self,
-        instructions: Instructions,
-        rows: &Activations,
-        integers: &mut Activations,
-        finish: Finish<'_>,
-    ) {
+    fn apply(&self, cpu: CpuFeatures, rows: &Activations, integers: &mut Activations, finish: Finish<'_>) {
         let rows = if self.matrix.format().left() == rows.numbers() {
             rows
         } else {
-            integers.convert(instructions, rows);
+            integers.convert(cpu, rows);
             integers
         };
-        product(instructions, rows, &self.matrix, finish);
+        product(cpu, rows, &self.matrix, finish);
     }
 }
 
@@ -171,12 +165,12 @@ impl Trunk {
             self.block(block, packed, fewer.then_some(asked), workspace);
             see(&format!("block.{i}"), &workspace.rows)?;
         }
-        self.norm.apply(self.instructions, &workspace.rows, self.stride, &mut workspace.last);
+        self.norm.apply(self.cpu, &workspace.rows, self.stride, &mut workspace.last);
         if observed {
             let rows = &mut workspace.rows;
             let mut normed = vec![0.0; self.width];
             for row in rows.chunks_exact_mut(self.stride) {
-                self.norm.apply_row(self.instructions, &row[..self.width], &mut normed);
+                self.norm.apply_row(self.cpu, &row[..self.width], &mut normed);
                 row[..self.width].copy_from_slice(&normed);
             }
             see("final_norm", rows)?;
@@ -192,7 +186,7 @@ impl Trunk {
         some.gather(last, places);
         let stride = self.head.columns();
         logits.shape(places.len() * stride);
-        product(self.instructions, some, &self.head, Finish::Store { out: logits, stride });
+        product(self.cpu, some, &self.head, Finish::Store { out: logits, stride });
         workspace.lap(Part::Head);
         &workspace.logits
     }
@@ -216,11 +210,11 @@ impl Trunk {
             row.fill(0.0);
             let row = &mut row[..self.width];
             match &self.tokens {
-                Some(tokens) => tokens.add(self.instructions, *id as usize, row),
+                Some(tokens) => tokens.add(self.cpu, *id as usize, row),
                 None => self.head.add_column(*id as usize, row),
             }
             if let Some(positions) = &self.positions {
-                positions.add(self.instructions, *position as usize, row);
+                positions.add(self.cpu, *position as usize, row);
             }
         });
         Ok(())
@@ -233,15 +227,15 @@ impl Trunk {
 
     /// One block; from its queries on for the rows `asked` alone, which are then all that is left.
     fn block(&self, block: &Block, packed: &PackedRows, asked: Option<&[u32]>, workspace: &mut Workspace) {
-        let (instructions, stride) = (self.instructions, self.stride);
+        let (cpu, stride) = (self.cpu, self.stride);
         let count = packed.ids.len();
-        block.norm_1.apply(instructions, &workspace.rows, stride, &mut workspace.normed);
+        block.norm_1.apply(cpu, &workspace.rows, stride, &mut workspace.normed);
         workspace.lap(Part::Rest);
         let Workspace { normed, integers, key, value, rotation, .. } = &mut *workspace;
         let activation = self.placed(rotation);
         key.shape(count, block.key.matrix.columns());
         block.key.apply(
-            instructions,
+            cpu,
             normed,
             integers,
             Finish::Activate { out: key, bias: &block.key.bias, activation },
@@ -249,7 +243,7 @@ impl Trunk {
         value.shape(count, block.value.matrix.columns());
         let activation = Activation::Linear;
         block.value.apply(
-            instructions,
+            cpu,
             normed,
             integers,
             Finish::Activate { out: value, bias: &block.value.bias, activation },
@@ -261,7 +255,7 @@ impl Trunk {
                 let positions = asked.iter().map(|row| packed.positions[*row as usize]);
                 rotary.at(positions, &mut workspace.rotation);
             }
-            block.norm_1.apply(instructions, &workspace.rows, stride, &mut workspace.normed);
+            block.norm_1.apply(cpu, &workspace.rows, stride, &mut workspace.normed);
             workspace.lap(Part::Rest);
         }
         let count = asked.map_or(count, <[u32]>::len);
@@ -269,24 +263,19 @@ impl Trunk {
         let activation = self.placed(rotation);
         query.shape(count, block.query.matrix.columns());
         block.query.apply(
-            instructions,
+            cpu,
             normed,
             integers,
             Finish::Activate { out: query, bias: &block.query.bias, activation },
         );
         workspace.lap(Part::Product);
         let Workspace { query, key, value, mixed, spans, scratch, .. } = &mut *workspace;
-        attention(instructions, Operands { query, key, value }, spans, self.heads, mixed, scratch);
+        attention(cpu, Operands { query, key, value }, spans, self.heads, mixed, scratch);
         workspace.lap(Part::Attention);
         let Workspace { rows, mixed, integers, .. } = &mut *workspace;
-        block.output.apply(
-            instructions,
-            mixed,
-            integers,
-            Finish::Add { out: rows, stride, bias: &block.output.bias },
-        );
+        block.output.apply(cpu, mixed, integers, Finish::Add { out: rows, stride, bias: &block.output.bias });
         workspace.lap(Part::Product);
-        block.norm_2.apply(instructions, &workspace.rows, stride, &mut workspace.normed);
+        block.norm_2.apply(cpu, &workspace.rows, stride, &mut workspace.normed);
         workspace.lap(Part::Rest);
         let Workspace { rows, normed, integers, inner, .. } = &mut *workspace;
         let columns = block.expand.matrix.columns();
@@ -294,13 +283,13 @@ impl Trunk {
             if block.gated { (columns / 2, Activation::Swiglu) } else { (columns, Activation::Gelu) };
         inner.shape(count, width);
         block.expand.apply(
-            instructions,
+            cpu,
             normed,
             integers,
             Finish::Activate { out: inner, bias: &block.expand.bias, activation },
         );
         block.contract.apply(
-            instructions,
+            cpu,
             inner,
             integers,
             Finish::Add { out: rows, stride, bias: &block.contract.bias },

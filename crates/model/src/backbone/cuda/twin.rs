@@ -16,7 +16,7 @@ const SHAPES: [(usize, usize, usize); 5] =
     [(1, 1, 1), (3, 5, 7), (130, 129, 40), (128, 256, 96), (200, 300, 172)];
 const LENGTHS: [usize; 5] = [1, 64, 17, 130, 3];
 
-fn kernels() -> Option<Kernels> {
+fn kernels() -> Kernels {
     Kernels::new("src/backbone/cuda/twin.cpp")
 }
 
@@ -184,7 +184,7 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 
 #[test]
 fn a_product_in_f32_is_one_sum_from_front_to_back() {
-    let Some(kernels) = kernels() else { return };
+    let kernels = kernels();
     for (rows, columns, inner) in SHAPES {
         let (left, right) = (random(DType::F32, 1, rows * inner), random(DType::F32, 2, columns * inner));
         let found = product(&kernels, DType::F32, &left, &right, inner);
@@ -198,7 +198,7 @@ fn a_product_in_f32_is_one_sum_from_front_to_back() {
 
 #[test]
 fn a_product_in_16_bits_is_rounded_once() {
-    let Some(kernels) = kernels() else { return };
+    let kernels = kernels();
     for (dtype, step) in [(DType::BF16, 2f64.powi(-8)), (DType::F16, 2f64.powi(-11))] {
         for (rows, columns, inner) in SHAPES {
             let (left, right) = (random(dtype, 1, rows * inner), random(dtype, 2, columns * inner));
@@ -222,7 +222,7 @@ fn a_product_in_16_bits_is_rounded_once() {
 
 #[test]
 fn a_row_of_a_product_is_the_same_bits_in_every_batch() {
-    let Some(kernels) = kernels() else { return };
+    let kernels = kernels();
     let (rows, columns, inner) = (150, 140, 104);
     for dtype in TYPES {
         let (left, right) = (random(dtype, 3, rows * inner), random(dtype, 4, columns * inner));
@@ -241,7 +241,7 @@ fn a_row_of_a_product_is_the_same_bits_in_every_batch() {
 
 #[test]
 fn attention_is_a_mixture_by_softmax() {
-    let Some(kernels) = kernels() else { return };
+    let kernels = kernels();
     // Odd widths do not begin on chunks; 80 leaves the kernel's columns empty; keys may be shared.
     let shapes = [(2, 2, 5), (4, 2, 16), (3, 1, 64), (2, 2, 80), (1, 1, LARGEST_HEAD)];
     for (dtype, step) in [(DType::BF16, 2e-2), (DType::F16, 3e-3), (DType::F32, 2e-6)] {
@@ -265,7 +265,7 @@ fn attention_is_a_mixture_by_softmax() {
 
 #[test]
 fn a_canvas_gets_the_same_bits_in_every_batch() {
-    let Some(kernels) = kernels() else { return };
+    let kernels = kernels();
     for dtype in TYPES {
         let packed = Packed::random(dtype, Heads { count: 2, shared: 1, width: 24 }, &LENGTHS);
         let width = 2 * 24;
@@ -285,7 +285,7 @@ fn a_canvas_gets_the_same_bits_in_every_batch() {
 /// One request's numbers that are not finite must not reach its neighbours' rows.
 #[test]
 fn rows_that_are_not_finite_stay_by_themselves() {
-    let Some(kernels) = kernels() else { return };
+    let kernels = kernels();
     for dtype in TYPES {
         let (left, right) = (random(dtype, 5, 4 * 16), random(dtype, 6, 6 * 16));
         let expected = product(&kernels, dtype, &left, &right, 16);

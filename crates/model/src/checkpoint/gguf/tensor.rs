@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rayon::prelude::*;
 
-use crate::kernel::{Blocks, Encoding, Instructions};
+use crate::kernel::{Blocks, CpuFeatures, Encoding};
 
 /// A tensor in the map.
 #[derive(Clone, Debug)]
@@ -61,11 +61,11 @@ impl BlockTensor {
         Blocks::new(self.encoding, &self.bytes[stored * bytes..][..bytes])
     }
 
-    /// All numbers, row by row.
-    pub(in crate::checkpoint) fn to_f32(&self) -> Vec<f32> {
+    /// All numbers, row by row; the same ones whatever instructions decode them.
+    pub(in crate::checkpoint) fn to_f32(&self, cpu: CpuFeatures) -> Vec<f32> {
         let mut out = vec![0.0; self.shape.iter().product()];
         let rows = out.par_chunks_exact_mut(self.width().max(1)).enumerate();
-        rows.for_each(|(number, out)| self.row(number).decode(Instructions::detect(), 0, out));
+        rows.for_each(|(number, out)| self.row(number).decode(cpu, 0, out));
         out
     }
 }

@@ -1,12 +1,11 @@
 //! Scores to weights, in the first-level cache between two products.
 
 use crate::kernel::convert::parts_of;
+use crate::kernel::cpu_features::Kernel;
 use crate::kernel::elementwise::{exp2, maximum};
 use crate::kernel::encode;
-use crate::kernel::instructions::Kernel;
 use crate::kernel::lanes::{LANES, Lanes};
-use crate::kernel::line::{Line, Numbers, PARTS};
-use crate::kernel::matrix::PANEL;
+use crate::kernel::line::{Line, Numbers, PANEL, PARTS, padded};
 use crate::kernel::tile::MOST_ROWS;
 
 /// exp(scale · (score − largest)) as left-hand rows, and one over the sum of each.
@@ -33,7 +32,7 @@ impl Kernel for Softmax<'_> {
         // In powers of 2.
         let scale = scale * std::f32::consts::LOG2_E;
         for (number, (row, factor)) in scores.chunks_exact_mut(score_stride).zip(factors).enumerate() {
-            let row = &mut row[..count.next_multiple_of(PANEL)];
+            let row = &mut row[..padded(count)];
             let shift = lanes.splat(-scale * maximum(lanes, &row[..count]));
             let line = (lanes.splat(scale), shift);
             *factor = 1.0 / weights(lanes, row, count, line, numbers, &mut out[number..], stride);
@@ -73,10 +72,8 @@ fn weights<L: Lanes>(
             }
             _ => {
                 for (half, weights) in weights.into_iter().enumerate() {
-                    if number * PANEL + half * LANES < count {
-                        lanes.store(weights, &mut halves[half]);
-                        encode::f32(&halves[half], &mut out[(2 * number + half) * stride].0);
-                    }
+                    lanes.store(weights, &mut halves[half]);
+                    encode::f32(&halves[half], &mut out[(2 * number + half) * stride].0);
                 }
             }
         }

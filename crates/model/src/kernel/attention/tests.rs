@@ -20,7 +20,7 @@ fn padded(numbers: Numbers, values: &[f32], heads: usize, width: usize) -> Activ
         #[expect(unsafe_code, reason = "writes through Shared")]
         // SAFETY: there is only this thread.
         unsafe {
-            out.shared().write_row(Instructions::portable(), row, &line);
+            out.shared().write_row(CpuFeatures::portable(), row, &line);
         }
     }
     out
@@ -63,7 +63,7 @@ fn oracle(q: &[f32], k: &[f32], v: &[f32], keys: usize, heads: Heads) -> Vec<f64
 
 /// Canvases of these lengths, packed; `asked` says how many queries each has.
 fn run(
-    instructions: Instructions,
+    cpu: CpuFeatures,
     numbers: Numbers,
     heads: Heads,
     (q, k, v): (&[f32], &[f32], &[f32]),
@@ -80,7 +80,7 @@ fn run(
         (padded(numbers, k, heads.shared, heads.width), padded(numbers, v, heads.shared, heads.width));
     let operands = Operands { query: &query, key: &key, value: &value };
     let mut out = Activations::new(numbers);
-    attention(instructions, operands, &spans, heads, &mut out, &[Mutex::default(), Mutex::default()]);
+    attention(cpu, operands, &spans, heads, &mut out, &[Mutex::default(), Mutex::default()]);
     plain(&out, heads.count, heads.width)
 }
 
@@ -93,10 +93,10 @@ fn packed_canvases_match_f64_and_equal_themselves_alone() {
         let (queries, keys) = (spans.iter().map(|s| s.0).sum(), spans.iter().map(|s| s.1).sum::<usize>());
         let _: usize = queries;
         let (q, k, v) = (values(queries * wide, 1), values(keys * narrow, 2), values(keys * narrow, 3));
-        for (instructions, numbers) in
-            Instructions::available().into_iter().flat_map(|set| NUMBERS.map(|numbers| (set, numbers)))
+        for (cpu, numbers) in
+            CpuFeatures::available().into_iter().flat_map(|set| NUMBERS.map(|numbers| (set, numbers)))
         {
-            let all = run(instructions, numbers, heads, (&q, &k, &v), &spans);
+            let all = run(cpu, numbers, heads, (&q, &k, &v), &spans);
             let allowed = if numbers == Numbers::Bf16 { 0.04 } else { 1e-5 };
             let (mut query, mut key) = (0, 0);
             for (asked, length) in spans {
@@ -106,9 +106,9 @@ fn packed_canvases_match_f64_and_equal_themselves_alone() {
                 let part = &all[query * wide..(query + asked) * wide];
                 for (found, expected) in part.iter().zip(oracle(q, k, v, length, heads)) {
                     let error = (f64::from(*found) - expected).abs();
-                    assert!(error < allowed, "{instructions:?} {numbers:?}: {found} and {expected}");
+                    assert!(error < allowed, "{cpu} {numbers:?}: {found} and {expected}");
                 }
-                let alone = run(instructions, numbers, heads, (q, k, v), &[(asked, length)]);
+                let alone = run(cpu, numbers, heads, (q, k, v), &[(asked, length)]);
                 assert_eq!(part, &alone[..], "a canvas of {length} alone");
                 (query, key) = (query + asked, key + length);
             }

@@ -1,12 +1,12 @@
 //! What becomes of a product's sums while they are in the first-level cache.
 
 use crate::kernel::convert::parts_of;
+use crate::kernel::cpu_features::Kernel;
 use crate::kernel::elementwise::{gelu, silu};
 use crate::kernel::encode;
-use crate::kernel::instructions::Kernel;
 use crate::kernel::lanes::{LANES, Lanes};
-use crate::kernel::line::{Activations, Numbers, Shared, SharedLines, WORDS};
-use crate::kernel::matrix::{Format, PANEL, PackedMatrix};
+use crate::kernel::line::{Activations, Numbers, PANEL, Shared, SharedLines, WORDS};
+use crate::kernel::matrix::{Format, PackedMatrix};
 
 /// Columns of a panel that are finished with the others as pairs.
 const HALF: usize = PANEL / 2;

@@ -16,7 +16,7 @@ const FORMATS: [Format; 6] =
     [Format::F32, Format::WideBf16, Format::Bf16, Format::Int8, Format::F32Parts, Format::Bf16Parts];
 
 /// (rows, depth) of numbers as the left-hand side of a format.
-fn left(instructions: Instructions, format: Format, values: &[f32], depth: usize) -> Activations {
+fn left(cpu: CpuFeatures, format: Format, values: &[f32], depth: usize) -> Activations {
     let mut left = Activations::new(format.left());
     let rows = values.len() / depth;
     left.shape(rows, depth);
@@ -24,16 +24,16 @@ fn left(instructions: Instructions, format: Format, values: &[f32], depth: usize
         #[expect(unsafe_code, reason = "writes through Shared")]
         // SAFETY: there is only this thread.
         unsafe {
-            left.shared().write_row(instructions, row, &values[row * depth..][..depth]);
+            left.shared().write_row(cpu, row, &values[row * depth..][..depth]);
         }
     }
     left
 }
 
-fn stored(instructions: Instructions, left: &Activations, matrix: &PackedMatrix) -> Vec<f32> {
+fn stored(cpu: CpuFeatures, left: &Activations, matrix: &PackedMatrix) -> Vec<f32> {
     let mut out = vec![f32::NAN; left.rows() * matrix.columns()];
     let stride = matrix.columns();
-    product(instructions, left, matrix, Finish::Store { out: &mut out, stride });
+    product(cpu, left, matrix, Finish::Store { out: &mut out, stride });
     out
 }
 
@@ -57,17 +57,17 @@ proptest! {
     fn products_match_a_plain_f64_sum(rows in 0_usize..40, depth in 1_usize..700, panels in 1_usize..4) {
         let columns = panels * PANEL;
         let values: Vec<f32> = (0..rows * depth).map(|i| value(i + 7)).collect();
-        for (instructions, format) in
-            Instructions::available().into_iter().flat_map(|set| FORMATS.map(|format| (set, format)))
+        for (cpu, format) in
+            CpuFeatures::available().into_iter().flat_map(|set| FORMATS.map(|format| (set, format)))
         {
             let matrix = PackedMatrix::pack(format, depth, columns, |k, n| value(k * columns + n));
-            let found = stored(instructions, &left(instructions, format, &values, depth), &matrix);
+            let found = stored(cpu, &left(cpu, format, &values, depth), &matrix);
             for (i, found) in found.iter().enumerate() {
                 let (row, n) = (i / columns, i % columns);
                 let term = |k| f64::from(values[row * depth + k]) * f64::from(value(k * columns + n));
                 let expected: f64 = (0..depth).map(term).sum();
                 let error = (f64::from(*found) - expected).abs();
-                prop_assert!(error < tolerance(format, depth), "{instructions:?} {format:?}: {found}, {expected}");
+                prop_assert!(error < tolerance(format, depth), "{cpu} {format:?}: {found}, {expected}");
             }
         }
     }
@@ -79,12 +79,12 @@ proptest! {
         let (columns, pick) = (3 * PANEL, pick % rows);
         let values: Vec<f32> = (0..rows * depth).map(|i| value(i + 3)).collect();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        for (instructions, format) in
-            Instructions::available().into_iter().flat_map(|set| FORMATS.map(|format| (set, format)))
+        for (cpu, format) in
+            CpuFeatures::available().into_iter().flat_map(|set| FORMATS.map(|format| (set, format)))
         {
             let matrix = PackedMatrix::pack(format, depth, columns, |k, n| value(k * columns + n));
             let run = |values: &[f32]| {
-                stored(instructions, &left(instructions, format, values, depth), &matrix)
+                stored(cpu, &left(cpu, format, values, depth), &matrix)
             };
             let all = run(&values);
             let alone = pool.install(|| run(&values[pick * depth..(pick + 1) * depth]));
@@ -98,13 +98,13 @@ proptest! {
 fn bfloat16_weights_give_the_very_bits_of_their_f32_values() {
     let exact = |k: usize, n: usize| half::bf16::from_f32(value(k * 32 + n)).to_f32();
     let values: Vec<f32> = (0..15 * 300).map(value).collect();
-    for instructions in Instructions::available() {
+    for cpu in CpuFeatures::available() {
         let run = |format| {
             let matrix = PackedMatrix::pack(format, 300, 32, exact);
-            stored(instructions, &left(instructions, format, &values, 300), &matrix)
+            stored(cpu, &left(cpu, format, &values, 300), &matrix)
         };
-        assert_eq!(run(Format::F32), run(Format::WideBf16), "{instructions:?}");
-        assert_eq!(run(Format::F32Parts), run(Format::Bf16Parts), "{instructions:?}, in parts");
+        assert_eq!(run(Format::F32), run(Format::WideBf16), "{cpu}");
+        assert_eq!(run(Format::F32Parts), run(Format::Bf16Parts), "{cpu}, in parts");
     }
 }
 
@@ -115,9 +115,9 @@ fn parts_are_as_close_as_f32() {
     let (depth, columns) = (3000, 64);
     let values: Vec<f32> = (0..20 * depth).map(|i| value(i * 3 + 1) * 1.234_567_9).collect();
     let element = |k: usize, n: usize| value(k * 64 + n + 5) * 0.987_654_3;
-    let error = |instructions, format| {
+    let error = |cpu, format| {
         let matrix = PackedMatrix::pack(format, depth, columns, element);
-        let found = stored(instructions, &left(instructions, format, &values, depth), &matrix);
+        let found = stored(cpu, &left(cpu, format, &values, depth), &matrix);
         let square = |(i, found): (usize, &f32)| {
             let (row, n) = (i / columns, i % columns);
             let term = |k| f64::from(values[row * depth + k]) * f64::from(element(k, n));
@@ -125,10 +125,10 @@ fn parts_are_as_close_as_f32() {
         };
         (found.iter().enumerate().map(square).sum::<f64>() / found.len() as f64).sqrt()
     };
-    let plain = error(Instructions::portable(), Format::F32);
-    for instructions in Instructions::available() {
-        let parts = error(instructions, Format::F32Parts);
-        assert!(parts < 3.0 * plain, "{instructions:?}: {parts}, f32 {plain}");
+    let plain = error(CpuFeatures::portable(), Format::F32);
+    for cpu in CpuFeatures::available() {
+        let parts = error(cpu, Format::F32Parts);
+        assert!(parts < 3.0 * plain, "{cpu}: {parts}, f32 {plain}");
     }
 }
 
@@ -155,27 +155,25 @@ fn columns_are_read_back() {
 fn integer_products_are_the_same_bits_everywhere() {
     let values: Vec<f32> = (0..17 * 200).map(value).collect();
     let matrix = PackedMatrix::pack(Format::Int8, 200, 64, |k, n| value(k * 64 + n));
-    let run = |instructions| {
-        stored(instructions, &left(Instructions::portable(), Format::Int8, &values, 200), &matrix)
-    };
-    for instructions in Instructions::available() {
-        assert_eq!(run(instructions), run(Instructions::portable()), "{instructions:?}");
+    let run = |cpu| stored(cpu, &left(CpuFeatures::portable(), Format::Int8, &values, 200), &matrix);
+    for cpu in CpuFeatures::available() {
+        assert_eq!(run(cpu), run(CpuFeatures::portable()), "{cpu}");
     }
 }
 
 /// Whatever is no number must not be hidden by rounding: it is how a damaged model is noticed.
 #[test]
 fn a_value_that_is_no_number_stays_visible() {
-    for (instructions, format) in
-        Instructions::available().into_iter().flat_map(|set| FORMATS.map(|format| (set, format)))
+    for (cpu, format) in
+        CpuFeatures::available().into_iter().flat_map(|set| FORMATS.map(|format| (set, format)))
     {
         let matrix = PackedMatrix::pack(format, 40, 32, |k, n| value(k + n));
         for bad in [f32::NAN, f32::INFINITY] {
             let mut values: Vec<f32> = (0..2 * 40).map(value).collect();
             values[43] = bad;
-            let found = stored(instructions, &left(instructions, format, &values, 40), &matrix);
+            let found = stored(cpu, &left(cpu, format, &values, 40), &matrix);
             assert!(found[..32].iter().all(|x| x.is_finite()), "{format:?}: the other row");
-            assert!(found[32..].iter().any(|x| !x.is_finite()), "{instructions:?} {format:?} {bad}");
+            assert!(found[32..].iter().any(|x| !x.is_finite()), "{cpu} {format:?} {bad}");
         }
     }
 }
@@ -187,27 +185,22 @@ fn what_is_done_to_a_product_is_what_its_name_says() {
     let bias: Vec<f32> = (0..columns).map(|n| value(n + 5)).collect();
     let angles = |function: fn(f32) -> f32| (0..rows * 48).map(|i| function(value(i) * 3.0)).collect();
     let rotation = Rotation { cos: angles(f32::cos), sin: angles(f32::sin), width: 48 };
-    for instructions in Instructions::available() {
+    for cpu in CpuFeatures::available() {
         let matrix = PackedMatrix::pack(Format::F32, depth, columns, |k, n| value(k * columns + n));
-        let left = left(instructions, Format::F32, &values, depth);
-        let plain: Vec<f32> = stored(instructions, &left, &matrix)
+        let left = left(cpu, Format::F32, &values, depth);
+        let plain: Vec<f32> = stored(cpu, &left, &matrix)
             .chunks_exact(columns)
             .flat_map(|row| row.iter().zip(&bias).map(|(x, bias)| x + bias).collect::<Vec<_>>())
             .collect();
         let mut added = vec![1.0; rows * columns];
         let finish = Finish::Add { out: &mut added, stride: columns, bias: &bias };
-        product(instructions, &left, &matrix, finish);
+        product(cpu, &left, &matrix, finish);
         assert!(added.iter().zip(&plain).all(|(found, x)| (found - x - 1.0).abs() < 1e-5));
         for numbers in [Numbers::F32, Numbers::Bf16, Numbers::Parts] {
             let run = |activation, width| {
                 let mut out = Activations::new(numbers);
                 out.shape(rows, width);
-                product(
-                    instructions,
-                    &left,
-                    &matrix,
-                    Finish::Activate { out: &mut out, bias: &bias, activation },
-                );
+                product(cpu, &left, &matrix, Finish::Activate { out: &mut out, bias: &bias, activation });
                 (0..rows).map(move |row| decoded(&out, row)[..width].to_vec())
             };
             let close = |found: f32, expected: f32| {

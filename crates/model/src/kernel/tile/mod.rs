@@ -9,9 +9,9 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::instructions::{Instructions, Unit};
-use super::line::{Line, Numbers, PARTS, WORDS};
-use super::matrix::{Format, PANEL};
+use super::cpu_features::{CpuFeatures, Unit};
+use super::line::{Line, Numbers, PANEL, PARTS, WORDS};
+use super::matrix::Format;
 
 /// Most rows of a tile on any unit.
 pub(super) const MOST_ROWS: usize = 32;
@@ -36,8 +36,8 @@ pub(super) struct Blocking {
 
 /// 14 rows with 2 registers of columns take 28 of the 32 registers of AVX-512; AMX has tiles for the sums of
 /// 32, and is fast enough to wait for them when they leave the first-level cache.
-pub(super) fn blocking(instructions: Instructions, format: Format) -> Blocking {
-    match instructions.unit(format) {
+pub(super) fn blocking(cpu: CpuFeatures, format: Format) -> Blocking {
+    match cpu.unit(format) {
         #[cfg(target_arch = "x86_64")]
         Unit::Amx if format.left() == Numbers::Parts => {
             Blocking { height: MOST_ROWS, tiles: 16, lines: 2 * PARTS }
@@ -49,8 +49,8 @@ pub(super) fn blocking(instructions: Instructions, format: Format) -> Blocking {
 }
 
 /// Most rows of a tile.
-pub(super) fn height(instructions: Instructions, format: Format) -> usize {
-    blocking(instructions, format).height
+pub(super) fn height(cpu: CpuFeatures, format: Format) -> usize {
+    blocking(cpu, format).height
 }
 
 /// The sums of a tile; those of integers are `i32`, bit for bit.
@@ -88,23 +88,23 @@ impl Tile<'_> {
     ///
     /// # Panics
     /// When one of the slices is too short for the shape.
-    pub(super) fn multiply(&self, instructions: Instructions, out: &mut [f32], out_stride: usize) {
+    pub(super) fn multiply(&self, cpu: CpuFeatures, out: &mut [f32], out_stride: usize) {
         let Self { format, left, stride, rows, depth, right, .. } = *self;
         if rows == 0 {
             return;
         }
-        assert!(rows <= height(instructions, format), "{rows} rows of a tile");
+        assert!(rows <= height(cpu, format), "{rows} rows of a tile");
         assert!(depth == 0 || left.len() >= (depth - 1) * stride + rows, "left-hand lines");
         assert!(right.len() >= format.panel_lines(depth), "right-hand lines");
         assert!(out.len() >= (rows - 1) * out_stride + PANEL, "output");
-        match instructions.unit(format) {
+        match cpu.unit(format) {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the shapes were checked above, and a unit is only named by instructions that the
             // processor has; AMX tiles have at most 32 rows.
             #[expect(unsafe_code, reason = "calls code compiled for instructions asked for")]
             Unit::Amx => unsafe { amx::multiply(self, out, out_stride) },
-            _ if format.left() == Numbers::Parts => self.multiply_parts(instructions, out, out_stride),
-            Unit::Portable => portable::multiply(self, instructions, out, out_stride),
+            _ if format.left() == Numbers::Parts => self.multiply_parts(cpu, out, out_stride),
+            Unit::Portable => portable::multiply(self, cpu, out, out_stride),
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "calls code compiled for instructions asked for")]
@@ -113,12 +113,12 @@ impl Tile<'_> {
     }
 
     /// One product of bfloat16 after another, for units that have no loop of their own.
-    fn multiply_parts(&self, instructions: Instructions, out: &mut [f32], out_stride: usize) {
+    fn multiply_parts(&self, cpu: CpuFeatures, out: &mut [f32], out_stride: usize) {
         let Self { format, left, stride, depth, right, resumes, .. } = *self;
         let pairs = if format == Format::F32Parts { &PAIRS[..] } else { &PAIRS_OF_ROWS[..] };
         let mut tile = Tile { format: Format::Bf16, depth: 0, ahead: &[], ..*self };
         if depth == 0 {
-            return tile.multiply(instructions, out, out_stride);
+            return tile.multiply(cpu, out, out_stride);
         }
         tile.depth = 1;
         for group in 0..depth / PARTS {
@@ -126,7 +126,7 @@ impl Tile<'_> {
                 tile.resumes = resumes || group + number > 0;
                 tile.left = &left[(group * PARTS + row) * stride..];
                 tile.right = &right[format.panel_lines(group * PARTS) + column * WORDS * (PANEL / WORDS)..];
-                tile.multiply(instructions, out, out_stride);
+                tile.multiply(cpu, out, out_stride);
             }
         }
     }

@@ -1,23 +1,23 @@
 //! Tiles in plain Rust, for processors without the instructions of the others.
 
 use super::Tile;
+use crate::kernel::cpu_features::{CpuFeatures, Kernel};
 use crate::kernel::encode::bf16_pair;
-use crate::kernel::instructions::{Instructions, Kernel};
 use crate::kernel::lanes::Lanes;
-use crate::kernel::line::WORDS;
-use crate::kernel::matrix::{Format, PANEL};
+use crate::kernel::line::{PANEL, WORDS};
+use crate::kernel::matrix::Format;
 
 /// Rows and columns that are summed at a time, few enough for the registers of most processors.
 const HEIGHT: usize = 4;
 const WIDTH: usize = 16;
 
-pub(super) fn multiply(tile: &Tile<'_>, instructions: Instructions, out: &mut [f32], out_stride: usize) {
+pub(super) fn multiply(tile: &Tile<'_>, cpu: CpuFeatures, out: &mut [f32], out_stride: usize) {
     for first in (0..tile.rows).step_by(HEIGHT) {
         let rows = HEIGHT.min(tile.rows - first);
         let part = Tile { left: &tile.left[first..], rows, ..*tile };
         let out = &mut out[first * out_stride..];
         for column in (0..PANEL).step_by(WIDTH) {
-            instructions.run(Part { tile: &part, column, out, out_stride });
+            cpu.run(Part { tile: &part, column, out, out_stride });
         }
     }
 }

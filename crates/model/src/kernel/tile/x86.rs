@@ -7,9 +7,9 @@
 use std::arch::x86_64::*;
 
 use super::Tile;
-use crate::kernel::instructions::Unit;
-use crate::kernel::line::WORDS;
-use crate::kernel::matrix::{Format, PANEL};
+use crate::kernel::cpu_features::Unit;
+use crate::kernel::line::{PANEL, WORDS};
+use crate::kernel::matrix::Format;
 
 /// Defines `$name(tile, out, out_stride)`. `$left` words of a row meet one word of a column; a step sees
 /// the sums, a pointer to the row's words, and a register of columns.

@@ -5,6 +5,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::plan::{ALTERNATIVE, FOUND, Place, Plan};
+use crate::kernel::CpuFeatures;
 use crate::predictor::{Read, Sampling};
 use crate::readout::tests::{Case, cases, near, oracle};
 use crate::readout::{RowContext, Scratch, read_row};
@@ -17,7 +18,7 @@ struct Batch {
     logits: Vec<f32>,
 }
 
-fn kernels() -> Option<Kernels> {
+fn kernels() -> Kernels {
     Kernels::new("src/readout/cuda/twin.cpp")
 }
 
@@ -98,13 +99,19 @@ fn same(found: &Read, expected: &Read) -> bool {
 /// The same settings, penalties, sets and ties that the CPU's readout is tried with.
 #[test]
 fn the_kernel_reads_random_rows_as_the_cpu_does() {
-    let Some(kernels) = kernels() else { return };
+    let kernels = kernels();
     let mut runner = TestRunner::deterministic();
     let cases: Vec<Case> = (0..4096).map(|_| cases().new_tree(&mut runner).unwrap().current()).collect();
     let batches: Vec<Batch> = cases.iter().map(Case::batch).collect();
     let (mut compared, mut flips) = (0, 0);
     for (case, found) in cases.iter().zip(read_all(&kernels, &batches)) {
-        let expected = read_row(&case.logits, &case.context(), case.uniform, &mut Scratch::default());
+        let expected = read_row(
+            CpuFeatures::detect(),
+            &case.logits,
+            &case.context(),
+            case.uniform,
+            &mut Scratch::default(),
+        );
         let (Some(found), Some(expected)) = (&found[0], &expected) else {
             assert_eq!(found[0], expected, "{case:?}");
             continue;
@@ -127,7 +134,7 @@ fn the_kernel_reads_random_rows_as_the_cpu_does() {
 fn the_kernel_reads_rows_of_a_whole_vocabulary_as_the_cpu_does() {
     const VOCABULARY: usize = 50_257;
     const ROWS: usize = 24;
-    let Some(kernels) = kernels() else { return };
+    let kernels = kernels();
     let mut runner = TestRunner::deterministic();
     let mut any = |range: std::ops::Range<f32>| range.new_tree(&mut runner).unwrap().current();
     // Sums of three uniform numbers have the tails that logits have, and more.
@@ -160,7 +167,9 @@ fn the_kernel_reads_rows_of_a_whole_vocabulary_as_the_cpu_does() {
             }
             None => row(number).to_vec(),
         };
-        expected.push(read_row(&guided, &context, uniform, &mut Scratch::default()).unwrap());
+        expected.push(
+            read_row(CpuFeatures::detect(), &guided, &context, uniform, &mut Scratch::default()).unwrap(),
+        );
     }
     assert!(plan.lists().len() < 2000, "lists are shared: {} words", plan.lists().len());
     let found =
@@ -174,7 +183,7 @@ fn the_kernel_reads_rows_of_a_whole_vocabulary_as_the_cpu_does() {
 /// A row that cannot be read must not be answered, and must not take its neighbours with it.
 #[test]
 fn the_kernel_refuses_rows_that_are_not_finite_or_leave_nothing_to_draw() {
-    let Some(kernels) = kernels() else { return };
+    let kernels = kernels();
     let logits = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.5].into_iter().flat_map(|x| [1.0, x, 2.0]);
     let plain = Sampling::default();
     let banned = Sampling { banned: vec![0, 1, 2], ..Sampling::default() };
