@@ -46,12 +46,13 @@ fn wants_backtrace() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use unmask_model::predictor::{Ask, MaskPredictor, ModelLimits, Read};
     use unmask_scheduler::CostModel;
 
     use super::*;
+    use crate::observation::now;
 
     struct Panicking;
 
@@ -67,9 +68,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_one_line_that_names_the_model() {
-        let start = Instant::now();
         let measured = as_error("tiny (GPT-2, 2 layers)", || {
-            Ok(CostModel::measure(&mut Panicking, Duration::ZERO, || start)?)
+            Ok(CostModel::measure(&mut Panicking, Duration::ZERO, now)?)
         });
         let message = measured.map(|_| ()).map_err(|error| format!("{error:#}")).unwrap_err();
         assert!(message.starts_with("a fault of this program while it computed tiny (GPT-2, 2 layers): "));

@@ -13,6 +13,7 @@ use candle_core::{D, DType, Device, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
 use unmask_model::checkpoint::Checkpoint;
 use unmask_model::device::{DeviceChoice, Placement, Precision};
+use unmask_model::kernel::CpuFeatures;
 use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, Sampling, Want};
 use unmask_model::readout::{RowContext, Scratch, read_row};
 

@@ -152,7 +152,8 @@ impl CpuFeatures {
         match (self.0, format) {
             (Level::Portable, _) => Unit::Portable,
             (Level::AvxVnni, Format::Int8) => Unit::AvxVnni,
-            (Level::Avx2 | Level::AvxVnni, _) => Unit::Avx2,
+            // On 512 bits, products of bytes without `vpdpbusd` gain too little.
+            (Level::Avx2 | Level::AvxVnni, _) | (Level::Avx512, Format::Int8) => Unit::Avx2,
             (_, Format::F32 | Format::WideBf16) | (Level::Avx512, _) => Unit::Avx512,
             (Level::Amx, _) => Unit::Amx,
             (_, Format::Int8) => Unit::Avx512Vnni,

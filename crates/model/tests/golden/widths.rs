@@ -273,10 +273,9 @@ fn record_traces(model: &Model, network: &Network, mask: u32, cases: &Value, to:
     for trace in cases["traces"].as_array().unwrap() {
         let name = trace["name"].as_str().unwrap();
         let run = sample(&Trace::read(trace, &out, mask), network);
-        let logits = format!("{name}.logits");
-        if out.contains_key(&logits) {
+        if let Some(logits) = out.get_mut(&format!("{name}.logits")) {
             let forwards: Vec<Tensor> = run.states.iter().map(|state| logits_of(network, state)).collect();
-            out.insert(logits, Tensor::stack(&forwards, 0).unwrap());
+            *logits = Tensor::stack(&forwards, 0).unwrap();
         }
         let (batch, length) = (run.last.len(), run.last[0].len());
         let states = run.states.iter().flatten().flatten().map(|id| i64::from(*id)).collect::<Vec<_>>();

@@ -178,16 +178,6 @@ tile!(int8_avx_vnni, "avx2,avxvnni", 6: 1 2 3 4 5, 1, 8,
 
 // Without `vpdpbusd`: the even and the odd bytes of a word as pairs of 16 bits, whose products of pairs
 // are added in 32. Products of bytes would be added in 16, which saturate.
-tile!(int8_avx512, "avx512f,avx512bw", 12: 1 2 3 4 5 6 7 8 9 10 11, 1, 16,
-_mm512_setzero_si512(), _mm512_loadu_si512, _mm512_loadu_si512, _mm512_storeu_si512,
-|sum, row, columns| {
-    let row = _mm512_set1_epi32(*row as i32);
-    let even = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(columns));
-    let sum = _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_and_si512(row, _mm512_set1_epi16(0xff)), even));
-    let odd = _mm512_srai_epi16::<8>(columns);
-    _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_srli_epi16::<8>(row), odd))
-});
-
 tile!(int8_avx2, "avx2", 4: 1 2 3, 1, 8,
 _mm256_setzero_si256(), _mm256_loadu_si256, _mm256_loadu_si256, _mm256_storeu_si256,
 |sum, row, columns| {
@@ -219,8 +209,7 @@ pub(super) unsafe fn multiply(tile: &Tile<'_>, unit: Unit, out: &mut [f32], out_
             (Format::Bf16 | Format::F32Parts | Format::Bf16Parts, _) => bf16_avx512(tile, out, out_stride),
             (Format::Int8, Unit::AvxVnni) => int8_avx_vnni(tile, out, out_stride),
             (Format::Int8, Unit::Avx2) => int8_avx2(tile, out, out_stride),
-            (Format::Int8, Unit::Avx512Vnni) => int8_avx512_vnni(tile, out, out_stride),
-            (Format::Int8, _) => int8_avx512(tile, out, out_stride),
+            (Format::Int8, _) => int8_avx512_vnni(tile, out, out_stride),
         }
     }
 }
