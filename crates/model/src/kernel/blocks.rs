@@ -20,8 +20,20 @@ pub enum Encoding {
     F16,
     /// bfloat16.
     Bf16,
+    /// 32 integers of 4 bits and a scale.
+    Q4_0,
+    /// As [`Self::Q4_0`] with a minimum.
+    Q4_1,
+    /// 32 integers of 5 bits and a scale.
+    Q5_0,
+    /// As [`Self::Q5_0`] with a minimum.
+    Q5_1,
     /// 32 integers of 8 bits and a scale.
     Q8_0,
+    /// 256 integers of 2 bits; every 16 of them have a scale and a minimum of 4 bits.
+    Q2K,
+    /// 256 integers of 3 bits; every 16 of them have a scale of 6 bits.
+    Q3K,
     /// 256 integers of 4 bits; every 32 of them have a scale and a minimum of 6 bits.
     Q4K,
     /// As [`Self::Q4K`] with integers of 5 bits.
@@ -30,43 +42,79 @@ pub enum Encoding {
     Q6K,
 }
 
+/// Facts about an encoding.
+struct Facts {
+    /// Name in GGUF.
+    name: &'static str,
+    /// Number in GGUF.
+    number: u32,
+    /// Numbers of a block.
+    numbers: usize,
+    /// Bytes of a block.
+    bytes: usize,
+}
+
 impl Encoding {
+    /// All encodings.
+    pub const ALL: [Self; 13] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
+
+    /// The one table of encodings.
+    const fn facts(self) -> Facts {
+        let (name, number, numbers, bytes) = match self {
+            Self::F32 => ("F32", 0, 1, 4),
+            Self::F16 => ("F16", 1, 1, 2),
+            Self::Bf16 => ("BF16", 30, 1, 2),
+            Self::Q4_0 => ("Q4_0", 2, 32, 18),
+            Self::Q4_1 => ("Q4_1", 3, 32, 20),
+            Self::Q5_0 => ("Q5_0", 6, 32, 22),
+            Self::Q5_1 => ("Q5_1", 7, 32, 24),
+            Self::Q8_0 => ("Q8_0", 8, 32, 34),
+            Self::Q2K => ("Q2_K", 10, 256, 84),
+            Self::Q3K => ("Q3_K", 11, 256, 110),
+            Self::Q4K => ("Q4_K", 12, 256, 144),
+            Self::Q5K => ("Q5_K", 13, 256, 176),
+            Self::Q6K => ("Q6_K", 14, 256, 210),
+        };
+        Facts { name, number, numbers, bytes }
+    }
+
+    /// The encoding that GGUF gives a number.
+    #[must_use]
+    pub fn of_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|encoding| encoding.facts().number == number)
+    }
+
     /// Numbers of a block; a row is a whole number of blocks.
     #[must_use]
     pub const fn numbers(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q8_0 => 32,
-            Self::Q4K | Self::Q5K | Self::Q6K => 256,
-        }
+        self.facts().numbers
     }
 
     /// Bytes of a block.
     #[must_use]
     pub const fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-            Self::Q8_0 => 34,
-            Self::Q4K => 144,
-            Self::Q5K => 176,
-            Self::Q6K => 210,
-        }
+        self.facts().bytes
     }
 }
 
 /// The name that GGUF gives it.
 impl fmt::Display for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::Bf16 => "BF16",
-            Self::Q8_0 => "Q8_0",
-            Self::Q4K => "Q4_K",
-            Self::Q5K => "Q5_K",
-            Self::Q6K => "Q6_K",
-        })
+        f.write_str(self.facts().name)
     }
 }
 
@@ -123,7 +171,21 @@ impl Kernel for Decode<'_> {
             Encoding::Bf16 => {
                 each(bytes, out, |bytes, out: &mut [f32; 1]| out[0] = bf16::from_le_bytes(*bytes).to_f32());
             }
+            Encoding::Q4_0 => {
+                each(bytes, out, |block: &[u8; 18], out| q4(half(block), None, &block[2..], out))
+            }
+            Encoding::Q4_1 => each(bytes, out, |block: &[u8; 20], out| {
+                q4(half(block), Some(half(&block[2..])), &block[4..], out);
+            }),
+            Encoding::Q5_0 => {
+                each(bytes, out, |block: &[u8; 22], out| q5(half(block), None, &block[2..], out))
+            }
+            Encoding::Q5_1 => each(bytes, out, |block: &[u8; 24], out| {
+                q5(half(block), Some(half(&block[2..])), &block[4..], out);
+            }),
             Encoding::Q8_0 => each(bytes, out, q8_0),
+            Encoding::Q2K => each(bytes, out, q2_k),
+            Encoding::Q3K => each(bytes, out, q3_k),
             Encoding::Q4K => each(bytes, out, |block: &[u8; 144], out| q4_k(block, out)),
             Encoding::Q5K => each(bytes, out, |block: &[u8; 176], out| q5_k(block, out)),
             Encoding::Q6K => each(bytes, out, q6_k),
@@ -162,11 +224,88 @@ fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
+/// An integer of a block of 32: times the scale above the minimum, or above half of its range without one.
+#[inline(always)]
+fn number(quant: u8, middle: u8, scale: f32, minimum: Option<f32>) -> f32 {
+    match minimum {
+        None => f32::from(quant as i8 - middle as i8) * scale,
+        Some(minimum) => f32::from(quant) * scale + minimum,
+    }
+}
+
+/// 16 bytes hold the first 16 integers in their low halves and the others in their high ones.
+#[inline(always)]
+fn q4(scale: f32, minimum: Option<f32>, quants: &[u8], out: &mut [f32; 32]) {
+    let (low, high) = out.split_at_mut(16);
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(quants) {
+        *low = number(byte & 15, 8, scale, minimum);
+        *high = number(byte >> 4, 8, scale, minimum);
+    }
+}
+
+/// As [`q4`], behind 32 bits with the fifth bit of each integer.
+#[inline(always)]
+fn q5(scale: f32, minimum: Option<f32>, quants: &[u8], out: &mut [f32; 32]) {
+    let (fifth, quants) = quants.split_at(4);
+    let fifth = u32::from_le_bytes([fifth[0], fifth[1], fifth[2], fifth[3]]);
+    let (low, high) = out.split_at_mut(16);
+    for (i, ((low, high), byte)) in low.iter_mut().zip(high).zip(quants).enumerate() {
+        let bit = |place: usize| ((fifth >> place & 1) as u8) << 4;
+        *low = number(byte & 15 | bit(i), 16, scale, minimum);
+        *high = number(byte >> 4 | bit(i + 16), 16, scale, minimum);
+    }
+}
+
 #[inline(always)]
 fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     let scale = half(block);
     for (out, byte) in out.iter_mut().zip(&block[2..]) {
         *out = f32::from(*byte as i8) * scale;
+    }
+}
+
+/// Where groups of 16 numbers find their two bits: four groups of 32 share 32 bytes, two bits each.
+#[inline(always)]
+fn two_bits(quants: &[u8], group: usize, i: usize) -> u8 {
+    let (part, shift) = (group / 8, group / 2 % 4 * 2);
+    quants[32 * part + group % 2 * 16 + i] >> shift & 3
+}
+
+#[inline(always)]
+fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
+    let (scales, rest) = block.split_at(16);
+    let (quants, head) = rest.split_at(64);
+    let (scale, minimum) = (half(head), half(&head[2..]));
+    for (group, (out, packed)) in out.as_chunks_mut::<16>().0.iter_mut().zip(scales).enumerate() {
+        let (scale, minimum) = (scale * f32::from(packed & 15), minimum * f32::from(packed >> 4));
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = scale * f32::from(two_bits(quants, group, i)) - minimum;
+        }
+    }
+}
+
+/// Scale of group `group` of 16 numbers in [`q3_k`], 6 bits: the lower four in halves of the first 8 bytes, the
+/// upper two in the last 4.
+#[inline(always)]
+fn six_bits(packed: &[u8], group: usize) -> i8 {
+    let low = packed[group % 8] >> (group / 8 * 4) & 15;
+    let high = packed[8 + group % 4] >> (group / 4 * 2) & 3;
+    (low | high << 4) as i8 - 32
+}
+
+#[inline(always)]
+fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
+    let (third, rest) = block.split_at(32);
+    let (quants, rest) = rest.split_at(64);
+    let (scales, scale) = rest.split_at(12);
+    let scale = half(scale);
+    for (group, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let own = scale * f32::from(six_bits(scales, group));
+        for (i, out) in out.iter_mut().enumerate() {
+            let upper = third[group % 2 * 16 + i] >> (group / 2) & 1;
+            let quant = (two_bits(quants, group, i) | upper << 2) as i8 - 4;
+            *out = own * f32::from(quant);
+        }
     }
 }
 

@@ -4,11 +4,17 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{CpuStorage, Device, Tensor};
 use unmask_model::kernel::{Blocks, CpuFeatures, Encoding};
 
-const ENCODINGS: [(Encoding, GgmlDType); 7] = [
+const ENCODINGS: [(Encoding, GgmlDType); 13] = [
     (Encoding::F32, GgmlDType::F32),
     (Encoding::F16, GgmlDType::F16),
     (Encoding::Bf16, GgmlDType::BF16),
+    (Encoding::Q4_0, GgmlDType::Q4_0),
+    (Encoding::Q4_1, GgmlDType::Q4_1),
+    (Encoding::Q5_0, GgmlDType::Q5_0),
+    (Encoding::Q5_1, GgmlDType::Q5_1),
     (Encoding::Q8_0, GgmlDType::Q8_0),
+    (Encoding::Q2K, GgmlDType::Q2K),
+    (Encoding::Q3K, GgmlDType::Q3K),
     (Encoding::Q4K, GgmlDType::Q4K),
     (Encoding::Q5K, GgmlDType::Q5K),
     (Encoding::Q6K, GgmlDType::Q6K),
@@ -18,6 +24,7 @@ const ENCODINGS: [(Encoding, GgmlDType); 7] = [
 fn numbers_are_those_that_candle_decodes_with_every_set_of_instructions() {
     let values: Vec<f32> = (0..3 * 1024).map(|i| (i as f32 * 0.7).sin() * (i as f32 * 0.01).cos()).collect();
     let tensor = Tensor::new(values, &Device::Cpu).unwrap();
+    assert_eq!(ENCODINGS.map(|(encoding, _)| encoding), Encoding::ALL);
     for (encoding, dtype) in ENCODINGS {
         assert_eq!((encoding.numbers(), encoding.bytes()), (dtype.block_size(), dtype.type_size()));
         let stored = QTensor::quantize(&tensor, dtype).unwrap();
@@ -44,7 +51,9 @@ fn every_bit_of_a_block_is_read_as_candle_reads_it() {
             let mut bytes: Vec<u8> = (0..encoding.bytes() as u32).map(byte).collect();
             // Scales that are finite: without the upper exponents of half precision.
             let places: &[usize] = match encoding {
-                Encoding::Q8_0 => &[1],
+                Encoding::Q4_0 | Encoding::Q5_0 | Encoding::Q8_0 => &[1],
+                Encoding::Q2K => &[81, 83],
+                Encoding::Q3K => &[109],
                 Encoding::Q6K => &[209],
                 _ => &[1, 3],
             };

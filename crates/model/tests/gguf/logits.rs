@@ -89,6 +89,19 @@ fn files() -> Vec<(Model, Encode)> {
         ),
         // 172 columns are no whole panels.
         file(Model::golden("diffullama"), |_| GgmlDType::F16),
+        // Types of llama.cpp's older and smaller files.
+        file(
+            Model::random(64, 96),
+            |name| if name.contains("attn") { GgmlDType::Q4_0 } else { GgmlDType::Q4_1 },
+        ),
+        file(
+            Model::random(64, 96),
+            |name| if name.contains("attn") { GgmlDType::Q5_0 } else { GgmlDType::Q5_1 },
+        ),
+        file(
+            Model::random(256, 512),
+            |name| if name.contains("ffn") { GgmlDType::Q2K } else { GgmlDType::Q3K },
+        ),
         // Widths that no line of a product divides evenly.
         file(Model::random(48, 37), |_| GgmlDType::F16),
         file(Model::random(80, 111), |_| GgmlDType::BF16),

@@ -148,10 +148,10 @@ fn tensors_that_cannot_be_are_refused() {
         &["output_norm.weight", "Q4_K", "blocks of 256"],
     );
     for (kind, name) in
-        [(2, "Q4_0"), (10, "Q2_K"), (23, "IQ4_XS"), (4, "type 4"), (u32::MAX, "type 4294967295")]
+        [(9, "Q8_1"), (15, "Q8_K"), (23, "IQ4_XS"), (4, "type 4"), (u32::MAX, "type 4294967295")]
     {
         let bytes = Raw { kind, ..Raw::default() }.bytes();
-        assert_refused(bytes, &["output_norm.weight", name, "supported are F32, F16, BF16, Q8_0, Q4_K"]);
+        assert_refused(bytes, &["output_norm.weight", name, "supported are F32, F16, BF16, Q4_0, Q4_1"]);
     }
 }
 

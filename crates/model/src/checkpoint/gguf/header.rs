@@ -219,21 +219,11 @@ impl<'a> Reader<'a> {
 
 /// The encoding that ggml gives a number, or its name there.
 fn encoding(kind: u32) -> Result<Encoding, String> {
+    if let Some(encoding) = Encoding::of_number(kind) {
+        return Ok(encoding);
+    }
     Err(match kind {
-        0 => return Ok(Encoding::F32),
-        1 => return Ok(Encoding::F16),
-        8 => return Ok(Encoding::Q8_0),
-        12 => return Ok(Encoding::Q4K),
-        13 => return Ok(Encoding::Q5K),
-        14 => return Ok(Encoding::Q6K),
-        30 => return Ok(Encoding::Bf16),
-        2 => "Q4_0",
-        3 => "Q4_1",
-        6 => "Q5_0",
-        7 => "Q5_1",
         9 => "Q8_1",
-        10 => "Q2_K",
-        11 => "Q3_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",

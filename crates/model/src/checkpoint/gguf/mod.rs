@@ -38,7 +38,7 @@ const PARTS: [(&str, &str); 9] = [
     ("mlp.down_proj", "ffn_down"),
 ];
 /// Types that tensors may have.
-const TYPES: &str = "F32, F16, BF16, Q8_0, Q4_K, Q5_K and Q6_K";
+const TYPES: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K and Q6_K";
 
 /// An open file.
 #[derive(Clone, Debug)]
