@@ -150,6 +150,12 @@ pub enum ApiError {
         /// How many a minute.
         limit: u32,
     },
+    /// Every place of a connection is taken.
+    #[error("all {limit} connections that this server bears are in use; try again")]
+    Crowded {
+        /// How many there may be.
+        limit: usize,
+    },
     /// The body did not come.
     #[error("the request body did not arrive within {} s", limit.as_secs())]
     BodyTimeout {
@@ -198,6 +204,9 @@ pub enum ApiError {
         /// How long it has taken.
         since: Duration,
     },
+    /// Its client has left, so the answer is not read.
+    #[error("the request was given up by its client")]
+    Abandoned,
     /// A bug in a handler.
     #[error("the server made a mistake; its log says more under this request's id")]
     Internal,
@@ -306,9 +315,11 @@ impl ApiError {
             }
             Self::Submit(SubmitError::NoSamples) => invalid("conflicting_fields", None),
             Self::Submit(SubmitError::QueueFull { retry_after, .. })
-            | Self::Generation(GenerationError::QueueTimeout { retry_after, .. }) => {
-                server(S::SERVICE_UNAVAILABLE, OVERLOADED, Retry::After(*retry_after))
-            }
+            | Self::Generation(
+                GenerationError::QueueTimeout { retry_after, .. }
+                | GenerationError::Displaced { retry_after, .. },
+            ) => server(S::SERVICE_UNAVAILABLE, OVERLOADED, Retry::After(*retry_after)),
+            Self::Crowded { .. } => server(S::SERVICE_UNAVAILABLE, OVERLOADED, SOON),
             Self::Submit(SubmitError::ShuttingDown) | Self::Generation(GenerationError::ShuttingDown) => {
                 server(S::SERVICE_UNAVAILABLE, DRAINING, SOON)
             }
@@ -318,7 +329,7 @@ impl ApiError {
                 server(S::SERVICE_UNAVAILABLE, "engine_error", Retry::After(Duration::from_secs(10)))
             }
             Self::Timeout { .. } => server(S::GATEWAY_TIMEOUT, "request_timeout", Retry::Never),
-            Self::Generation(_) | Self::Internal => {
+            Self::Generation(_) | Self::Abandoned | Self::Internal => {
                 server(S::INTERNAL_SERVER_ERROR, "engine_error", Retry::Never)
             }
         }

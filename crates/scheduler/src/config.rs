@@ -10,9 +10,9 @@ pub struct EngineConfig {
     /// Token rows per evaluation: the summed lengths of the canvases in a batch. A longer canvas is
     /// evaluated alone.
     pub max_rows: usize,
-    /// Samples running at once. A request of more samples runs when nothing else does.
+    /// Samples running at once, shared by client. The samples of a request enter one by one.
     pub max_running: usize,
-    /// Requests that may wait: accepted and not yet running. 0 refuses everything.
+    /// Requests that may wait: accepted and not yet running, shared by client. 0 refuses everything.
     pub queue: usize,
     /// How long a request may wait before it is given up.
     pub max_wait: Duration,

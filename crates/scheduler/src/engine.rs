@@ -20,7 +20,7 @@ use crate::cost::Work;
 use crate::error::GenerationError;
 use crate::event::DenoisingEvent;
 use crate::handle::EngineHandle;
-use crate::inbox::{EngineState, Inbox};
+use crate::inbox::{Backlog, EngineState, Inbox};
 use crate::metrics::EngineMetrics;
 use crate::request::{Request, work};
 
@@ -35,7 +35,8 @@ pub struct Engine<P: MaskPredictor> {
     predictor: P,
     batcher: Batcher,
     requests: BTreeMap<RequestId, Request>,
-    next_id: u64,
+    /// Requests from this one on have not been taken in yet.
+    unseen: RequestId,
     config: EngineConfig,
     metrics: EngineMetrics,
     /// Took part in an evaluation that failed without naming its culprit; each is tried alone.
@@ -62,7 +63,7 @@ impl<P: MaskPredictor> Engine<P> {
             predictor,
             batcher: Batcher::new(config.max_rows, config.max_running),
             requests: BTreeMap::new(),
-            next_id: 0,
+            unseen: RequestId(0),
             config,
             metrics,
             suspects: VecDeque::new(),
@@ -114,18 +115,23 @@ impl<P: MaskPredictor> Engine<P> {
             return false;
         }
         let arrivals = mem::take(&mut contents.arrivals);
+        let displaced = mem::take(&mut contents.displaced);
         drop(contents);
-        let accepted: Vec<RequestId> = arrivals.into_iter().map(|request| self.accept(request)).collect();
+        let accepted: Vec<RequestId> = arrivals.iter().map(|(id, _)| *id).collect();
+        arrivals.into_iter().for_each(|(id, request)| self.accept(id, request));
+        for id in displaced {
+            self.metrics.displaced();
+            self.batcher.cancel(id);
+            self.requests.remove(&id);
+        }
         accepted.into_iter().for_each(|id| self.finish_if_complete(id));
         true
     }
 
-    fn accept(&mut self, request: Request) -> RequestId {
-        let id = RequestId(self.next_id);
-        self.next_id += 1;
+    fn accept(&mut self, id: RequestId, request: Request) {
+        self.unseen = RequestId(id.0 + 1);
         self.batcher.add(id, request.client, request.members());
         self.requests.insert(id, request);
-        id
     }
 
     fn drop_cancelled(&mut self) {
@@ -205,7 +211,8 @@ impl<P: MaskPredictor> Engine<P> {
         let mut contents = self.inbox.lock();
         contents.status.evaluations += 1;
         contents.status.evaluating_since = Some(now);
-        contents.status.backlog = backlog;
+        contents.status.backlog = backlog.total();
+        contents.backlog = backlog;
     }
 
     fn advance(&mut self, batch: &[SampleId], answers: &[Vec<Read>]) {
@@ -245,8 +252,8 @@ impl<P: MaskPredictor> Engine<P> {
             contents.status.state = state;
             mem::take(&mut contents.arrivals)
         };
-        for request in arrivals {
-            self.accept(request);
+        for (id, request) in arrivals {
+            self.accept(id, request);
         }
         while let Some(&id) = self.requests.keys().next() {
             self.end(id, |_| DenoisingEvent::Failed(error.clone()));
@@ -256,10 +263,12 @@ impl<P: MaskPredictor> Engine<P> {
     /// Updates what the handles see.
     fn publish(&self) {
         let mut contents = self.inbox.lock();
+        contents.queue.retain(|id| id >= self.unseen || self.batcher.is_waiting(id));
         contents.status.running = self.requests.len() - self.batcher.waiting();
-        contents.status.waiting = self.batcher.waiting() + contents.arrivals.len();
+        contents.status.waiting = contents.queue.len();
         if self.requests.is_empty() {
             contents.status.backlog = Duration::ZERO;
+            contents.backlog = Backlog::default();
         }
         self.metrics.status(&contents.status);
     }

@@ -15,7 +15,7 @@ pub enum SubmitError {
         waiting: usize,
         /// Requests that may wait.
         limit: usize,
-        /// When everything accepted so far should be done, at the speed measured lately.
+        /// When the accepted work of this client should be done, at the speed measured lately.
         retry_after: Duration,
     },
     /// The engine drains: it finishes what it has and takes nothing new.
@@ -53,7 +53,18 @@ pub enum GenerationError {
     QueueTimeout {
         /// How long it waited.
         waited: Duration,
-        /// When everything accepted so far should be done, at the speed measured lately.
+        /// When the accepted work of this client should be done, at the speed measured lately.
+        retry_after: Duration,
+    },
+    /// A client with fewer requests in the full queue took this one's place.
+    #[error(
+        "the queue is full: {limit} requests may wait, and one of another client, which has fewer there, took this \
+         one's place"
+    )]
+    Displaced {
+        /// Requests that may wait.
+        limit: usize,
+        /// When the accepted work of this client should be done, at the speed measured lately.
         retry_after: Duration,
     },
     /// The grace period of a drain was over.

@@ -60,10 +60,12 @@ impl EngineHandle {
         Self { connection: Arc::new(Connection { inbox, config, ended }) }
     }
 
-    /// Hands a request to the engine. Never blocks.
+    /// Hands a request to the engine. Never blocks. When the queue is full, the newest request of the client with
+    /// most in it makes room for a client with fewer, and ends with [`GenerationError::Displaced`].
     ///
     /// # Errors
-    /// The request has neither samples nor texts, too many requests wait already, or the engine drains or has ended.
+    /// The request has neither samples nor texts, its client has its share of a full queue already, or the engine
+    /// drains or has ended.
     pub fn submit(&self, request: DenoiseRequest) -> Result<Generation, SubmitError> {
         if request.samples.is_empty() && request.texts.is_empty() {
             return Err(SubmitError::NoSamples);
@@ -71,17 +73,15 @@ impl EngineHandle {
         let EngineConfig { queue: limit, cost, .. } = self.connection.config;
         let (request, events, stops) = Request::new(request, &cost, engine::now());
         self.connection.inbox.tell(|contents| {
-            let status = &mut contents.status;
-            match status.state {
-                EngineState::Serving if status.waiting >= limit => {
-                    let (waiting, retry_after) = (status.waiting, status.backlog);
-                    return Err(SubmitError::QueueFull { waiting, limit, retry_after });
+            match contents.status.state {
+                EngineState::Serving if contents.queue.len() >= limit => {
+                    contents.make_room(request.client, limit)?;
                 }
-                EngineState::Serving => status.waiting += 1,
+                EngineState::Serving => {}
                 EngineState::Draining => return Err(SubmitError::ShuttingDown),
                 EngineState::Failed | EngineState::Stopped => return Err(SubmitError::EngineStopped),
             }
-            contents.arrivals.push(request);
+            contents.enqueue(request);
             Ok(())
         })?;
         Ok(Generation { events, stops, ended: false })

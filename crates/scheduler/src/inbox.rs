@@ -1,8 +1,14 @@
 //! What the handles and the engine's thread share.
 
+mod queue;
+
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::queue::{Backlog, Queue, Waiting};
+use crate::batcher::{ClientId, RequestId};
+use crate::error::{GenerationError, SubmitError};
+use crate::event::DenoisingEvent;
 use crate::request::Request;
 
 /// Whether an engine takes and runs requests.
@@ -45,13 +51,46 @@ pub(crate) struct Inbox {
 
 #[derive(Default)]
 pub(crate) struct Contents {
-    /// Accepted since the engine last looked; counted in `status.waiting`, which bounds it.
-    pub(crate) arrivals: Vec<Request>,
+    /// Accepted since the engine last looked; all of them stand in `queue`, which is bounded.
+    pub(crate) arrivals: Vec<(RequestId, Request)>,
+    /// The requests that wait.
+    pub(crate) queue: Queue,
+    /// Requests that lost their place in the queue and have been told so.
+    pub(crate) displaced: Vec<RequestId>,
+    /// Work that is accepted and not done, by client.
+    pub(crate) backlog: Backlog,
+    /// The next request's.
+    pub(crate) next_id: u64,
     pub(crate) status: EngineStatus,
     /// The grace period is over: fail what is left.
     pub(crate) abort: bool,
     /// The last handle is gone: nothing new can come.
     pub(crate) orphaned: bool,
+}
+
+impl Contents {
+    /// Makes room for a request of `client` in a queue that holds `limit`.
+    pub(crate) fn make_room(&mut self, client: ClientId, limit: usize) -> Result<(), SubmitError> {
+        let Some(displaced) = self.queue.displace_for(client) else {
+            let (waiting, retry_after) = (self.queue.len(), self.backlog.of(client));
+            return Err(SubmitError::QueueFull { waiting, limit, retry_after });
+        };
+        let retry_after = self.backlog.of(displaced.client);
+        let error = GenerationError::Displaced { limit, retry_after };
+        // It fails only for a client that has left. The channel is empty, since the request has not run.
+        let _ = displaced.events.try_send(DenoisingEvent::Failed(error));
+        self.displaced.push(displaced.id);
+        Ok(())
+    }
+
+    /// Lets a request wait.
+    pub(crate) fn enqueue(&mut self, request: Request) {
+        let id = RequestId(self.next_id);
+        self.next_id += 1;
+        self.queue.push(Waiting { id, client: request.client, events: request.events() });
+        self.arrivals.push((id, request));
+        self.status.waiting = self.queue.len();
+    }
 }
 
 impl Inbox {
@@ -67,7 +106,7 @@ impl Inbox {
         answer
     }
 
-    /// Waits until somebody tells something.
+    /// Waits for the next [`Self::tell`].
     pub(crate) fn wait<'a>(&self, contents: MutexGuard<'a, Contents>) -> MutexGuard<'a, Contents> {
         self.bell.wait(contents).unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,6 +22,7 @@ pub struct EngineMetrics {
     rows: Counter,
     committed: Counter,
     failures: Counter,
+    displaced: Counter,
     forward: Histogram,
     batch: Histogram,
     per_pass: Histogram,
@@ -45,6 +46,7 @@ impl Default for EngineMetrics {
             rows: Counter::default(),
             committed: Counter::default(),
             failures: Counter::default(),
+            displaced: Counter::default(),
             forward: seconds(),
             batch: counts(),
             per_pass: counts(),
@@ -74,6 +76,12 @@ impl EngineMetrics {
         add(registry, "unmask_rows", "Token rows through the network", &m.rows);
         add(registry, "unmask_committed_tokens", "Positions committed", &m.committed);
         add(registry, "unmask_forward_failures", "Evaluations that failed", &m.failures);
+        add(
+            registry,
+            "unmask_displaced",
+            "Waiting requests that made room in a full queue for a client with fewer",
+            &m.displaced,
+        );
         add(registry, "unmask_forward_seconds", "Time of an evaluation", &m.forward);
         add(registry, "unmask_batch_size", "Canvases in an evaluation", &m.batch);
         add(
@@ -120,6 +128,10 @@ impl EngineMetrics {
         self.batch.observe(canvases as f64);
         self.utilization.set((rows as f64 / most.max(1) as f64).min(1.0));
         self.forward.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn displaced(&self) {
+        self.displaced.inc();
     }
 
     pub(crate) fn failed(&self) {

@@ -1,12 +1,13 @@
 //! An accepted request on its way through the engine.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use unmask_model::diffusion::Edit;
-use unmask_model::predictor::{Ask, Read};
+use unmask_model::predictor::{Ask, Read, TokenId};
 
 use crate::batcher::{ClientId, Member};
 use crate::cost::{CostModel, Work};
@@ -73,22 +74,22 @@ impl Request {
 
     /// The samples that still need evaluations, as the batcher sees them.
     pub(crate) fn members(&self) -> Vec<Member> {
-        let asks: Vec<Option<Ask<'_>>> = self.tasks.iter().map(Task::ask).collect();
-        let twin = |ask: &Ask<'_>| {
-            let same = |other: &Ask<'_>| {
-                let guides =
-                    (ask.guidance.map(|guide| guide.tokens), other.guidance.map(|guide| guide.tokens));
-                ask.tokens == other.tokens && guides.0 == guides.1
-            };
-            asks.iter().position(|other| other.as_ref().is_some_and(same)).unwrap_or(0) as u32
-        };
-        let open = (0..).zip(&asks).filter_map(|(sample, ask)| Some((sample, ask.as_ref()?)));
-        let member = |(sample, ask): (u32, &Ask<'_>)| {
+        let mut first: HashMap<(&[TokenId], Option<&[TokenId]>), u32> = HashMap::new();
+        let mut members = Vec::with_capacity(self.tasks.len());
+        for (sample, task) in (0..).zip(&self.tasks) {
+            let Some(ask) = task.ask() else { continue };
             let price = self.prices.get(sample as usize).map_or(1, |(price, _)| price.as_nanos());
             let price = u64::try_from(price).unwrap_or(u64::MAX).max(1);
-            Member { sample, rows: work(ask).rows as usize, price, twin_of: twin(ask) }
-        };
-        open.map(member).collect()
+            let canvas = (ask.tokens, ask.guidance.map(|guide| guide.tokens));
+            let twin_of = *first.entry(canvas).or_insert(sample);
+            members.push(Member { sample, rows: work(&ask).rows as usize, price, twin_of });
+        }
+        members
+    }
+
+    /// Where its events go.
+    pub(crate) fn events(&self) -> mpsc::Sender<DenoisingEvent> {
+        self.events.clone()
     }
 
     /// Predicted device time of all that is left to do.

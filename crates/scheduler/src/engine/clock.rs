@@ -9,7 +9,7 @@ use crate::batcher::{RequestId, SampleId};
 use crate::cost::Work;
 use crate::error::GenerationError;
 use crate::event::DenoisingEvent;
-use crate::request::Request;
+use crate::inbox::Backlog;
 
 /// Share of the newest evaluation in the measured speed.
 const NEWEST: f64 = 0.1;
@@ -28,7 +28,9 @@ impl<P: MaskPredictor> Engine<P> {
             if request.deadline.is_some_and(|deadline| deadline <= now) {
                 self.end(id, |request| DenoisingEvent::Expired(request.timings(now)));
             } else if waited > self.config.max_wait {
-                let error = GenerationError::QueueTimeout { waited, retry_after: self.backlog() };
+                let client = request.client;
+                let retry_after = self.backlog().of(client);
+                let error = GenerationError::QueueTimeout { waited, retry_after };
                 self.end(id, |_| DenoisingEvent::Failed(error));
             } else if request.finish_by.is_some_and(|finish_by| finish_by <= end) {
                 let samples = request.finish_next();
@@ -40,11 +42,15 @@ impl<P: MaskPredictor> Engine<P> {
         }
     }
 
-    /// When everything accepted should be done.
-    pub(super) fn backlog(&self) -> Duration {
-        let predicted =
-            self.requests.values().map(Request::time_left).fold(Duration::ZERO, Duration::saturating_add);
-        self.slowdown.applied(predicted)
+    /// What is accepted and not done, at the speed measured lately.
+    pub(super) fn backlog(&self) -> Backlog {
+        let mut backlog = Backlog::default();
+        for request in self.requests.values() {
+            let time = self.slowdown.applied(request.time_left());
+            let of_client = backlog.0.entry(request.client).or_default();
+            *of_client = of_client.saturating_add(time);
+        }
+        backlog
     }
 
     /// Compares an evaluation with its prediction.

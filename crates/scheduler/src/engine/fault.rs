@@ -99,6 +99,7 @@ impl<P: MaskPredictor> Drop for Engine<P> {
             contents.status.waiting = 0;
             contents.status.evaluating_since = None;
             contents.arrivals.clear();
+            contents.queue.clear();
         }
     }
 }
