@@ -8,8 +8,8 @@
 mod byte_style;
 
 use std::collections::HashSet;
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer};
@@ -35,7 +35,12 @@ pub struct TextTokenizer {
     eos: Option<TokenId>,
     never_drawn: Vec<TokenId>,
     special_texts: Vec<String>,
+    longest: usize,
 }
+
+/// The name of the thread that reads tokenizer.json. The library panics on some damaged files, and a panic of this
+/// thread becomes an error: a panic hook may pass over it.
+pub const PARSER_THREAD: &str = "unmask-tokenizer";
 
 /// A text that cannot be tokenized.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +109,8 @@ impl TextTokenizer {
         let recognised = recognised.into_values().filter(|token| token.special && !token.content.is_empty());
         let mut special_texts: Vec<String> = recognised.map(|token| token.content).collect();
         special_texts.sort();
+        let spelled = bytes.iter().map(|bytes| bytes.len());
+        let longest = spelled.chain(vocabulary.keys().map(String::len)).max().unwrap_or(1).max(1);
         Ok(Self {
             template,
             template_piece,
@@ -116,7 +123,15 @@ impl TextTokenizer {
             eos,
             never_drawn,
             special_texts,
+            longest,
         })
+    }
+
+    /// Bytes of the longest token, as it is spelled in a text or in the vocabulary: a text of more than n times as
+    /// many bytes has more than n tokens.
+    #[must_use]
+    pub fn longest_token(&self) -> usize {
+        self.longest
     }
 
     /// The tokens of a text at the start of a canvas, as the user wrote it: special tokens in it are
@@ -233,12 +248,16 @@ impl TextTokenizer {
     }
 }
 
-/// The library unwraps what it reads of some parts (a decoder, a normalizer's table).
+/// The library unwraps what it reads of some parts (a decoder, a normalizer's table, merges).
 fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
-    match catch_unwind(|| Tokenizer::from_bytes(bytes)) {
-        Ok(parsed) => parsed.map_err(|error| error.to_string()),
-        Err(_) => Err("a part of it cannot be understood".to_owned()),
-    }
+    thread::scope(|scope| {
+        let parser = thread::Builder::new().name(PARSER_THREAD.to_owned());
+        let parser = parser.spawn_scoped(scope, || Tokenizer::from_bytes(bytes));
+        match parser.map_err(|error| format!("no thread to read it: {error}"))?.join() {
+            Ok(parsed) => parsed.map_err(|error| error.to_string()),
+            Err(_) => Err("a part of it cannot be understood".to_owned()),
+        }
+    })
 }
 
 fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<TokenId>, TokenizeError> {
