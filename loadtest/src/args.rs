@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::call::Route;
 use crate::client::{Address, Server};
 use crate::compare::Plan;
+use crate::fair::{self, Crowd};
 use crate::report::{Expectations, Settings};
 use crate::shares::Shares;
 use crate::trace::Load;
@@ -34,6 +35,8 @@ pub struct Cli {
 pub enum Command {
     /// What requests cost together and one after another, and a short one beside a long one.
     Compare(CompareArgs),
+    /// Keys with different loads: whether one that asks for little waits for one that asks for much.
+    Fair(FairArgs),
 }
 
 /// Whom to ask.
@@ -137,6 +140,30 @@ pub struct CompareArgs {
     pub json: Option<PathBuf>,
 }
 
+/// The benchmark of clients that share a server.
+#[derive(Debug, Args)]
+pub struct FairArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// A key and its clients, twice or more, such as many:secret=190.
+    #[arg(long = "key", value_name = "NAME:KEY=CLIENTS", required = true)]
+    keys: Vec<Crowd>,
+    /// Seconds for which the key with the fewest clients has the server to itself.
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = positive)]
+    alone_seconds: f64,
+    /// Seconds for which all keys ask together.
+    #[arg(long, default_value = "60", value_parser = positive)]
+    seconds: f64,
+    /// Send so many of the finished requests again, alone, and compare the texts: a number or `all`.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "64")]
+    verify: Option<Sample>,
+    /// Where to write the numbers; - prints them.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
 /// How many requests are due.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
@@ -174,7 +201,8 @@ fn share(text: &str) -> Result<f64, String> {
 
 impl ServerArgs {
     fn server(&self, deadline: Option<Duration>) -> Server {
-        Server { address: self.url.clone(), patience: Duration::from_secs_f64(self.timeout), deadline }
+        let (address, patience) = (self.url.clone(), Duration::from_secs_f64(self.timeout));
+        Server { address, patience, deadline, key: None }
     }
 }
 
@@ -221,6 +249,28 @@ impl RunArgs {
         Expectations {
             queue_p99_ms: self.expect_queue_p99_ms,
             memory_growth_percent: self.expect_flat_memory,
+        }
+    }
+}
+
+impl FairArgs {
+    /// The server.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        self.server.server(None)
+    }
+
+    /// What is measured.
+    #[must_use]
+    pub fn plan(&self) -> fair::Plan {
+        let LoadArgs { seed, mix, sizes, stream, .. } = &self.load;
+        let (mix, sizes) = (mix.clone(), sizes.clone());
+        fair::Plan {
+            crowds: self.keys.clone(),
+            load: Load { seed: *seed, mix, sizes, streamed: *stream, vanishing: 0.0, slow: 0.0 },
+            alone: Duration::from_secs_f64(self.alone_seconds),
+            together: Duration::from_secs_f64(self.seconds),
+            verify: self.verify,
         }
     }
 }

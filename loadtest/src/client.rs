@@ -61,6 +61,8 @@ pub struct Server {
     pub patience: Duration,
     /// The deadline that requests ask the server to keep, if any (`x-request-timeout-ms`).
     pub deadline: Option<Duration>,
+    /// The API key that requests carry, if any.
+    pub key: Option<String>,
 }
 
 /// An answer that has begun. Dropping it closes the connection.
@@ -230,6 +232,11 @@ impl Server {
         if let Some(deadline) = self.deadline {
             let milliseconds = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
             request.headers_mut().insert("x-request-timeout-ms", HeaderValue::from(milliseconds));
+        }
+        if let Some(key) = &self.key {
+            let value = HeaderValue::from_str(&format!("Bearer {key}"));
+            let value = value.map_err(|error| Failure::Malformed(error.to_string()))?;
+            request.headers_mut().insert(header::AUTHORIZATION, value);
         }
         Ok(request)
     }

@@ -3,7 +3,7 @@
 //! [`trace`] draws requests from a seed, [`client`] performs one of them, [`run`] sends them in an open or
 //! a closed loop, [`verify`] asks again whether load changed an answer, and [`report`] makes numbers of
 //! the records, which [`table`] prints and [`plot`] draws. [`compare`] is the benchmark of continuous
-//! batching.
+//! batching, and [`fair`] the one of clients that share a server.
 
 pub mod answer;
 pub mod args;
@@ -11,6 +11,7 @@ pub mod call;
 pub mod client;
 pub mod compare;
 pub mod ending;
+pub mod fair;
 pub mod observe;
 pub mod plot;
 pub mod quantiles;

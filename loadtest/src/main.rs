@@ -13,10 +13,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::signal::ctrl_c;
 use tokio::sync::oneshot;
-use unmask_loadtest::args::{Cli, Command, CompareArgs, Rate, RunArgs};
+use unmask_loadtest::args::{Cli, Command, CompareArgs, FairArgs, Rate, RunArgs};
 use unmask_loadtest::client::Server;
 use unmask_loadtest::compare::compare;
 use unmask_loadtest::ending::Record;
+use unmask_loadtest::fair::fair;
 use unmask_loadtest::observe::About;
 use unmask_loadtest::plot;
 use unmask_loadtest::report::Report;
@@ -36,6 +37,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Some(Command::Compare(args)) => run_comparison(args).await.map(|()| true),
+        Some(Command::Fair(args)) => run_fair(args).await,
         None => run_load(&cli.run).await,
     };
     match done {
@@ -123,6 +125,16 @@ async fn run_comparison(args: &CompareArgs) -> anyhow::Result<()> {
     bar.finish_and_clear();
     print(&comparison.to_string())?;
     args.json.as_deref().map_or(Ok(()), |path| write_json(path, &comparison))
+}
+
+/// Whether all was as it should be.
+async fn run_fair(args: &FairArgs) -> anyhow::Result<bool> {
+    let bar = progress("requests ended", 0);
+    let fairness = fair(&args.server(), &args.plan(), &bar).await?;
+    bar.finish_and_clear();
+    print(&fairness.to_string())?;
+    args.json.as_deref().map_or(Ok(()), |path| write_json(path, &fairness))?;
+    Ok(fairness.faults.is_empty())
 }
 
 /// Shown on standard error, and only to a terminal.

@@ -52,7 +52,7 @@ pub(crate) async fn start() -> Server {
         .route("/fill", post(answer))
         .with_state(Counters::default());
     tokio::spawn(async { axum::serve(listener, routes).await });
-    Server { address, patience: Duration::from_secs(20), deadline: None }
+    Server { address, patience: Duration::from_secs(20), deadline: None, key: None }
 }
 
 async fn models() -> Json<Value> {
