@@ -87,23 +87,33 @@ async fn an_answer_may_take_longer_than_a_client() {
     }
 }
 
+/// The connection that has been idle for longest makes room, so newcomers need not wait.
 #[test]
-fn more_connections_than_allowed_wait_for_one_to_end() {
-    let server = Server::start("diffugpt-s", &["--max-connections", "1"]);
-    let mut first = connect(&server);
-    first.write_all(GET).unwrap();
-    first.read_exact(&mut [0; 15]).unwrap();
-    let mut second = connect(&server);
-    second.write_all(GET).unwrap();
-    // It is not answered, however long it waits: this is as long as a test can.
-    second.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    let early = second.read(&mut [0; 1]);
-    assert!(early.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "answered at once");
-    drop(first);
-    second.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut status = [0; 15];
-    second.read_exact(&mut status).unwrap();
-    assert_eq!(&status, b"HTTP/1.1 200 OK");
+fn an_idle_connection_makes_room_for_a_new_one() {
+    let server = Server::start("diffugpt-s", &["--max-connections", "2"]);
+    let ask = |connection: &mut TcpStream| {
+        connection.write_all(GET).unwrap();
+        let mut status = [0; 15];
+        connection.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200 OK");
+    };
+    let [mut first, mut second, mut third] = std::array::from_fn(|_| {
+        let mut connection = connect(&server);
+        ask(&mut connection);
+        connection
+    });
+    // What is left of the answer, and the end.
+    let rest = |connection: &mut TcpStream| {
+        let mut rest = Vec::new();
+        connection.read_to_end(&mut rest).map(|_| rest)
+    };
+    assert!(rest(&mut first).is_ok_and(|rest| rest.ends_with(b"}")));
+    // The others are as they were.
+    for connection in [&mut second, &mut third] {
+        connection.write_all(b"GET /live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let both = String::from_utf8(rest(connection).unwrap()).unwrap();
+        assert_eq!(both.matches("HTTP/1.1 200 OK").count(), 1, "{both}");
+    }
 }
 
 /// Sends a request over a connection that begins with HTTP/2: the status and the body.

@@ -8,10 +8,11 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use unmask_api::access::Access;
 use unmask_api::config::{Cli, Command};
+use unmask_api::fair_pool::FairPool;
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::server::Listeners;
-use unmask_api::state::{AppState, ServedModel};
+use unmask_api::state::{AppState, ServedModel, room_for_bodies};
 use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor, TokenId};
 use unmask_scheduler::{CostModel, Engine};
 
@@ -58,6 +59,8 @@ impl Gated {
             patience: args.server.patience(),
             limits: args.limits.limits(limits.context),
             draining: Arc::default(),
+            pool: FairPool::of_machine(),
+            bodies: room_for_bodies(),
             watchdog,
             overload_status: args.server.overload_status.into(),
             playground: !args.server.no_playground,

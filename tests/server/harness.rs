@@ -132,9 +132,39 @@ impl Server {
 
     /// Memory that the process has in use, in bytes.
     pub(crate) fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// A line of the process's status that tells bytes.
+    pub(crate) fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// The process's limit of open files.
+    pub(crate) fn limits(&self) -> String {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.process.id())).unwrap();
+        limits.lines().find(|line| line.starts_with("Max open files")).unwrap().to_owned()
+    }
+
+    /// A process that listens at `address`, or soon will, and whose log is not read here.
+    pub(crate) async fn attach(process: Child, address: &str) -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
+        let url = format!("http://{address}");
+        let server = Self { process, lines: channel().1, url, http };
+        let ready = async {
+            while server.http.get(format!("{}/ready", server.url)).send().await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, ready).await.expect("the server does not listen");
+        server
+    }
+
+    /// Waits for the process to end by itself, whatever it says.
+    pub(crate) async fn exited(mut self) -> ExitStatus {
+        tokio::task::spawn_blocking(move || self.process.wait().unwrap()).await.unwrap()
     }
 
     /// Waits for the process to end by itself: its exit status and what it wrote to the log since it

@@ -34,6 +34,18 @@
 //! | 29 | panics of the engine | `scheduler/tests/engine/failing.rs`, `gated::an_evaluation_that_does_not_end_makes_the_process_not_live` |
 //! | 31 | lengths of tokens | `stream_options::padded_chunks_tell_no_length` |
 //! | 32 | quotas evaded | `doors::a_quota_is_not_evaded_by_claiming_another_address` |
+//! | 34 | bodies that cost more than their bytes | `security_work::no_body_holds_up_a_probe`, `security_work::no_body_holds_up_the_end`, `body::a_bounded_number_of_unknown_fields_is_kept` (unit) |
+//! | 35 | large requests that shut others out | `security_shares::large_requests_do_not_shut_out_other_keys`, `scheduler::batcher::tests` (unit) |
+//! | 36 | work before admission | `security_work::texts_that_fit_no_context_are_refused_before_they_are_tokenized`, `security_work::tokenizing_is_bounded_and_charged`, `security_work::bodies_on_their_way_hold_bounded_memory`, `fair_pool` (unit) |
+//! | 37 | streams that are held | `security_streams::a_stream_without_a_window_is_reset`, `security_streams::held_streams_keep_no_client_out`, `security_streams::answers_that_are_not_read_hold_bounded_memory`, `security_streams::probes_are_answered_when_all_connections_are_busy` |
+//! | 38 | queues that one client fills | `security_shares::a_full_queue_is_shared_by_key` |
+//! | 39 | logs and outputs that cannot be written | `security_log::the_whole_api_works_when_the_log_cannot_be_written`, `security_log::commands_survive_a_reader_that_has_left` |
+//! | 40 | work that is not charged | `security_work::every_canvas_that_is_computed_is_charged` |
+//! | 41 | events that cost all samples | `security_work::usage_in_every_chunk_is_a_running_sum` |
+//! | 42 | descriptors that run out | `security_streams::connections_are_as_many_as_there_are_descriptors` |
+//! | 43 | half-closed connections, endless files, files that make a library panic | `security_streams::a_client_that_closes_its_side_gets_its_answer`, `security_log::endless_files_are_refused`, `security_log::a_damaged_tokenizer_is_one_line` |
+//! | | all of 34 to 43 side by side | `security_soak::soak` (by hand, and for half a minute in `.ci/run`) |
+//! | 44 | states that do not replay | `states::states_replay_exactly` |
 
 use futures_util::future::join_all;
 use reqwest::Method;

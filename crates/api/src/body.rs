@@ -3,19 +3,21 @@
 
 mod wording;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
+use http_body_util::BodyExt;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value, json};
 
 use crate::error::{ApiError, shown};
+use crate::fair_pool::Abandoned;
+use crate::observation::Observation;
 use crate::state::AppState;
 
 /// What a route does with fields that its type does not have.
@@ -39,8 +41,10 @@ pub trait RequestBody: DeserializeOwned + Send + 'static {
 pub struct Body<T> {
     /// The request.
     pub request: T,
-    /// Names of fields that had no effect, for the `x-ignored-params` header.
+    /// Names of fields that had no effect, for the `x-ignored-params` header: the first of them.
     pub ignored: Vec<String>,
+    /// Its size in bytes.
+    pub bytes: usize,
 }
 
 /// Fields that change nothing about the answer; accepted and forgotten.
@@ -93,21 +97,52 @@ impl<T: RequestBody> FromRequest<AppState> for Body<T> {
             return Err(ApiError::BodyTooLarge { limit });
         }
         let time = state.limits.body_time;
-        let bytes = tokio::time::timeout(time, Bytes::from_request(request, state)).await;
-        let bytes = bytes.map_err(|_| ApiError::BodyTimeout { limit: time })?;
-        parse(&bytes.map_err(|error| unreadable(&error, limit))?, state.limits.strict_params)
+        let client = request.extensions().get::<Observation>().map(Observation::client).unwrap_or_default();
+        let large = announced.is_none_or(|length| length > AT_ONCE);
+        // Held until the body is decoded.
+        let size = announced.unwrap_or(limit);
+        let turn = if large { Some(state.bodies.turn(client, size).await) } else { None };
+        let bytes = tokio::time::timeout(time, read(request.into_body(), announced, limit)).await;
+        let bytes = bytes.map_err(|_| ApiError::BodyTimeout { limit: time })??;
+        let strict = state.limits.strict_params;
+        if bytes.len() <= AT_ONCE {
+            return parse(&bytes, strict);
+        }
+        let decode = move |_: &Abandoned| {
+            let parsed = parse(&bytes, strict);
+            drop((bytes, turn));
+            parsed
+        };
+        let parsed = state.pool.run(client, decode).await;
+        parsed.unwrap_or(Err(ApiError::Internal))
     }
 }
 
-fn unreadable(error: &BytesRejection, limit: usize) -> ApiError {
-    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return ApiError::BodyTooLarge { limit };
+/// Bytes of a body that is decoded at once. A larger one takes long enough, and enough memory, to hold up others: it is
+/// read and decoded when it is its client's turn.
+const AT_ONCE: usize = 16 * 1024;
+
+/// All of a body of at most `limit` bytes, in one piece of memory: pieces of the connection's would be kept apart by
+/// what is allocated between them.
+async fn read(
+    mut body: axum::body::Body,
+    announced: Option<usize>,
+    limit: usize,
+) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0));
+    while let Some(frame) = body.frame().await {
+        let unreadable = |_| ApiError::Body {
+            code: "invalid_json",
+            param: None,
+            message: "the request body could not be read".to_owned(),
+        };
+        let Ok(data) = frame.map_err(unreadable)?.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            return Err(ApiError::BodyTooLarge { limit });
+        }
+        bytes.extend_from_slice(&data);
     }
-    ApiError::Body {
-        code: "invalid_json",
-        param: None,
-        message: "the request body could not be read".to_owned(),
-    }
+    Ok(bytes)
 }
 
 /// A body must say that it is JSON, which also keeps other sites' forms out, and must not be compressed.
@@ -130,15 +165,10 @@ fn parse<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiError
         let message = "the request body must be an object, not a list".to_owned();
         return Err(ApiError::Body { code: "invalid_type", param: None, message });
     }
-    let mut unknown: Vec<String> = Vec::new();
+    let mut unknown = Unknown::default();
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let mut note = |path: serde_ignored::Path<'_>| {
-        // An optional field stands in the path as a `?` of its own.
-        let path = path.to_string().replace("?.", "");
-        if !unknown.contains(&path) {
-            unknown.push(path);
-        }
-    };
+    // An optional field stands in the path as a `?` of its own.
+    let mut note = |path: serde_ignored::Path<'_>| unknown.note(path.to_string().replace("?.", ""));
     let watched = serde_ignored::Deserializer::new(&mut json, &mut note);
     let request = serde_path_to_error::deserialize(watched).map_err(|error| {
         let path = error.path().to_string();
@@ -152,32 +182,109 @@ fn parse<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiError
         refused(&path, error)
     })?;
     json.end().map_err(|error| refused(".", error))?;
-    let mut ignored = Vec::new();
-    if !unknown.is_empty() {
-        let fields: Map<String, Value> =
-            serde_json::from_slice(bytes).map_err(|error| refused(".", error))?;
-        for field in unknown {
-            if T::UNKNOWN_FIELDS == UnknownFields::Refuse {
-                return Err(unknown_parameter(&field));
-            }
-            judge(field, &fields, &mut ignored)?;
-            if let Some(field) = ignored.last().filter(|_| strict) {
-                return Err(unknown_parameter(field));
-            }
-        }
+    if unknown.first.is_some() && depth(bytes) > DEEPEST {
+        // The parser passes over values that are not wanted, however deep they are.
+        let message = format!("the request body is not valid JSON: it is more than {DEEPEST} levels deep");
+        return Err(ApiError::Body { code: "invalid_json", param: None, message });
     }
-    Ok(Body { request, ignored })
+    if let (UnknownFields::Refuse, Some(field)) = (T::UNKNOWN_FIELDS, &unknown.first) {
+        return Err(unknown_parameter(field));
+    }
+    let ignored = unknown.ignored(bytes)?;
+    match ignored.first().filter(|_| strict) {
+        Some(field) => Err(unknown_parameter(field)),
+        None => Ok(Body { request, ignored, bytes: bytes.len() }),
+    }
 }
 
-fn judge(field: String, fields: &Map<String, Value>, ignored: &mut Vec<String>) -> Result<(), ApiError> {
-    let value = fields.get(&field).unwrap_or(&Value::Null);
-    if HARMLESS.contains(&field.as_str()) {
-        return Ok(());
+/// Levels of lists and objects in a body; the parser has the same limit for values that are wanted.
+const DEEPEST: usize = 128;
+
+/// How deep lists and objects are nested in JSON.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if string => escaped = true,
+            b'"' => string = !string,
+            b'[' | b'{' if !string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
     }
-    let Some(neutral) = neutral_values(&field) else {
-        ignored.push(field);
-        return Ok(());
-    };
+    deepest
+}
+
+/// Names that are kept of fields without effect: as many as the header shows.
+const SHOWN: usize = 20;
+
+/// Fields of a body that its type does not have. It keeps a bounded number of names, however many there are.
+#[derive(Debug, Default)]
+struct Unknown {
+    first: Option<String>,
+    /// Fields that are not offered; their values decide.
+    judged: BTreeSet<String>,
+    ignored: Vec<String>,
+}
+
+impl Unknown {
+    fn note(&mut self, field: String) {
+        if self.first.is_none() {
+            self.first = Some(field.clone());
+        }
+        if neutral_values(&field).is_some() {
+            self.judged.insert(field);
+        } else if self.ignored.len() < SHOWN
+            && !HARMLESS.contains(&field.as_str())
+            && !self.ignored.contains(&field)
+        {
+            self.ignored.push(field);
+        }
+    }
+
+    /// The fields without effect, unless one that is not offered asks for something.
+    fn ignored(self, bytes: &[u8]) -> Result<Vec<String>, ApiError> {
+        if self.judged.is_empty() {
+            return Ok(self.ignored);
+        }
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let values = json.deserialize_map(Values(&self.judged)).map_err(|error| refused(".", error))?;
+        self.judged.iter().try_for_each(|field| judge(field, &values))?;
+        Ok(self.ignored)
+    }
+}
+
+/// Reads the values of some fields and passes over all others.
+struct Values<'a>(&'a BTreeSet<String>);
+
+impl<'de> Visitor<'de> for Values<'_> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = Map::new();
+        while let Some(field) = map.next_key::<String>()? {
+            if self.0.contains(&field) {
+                values.insert(field, map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// Refuses a field that is not offered, unless its value asks for nothing.
+fn judge(field: &str, values: &Map<String, Value>) -> Result<(), ApiError> {
+    let value = values.get(field).unwrap_or(&Value::Null);
+    let neutral = neutral_values(field).unwrap_or_default();
     let accepted = neutral.as_array().map_or(&[][..], Vec::as_slice);
     let same = |a: &Value, b: &Value| a == b || (a.is_number() && a.as_f64() == b.as_f64());
     if value.is_null() || accepted.iter().any(|neutral| same(neutral, value)) {
@@ -185,7 +292,7 @@ fn judge(field: String, fields: &Map<String, Value>, ignored: &mut Vec<String>) 
     }
     let mut names = vec!["null".to_owned()];
     names.extend(accepted.iter().map(Value::to_string));
-    Err(ApiError::Unsupported { param: field, neutral: names.join(" or ") })
+    Err(ApiError::Unsupported { param: field.to_owned(), neutral: names.join(" or ") })
 }
 
 fn unknown_parameter(field: &str) -> ApiError {
@@ -338,6 +445,27 @@ mod tests {
             ("unknown_parameter", field("inner.stesp"))
         );
         assert_eq!(failure(r#"{"prompt":"","inner":{"steps":"x"}}"#), ("invalid_type", field("inner.steps")));
+    }
+
+    #[test]
+    fn brackets_in_strings_are_no_levels() {
+        assert_eq!(depth(br#"{"a":[{},"[[\"[["],"b":[[1]]}"#), 3);
+        assert_eq!(depth(b"]]1"), 0);
+    }
+
+    /// Bodies with tens of thousands of unknown fields once took seconds.
+    #[test]
+    fn a_bounded_number_of_unknown_fields_is_kept() {
+        let fields: String = (0..40_000).map(|number| format!(",\"x{number}\":1")).collect();
+        let body = format!("{{\"prompt\":\"\"{fields},\"best_of\":1}}");
+        let ignored = parse::<Loose>(body.as_bytes(), false).unwrap().ignored;
+        assert_eq!(ignored, (0..SHOWN).map(|number| format!("x{number}")).collect::<Vec<_>>());
+        let asks = body.replace("\"best_of\":1", "\"best_of\":2");
+        assert_eq!(
+            failure(&asks),
+            ("unsupported_parameter", Some("best_of".to_owned())),
+            "the last of them counts"
+        );
     }
 
     #[test]

@@ -185,12 +185,12 @@ pub struct ServerArgs {
     /// Seconds that running and waiting requests then have to finish.
     #[arg(long, env = "UNMASK_DRAIN_TIMEOUT", default_value_t = 25, value_name = "SECONDS")]
     pub drain_timeout: u64,
-    /// Seconds for which a client may take nothing of an answer; then its connection is closed and its
-    /// request is cancelled.
+    /// Seconds for which a client may take nothing of an answer; then its connection is closed, or over HTTP/2 its
+    /// stream is reset, and its request is cancelled.
     #[arg(long, env = "UNMASK_SLOW_READER", default_value_t = 30, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub slow_reader: u64,
-    /// Connections at a time; more wait until one ends.
+    /// Connections at a time; beyond that the one that has been idle for longest makes room for a new one.
     #[arg(long, env = "UNMASK_MAX_CONNECTIONS", default_value_t = 1024, value_name = "N",
           value_parser = at_least_one)]
     pub max_connections: usize,
@@ -222,11 +222,11 @@ pub struct EngineArgs {
     /// about 250 ms, from 256 to 8192]. A longer canvas is evaluated alone.
     #[arg(long, env = "UNMASK_MAX_ROWS", value_name = "N", value_parser = at_least_one)]
     pub max_rows: Option<usize>,
-    /// Samples that are denoised at the same time.
+    /// Samples that are denoised at the same time, shared by key or address.
     #[arg(long, env = "UNMASK_MAX_RUNNING", default_value_t = 64, value_name = "N",
           value_parser = at_least_one)]
     pub max_running: usize,
-    /// Requests that may wait.
+    /// Requests that may wait, shared by key or address.
     #[arg(long, env = "UNMASK_QUEUE", default_value_t = 128, value_name = "N",
           value_parser = at_least_one)]
     pub queue: usize,

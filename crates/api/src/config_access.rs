@@ -34,7 +34,8 @@ pub struct AccessArgs {
     /// keys [default: any number].
     #[arg(long, env = "UNMASK_REQUESTS_PER_MINUTE", value_name = "N")]
     pub requests_per_minute: Option<NonZeroU32>,
-    /// Tokens, given and to be generated, that a client may have computed in a minute [default: any number].
+    /// Positions of canvases, given ones and those to be generated, that a client may have computed in a minute
+    /// [default: any number].
     #[arg(long, env = "UNMASK_TOKENS_PER_MINUTE", value_name = "N")]
     pub tokens_per_minute: Option<NonZeroU32>,
     /// Proxies whose X-Forwarded-For says which address a request comes from; several with commas.

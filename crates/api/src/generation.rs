@@ -24,6 +24,8 @@ pub struct Running {
     pub views: Vec<Progress>,
     /// One per scored text, when all is finished.
     pub scores: Vec<SequenceScore>,
+    /// Tokens of all texts as far as they are settled.
+    kept: usize,
     events: Generation,
     model: Arc<ServedModel>,
     observation: Observation,
@@ -35,8 +37,10 @@ pub struct Running {
 pub struct Progress {
     /// Its text.
     pub view: TextView,
-    /// Positions still masked.
+    /// Positions still open, after what has been reported: an evaluation may have prepared the next one already.
     pub remaining: usize,
+    /// Tokens of its texts as far as they are settled.
+    kept: usize,
     /// Whether it has ended.
     pub done: bool,
     /// Why it ended before its schedule, if it did.
@@ -66,6 +70,14 @@ impl Progress {
     pub fn all_endings(&self) -> impl Iterator<Item = Ending> {
         let holes = self.view.holes().iter().zip(&self.endings).filter(|(hole, _)| !hole.decided);
         holes.map(|(_, ending)| ending.or(self.early_exit).unwrap_or(Ending::Full))
+    }
+
+    /// Counts the tokens of its texts anew: what they have gained.
+    fn count_kept(&mut self, tokenizer: &TextTokenizer) -> usize {
+        let kept = self.view.holes().iter().map(|hole| self.view.text(hole, tokenizer).tokens).sum();
+        let before = std::mem::replace(&mut self.kept, kept);
+        // Settled text only ever grows.
+        kept.saturating_sub(before)
     }
 
     /// Notes which holes' texts have stopped growing since the last time.
@@ -114,30 +126,40 @@ impl Running {
         check_cost(layouts, &texts, settings, state)?;
         let mut views = Vec::with_capacity(layouts.len() * settings.samples);
         let mut samples = Vec::with_capacity(views.capacity());
+        let mut kept = 0;
         for layout in layouts {
             for number in 0..settings.samples as u32 {
                 let Sample { state: sample, view } = layout.sample(&state.model, settings, number)?;
-                let (remaining, planned) = (sample.canvas().masked(), sample.evaluations_left());
+                let (remaining, planned) = (view.open(), sample.evaluations_left());
                 let (done, early_exit) = (false, None);
                 let endings = vec![None; view.holes().len()];
-                let (draft, evaluations) = (Vec::new(), 0);
-                let mut progress =
-                    Progress { view, remaining, done, early_exit, endings, draft, planned, evaluations };
+                let (draft, evaluations, counted) = (Vec::new(), 0, 0);
+                let mut progress = Progress {
+                    view,
+                    remaining,
+                    kept: counted,
+                    done,
+                    early_exit,
+                    endings,
+                    draft,
+                    planned,
+                    evaluations,
+                };
                 // What was known before has its text already.
                 progress.settle(&state.model.tokenizer);
+                kept += progress.count_kept(&state.model.tokenizer);
                 views.push(progress);
                 samples.push(sample);
             }
         }
         let times = settings.times.resolve(observation.arrived(), longest(&samples, &texts, state))?;
         let Deadlines { deadline, finish_by } = times;
-        let tokens = |layout: &Layout| layout.prompt_tokens() + layout.open() * settings.samples;
-        let tokens = layouts.iter().map(tokens).sum();
+        let tokens = charge(layouts, &texts, settings);
         let request = DenoiseRequest { samples, texts, deadline, finish_by, ..DenoiseRequest::default() };
         let events = submit(request, tokens, state, &observation)?;
         observation.accepted(layouts, settings.samples);
         let model = Arc::clone(&state.model);
-        Ok(Self { views, scores: Vec::new(), events, model, observation, deadline })
+        Ok(Self { views, scores: Vec::new(), kept, events, model, observation, deadline })
     }
 
     /// The text of a sample's first hole as far as it is settled.
@@ -145,6 +167,12 @@ impl Running {
     pub fn text(&self, index: usize) -> HoleText {
         let view = &self.views[index].view;
         view.text(&view.holes()[0], &self.model.tokenizer)
+    }
+
+    /// Tokens of all texts as far as they are settled.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept
     }
 
     /// The texts of a sample's holes as far as they are settled.
@@ -169,16 +197,7 @@ impl Running {
     async fn find_next(&mut self) -> Result<Next, ApiError> {
         loop {
             match self.events.next().await {
-                Some(DenoisingEvent::Step {
-                    sample,
-                    evaluation,
-                    edits,
-                    remaining,
-                    draft,
-                    done,
-                    early_exit,
-                    ..
-                }) => {
+                Some(DenoisingEvent::Step { sample, evaluation, edits, draft, done, early_exit, .. }) => {
                     let sample = sample as usize;
                     let Some(progress) = self.views.get_mut(sample).filter(|progress| !progress.done) else {
                         // A sample was stopped while the engine was evaluating it.
@@ -186,7 +205,8 @@ impl Running {
                     };
                     progress.view.fold(&edits);
                     progress.draft = draft;
-                    (progress.remaining, progress.evaluations, progress.done) = (remaining, evaluation, done);
+                    progress.remaining = progress.view.open();
+                    (progress.evaluations, progress.done) = (evaluation, done);
                     if done {
                         progress.early_exit = early_exit.map(ending);
                         progress.view.close();
@@ -197,6 +217,7 @@ impl Running {
                     }
                     self.observation.step(progress.view.begun());
                     progress.settle(&self.model.tokenizer);
+                    self.kept += progress.count_kept(&self.model.tokenizer);
                     return Ok(Next::Step(Step { sample, edits }));
                 }
                 Some(DenoisingEvent::Scored { score, .. }) => self.scores.push(score),
@@ -241,8 +262,21 @@ impl Running {
     }
 }
 
-/// Hands a request to the engine, in the name of its client and on its account: `tokens` are those given and
-/// those to be generated.
+/// What a request is charged: the positions of every canvas that is computed, given and generated ones, of each sample
+/// and of each text that is scored; twice with guidance, which computes a second canvas beside each.
+fn charge(layouts: &[Layout], texts: &[ScoringState], settings: &Settings) -> usize {
+    let canvases = if settings.guidance == 0.0 { 1 } else { 2 };
+    let generated: usize = layouts.iter().map(Layout::charged).sum();
+    generated * settings.samples * canvases + scored(texts)
+}
+
+/// What scoring texts is charged: the positions of the canvas of each.
+#[must_use]
+pub fn scored(texts: &[ScoringState]) -> usize {
+    texts.iter().map(ScoringState::length).sum()
+}
+
+/// Hands a request to the engine, in the name of its client and on its account, which is charged `tokens`.
 ///
 /// # Errors
 /// The client may not have so many in a minute, or the engine takes nothing.

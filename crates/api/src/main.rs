@@ -1,6 +1,7 @@
 //! `unmask`: arguments, log, keys, address, model, engine, server, in this order. Whatever is wrong is said in
 //! one line before anybody can connect, and what takes no time before what does.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,10 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use unmask_api::access::{Access, reload_on_hangup};
 use unmask_api::config::{Cli, Command, HealthcheckArgs, ServeArgs, VerifyArgs};
+use unmask_api::fair_pool::FairPool;
 use unmask_api::load::load;
+use unmask_api::log::{Log, log_panics};
 use unmask_api::server::Bound;
-use unmask_api::state::AppState;
-use unmask_api::{bench, healthcheck, panics, routes, serve, shutdown, telemetry, terminal, verify};
+use unmask_api::state::{AppState, room_for_bodies};
+use unmask_api::{
+    bench, descriptors, healthcheck, output, panics, routes, serve, shutdown, terminal, verify,
+};
 use unmask_scheduler::{CostModel, Engine};
 
 /// How long an evaluation is measured for: long enough for a few, short enough for a start.
@@ -23,39 +28,45 @@ fn now() -> Instant {
 }
 
 fn main() -> ExitCode {
+    log_panics();
     let cli = Cli::of_process();
     let done = match cli.command {
         Some(Command::Serve(args)) => run(&args),
         Some(Command::Try(args)) => terminal::try_prompt(&args),
         Some(Command::Fill(args)) => terminal::fill_file(&args),
         Some(Command::Verify(args)) => check(&args),
-        Some(Command::Bench(args)) => panics::as_error(&args.arch.config().to_string(), || {
-            bench::bench(&args, &mut std::io::stdout().lock())
-        }),
+        Some(Command::Bench(args)) => {
+            panics::as_error(&args.arch.config().to_string(), || bench::bench(&args, &mut output::stdout()))
+        }
         Some(Command::Healthcheck(args)) => ask(&args),
         Some(Command::PrintOpenapi) => print_openapi(),
         None => run(&cli.serve),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // As many lines as were wanted have been read.
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("unmask: {error:#}");
+            // Where nothing reads it, the exit status still says that it failed.
+            let _ = writeln!(std::io::stderr(), "unmask: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
+    let log = Log::to_stderr(&args.log).map_err(anyhow::Error::msg)?;
     tracing::debug!(?args, "settings");
     let address = args.server.listen;
     let access = Arc::new(Access::open(&args.access, address)?);
     let bound = Bound::bind(address, args.access.admin_listen)?;
+    let patience = descriptors::enough_for(args.server.patience());
     let start = now();
     let loaded = load(args.model.as_deref(), &args.load)?;
     let described = loaded.description();
-    let (mut predictor, served, (metrics, engine_metrics)) =
+    let (mut predictor, served, (mut metrics, engine_metrics)) =
         loaded.served_as(args.model_name.clone(), now() - start);
+    metrics.count_lost_lines(log.lost());
     let cost = panics::as_error(&described, || {
         CostModel::measure(&mut predictor, MEASURING, now).context("the model cannot be evaluated")
     })?;
@@ -90,15 +101,16 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             access,
             slots: args.engine.max_running,
             queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
-            patience: args.server.patience(),
+            patience,
             draining: Arc::default(),
+            pool: FairPool::of_machine(),
+            bodies: room_for_bodies(),
             watchdog: Duration::from_secs(args.server.watchdog),
             overload_status: args.server.overload_status.into(),
             playground: !args.server.no_playground,
             metrics: Arc::new(metrics),
         };
-        serve(listeners, state, shutdown::first(signals)).await;
-        anyhow::Ok(())
+        serve(listeners, state, shutdown::first(signals)).await.context("cannot serve")
     })?;
     // Handlers that a client keeps waiting must not keep the process.
     runtime.shutdown_background();
@@ -107,19 +119,17 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 fn check(args: &VerifyArgs) -> anyhow::Result<()> {
-    telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
-    verify::verify(args, &mut std::io::stdout().lock())
+    let _log = Log::to_stderr(&args.log).map_err(anyhow::Error::msg)?;
+    verify::verify(args, &mut output::stdout())
 }
 
 fn ask(args: &HealthcheckArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    runtime.block_on(healthcheck::healthcheck(args, &mut std::io::stdout().lock()))
+    runtime.block_on(healthcheck::healthcheck(args, &mut output::stdout()))
 }
 
 fn print_openapi() -> anyhow::Result<()> {
-    use std::io::Write;
-
     let text = routes::document().to_pretty_json().context("cannot write the document")?;
-    writeln!(std::io::stdout().lock(), "{text}").context("cannot write the document")
+    writeln!(output::stdout(), "{text}").context("cannot write the document")
 }

@@ -43,6 +43,19 @@ pub enum Role {
     Assistant,
 }
 
+impl Message {
+    /// Bytes of its text.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match &self.content {
+            Content::Text(text) => text.len(),
+            Content::Parts(parts) => {
+                parts.iter().filter_map(|part| part.text.as_ref()).map(String::len).sum()
+            }
+        }
+    }
+}
+
 /// A text, or parts of a text, which are joined.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of text parts")]

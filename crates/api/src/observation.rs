@@ -153,6 +153,13 @@ impl Observation {
         self.0.state.access.charge(client, tokens as u64)
     }
 
+    /// It has cost what `tokens` cost, whether its client may have as many or not.
+    pub fn spend(&self, tokens: usize) {
+        if let Some(client) = self.0.client.get() {
+            self.0.state.access.spend(client, tokens as u64);
+        }
+    }
+
     /// They are not computed: the engine did not take it.
     pub fn give_back(&self, tokens: usize) {
         if let Some(client) = self.0.client.get() {

@@ -101,6 +101,23 @@ pub fn room(
     }
 }
 
+/// Refuses a text that the context cannot hold, before it is tokenized: that takes time and memory in proportion to
+/// its length. `param` is the field it is given in.
+///
+/// # Errors
+/// It has more bytes than the context has room for if all its tokens are of the longest kind.
+pub fn check_text(param: &'static str, bytes: usize, model: &ServedModel) -> Result<(), ApiError> {
+    let (most, context) = (model.longest_text(), model.limits.context);
+    if bytes <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "the text has {bytes} bytes; this model's context of {context} tokens holds at most {most}, if all of them are \
+         as long as its longest token"
+    );
+    Err(ApiError::ContextLength { param, message })
+}
+
 /// The error for a canvas of `fixed` given positions on which `asked` more do not fit.
 pub fn too_long(param: &'static str, fixed: usize, asked: usize, state: &AppState) -> ApiError {
     let (context, canvas) = (state.model.limits.context, state.limits.canvas);
@@ -160,6 +177,12 @@ impl Layout {
     /// Positions of the canvas, BOS included.
     pub fn length(&self, model: &ServedModel) -> usize {
         usize::from(self.bos(model).is_some()) + self.pieces.iter().map(Piece::length).sum::<usize>()
+    }
+
+    /// Positions that are charged for each evaluation of this canvas: those given and those to be generated.
+    #[must_use]
+    pub fn charged(&self) -> usize {
+        self.pieces.iter().map(Piece::length).sum()
     }
 
     /// A sample of this layout.

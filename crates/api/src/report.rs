@@ -1,10 +1,11 @@
 //! What an answer says about how it was computed: `usage` and `diffusion`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use unmask_model::diffusion::{Commit, Edit};
+use unmask_model::predictor::Position;
 use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
@@ -137,7 +138,7 @@ pub enum StateEvent {
         n: u32,
         /// Evaluations that the sample takes at most.
         of: u32,
-        /// Positions still open.
+        /// Positions still open after this state.
         left: usize,
         /// Positions committed.
         p: Vec<usize>,
@@ -147,7 +148,8 @@ pub enum StateEvent {
         s: Vec<String>,
         /// Their probabilities when they were drawn, in percent.
         q: Vec<u32>,
-        /// Positions that are masked again; left out when there are none.
+        /// Positions that are masked again, before those of `p` are committed: one that is in both was drawn again.
+        /// Left out when there are none.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         x: Vec<usize>,
         /// With `draft`: what would stand at open positions by now, each as its position and a text. Only for
@@ -195,20 +197,12 @@ impl StateEvent {
         Self::Start { c, len: at, steps, order, mask: MASK, holes }
     }
 
-    /// What sample `c` committed.
+    /// What changed of sample `c`.
     #[must_use]
-    pub fn step(c: usize, progress: &Progress, edits: &[Edit], model: &ServedModel) -> Self {
+    pub fn step(c: usize, progress: &Progress, change: &Change, model: &ServedModel) -> Self {
         let at = |position: u32| progress.view.generated_index(position as usize);
-        // Within merged steps the last word on a position counts.
-        let mut last: BTreeMap<usize, Option<&Commit>> = BTreeMap::new();
-        for edit in edits {
-            match edit {
-                Edit::Commit(commit) => at(commit.position).map(|at| last.insert(at, Some(commit))),
-                Edit::Remask(position) => at(*position).map(|at| last.insert(at, None)),
-            };
-        }
         let placed: Vec<(usize, &Commit)> =
-            last.iter().filter_map(|(at, commit)| Some((*at, (*commit)?))).collect();
+            change.committed.iter().filter_map(|commit| Some((at(commit.position)?, commit))).collect();
         let percent = |score: f32| (score.exp() * 100.0).round().clamp(0.0, 100.0) as u32;
         Self::Step {
             c,
@@ -219,7 +213,7 @@ impl StateEvent {
             i: placed.iter().map(|(_, commit)| commit.token).collect(),
             s: placed.iter().map(|(_, commit)| model.tokenizer.display(commit.token)).collect(),
             q: placed.iter().map(|(_, commit)| percent(commit.score)).collect(),
-            x: last.iter().filter(|(_, commit)| commit.is_none()).map(|(at, _)| *at).collect(),
+            x: change.taken_back.iter().filter_map(|position| at(*position)).collect(),
             g: progress
                 .draft
                 .iter()
@@ -236,20 +230,86 @@ impl StateEvent {
     }
 }
 
-/// Collects the commits of evaluations that are not reported by themselves (`state_every`).
+/// What a state says of positions. Folding it over the states before gives the canvas: first the positions that are
+/// taken back are masked, then the others are committed, none of which is committed at that moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    committed: Vec<Commit>,
+    taken_back: Vec<Position>,
+}
+
+/// What each sample's states have told so far, and what is not told yet: of evaluations that are not reported by
+/// themselves (`state_every`), and of a revision between two evaluations.
 #[derive(Debug, Default)]
 pub struct Thinned {
-    held: Vec<Vec<Edit>>,
+    samples: Vec<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    committed: BTreeSet<Position>,
+    held: Vec<Edit>,
 }
 
 impl Thinned {
-    /// Adds a step's edits; returns all that are due, if this evaluation is to be reported.
-    pub fn due(&mut self, c: usize, edits: Vec<Edit>, progress: &Progress, every: u32) -> Option<Vec<Edit>> {
-        if self.held.len() <= c {
-            self.held.resize_with(c + 1, Vec::new);
+    /// Adds a step's edits; returns what they change in all, if this evaluation is to be reported.
+    pub fn due(&mut self, c: usize, edits: Vec<Edit>, progress: &Progress, every: u32) -> Option<Change> {
+        if self.samples.len() <= c {
+            self.samples.resize_with(c + 1, Told::default);
         }
-        self.held[c].extend(edits);
+        let told = &mut self.samples[c];
+        told.held.extend(edits);
         let due = progress.done || progress.evaluations.is_multiple_of(every);
-        due.then(|| std::mem::take(&mut self.held[c]))
+        due.then(|| told.change())
+    }
+}
+
+impl Told {
+    /// Of several edits of a position only the last one stands. One that was committed before is taken back even if
+    /// it is committed again.
+    fn change(&mut self) -> Change {
+        let mut last: BTreeMap<Position, Option<Commit>> = BTreeMap::new();
+        for edit in std::mem::take(&mut self.held) {
+            match edit {
+                Edit::Commit(commit) => last.insert(commit.position, Some(commit)),
+                Edit::Remask(position) => last.insert(position, None),
+            };
+        }
+        let mut change = Change::default();
+        for (position, commit) in last {
+            if self.committed.remove(&position) {
+                change.taken_back.push(position);
+            }
+            if let Some(commit) = commit {
+                self.committed.insert(position);
+                change.committed.push(commit);
+            }
+        }
+        change
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(position: Position, token: u32) -> Edit {
+        Edit::Commit(Commit { position, token, score: 0.0, logprob: 0.0, alternatives: Vec::new() })
+    }
+
+    #[test]
+    fn a_change_says_what_a_reader_of_the_states_does_not_know() {
+        let mut told = Told::default();
+        let mut change = |edits: &[Edit]| {
+            told.held.extend_from_slice(edits);
+            let Change { committed, taken_back } = told.change();
+            (committed.iter().map(|commit| (commit.position, commit.token)).collect::<Vec<_>>(), taken_back)
+        };
+        assert_eq!(change(&[commit(1, 5), commit(2, 6)]), (vec![(1, 5), (2, 6)], vec![]));
+        // Taken back and committed again between two states.
+        assert_eq!(change(&[Edit::Remask(1), commit(1, 7)]), (vec![(1, 7)], vec![1]));
+        // Committed and taken back without having been told.
+        assert_eq!(change(&[commit(3, 8), Edit::Remask(3)]), (vec![], vec![]));
+        assert_eq!(change(&[Edit::Remask(2)]), (vec![], vec![2]));
     }
 }

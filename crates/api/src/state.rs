@@ -12,6 +12,7 @@ use unmask_scheduler::{CostModel, EngineHandle};
 
 use crate::access::Access;
 use crate::config::Patience;
+use crate::fair_pool::FairPool;
 use crate::metrics::Metrics;
 use crate::template::ChatTemplate;
 
@@ -32,6 +33,10 @@ pub struct AppState {
     pub access: Arc<Access>,
     /// What an evaluation costs here.
     pub cost: CostModel,
+    /// Where large bodies are decoded and texts are tokenized.
+    pub pool: FairPool,
+    /// Large bodies that are on their way or wait to be decoded.
+    pub bodies: FairPool,
     /// What a request may ask for.
     pub limits: Limits,
     /// Set when the server is about to stop: not ready, but still answering.
@@ -65,6 +70,24 @@ pub struct ServedModel {
     pub limits: ModelLimits,
     /// Numbers in the model.
     pub parameters: usize,
+}
+
+/// Bytes of large bodies that are held at a time, and of those of one client.
+const BODIES: (usize, usize) = (32 << 20, 16 << 20);
+
+/// Room for large bodies.
+#[must_use]
+pub fn room_for_bodies() -> FairPool {
+    let (room, share) = BODIES;
+    FairPool::new(room, share)
+}
+
+impl ServedModel {
+    /// Bytes of the longest text that the context can hold. A longer one is refused, or cut, before it is tokenized.
+    #[must_use]
+    pub fn longest_text(&self) -> usize {
+        self.limits.context.saturating_mul(self.tokenizer.longest_token())
+    }
 }
 
 /// What a request may ask for; all of it configurable.

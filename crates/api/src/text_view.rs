@@ -95,6 +95,13 @@ impl TextView {
         self.revised = false;
     }
 
+    /// Positions to generate at which nothing is committed.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        let cells = self.generated().flat_map(|hole| &self.tokens[hole.range.clone()]);
+        cells.filter(|cell| cell.is_none()).count()
+    }
+
     /// Whether any token is settled, wherever its text then ends.
     #[must_use]
     pub fn begun(&self) -> bool {
@@ -199,8 +206,7 @@ impl TextView {
     pub fn spelled(&self, hole: &Hole, length: usize, tokenizer: &TextTokenizer) -> usize {
         let cells = self.tokens[hole.range.clone()].iter();
         let tokens: Vec<TokenId> = cells.map_while(|cell| cell.as_ref().map(|commit| commit.token)).collect();
-        let fits = |count: &usize| tokenizer.bytes(&tokens[..*count], hole.at_start).len() <= length;
-        (0..=tokens.len()).take_while(fits).last().unwrap_or(0)
+        spelled_lengths(&tokens, tokenizer, hole.at_start).take_while(|spelled| *spelled <= length).count()
     }
 }
 
@@ -239,9 +245,27 @@ fn begun_stop(text: &str, stops: &[String]) -> usize {
 
 /// How many of `tokens` it takes to spell `length` bytes.
 fn tokens_of(tokens: &[TokenId], length: usize, tokenizer: &TextTokenizer, at_start: bool) -> usize {
-    (0..=tokens.len())
-        .find(|&count| tokenizer.bytes(&tokens[..count], at_start).len() >= length)
-        .unwrap_or(tokens.len())
+    if length == 0 {
+        return 0;
+    }
+    let shorter =
+        spelled_lengths(tokens, tokenizer, at_start).take_while(|spelled| *spelled < length).count();
+    (shorter + 1).min(tokens.len())
+}
+
+/// Bytes that the first token spells, the first two, and so on.
+fn spelled_lengths<'a>(
+    tokens: &'a [TokenId],
+    tokenizer: &'a TextTokenizer,
+    at_start: bool,
+) -> impl Iterator<Item = usize> + 'a {
+    let (mut spelled, mut first) = (0, at_start);
+    tokens.iter().map(move |token| {
+        spelled += tokenizer.bytes(&[*token], first).len();
+        // Special tokens spell nothing: the first bytes of a text are those of the first token that has any.
+        first &= tokenizer.bytes(&[*token], false).is_empty();
+        spelled
+    })
 }
 
 #[cfg(test)]

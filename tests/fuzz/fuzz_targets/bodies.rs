@@ -13,10 +13,11 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 use unmask_api::access::Access;
+use unmask_api::fair_pool::FairPool;
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::routes::app;
-use unmask_api::state::{AppState, ServedModel};
+use unmask_api::state::{AppState, ServedModel, room_for_bodies};
 use unmask_fuzz::{golden, serve_args};
 use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor};
 use unmask_scheduler::{CostModel, Engine};
@@ -66,6 +67,8 @@ static STATE: LazyLock<AppState> = LazyLock::new(|| {
         patience: args.server.patience(),
         limits: args.limits.limits(limits.context),
         draining: Arc::default(),
+        pool: FairPool::of_machine(),
+        bodies: room_for_bodies(),
         watchdog: Duration::from_secs(args.server.watchdog),
         overload_status: args.server.overload_status.into(),
         playground: !args.server.no_playground,

@@ -13,6 +13,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::quota::Allowance;
 use crate::config::Secret;
+use crate::input::read_settings;
 
 /// Longest key, in bytes; what is longer in a header is no key.
 const LONGEST_KEY: usize = 512;
@@ -163,8 +164,8 @@ fn read(file: Option<&Path>, variable: Option<&Secret>) -> Result<Arc<[Key]>, Ke
         keys.push(Key { name: OF_VARIABLE.into(), digest, allowance: Allowance::default() });
     }
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })?;
+        let text =
+            read_settings(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })?;
         let before = keys.len();
         parse(&text, &mut keys).map_err(|(line, problem)| KeyError::Line {
             path: path.to_owned(),

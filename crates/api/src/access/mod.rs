@@ -195,6 +195,11 @@ impl Access {
         self.quotas.count_tokens(client, tokens, now())
     }
 
+    /// `client` has cost what `tokens` cost.
+    pub fn spend(&self, client: &Client, tokens: u64) {
+        self.quotas.spend(client, tokens, now());
+    }
+
     /// They were not computed after all.
     pub fn give_back(&self, client: &Client, tokens: u64) {
         self.quotas.give_back(client, tokens, now());

@@ -65,6 +65,13 @@ impl Quotas {
         self.take(client, "tokens", client.allowance.tokens, tokens, now, |account| &mut account.tokens)
     }
 
+    /// It has cost what `tokens` cost: they are taken as far as they are there.
+    pub(super) fn spend(&self, client: &Client, tokens: u64, now: Instant) {
+        if let Some(limit) = client.allowance.tokens {
+            self.lock().account(client, now).tokens.spend(tokens, limit, now);
+        }
+    }
+
     /// They were not computed after all.
     pub(super) fn give_back(&self, client: &Client, tokens: u64, now: Instant) {
         if let Some(limit) = client.allowance.tokens {
@@ -165,6 +172,11 @@ impl Bucket {
         }
         self.missing += amount as f64;
         Ok(())
+    }
+
+    fn spend(&mut self, amount: u64, limit: NonZeroU32, now: Instant) {
+        self.fill(limit, now);
+        self.missing = (self.missing + amount as f64).min(f64::from(limit.get()));
     }
 
     fn put_back(&mut self, amount: u64, limit: NonZeroU32) {

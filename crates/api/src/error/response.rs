@@ -38,7 +38,7 @@ impl IntoResponse for ApiError {
                 insert("x-should-retry", HeaderValue::from_static("false"));
             }
         }
-        if [DRAINING, BODY_TIMEOUT].contains(&code) {
+        if [DRAINING, BODY_TIMEOUT].contains(&code) || matches!(self, Self::Crowded { .. }) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if code == INVALID_KEY {

@@ -220,6 +220,11 @@ impl Metrics {
         (metrics, engine)
     }
 
+    /// Shows `lost`, which counts lines of the log that were not written.
+    pub fn count_lost_lines(&mut self, lost: Counter) {
+        self.registry.register("unmask_log_lines_lost", "Lines of the log that were not written", lost);
+    }
+
     /// A body was checked and its canvases were laid out.
     pub fn tokenized(&self, took: Duration) {
         self.texts.tokenize.observe(took.as_secs_f64());

@@ -113,8 +113,8 @@ function committed(run, choice, c, count) {
     const place = (at, j) => {
       cells[at] = { text: frame.s[j], confidence: frame.q[j], step: frame.n, frame: k + 1 };
     };
-    frame.p.forEach(place);
     for (const at of frame.x ?? []) cells[at] = null;
+    frame.p.forEach(place);
     drafts = new Map(frame.g ?? []);
   }
   return { cells, drafts };

@@ -14,12 +14,13 @@ use super::{check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
+use crate::fair_pool::Abandoned;
 use crate::logprobs::ChatLogprobs;
 use crate::messages::{GivenMessages, Message, tokens};
 use crate::observation::Observation;
 use crate::options::{GivenOptions, StreamStates, Strings};
 use crate::policy_options::DiffusionOptions;
-use crate::prompt::{Layout, size};
+use crate::prompt::{Layout, check_text, size};
 use crate::state::AppState;
 
 /// Positions to generate when the request does not say.
@@ -208,12 +209,13 @@ pub async fn chat(
     timeout: TimeoutHeader,
     body: Body<ChatRequest>,
 ) -> Result<Response, ApiError> {
-    let Body { mut request, ignored } = body;
+    let Body { mut request, ignored, bytes } = body;
     check_model(request.model.as_deref(), &state.model)?;
     let streams = if request.diffusing == Some(true) { Some(true) } else { request.stream };
     let stream = openai::stream(streams, request.stream_options.take())?;
     let prepared = state.clone();
-    let work = lay_out(&state, move || prepare(request, timeout, &prepared)).await?;
+    let work = move |_: &Abandoned| prepare(request, timeout, &prepared);
+    let work = lay_out(&state, &observation, bytes, work).await?;
     openai::respond::<Chat>(work, stream, &ignored, &state, observation).await
 }
 
@@ -257,7 +259,9 @@ fn prepare(
         continue_final_message: request.continue_final_message,
         variables: request.chat_template_kwargs,
     };
-    let before = tokens(&given.prompt(&state.model)?, &state.model)?;
+    let prompt = given.prompt(&state.model)?;
+    check_text("messages", prompt.text().len(), &state.model)?;
+    let before = tokens(&prompt, &state.model)?;
     let layout = Layout::around(before, Vec::new(), false, size, ("messages", length), state)?;
     if diffusing && settings.samples > 1 {
         let message = "`diffusing` shows the drafts of one answer; `n` must be 1".to_owned();

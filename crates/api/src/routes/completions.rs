@@ -15,11 +15,12 @@ use super::{check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields, alternatives, integer, object};
 use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
+use crate::fair_pool::Abandoned;
 use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Strings, out_of_range};
 use crate::policy_options::DiffusionOptions;
-use crate::prompt::{Layout, Size, size};
+use crate::prompt::{Layout, Size, check_text, size};
 use crate::state::AppState;
 
 /// Positions to generate when the request does not say.
@@ -198,12 +199,13 @@ pub(super) async fn answer<D: Dialect>(
     state: AppState,
     observation: Observation,
     timeout: TimeoutHeader,
-    Body { mut request, ignored }: Body<CompletionRequest>,
+    Body { mut request, ignored, bytes }: Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     check_model(request.model.as_deref(), &state.model)?;
     let stream = openai::stream(request.stream, request.stream_options.take())?;
     let prepared = state.clone();
-    let work = lay_out(&state, move || prepare(request, timeout, &prepared)).await?;
+    let work = move |abandoned: &Abandoned| prepare(request, timeout, &prepared, abandoned);
+    let work = lay_out(&state, &observation, bytes, work).await?;
     openai::respond::<D>(work, stream, &ignored, &state, observation).await
 }
 
@@ -212,6 +214,7 @@ fn prepare(
     request: CompletionRequest,
     timeout_header: TimeoutHeader,
     state: &AppState,
+    abandoned: &Abandoned,
 ) -> Result<Prepared, ApiError> {
     let echo = request.echo.unwrap_or(false);
     if request.best_of.is_some_and(|best_of| best_of != 1 && Some(best_of) != request.n) {
@@ -244,7 +247,10 @@ fn prepare(
     // Some editors send the document end where there is no suffix.
     let eos = state.model.profile.eos_token.as_deref();
     let after = match suffix.as_deref().filter(|suffix| Some(*suffix) != eos) {
-        Some(suffix) => tokenizer.encode_piece(suffix)?,
+        Some(suffix) => {
+            check_text("suffix", suffix.len(), &state.model)?;
+            tokenizer.encode_piece(suffix)?
+        }
         None => Vec::new(),
     };
     let size = match max_tokens {
@@ -254,7 +260,7 @@ fn prepare(
     };
     size.check_least(settings.min_tokens)?;
     let (mut layouts, mut echoes, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-    for prompt in prompts(prompt, state)? {
+    for prompt in prompts(prompt, state, abandoned)? {
         let Given { text, tokens, ids_given } = prompt;
         let names = ("prompt", "max_tokens");
         let layout = Layout::around(tokens.clone(), after.clone(), ids_given, size, names, state)?;
@@ -280,7 +286,7 @@ struct Given {
 }
 
 /// Tokenizes the prompts.
-fn prompts(prompt: Prompt, state: &AppState) -> Result<Vec<Given>, ApiError> {
+fn prompts(prompt: Prompt, state: &AppState, abandoned: &Abandoned) -> Result<Vec<Given>, ApiError> {
     let (texts, lists) = match prompt {
         Prompt::Text(text) => (vec![text], Vec::new()),
         Prompt::Texts(texts) => (texts, Vec::new()),
@@ -291,7 +297,12 @@ fn prompts(prompt: Prompt, state: &AppState) -> Result<Vec<Given>, ApiError> {
     if !(1..=most).contains(&given) {
         return Err(out_of_range("prompt", format!("a list of {given}"), format!("a list of 1 to {most}")));
     }
+    // All of them before any is tokenized.
+    texts.iter().try_for_each(|text| check_text("prompt", text.len(), &state.model))?;
     let text = |text: String| {
+        if abandoned.is_set() {
+            return Err(ApiError::Abandoned);
+        }
         let tokens = state.model.tokenizer.encode(&text)?;
         Ok(Given { text: Some(text), tokens, ids_given: false })
     };

@@ -13,6 +13,8 @@ pub mod openapi;
 pub mod server;
 pub mod tokens;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -26,7 +28,8 @@ use utoipa_axum::routes;
 pub use self::openapi::document;
 use crate::access::{self, MetricsDoor};
 use crate::error::{ApiError, shown};
-use crate::observation::now;
+use crate::fair_pool::Abandoned;
+use crate::observation::{Observation, now};
 use crate::options::Settings;
 use crate::playground;
 use crate::prompt::Layout;
@@ -78,20 +81,38 @@ pub fn app(state: AppState) -> Router {
     let keyed = router(keyed).fallback(not_found).layer(from_fn_with_state(state.clone(), access::admit));
     // It holds nothing that a key protects, and asks for one itself.
     let page = if state.playground { playground::routes() } else { Router::new() };
-    let mut router = keyed
+    let router = keyed
         .merge(router(open))
         .merge(named_methods(page))
         .layer(DefaultBodyLimit::max(state.limits.body_bytes))
         .layer(CatchPanicLayer::custom(|_| ApiError::Internal.into_response()));
-    if let Some(cors) = state.access.cors() {
-        router = router.layer(cors);
-    }
-    entrance(router, state)
+    entrance(across_origins(router, &state), state)
 }
 
 /// What watches the server, at an address of its own.
 pub fn admin(state: AppState) -> Router {
     entrance(router(open().merge(metrics())).fallback(not_found), state)
+}
+
+/// What watches the server, for the thread of the connections: what it cannot answer belongs to [`app`] or
+/// [`admin`], which answer the same to these requests.
+pub fn probes(state: AppState) -> Router {
+    entrance(across_origins(router(open()), &state), state)
+}
+
+/// The same for connections beyond those that the server bears: everything else is refused.
+pub fn crowded(state: AppState) -> Router {
+    let limit = state.patience.connections;
+    let router = router(open()).fallback(async move || ApiError::Crowded { limit });
+    entrance(across_origins(router, &state), state)
+}
+
+/// Other sites' pages may call, if any may.
+fn across_origins(router: Router<AppState>, state: &AppState) -> Router<AppState> {
+    match state.access.cors() {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
 }
 
 /// What every request passes first, wherever it comes in.
@@ -134,15 +155,31 @@ fn check_model(asked: Option<&str>, model: &ServedModel) -> Result<(), ApiError>
     }
 }
 
-/// Checks and tokenizes off the threads that serve connections: a long text takes milliseconds.
+/// Checks and tokenizes in the pool, when it is the client's turn. A request that turns out to be too long is
+/// charged what its texts are taken for: it has cost as much as others.
 async fn lay_out<T: Send + 'static>(
     state: &AppState,
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    observation: &Observation,
+    texts: usize,
+    work: impl FnOnce(&Abandoned) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let start = now();
-    let done = tokio::task::spawn_blocking(work).await.unwrap_or(Err(ApiError::Internal));
-    state.metrics.tokenized(now().saturating_duration_since(start));
+    let metrics = Arc::clone(&state.metrics);
+    let work = move |abandoned: &Abandoned| {
+        let start = now();
+        let done = work(abandoned);
+        metrics.tokenized(now().saturating_duration_since(start));
+        done
+    };
+    let done = state.pool.run(observation.client(), work).await.map_err(|_| ApiError::Internal)?;
+    if let Err(ApiError::ContextLength { .. }) = done {
+        observation.spend(estimated_tokens(texts));
+    }
     done
+}
+
+/// What texts of so many bytes are charged for before their tokens are known.
+fn estimated_tokens(bytes: usize) -> usize {
+    bytes.div_ceil(4)
 }
 
 /// Headers that tell how long the engine had a request, in milliseconds: queue and denoising.

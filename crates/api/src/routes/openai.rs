@@ -248,10 +248,6 @@ impl Answer {
         }
     }
 
-    fn kept(&self, running: &Running) -> usize {
-        (0..running.views.len()).map(|index| running.text(index).tokens).sum()
-    }
-
     /// The prompt that choice `index` begins with.
     fn echo(&self, index: usize) -> Option<&Echo> {
         self.echoes.get(index / self.settings.samples)
@@ -284,7 +280,7 @@ impl Answer {
     fn whole<D: Dialect>(&self, running: &Running, timings: &Timings) -> Completion<D::Choice> {
         let tokenizer = &self.state.model.tokenizer;
         let choice = |index| D::whole(index, self.choice(running, index), tokenizer);
-        let kept = self.kept(running);
+        let kept = running.kept();
         let report = self.report(running, timings, kept);
         Completion {
             usage: Some(Usage::new(self.prompt_tokens, kept)),

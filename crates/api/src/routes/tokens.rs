@@ -10,10 +10,13 @@ use serde_json::Value;
 use unmask_model::predictor::TokenId;
 use utoipa::ToSchema;
 
-use super::{annotate, check_model, lay_out};
+use super::{annotate, check_model, estimated_tokens, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields};
 use crate::error::ApiError;
+use crate::fair_pool::Abandoned;
 use crate::messages::{GivenMessages, Message, tokens};
+use crate::observation::Observation;
+use crate::options::out_of_range;
 use crate::state::{AppState, ServedModel};
 
 /// A text or messages to tokenize: exactly one of `prompt`, `content` and `messages`.
@@ -46,6 +49,9 @@ pub struct TokenizeRequest {
 impl RequestBody for TokenizeRequest {
     const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
 }
+
+/// Bytes of a text to tokenize: more than any context holds, so that documents can be cut into windows.
+pub(super) const LONGEST_TEXT: usize = 512 * 1024;
 
 /// Tokens.
 #[derive(Debug, Serialize, ToSchema)]
@@ -89,11 +95,15 @@ pub enum TokenPiece {
 ))]
 pub async fn tokenize(
     State(state): State<AppState>,
-    Body { request, ignored }: Body<TokenizeRequest>,
+    observation: Observation,
+    Body { request, ignored, bytes }: Body<TokenizeRequest>,
 ) -> Result<Response, ApiError> {
     check_model(request.model.as_deref(), &state.model)?;
+    let bytes_given = request.text_bytes();
+    check_size(request.text_field(), bytes_given)?;
+    observation.charge(estimated_tokens(bytes_given))?;
     let work = state.clone();
-    let tokenized = lay_out(&state, move || request.tokens(&work)).await?;
+    let tokenized = lay_out(&state, &observation, bytes, move |_| request.tokens(&work)).await?;
     Ok(respond(tokenized, &state, &ignored))
 }
 
@@ -114,7 +124,31 @@ fn encode(text: &str, model: &ServedModel) -> Result<Vec<TokenId>, ApiError> {
     }
 }
 
+/// Refuses a text that would take too much memory to tokenize.
+fn check_size(param: &str, bytes: usize) -> Result<(), ApiError> {
+    if bytes <= LONGEST_TEXT {
+        return Ok(());
+    }
+    let allowed = format!("a text of at most {LONGEST_TEXT} bytes; tokenize a longer one in parts");
+    Err(out_of_range(param, format!("a text of {bytes} bytes"), allowed))
+}
+
 impl TokenizeRequest {
+    /// The field that they are in.
+    fn text_field(&self) -> &'static str {
+        match (&self.prompt, &self.content) {
+            (Some(_), _) => "prompt",
+            (None, Some(_)) => "content",
+            (None, None) => "messages",
+        }
+    }
+
+    /// Bytes of what is to be tokenized.
+    fn text_bytes(&self) -> usize {
+        let texts = [&self.prompt, &self.content].into_iter().flatten().map(String::len);
+        texts.chain(self.messages.iter().flatten().map(Message::bytes)).sum()
+    }
+
     fn tokens(self, state: &AppState) -> Result<Tokenized, ApiError> {
         let model = &state.model;
         let (ids, start) = match (self.prompt, self.content, self.messages) {
@@ -127,7 +161,10 @@ impl TokenizeRequest {
                     continue_final_message: self.continue_final_message,
                     variables: self.chat_template_kwargs,
                 };
-                (tokens(&given.prompt(model)?, model)?, self.add_special_tokens.unwrap_or(true))
+                let prompt = given.prompt(model)?;
+                // A template may repeat what it is given.
+                check_size("messages", prompt.text().len())?;
+                (tokens(&prompt, model)?, self.add_special_tokens.unwrap_or(true))
             }
             _ => {
                 let message = "give exactly one of `prompt`, `content` and `messages`".to_owned();
@@ -181,11 +218,12 @@ pub struct Detokenized {
 ))]
 pub async fn detokenize(
     State(state): State<AppState>,
-    Body { request, ignored }: Body<DetokenizeRequest>,
+    observation: Observation,
+    Body { request, ignored, bytes }: Body<DetokenizeRequest>,
 ) -> Result<Response, ApiError> {
     check_model(request.model.as_deref(), &state.model)?;
     let work = state.clone();
-    let text = lay_out(&state, move || {
+    let text = lay_out(&state, &observation, bytes, move |_| {
         let ids = super::completions::token_ids(&request.tokens, "tokens", &work)?;
         Ok(work.model.tokenizer.decode(&ids, true))
     })
@@ -264,13 +302,15 @@ pub struct AppliedTemplate {
 ))]
 pub async fn apply_template(
     State(state): State<AppState>,
-    Body { request, ignored }: Body<ApplyTemplateRequest>,
+    observation: Observation,
+    Body { request, ignored, bytes }: Body<ApplyTemplateRequest>,
 ) -> Result<Response, ApiError> {
     check_model(request.model.as_deref(), &state.model)?;
     let ApplyTemplateRequest { messages, add_generation_prompt, continue_final_message, .. } = request;
     let variables = request.chat_template_kwargs;
     let given = GivenMessages { messages, add_generation_prompt, continue_final_message, variables };
     let model = state.model.clone();
-    let prompt = lay_out(&state, move || Ok(given.prompt(&model)?.text())).await?;
+    let work = move |_: &Abandoned| Ok(given.prompt(&model)?.text());
+    let prompt = lay_out(&state, &observation, bytes, work).await?;
     Ok(respond(AppliedTemplate { prompt }, &state, &ignored))
 }

@@ -1,30 +1,46 @@
-//! Connections: accepted up to a number, served over HTTP/1.1 or HTTP/2, closed when their clients are slow,
-//! and drained at the end.
+//! Connections: accepted, served over HTTP/1.1 or HTTP/2, closed when their clients are slow or their place is
+//! needed, and drained at the end.
+//!
+//! One thread does all of this, and it answers probes and takes signals too. Everything else that a request asks for
+//! happens on the workers' runtime ([`handoff`]), so nothing that a client sends can hold up a probe or a signal.
 
 mod activity;
+mod answer;
 mod connection;
+mod handoff;
+mod listen;
+mod places;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::serve::Listener;
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::counter::Counter;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
-use self::activity::{Activity, Held};
+use self::activity::Activity;
+use self::answer::{Held, Watch};
 use self::connection::Connection;
+use self::handoff::Handoff;
+pub use self::listen::{Bound, ListenError, Listeners};
+pub(crate) use self::places::KEPT;
+use self::places::{Place, Places};
 use crate::config::Patience;
 use crate::routes;
 use crate::shutdown;
@@ -37,114 +53,119 @@ pub(crate) const HEAD: usize = 16 * 1024;
 /// [`HEAD`] beside its own there, so that there are fewer than 512.
 pub(crate) const HEADERS: usize = 64;
 
-/// Connections that the kernel keeps while nobody accepts them.
-const BACKLOG: u32 = 1024;
-
-/// An address that cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}")]
-pub struct ListenError {
-    address: SocketAddr,
-    source: io::Error,
-}
-
-/// Addresses that are taken and that nobody can connect to yet.
-#[derive(Debug)]
-pub struct Bound {
-    public: TcpSocket,
-    admin: Option<TcpSocket>,
-}
-
-impl Bound {
-    /// Takes the address for clients, and that for what watches the server if it has one of its own.
-    ///
-    /// # Errors
-    /// An address is in use, or not of this machine.
-    pub fn bind(public: SocketAddr, admin: Option<SocketAddr>) -> Result<Self, ListenError> {
-        let take = |address| bind(address).map_err(|source| ListenError { address, source });
-        Ok(Self { public: take(public)?, admin: admin.map(take).transpose()? })
-    }
-
-    /// Lets them connect. Needs tokio's runtime.
-    ///
-    /// # Errors
-    /// Another process has done the same since [`Self::bind`].
-    pub fn listen(self) -> Result<Listeners, ListenError> {
-        let listen = |socket: TcpSocket| {
-            let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
-            socket.listen(BACKLOG).map_err(|source| ListenError { address, source })
-        };
-        Ok(Listeners { public: listen(self.public)?, admin: self.admin.map(listen).transpose()? })
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // On other systems this would let two servers share a port.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
-/// Where clients connect, and where what watches the server may.
-#[derive(Debug)]
-pub struct Listeners {
-    /// For [`routes::app`].
-    pub public: TcpListener,
-    /// For [`routes::admin`].
-    pub admin: Option<TcpListener>,
-}
+/// Requests side by side on a connection over HTTP/2.
+const STREAMS: u32 = 64;
 
 /// Serves until `stop` completes, then drains: see [`shutdown::drain`]. Returns when every answer has
-/// ended, or a few seconds after that when a client does not read its own.
-pub async fn serve(listeners: Listeners, state: AppState, stop: impl Future<Output = ()> + Send + 'static) {
+/// ended, or a few seconds after that when a client does not read its own. Needs a tokio runtime, which answers the
+/// requests.
+///
+/// # Errors
+/// The operating system refuses the thread of the connections, or what it waits with.
+pub async fn serve(
+    listeners: Listeners,
+    state: AppState,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let workers = Handle::current();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ended, end) = oneshot::channel();
+    thread::Builder::new().name("unmask-connections".into()).spawn(move || {
+        let served = runtime.block_on(accept_all(listeners, state, stop, workers));
+        // Connections whose clients do not read are left behind.
+        runtime.shutdown_background();
+        let _ = ended.send(served);
+    })?;
+    end.await.unwrap_or_else(|_| Err(io::Error::other("the thread of the connections panicked")))
+}
+
+async fn accept_all(
+    listeners: Listeners,
+    state: AppState,
+    stop: impl Future<Output = ()> + Send + 'static,
+    workers: Handle,
+) -> io::Result<()> {
+    let Listeners { public, admin } = listeners;
+    let (public, admin) = (here(public)?, admin.map(here).transpose()?);
     let patience = state.patience;
-    let server = |app| Server { app, http: http(), stalled: state.metrics.stalled.clone(), patience };
-    let (public, admin) = (server(routes::app(state.clone())), server(routes::admin(state.clone())));
+    let server = |app: Router| Server {
+        front: routes::probes(state.clone()).fallback_service(Handoff::new(app, workers.clone())),
+        crowded: routes::crowded(state.clone()),
+        http: http(&patience, &state.metrics.stalled),
+        stalled: state.metrics.stalled.clone(),
+        patience,
+        places: Places::new(patience.connections),
+    };
+    let (public_server, admin_server) =
+        (server(routes::app(state.clone())), server(routes::admin(state.clone())));
     let drained = tokio::spawn(async move {
         stop.await;
         shutdown::drain(&state, patience.drain_delay, patience.drain_timeout).await;
     });
     let connections = GracefulShutdown::new();
     tokio::select! {
-        () = public.accept(Some(listeners.public), &connections) => {}
-        () = admin.accept(listeners.admin, &connections) => {}
+        () = public_server.accept(Some(public), &connections) => {}
+        () = admin_server.accept(admin, &connections) => {}
         // An error means that the task above is gone, which also ends the server.
         _ = drained => {}
     }
     shutdown::bounded(connections.shutdown()).await;
+    Ok(())
 }
 
-/// What all connections share.
+/// The same listener, on the runtime that calls this.
+fn here(listener: TcpListener) -> io::Result<TcpListener> {
+    TcpListener::from_std(listener.into_std()?)
+}
+
+/// What all connections of a listener share.
 struct Server {
-    app: Router,
-    http: Builder<TokioExecutor>,
+    /// Answers probes, and passes everything else on.
+    front: Router,
+    /// Answers probes, and refuses everything else.
+    crowded: Router,
+    http: Builder<Streams>,
     stalled: Counter,
     patience: Patience,
+    places: Arc<Places>,
 }
 
-fn http() -> Builder<TokioExecutor> {
-    let mut http = Builder::new(TokioExecutor::new());
+fn http(patience: &Patience, stalled: &Counter) -> Builder<Streams> {
+    let mut http = Builder::new(Streams { patience: patience.slow_reader, stalled: stalled.clone() });
     // Its own timeout counts the idle time before a request; ours does not.
     http.http1().max_buf_size(HEAD).max_headers(HEADERS).header_read_timeout(None);
-    http.http2().max_header_list_size(HEAD as u32);
+    http.http2().max_header_list_size(HEAD as u32).max_concurrent_streams(STREAMS);
     http
 }
 
+/// Runs the streams of HTTP/2, and resets those whose client does not read.
+#[derive(Clone)]
+struct Streams {
+    patience: Duration,
+    stalled: Counter,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let Self { patience, stalled } = self.clone();
+        tokio::spawn(async move {
+            // A stream whose task is gone is reset.
+            if Watch::over(stream, patience).await {
+                stalled.inc();
+            }
+        });
+    }
+}
+
 impl Server {
-    /// Serves whoever connects, for ever.
+    /// Serves all clients, for ever.
     async fn accept(&self, listener: Option<TcpListener>, connections: &GracefulShutdown) {
         let Some(mut listener) = listener else { return std::future::pending().await };
-        let places = Arc::new(Semaphore::new(self.patience.connections.min(Semaphore::MAX_PERMITS)));
-        // The semaphore is never closed.
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        loop {
             let (stream, address) = Listener::accept(&mut listener).await;
-            let serving = self.serve(stream, address, connections.watcher());
-            tokio::spawn(async move {
-                serving.await;
-                drop(place);
-            });
+            tokio::spawn(self.serve(stream, address, connections.watcher()));
+            // A connection that makes room is closed before the next one is accepted: it has a descriptor.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -159,8 +180,9 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let Patience { slow_reader, header, idle, .. } = self.patience;
         let activity = Arc::new(Activity::new(header, idle));
+        let place = Arc::new(self.places.take(address.ip(), &activity));
         let connection = Connection::new(stream, slow_reader, self.stalled.clone(), Arc::clone(&activity));
-        let service = service(self.app.clone(), address, Arc::clone(&activity));
+        let service = self.service(address, Arc::clone(&activity), Arc::clone(&place));
         let http = self.http.clone();
         async move {
             let served = http.serve_connection(TokioIo::new(connection), service);
@@ -169,26 +191,33 @@ impl Server {
                 _ = watcher.watch(served) => {}
                 () = activity.overdue() => {}
             }
+            drop(place);
         }
     }
-}
 
-/// The application, told who is connected; a request counts as answered when nothing of its answer is left.
-fn service(
-    app: Router,
-    address: SocketAddr,
-    activity: Arc<Activity>,
-) -> impl Service<
-    Request<Incoming>,
-    Response = Response<Held>,
-    Error = Infallible,
-    Future = impl Future<Output = Result<Response<Held>, Infallible>> + Send + 'static,
-> + Send {
-    let app = TowerToHyperService::new(app);
-    service_fn(move |mut request: Request<Incoming>| {
-        let answering = activity.begin(request.version());
-        request.extensions_mut().insert(ConnectInfo(address));
-        let answer = app.call(request);
-        async move { Ok(answer.await?.map(|body| Held::new(body, answering))) }
-    })
+    /// The application, told who is connected; a request counts as answered when nothing of its answer is left.
+    fn service(
+        &self,
+        address: SocketAddr,
+        activity: Arc<Activity>,
+        place: Arc<Place>,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<Held>,
+        Error = Infallible,
+        Future = impl Future<Output = Result<Response<Held>, Infallible>> + Send + 'static,
+    > + Send
+    + 'static {
+        let front = TowerToHyperService::new(self.front.clone());
+        let crowded = TowerToHyperService::new(self.crowded.clone());
+        let places = Arc::clone(&self.places);
+        service_fn(move |mut request: Request<Incoming>| {
+            let answering = activity.begin(request.version());
+            request.extensions_mut().insert(ConnectInfo(address));
+            let app = if place.for_probes() { &crowded } else { &front };
+            let answer = app.call(request);
+            let places = Arc::clone(&places);
+            async move { Ok(answer.await?.map(|body| Held::new(body, answering, &places))) }
+        })
+    }
 }

@@ -18,6 +18,7 @@ use unmask_model::tokenizer::{TextTokenizer, TokenizeError};
 
 use self::jinja::Jinja;
 use self::quotes::Quotes;
+use crate::input::read_settings;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -137,7 +138,7 @@ impl ChatTemplate {
             (Some("alpaca"), _) => ("alpaca".to_owned(), jinja(ALPACA.to_owned(), profile)?),
             (Some("diffullama-sft"), _) => ("diffullama-sft".to_owned(), separator(profile, tokenizer)?),
             (Some(file), _) => {
-                let read = std::fs::read_to_string(Path::new(file));
+                let read = read_settings(Path::new(file));
                 let text = read.with_context(|| {
                     format!("cannot read chat template {file} (names are alpaca and diffullama-sft)")
                 })?;

@@ -19,10 +19,11 @@ use super::visible::visible_line;
 use crate::access::Access;
 use crate::client;
 use crate::config::{Patience, Secret, TerminalArgs};
+use crate::fair_pool::FairPool;
 use crate::load::load;
 use crate::observation::now;
 use crate::routes;
-use crate::state::{AppState, Limits};
+use crate::state::{AppState, Limits, room_for_bodies};
 
 /// More than an error says.
 const ERROR_BYTES: usize = 64 * 1024;
@@ -155,6 +156,8 @@ fn routes_of(args: &TerminalArgs) -> anyhow::Result<Api> {
         cost: CostModel::default(),
         limits: Limits { canvas, timeout: Some(PATIENCE), ..limits },
         draining: Arc::default(),
+        pool: FairPool::of_machine(),
+        bodies: room_for_bodies(),
         watchdog: PATIENCE,
         overload_status: StatusCode::SERVICE_UNAVAILABLE,
         playground: false,

@@ -11,7 +11,6 @@ mod screen;
 mod show;
 mod visible;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -26,10 +25,12 @@ use self::run::Run;
 use self::show::Show;
 use self::visible::visible_line;
 use crate::config::{FillArgs, LengthArg, LogArgs, LogFormat, TerminalArgs, TryArgs};
+use crate::input::read_bounded;
+use crate::log::Log;
 use crate::observation::now;
 use crate::panics;
 use crate::shutdown::Signals;
-use crate::telemetry;
+use crate::state::Limits;
 
 /// How often a picture is looked at again when nothing happens: its seconds go on, its terminal changes.
 const TICK: Duration = Duration::from_millis(100);
@@ -93,13 +94,15 @@ pub fn fill_file(args: &FillArgs) -> anyhow::Result<()> {
     answer(&question, &args.shared)
 }
 
+/// A file or standard input, which may have no end, up to what a request may hold.
 fn read(file: &Path) -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut bytes)?;
-    } else {
-        bytes = std::fs::read(file)?;
-    }
+    let most = Limits::default().body_bytes;
+    let bytes = match file == Path::new("-") {
+        true => read_bounded(std::io::stdin().lock(), most)?,
+        false => read_bounded(std::fs::File::open(file)?, most)?,
+    };
+    let bytes = bytes
+        .with_context(|| format!("it is longer than {most} bytes, which is more than a request holds"))?;
     Ok(String::from_utf8(bytes)?)
 }
 
@@ -122,7 +125,7 @@ fn set(object: &mut Value, name: &str, value: Option<impl Into<Value>>) {
 
 fn answer(question: &Question, args: &TerminalArgs) -> anyhow::Result<()> {
     let log = LogArgs { log: args.log.clone(), log_format: LogFormat::Text };
-    telemetry::init(&log).map_err(anyhow::Error::msg)?;
+    let _log = Log::to_stderr(&log).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let api = {
         // The engine and its routes belong to a runtime.

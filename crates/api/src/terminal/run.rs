@@ -163,16 +163,16 @@ impl Run {
             }
             State::Step { n, of, left, p, s, x } => {
                 (self.evaluation, self.planned, self.masked) = (n, of, left);
-                for (position, text) in p.into_iter().zip(s) {
-                    let cell = self.cells.get_mut(position);
-                    *cell.ok_or_else(|| foreign(&"a position outside its canvas"))? =
-                        Some(Committed { text, evaluation: n, at });
-                }
                 for position in x {
                     *self
                         .cells
                         .get_mut(position)
                         .ok_or_else(|| foreign(&"a position outside its canvas"))? = None;
+                }
+                for (position, text) in p.into_iter().zip(s) {
+                    let cell = self.cells.get_mut(position);
+                    *cell.ok_or_else(|| foreign(&"a position outside its canvas"))? =
+                        Some(Committed { text, evaluation: n, at });
                 }
             }
             State::End {} => {}

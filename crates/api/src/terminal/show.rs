@@ -13,6 +13,7 @@ use super::run::Run;
 use super::screen::Screen;
 use super::visible::{visible_line, visible_text};
 use crate::config::TerminalArgs;
+use crate::output;
 
 /// Time between two frames.
 const FRAME: Duration = Duration::from_millis(40);
@@ -68,7 +69,7 @@ impl Show {
             Self::Json if data != "[DONE]" => {
                 // One event is one line, whatever white space a server puts into it.
                 let line = data.replace(['\n', '\r'], " ");
-                let mut out = io::stdout().lock();
+                let mut out = output::stdout();
                 writeln!(out, "{line}").and_then(|()| out.flush())
             }
             _ => Ok(()),
@@ -106,7 +107,7 @@ impl Show {
         match self {
             Self::Live(live) => live.end(run, time, output)?,
             Self::Plain { terminal } if output.is_none() => {
-                let mut out = io::stdout().lock();
+                let mut out = output::stdout();
                 let text = if terminal { visible_text(&run.text) } else { run.text.clone() };
                 let end = if run.is_file() { "" } else { "\n" };
                 write!(out, "{text}{end}").and_then(|()| out.flush())?;

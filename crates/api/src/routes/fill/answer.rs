@@ -177,7 +177,7 @@ impl Answer {
                 Ending::Full => "filled",
                 ending => ending.name(),
             };
-            let start = end + self.text.texts[number].chars().count();
+            let start = end + self.text.characters[number];
             end = start + text.chars().count();
             holes.push(FilledHole {
                 id: hole.id.clone(),

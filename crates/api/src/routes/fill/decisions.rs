@@ -15,7 +15,7 @@ use super::holes::HoledText;
 use super::search::keep_nearest;
 use crate::deadlines::{Deadlines, longest};
 use crate::error::ApiError;
-use crate::generation::submit;
+use crate::generation::{scored, submit};
 use crate::observation::Observation;
 use crate::options::{Settings, out_of_range};
 use crate::prompt::check_cost;
@@ -117,6 +117,28 @@ impl Choices {
     }
 }
 
+/// Refuses alternatives that are over the cap of costs, before a canvas of them is built.
+fn check_choices(
+    text: &HoledText,
+    tokens: &[Vec<TokenId>],
+    lengths: &[usize],
+    state: &AppState,
+) -> Result<(), ApiError> {
+    let given: usize = tokens.iter().map(Vec::len).sum();
+    let open: usize = lengths.iter().sum();
+    let (mut cost, limit) = (0_u64, state.limits.cost);
+    for (hole, length) in text.holes.iter().zip(lengths) {
+        let around = given + open - length;
+        let of = |alternative: &Vec<TokenId>| ((around + alternative.len()) * alternative.len()) as u64;
+        cost += hole.choices.iter().flat_map(|choices| &choices.tokens).map(of).sum::<u64>();
+    }
+    if cost <= limit {
+        return Ok(());
+    }
+    let formula = "all alternatives, each (given + generated positions) × its tokens".to_owned();
+    Err(ApiError::TooExpensive { cost, limit, formula })
+}
+
 /// The alternatives of all holes on their canvases.
 pub(super) struct Questions {
     /// Hole by hole, alternative by alternative.
@@ -146,6 +168,7 @@ impl Questions {
             let taken = usize::from(bos.is_some()) + lengths[0];
             keep_nearest(before, after, state.model.limits.context.saturating_sub(taken));
         }
+        check_choices(text, &tokens, &lengths, state)?;
         let (mut texts, mut holes) = (Vec::new(), Vec::new());
         for (number, hole) in text.holes.iter().enumerate() {
             let Some(choices) = &hole.choices else { continue };
@@ -187,8 +210,7 @@ impl Questions {
         check_cost(&[], &self.texts, settings, state)?;
         let times = settings.times.resolve(observation.arrived(), longest(&[], &self.texts, state))?;
         let Deadlines { deadline, .. } = times;
-        let alternatives = text.holes.iter().filter_map(|hole| hole.choices.as_ref());
-        let tokens = alternatives.flat_map(|choices| &choices.tokens).map(Vec::len).sum();
+        let tokens = scored(&self.texts);
         let request = DenoiseRequest { texts: self.texts, deadline, ..DenoiseRequest::default() };
         let mut events = submit(request, tokens, state, observation)?;
         let mut scores = Vec::new();

@@ -90,9 +90,9 @@ impl Grammar for Events {
         let mut events = Vec::new();
         let (states, every) = (self.answer.settings.states, self.answer.settings.state_every);
         if states != StreamStates::None
-            && let Some(edits) = self.thinned.due(c, edits, progress, every)
+            && let Some(change) = self.thinned.due(c, edits, progress, every)
         {
-            let state = StateEvent::step(c, progress, &edits, &self.answer.state.model);
+            let state = StateEvent::step(c, progress, &change, &self.answer.state.model);
             events.push(self.event("fill.state", state));
         }
         let endings = &progress.endings;

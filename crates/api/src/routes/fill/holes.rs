@@ -8,10 +8,12 @@ use unmask_model::tokenizer::TextTokenizer;
 use super::decisions::{Choices, Decision};
 use super::forms::{Form, GivenHole, GivenText, conflict};
 use super::request::Length;
+use super::search::nearest;
 use crate::error::ApiError;
+use crate::fair_pool::Abandoned;
 use crate::options::{Settings, biases, out_of_range, stops, temperature};
-use crate::prompt::too_long;
-use crate::state::AppState;
+use crate::prompt::{check_text, too_long};
+use crate::state::{AppState, ServedModel};
 
 /// The longest length that is tried when the request does not say.
 const DEFAULT_MOST: usize = 32;
@@ -27,6 +29,8 @@ const KEPT_SHARE: usize = 8;
 pub(super) struct HoledText {
     pub(super) form: Form,
     pub(super) texts: Vec<String>,
+    /// The characters of each text.
+    pub(super) characters: Vec<usize>,
     pub(super) holes: Vec<Hole>,
 }
 
@@ -168,19 +172,36 @@ impl HoledText {
                 format!("two holes are named `{}` (a hole without a name has its number)", twice.id);
             return Err(conflict(form.length_field(), &message));
         }
-        Ok(Self { form, texts, holes })
+        let characters = texts.iter().map(|text| text.chars().count()).collect();
+        Ok(Self { form, texts, characters, holes })
     }
 
-    /// The tokens of each text, by itself.
+    /// The tokens of each text, by itself. Of texts that may be `cut`, what is too far from the hole for any
+    /// context is left out.
     ///
     /// # Errors
-    /// The tokenizer refused one.
-    pub(super) fn tokens(&self, tokenizer: &TextTokenizer) -> Result<Vec<Vec<TokenId>>, ApiError> {
+    /// The texts are too long for the context, or the tokenizer refused one.
+    pub(super) fn tokens(
+        &self,
+        cut: bool,
+        model: &ServedModel,
+        abandoned: &Abandoned,
+    ) -> Result<Vec<Vec<TokenId>>, ApiError> {
+        let tokenizer = &model.tokenizer;
+        if let ([before, after], true) = (&self.texts[..], cut) {
+            let kept = nearest(before, after, model);
+            let whole = kept.before.len() == before.len();
+            let before =
+                if whole { tokenizer.encode(kept.before) } else { tokenizer.encode_piece(kept.before) };
+            return Ok(vec![before?, tokenizer.encode_piece(kept.after)?]);
+        }
+        check_text(self.form.text_field(), self.texts.iter().map(String::len).sum(), model)?;
         let encode = |(number, text): (usize, &String)| match number {
-            0 => tokenizer.encode(text),
-            _ => tokenizer.encode_piece(text),
+            _ if abandoned.is_set() => Err(ApiError::Abandoned),
+            0 => Ok(tokenizer.encode(text)?),
+            _ => Ok(tokenizer.encode_piece(text)?),
         };
-        Ok(self.texts.iter().enumerate().map(encode).collect::<Result<_, _>>()?)
+        self.texts.iter().enumerate().map(encode).collect()
     }
 
     /// The range of every hole's length, given the `tokens` around them. `cut` says that the text may be

@@ -22,11 +22,12 @@ use self::forms::{Form, GivenText};
 use self::holes::HoledText;
 use self::request::{FillRequest, ScoreName};
 use self::search::{Canvases, grid};
-pub(super) use self::search::{MOST_CANDIDATES, MOST_TEXTS, keep_nearest};
+pub(super) use self::search::{MOST_CANDIDATES, MOST_TEXTS, keep_nearest, nearest};
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::Body;
 use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
+use crate::fair_pool::Abandoned;
 use crate::generation::Running;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, StreamStates};
@@ -53,12 +54,13 @@ pub async fn fill(
     timeout: TimeoutHeader,
     body: Body<FillRequest>,
 ) -> Result<Response, ApiError> {
-    let request = body.request;
+    let Body { request, bytes, .. } = body;
     check_model(request.model.as_deref(), &state.model)?;
     let stream = request.stream.unwrap_or(false);
     let parts = request.parts.unwrap_or_default();
     let shared = state.clone();
-    let prepared = lay_out(&state, move || prepare(request, timeout, &shared)).await?;
+    let work = move |abandoned: &Abandoned| prepare(request, timeout, &shared, abandoned);
+    let prepared = lay_out(&state, &observation, bytes, work).await?;
     let Prepared { mut text, tokens, lengths, cut, questions, settings, score } = prepared;
     let decided = match questions {
         Some(questions) => Some(questions.answer(&mut text, &settings, &state, &observation).await?),
@@ -132,6 +134,7 @@ fn prepare(
     mut request: FillRequest,
     timeout_header: TimeoutHeader,
     state: &AppState,
+    abandoned: &Abandoned,
 ) -> Result<Prepared, ApiError> {
     let text = GivenText::of(&mut request)?;
     let cut = text.form == Form::Around && request.truncate.unwrap_or(true);
@@ -141,7 +144,7 @@ fn prepare(
     let states = request.diffusion.as_ref().and_then(|diffusion| diffusion.stream_states);
     let mut settings = given(request, timeout_header).validate(state)?;
     let mut text = HoledText::of(text, length, &settings, state)?;
-    let mut tokens = text.tokens(&state.model.tokenizer)?;
+    let mut tokens = text.tokens(cut, &state.model, abandoned)?;
     if heal {
         text.heal(&mut tokens, &state.model.tokenizer);
     }

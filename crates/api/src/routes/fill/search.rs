@@ -6,7 +6,7 @@ use super::holes::HoledText;
 use crate::error::ApiError;
 use crate::options::{count, out_of_range};
 use crate::prompt::{Blank, Layout, Piece};
-use crate::state::AppState;
+use crate::state::{AppState, ServedModel};
 
 /// Lengths that are tried when the request does not say how many.
 const DEFAULT_CANDIDATES: usize = 4;
@@ -118,6 +118,24 @@ pub(in crate::routes) fn keep_nearest(
     before.drain(..before.len() - left);
     after.truncate(room - left);
     true
+}
+
+/// What of the texts around a hole can be among the tokens nearest to it.
+pub(in crate::routes) struct Nearest<'a> {
+    pub(in crate::routes) before: &'a str,
+    pub(in crate::routes) after: &'a str,
+}
+
+/// Bytes that are tokenized beyond what the context can hold: a tokenizer that begins inside a word needs some to fall
+/// into step.
+const STEP: usize = 4096;
+
+/// Leaves out what is too far from a hole to be among the tokens of any context.
+pub(in crate::routes) fn nearest<'a>(before: &'a str, after: &'a str, model: &ServedModel) -> Nearest<'a> {
+    let most = model.longest_text() + STEP;
+    let start = before.ceil_char_boundary(before.len().saturating_sub(most));
+    let end = after.floor_char_boundary(most.min(after.len()));
+    Nearest { before: &before[start..], after: &after[..end] }
 }
 
 #[cfg(test)]

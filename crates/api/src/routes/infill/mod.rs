@@ -9,11 +9,12 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use self::answer::{Answer, Described, Events};
-use super::fill::keep_nearest;
+use super::fill::{keep_nearest, nearest};
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
+use crate::fair_pool::Abandoned;
 use crate::generation::Running;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, Strings, count};
@@ -120,7 +121,7 @@ pub async fn infill(
     timeout: TimeoutHeader,
     body: Body<InfillRequest>,
 ) -> Result<Response, ApiError> {
-    let Body { mut request, ignored } = body;
+    let Body { mut request, ignored, bytes } = body;
     check_model(request.model.as_deref(), &state.model)?;
     let (stream, fields) = (request.stream.unwrap_or(false), request.response_fields.take());
     let indent = count("n_indent", request.n_indent, 0..=MOST_INDENT)?.unwrap_or(0) as usize;
@@ -129,7 +130,8 @@ pub async fn infill(
         return Ok(Answer::nothing(&state, fields, stream));
     }
     let prepared = state.clone();
-    let work = lay_out(&state, move || prepare(request, timeout, &prepared)).await?;
+    let work = move |_: &Abandoned| prepare(request, timeout, &prepared);
+    let work = lay_out(&state, &observation, bytes, work).await?;
     let (layout, truncated, settings) = work;
     check_states(&settings, false)?;
     let layouts = [layout];
@@ -183,7 +185,12 @@ fn prepare(
     before += request.prompt.as_deref().unwrap_or_default();
     let after = request.input_suffix.unwrap_or_default();
     let tokenizer = &state.model.tokenizer;
-    let (mut before, mut after) = (tokenizer.encode(&before)?, tokenizer.encode_piece(&after)?);
+    let kept = nearest(&before, &after, &state.model);
+    let mut tokens = match kept.before.len() == before.len() {
+        true => tokenizer.encode(kept.before)?,
+        false => tokenizer.encode_piece(kept.before)?,
+    };
+    let mut after = tokenizer.encode_piece(kept.after)?;
     let asked = request.n_predict.filter(|count| *count != -1);
     let size = size("n_predict", asked, DEFAULT_TOKENS, state)?;
     let context = state.model.limits.context;
@@ -194,7 +201,7 @@ fn prepare(
     };
     // One position for the document start.
     let room = context.saturating_sub(reserved + 1);
-    let truncated = keep_nearest(&mut before, &mut after, room);
-    let layout = Layout::around(before, after, false, size, ("input_prefix", "n_predict"), state)?;
+    let truncated = keep_nearest(&mut tokens, &mut after, room);
+    let layout = Layout::around(tokens, after, false, size, ("input_prefix", "n_predict"), state)?;
     Ok((layout, truncated, settings))
 }

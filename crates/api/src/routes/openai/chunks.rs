@@ -45,7 +45,7 @@ impl<D: Dialect> Chunks<D> {
         let first = !std::mem::replace(&mut self.sent[index].begun, true);
         let choice = D::chunk(index, Part { first, ..part }, &self.answer.state.model.tokenizer);
         let every = self.options.continuous_usage_stats.unwrap_or(false);
-        let usage = every.then(|| Usage::new(self.answer.prompt_tokens, self.answer.kept(running)));
+        let usage = every.then(|| Usage::new(self.answer.prompt_tokens, running.kept()));
         Completion { usage, diffusion, ..self.answer.around(D::CHUNK, vec![choice]) }.event(self.options)
     }
 
@@ -96,9 +96,9 @@ impl<D: Dialect> Grammar for Chunks<D> {
         let mut events = Vec::new();
         let settings = &self.answer.settings;
         if settings.states != StreamStates::None
-            && let Some(edits) = self.thinned.due(c, edits, &running.views[c], settings.state_every)
+            && let Some(change) = self.thinned.due(c, edits, &running.views[c], settings.state_every)
         {
-            let state = StateEvent::step(c, &running.views[c], &edits, &self.answer.state.model);
+            let state = StateEvent::step(c, &running.views[c], &change, &self.answer.state.model);
             events.push(self.state_event(running, state, c));
         }
         let gained = self.gained(running, c, false);
@@ -110,7 +110,7 @@ impl<D: Dialect> Grammar for Chunks<D> {
 
     fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event> {
         let mut events = Vec::new();
-        let kept = self.answer.kept(running);
+        let kept = running.kept();
         let report = self.answer.report(running, timings, kept);
         for (c, progress) in running.views.iter().enumerate() {
             let gained = self.gained(running, c, true);

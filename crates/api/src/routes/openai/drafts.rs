@@ -49,7 +49,7 @@ impl<D: Dialect> Grammar for Drafts<D> {
     }
 
     fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event> {
-        let kept = self.answer.kept(running);
+        let kept = running.kept();
         let whole = self.answer.choice(running, 0);
         let finish_reason = Some(reason(running.text(0).end));
         let report = Some(Diffusion::Report(self.answer.report(running, timings, kept)));

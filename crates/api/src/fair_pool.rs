@@ -1,0 +1,353 @@
+//! Pools that clients share: for work that takes a processor (decoding large bodies, rendering templates, tokenizing)
+//! and for what holds memory (large bodies on their way).
+//!
+//! A pool has room for so much at a time: pieces of work, or bytes. Clients take turns, each with one piece, and no
+//! client has more than its share of the room. Work runs on threads that serve nothing else. It is not
+//! begun for a client that has left, and work under way can ask whether anything still waits for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use unmask_scheduler::ClientId;
+
+/// Gives room to clients in turns.
+#[derive(Clone)]
+pub struct FairPool(Arc<Shared>);
+
+struct Shared {
+    room: usize,
+    /// Of it, what one client may have.
+    share: usize,
+    lines: Mutex<Lines>,
+}
+
+#[derive(Default)]
+struct Lines {
+    /// What pieces hold of the room.
+    running: usize,
+    /// Of it, each client's.
+    running_of: BTreeMap<ClientId, usize>,
+    /// Clients that wait, the next one first.
+    order: VecDeque<ClientId>,
+    of: BTreeMap<ClientId, VecDeque<Waiting>>,
+}
+
+/// A piece that waits for room.
+struct Waiting {
+    size: usize,
+    sender: oneshot::Sender<Turn>,
+}
+
+/// Whether the request that a piece of work is for has been given up.
+#[derive(Clone, Debug, Default)]
+pub struct Abandoned(Arc<AtomicBool>);
+
+impl Abandoned {
+    /// Whether nothing waits for the result.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The work panicked; the panic hook has logged where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a piece of work panicked")]
+pub struct Panicked;
+
+impl FairPool {
+    /// A pool with so much room, of which one client may have as much as `share`.
+    #[must_use]
+    pub fn new(room: usize, share: usize) -> Self {
+        let (room, share) = (room.max(1), share.clamp(1, room.max(1)));
+        Self(Arc::new(Shared { room, share, lines: Mutex::default() }))
+    }
+
+    /// A pool with as much room as the machine has processors, all of which one client may have.
+    #[must_use]
+    pub fn of_machine() -> Self {
+        let room = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::new(room, room)
+    }
+
+    /// Room for a piece of `client` of this size, or of the client's whole share if that is less, when its turn comes.
+    /// It is free again when what is returned is dropped. Dropping the future takes it out of the line.
+    pub async fn turn(&self, client: ClientId, size: usize) -> Turn {
+        match self.0.begin(client, size.min(self.0.share)) {
+            Ok(turn) => turn,
+            Err(waiting) => match waiting.await {
+                Ok(turn) => turn,
+                // Its sender is only ever dropped with the pool, which `self` holds.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Runs `work` for `client` when its turn comes. Dropping the future takes it out of the line, or tells work
+    /// that has begun that it is abandoned.
+    ///
+    /// # Errors
+    /// The work panicked.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        client: ClientId,
+        work: impl FnOnce(&Abandoned) -> T + Send + 'static,
+    ) -> Result<T, Panicked> {
+        let turn = self.turn(client, 1).await;
+        let abandoned = Abandoned::default();
+        let told = AbandonOnDrop(abandoned.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&abandoned);
+            drop(turn);
+            done
+        });
+        let done = done.await.map_err(|_| Panicked);
+        drop(told);
+        done
+    }
+}
+
+struct AbandonOnDrop(Abandoned);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Room for one piece; the next in line gets it when it is dropped.
+#[must_use]
+pub struct Turn {
+    pool: Option<Arc<Shared>>,
+    client: ClientId,
+    size: usize,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.pass_on(self.client, self.size);
+        }
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(self: &Arc<Self>, client: ClientId, size: usize) -> Result<Turn, oneshot::Receiver<Turn>> {
+        let mut lines = self.lock();
+        // Pieces that wait for room go first; those that wait for their client's share hold up no other client.
+        let first = !lines.of.contains_key(&client) && !lines.any_waits_for_room(self.share);
+        if first && lines.running + size <= self.room && lines.of_client(client) + size <= self.share {
+            lines.start(client, size);
+            return Ok(Turn { pool: Some(Arc::clone(self)), client, size });
+        }
+        let (sender, receiver) = oneshot::channel();
+        lines.push(client, Waiting { size, sender });
+        Err(receiver)
+    }
+
+    /// `client` has ended a piece; those that there is room for now begin.
+    fn pass_on(self: Arc<Self>, client: ClientId, size: usize) {
+        self.lock().end(client, size);
+        loop {
+            let next = self.lock().pop(self.room, self.share);
+            let Some((client, Waiting { size, sender })) = next else { return };
+            // A client that has left gives its turn back.
+            if let Err(mut turn) = sender.send(Turn { pool: Some(Arc::clone(&self)), client, size }) {
+                turn.pool = None;
+                self.lock().end(client, size);
+            }
+        }
+    }
+}
+
+impl Lines {
+    fn push(&mut self, client: ClientId, waiting: Waiting) {
+        let line = self.of.entry(client).or_default();
+        line.retain(|waiting| !waiting.sender.is_closed());
+        line.push_back(waiting);
+        if !self.order.contains(&client) {
+            self.order.push_back(client);
+        }
+    }
+
+    /// Starts the next piece of the first client whose `share` it fits, if it fits the `room` too.
+    fn pop(&mut self, room: usize, share: usize) -> Option<(ClientId, Waiting)> {
+        let head =
+            |client: &ClientId| self.of.get(client).and_then(VecDeque::front).map_or(0, |next| next.size);
+        let fits = |client: &ClientId| self.of_client(*client) + head(client) <= share;
+        let index = self.order.iter().position(fits)?;
+        if self.running + head(&self.order[index]) > room {
+            return None;
+        }
+        let client = self.order.remove(index)?;
+        let line = self.of.get_mut(&client)?;
+        let next = line.pop_front();
+        if line.is_empty() {
+            self.of.remove(&client);
+        } else {
+            self.order.push_back(client);
+        }
+        let next = next?;
+        self.start(client, next.size);
+        Some((client, next))
+    }
+
+    /// Whether a piece waits that fits its client's `share`.
+    fn any_waits_for_room(&self, share: usize) -> bool {
+        let fits = |(client, line): (&ClientId, &VecDeque<Waiting>)| {
+            line.front().is_some_and(|next| self.of_client(*client) + next.size <= share)
+        };
+        self.of.iter().any(fits)
+    }
+
+    fn of_client(&self, client: ClientId) -> usize {
+        self.running_of.get(&client).copied().unwrap_or(0)
+    }
+
+    fn start(&mut self, client: ClientId, size: usize) {
+        self.running += size;
+        *self.running_of.entry(client).or_default() += size;
+    }
+
+    fn end(&mut self, client: ClientId, size: usize) {
+        self.running -= size;
+        if let Some(held) = self.running_of.get_mut(&client) {
+            *held -= size;
+            if *held == 0 {
+                self.running_of.remove(&client);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for FairPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FairPool").field("room", &self.0.room).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const MANY: ClientId = ClientId(1);
+    const FEW: ClientId = ClientId(2);
+
+    /// Starts a piece that waits for a word, and returns when it has begun.
+    async fn occupy(pool: &FairPool) -> mpsc::Sender<()> {
+        let (go, gate) = mpsc::channel();
+        let (begun, begins) = oneshot::channel();
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            let work = move |_: &Abandoned| {
+                let _ = begun.send(());
+                let _ = gate.recv();
+            };
+            pool.run(MANY, work).await
+        });
+        begins.await.unwrap();
+        go
+    }
+
+    #[tokio::test]
+    async fn clients_take_turns_whatever_each_has_waiting() {
+        let pool = FairPool::new(1, 1);
+        let go = occupy(&pool).await;
+        let (sender, order) = mpsc::channel();
+        let mut pieces = Vec::new();
+        for client in [MANY, MANY, MANY, FEW] {
+            let sender = sender.clone();
+            let mut piece = Box::pin({
+                let pool = pool.clone();
+                async move { pool.run(client, move |_| sender.send(client).unwrap()).await }
+            });
+            // The first poll takes its place in the line.
+            assert!(futures_util::poll!(&mut piece).is_pending());
+            pieces.push(piece);
+        }
+        go.send(()).unwrap();
+        futures_util::future::join_all(pieces).await;
+        let order: Vec<ClientId> = order.try_iter().collect();
+        assert_eq!(order, [MANY, FEW, MANY, MANY]);
+    }
+
+    #[tokio::test]
+    async fn no_client_has_more_than_its_share() {
+        let pool = FairPool::new(30, 20);
+        let (one, _two) = (pool.turn(MANY, 10).await, pool.turn(MANY, 10).await);
+        let mut third = Box::pin(pool.turn(MANY, 1));
+        assert!(futures_util::poll!(&mut third).is_pending(), "there is room, but not for this client");
+        let mut few = Box::pin(pool.turn(FEW, 10));
+        let _few = futures_util::poll!(&mut few);
+        assert!(_few.is_ready(), "there is room for this one");
+        let mut other = Box::pin(pool.turn(FEW, 10));
+        assert!(futures_util::poll!(&mut other).is_pending());
+        drop(one);
+        let third = futures_util::poll!(&mut third);
+        assert!(third.is_ready());
+        assert!(futures_util::poll!(&mut other).is_pending(), "nine are left");
+    }
+
+    #[tokio::test]
+    async fn a_piece_larger_than_a_share_takes_all_of_it() {
+        let pool = FairPool::new(30, 20);
+        let large = pool.turn(MANY, 1000).await;
+        assert!(futures_util::poll!(Box::pin(pool.turn(MANY, 1))).is_pending());
+        assert!(futures_util::poll!(Box::pin(pool.turn(FEW, 10))).is_ready());
+        drop(large);
+        assert!(futures_util::poll!(Box::pin(pool.turn(MANY, 20))).is_ready());
+    }
+
+    #[tokio::test]
+    async fn work_of_a_client_that_has_left_is_not_begun() {
+        let pool = FairPool::new(1, 1);
+        let go = occupy(&pool).await;
+        let mut left = Box::pin(pool.run(MANY, |_| unreachable!("it is given up")));
+        assert!(futures_util::poll!(&mut left).is_pending());
+        drop(left);
+        go.send(()).unwrap();
+        assert_eq!(pool.run(FEW, |_| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn work_that_has_begun_learns_that_it_is_abandoned() {
+        let pool = FairPool::new(1, 1);
+        let (begun, begins) = oneshot::channel();
+        let (ended, ends) = oneshot::channel();
+        let work = move |abandoned: &Abandoned| {
+            let _ = begun.send(());
+            while !abandoned.is_set() {
+                std::thread::yield_now();
+            }
+            let _ = ended.send(());
+        };
+        let mut running = Box::pin(pool.run(MANY, work));
+        assert!(futures_util::poll!(&mut running).is_pending());
+        begins.await.unwrap();
+        drop(running);
+        ends.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_its_own_request_only() {
+        let pool = FairPool::new(1, 1);
+        let panics = |_: &Abandoned| -> u8 { std::panic::resume_unwind(Box::new("")) };
+        assert_eq!(pool.run(MANY, panics).await, Err(Panicked));
+        assert_eq!(pool.run(MANY, |_| 7).await, Ok(7));
+    }
+}

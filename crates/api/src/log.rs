@@ -1,0 +1,194 @@
+//! Log lines on standard error, written by a thread of their own: a sink that is full, closed or does not read
+//! holds up no request, no probe and no signal. Lines that there is no room for, or that cannot be written, are
+//! counted.
+
+use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tracing_subscriber::EnvFilter;
+use unmask_model::tokenizer::PARSER_THREAD;
+
+use crate::config::{LogArgs, LogFormat};
+
+/// Lines that wait to be written.
+const ROOM: usize = 4096;
+
+/// How long the last lines may take at the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The log. Dropping it writes the lines that wait, for a second at most.
+#[derive(Debug)]
+#[must_use]
+pub struct Log {
+    lines: Lines,
+}
+
+/// Where lines are left for the thread that writes them.
+#[derive(Clone, Debug)]
+struct Lines {
+    sender: SyncSender<Item>,
+    lost: Counter,
+}
+
+enum Item {
+    Line(Vec<u8>),
+    /// Everything before it has been written.
+    Flushed(SyncSender<()>),
+}
+
+impl Log {
+    /// Sends the process's log lines to standard error from now on.
+    ///
+    /// # Errors
+    /// The filter does not parse, or the operating system refuses a thread.
+    pub fn to_stderr(args: &LogArgs) -> Result<Self, String> {
+        let filter = EnvFilter::try_new(&args.log)
+            .map_err(|error| format!("--log {}: {error}; try info or unmask_scheduler=debug", args.log))?;
+        let log =
+            Self::to(io::stderr()).map_err(|error| format!("cannot start the log's thread: {error}"))?;
+        let lines = log.lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(move || lines.clone())
+            .with_ansi(io::stderr().is_terminal());
+        match args.log_format {
+            LogFormat::Text => subscriber.with_target(false).init(),
+            LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        }
+        Ok(log)
+    }
+
+    fn to(sink: impl Write + Send + 'static) -> io::Result<Self> {
+        let (sender, items) = sync_channel(ROOM);
+        let lost = Counter::default();
+        let counted = lost.clone();
+        thread::Builder::new().name("unmask-log".into()).spawn(move || write(&items, sink, &counted))?;
+        Ok(Self { lines: Lines { sender, lost } })
+    }
+
+    /// Counts the lines that were not written.
+    #[must_use]
+    pub fn lost(&self) -> Counter {
+        self.lines.lost.clone()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let (flushed, done) = sync_channel(1);
+        if self.lines.sender.try_send(Item::Flushed(flushed)).is_ok() {
+            let _ = done.recv_timeout(LAST_LINES);
+        }
+    }
+}
+
+fn write(items: &Receiver<Item>, mut sink: impl Write, lost: &Counter) {
+    for item in items {
+        match item {
+            Item::Line(line) if sink.write_all(&line).is_err() => drop(lost.inc()),
+            Item::Line(_) => {}
+            Item::Flushed(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+/// Takes whole lines: the subscriber writes each with one call.
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.sender.try_send(Item::Line(line.to_vec())).is_err() {
+            self.lost.inc();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Logs panics instead of printing them, which could block or panic again: where each was, and what it says if that
+/// is part of the program. A message that was put together may hold a user's text. Before there is a log, panics
+/// are printed.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        // A damaged file, which its reader reports.
+        if thread.name() == Some(PARSER_THREAD) {
+            return;
+        }
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(place, thread = thread.name(), "a panic: {}", message(panic));
+        } else {
+            let _ = writeln!(io::stderr(), "unmask: a panic at {place}: {}", message(panic));
+        }
+    }));
+}
+
+fn message<'a>(panic: &'a PanicHookInfo<'_>) -> &'a str {
+    panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("its message is left out")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    /// A sink that takes nothing until it is told, and then fails or keeps what it gets.
+    struct Stalled {
+        gate: Receiver<()>,
+        written: Sender<Vec<u8>>,
+        broken: bool,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let _ = self.gate.recv();
+            if self.broken {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let _ = self.written.send(line.to_vec());
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn stalled(broken: bool) -> (Log, Sender<()>, Receiver<Vec<u8>>) {
+        let ((go, gate), (written, lines)) = (channel(), channel());
+        (Log::to(Stalled { gate, written, broken }).unwrap(), go, lines)
+    }
+
+    #[test]
+    fn a_sink_that_does_not_read_costs_lines_and_no_time() {
+        let (log, go, lines) = stalled(false);
+        for number in 0..2 * ROOM {
+            log.lines.clone().write_all(number.to_string().as_bytes()).unwrap();
+        }
+        // One line may be in the thread's hands.
+        let lost = log.lost().get() as usize;
+        assert!((ROOM - 1..=ROOM).contains(&lost), "{lost}");
+        drop(go);
+        drop(log);
+        let written: Vec<Vec<u8>> = lines.iter().take(2 * ROOM - lost).collect();
+        assert_eq!((written.len(), &written[0][..]), (2 * ROOM - lost, &b"0"[..]));
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines() {
+        let (log, go, _) = stalled(true);
+        let lost = log.lost();
+        log.lines.clone().write_all(b"a").unwrap();
+        log.lines.clone().write_all(b"b").unwrap();
+        drop(go);
+        drop(log);
+        assert_eq!(lost.get(), 2);
+    }
+}
