@@ -50,8 +50,8 @@ impl RequestBody for TokenizeRequest {
     const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
 }
 
-/// Bytes of a text to tokenize: more than any context holds, so that documents can be cut into windows.
-pub(super) const LONGEST_TEXT: usize = 512 * 1024;
+/// Bytes of a text to tokenize, if the context does not hold more. Each takes about 150 bytes of memory.
+const LONGEST_TEXT: usize = 128 * 1024;
 
 /// Tokens.
 #[derive(Debug, Serialize, ToSchema)]
@@ -100,7 +100,7 @@ pub async fn tokenize(
 ) -> Result<Response, ApiError> {
     check_model(request.model.as_deref(), &state.model)?;
     let bytes_given = request.text_bytes();
-    check_size(request.text_field(), bytes_given)?;
+    check_size(request.text_field(), bytes_given, &state.model)?;
     observation.charge(estimated_tokens(bytes_given))?;
     let work = state.clone();
     let tokenized = lay_out(&state, &observation, bytes, move |_| request.tokens(&work)).await?;
@@ -125,11 +125,12 @@ fn encode(text: &str, model: &ServedModel) -> Result<Vec<TokenId>, ApiError> {
 }
 
 /// Refuses a text that would take too much memory to tokenize.
-fn check_size(param: &str, bytes: usize) -> Result<(), ApiError> {
-    if bytes <= LONGEST_TEXT {
+fn check_size(param: &str, bytes: usize, model: &ServedModel) -> Result<(), ApiError> {
+    let most = LONGEST_TEXT.max(model.longest_text());
+    if bytes <= most {
         return Ok(());
     }
-    let allowed = format!("a text of at most {LONGEST_TEXT} bytes; tokenize a longer one in parts");
+    let allowed = format!("a text of at most {most} bytes; tokenize a longer one in parts");
     Err(out_of_range(param, format!("a text of {bytes} bytes"), allowed))
 }
 
@@ -163,7 +164,7 @@ impl TokenizeRequest {
                 };
                 let prompt = given.prompt(model)?;
                 // A template may repeat what it is given.
-                check_size("messages", prompt.text().len())?;
+                check_size("messages", prompt.text().len(), model)?;
                 (tokens(&prompt, model)?, self.add_special_tokens.unwrap_or(true))
             }
             _ => {

@@ -1,0 +1,106 @@
+//! Fields that a route does not have: what is kept of them is bounded, however many there are.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::{HARMLESS, judge, neutral_values, refused};
+use crate::error::ApiError;
+
+/// Levels of lists and objects in a body; the parser has the same limit for values that are wanted.
+pub(super) const DEEPEST: usize = 128;
+
+/// How deep lists and objects are nested in JSON.
+pub(super) fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if string => escaped = true,
+            b'"' => string = !string,
+            b'[' | b'{' if !string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Names that are kept of fields without effect: as many as the header shows.
+pub(super) const SHOWN: usize = 20;
+
+/// Fields of a body that its type does not have. It keeps a bounded number of names, however many there are.
+#[derive(Debug, Default)]
+pub(super) struct Unknown {
+    pub(super) first: Option<String>,
+    /// Fields that are not offered; their values decide.
+    judged: BTreeSet<String>,
+    ignored: Vec<String>,
+}
+
+impl Unknown {
+    pub(super) fn note(&mut self, field: String) {
+        if self.first.is_none() {
+            self.first = Some(field.clone());
+        }
+        if neutral_values(&field).is_some() {
+            self.judged.insert(field);
+        } else if self.ignored.len() < SHOWN
+            && !HARMLESS.contains(&field.as_str())
+            && !self.ignored.contains(&field)
+        {
+            self.ignored.push(field);
+        }
+    }
+
+    /// The fields without effect, unless one that is not offered asks for something.
+    pub(super) fn ignored(self, bytes: &[u8]) -> Result<Vec<String>, ApiError> {
+        if self.judged.is_empty() {
+            return Ok(self.ignored);
+        }
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let values = json.deserialize_map(Values(&self.judged)).map_err(|error| refused(".", error))?;
+        self.judged.iter().try_for_each(|field| judge(field, &values))?;
+        Ok(self.ignored)
+    }
+}
+
+/// Reads the values of some fields and passes over all others.
+struct Values<'a>(&'a BTreeSet<String>);
+
+impl<'de> Visitor<'de> for Values<'_> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = Map::new();
+        while let Some(field) = map.next_key::<String>()? {
+            if self.0.contains(&field) {
+                values.insert(field, map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_in_strings_are_no_levels() {
+        assert_eq!(depth(br#"{"a":[{},"[[\"[["],"b":[[1]]}"#), 3);
+        assert_eq!(depth(b"]]1"), 0);
+    }
+}
