@@ -18,6 +18,7 @@ def write(tensors: dict[str, Tensor], path: Path) -> None:
     """Replaces the file only once the new one is complete."""
     new = path.with_name(path.name + ".new")
     save_file(tensors, new, {"format": "pt"})
+    new.chmod(0o644)  # it is made for the owner alone
     new.replace(path)
 
 

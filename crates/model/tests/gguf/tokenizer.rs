@@ -41,11 +41,103 @@ fn it_has_the_golden_cases_of_the_tokenizer_that_it_was_made_of() {
     }
 }
 
+/// GPT-2's kind, of the golden model with that tokenizer.
+fn byte_level(rule: &str) -> Model {
+    let spec = read_json(&golden("diffugpt-s").join("tokenizer.json"));
+    let mut tokens: Vec<(u64, String)> = spec["model"]["vocab"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(token, id)| (id.as_u64().unwrap(), token.clone()))
+        .collect();
+    tokens.sort();
+    let special: Vec<u64> =
+        spec["added_tokens"].as_array().unwrap().iter().map(|token| token["id"].as_u64().unwrap()).collect();
+    let merges = spec["model"]["merges"].as_array().unwrap().iter();
+    let merges = merges.map(|pair| Value::String(pair.as_str().unwrap().to_owned())).collect();
+    let settings = read_json(&golden("diffugpt-s").join("golden-tokenizer.json"));
+    let id = |field: &str| Value::U32(settings[field].as_u64().unwrap() as u32);
+    let mut model = Model::golden("diffullama");
+    model.keys.retain(|key, _| !key.starts_with("tokenizer."));
+    let kinds = tokens.iter().map(|(id, _)| Value::I32(if special.contains(id) { 3 } else { 1 })).collect();
+    let texts = tokens.into_iter().map(|(_, token)| Value::String(token)).collect();
+    for (key, value) in [
+        ("model", Value::String("gpt2".to_owned())),
+        ("pre", Value::String(rule.to_owned())),
+        ("tokens", Value::Array(texts)),
+        ("token_type", Value::Array(kinds)),
+        ("merges", Value::Array(merges)),
+        ("bos_token_id", id("bos_token_id")),
+        ("eos_token_id", id("eos_token_id")),
+        ("mask_token_id", id("mask_token_id")),
+    ] {
+        model.keys.insert(format!("tokenizer.ggml.{key}"), value);
+    }
+    model
+}
+
+fn written(model: &Model) -> Result<Checkpoint, unmask_model::LoadError> {
+    let folder = tempdir().unwrap();
+    model.write(&folder.path().join("model.gguf"), |_| GgmlDType::F16);
+    Checkpoint::open(folder.path(), None)
+}
+
+#[test]
+fn a_byte_level_tokenizer_has_the_golden_cases_too() {
+    let checkpoint = written(&byte_level("gpt-2")).unwrap();
+    let (made, own) = (&checkpoint.tokenizer, Checkpoint::open(&golden("diffugpt-s"), None).unwrap().tokenizer);
+    assert_eq!((made.mask_id(), made.bos_id(), made.eos_id()), (own.mask_id(), own.bos_id(), own.eos_id()));
+    assert_eq!(made.never_drawn(), own.never_drawn());
+    let cases = read_json(&golden("diffugpt-s").join("golden-tokenizer.json"));
+    for case in cases["cases"].as_array().unwrap() {
+        let text = case["text"].as_str().unwrap();
+        let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+        assert_eq!(made.encode_template(text, true).unwrap(), ids, "{text:?}");
+        assert_eq!(made.decode(&ids, false), case["decoded"], "{text:?}");
+        assert_eq!(made.encode(text), own.encode(text), "{text:?}");
+        assert_eq!(made.encode_piece(text), own.encode_piece(text), "{text:?}");
+    }
+}
+
+/// The same vocabulary under other rules: words are split as their models' own files split them.
+#[test]
+fn rules_differ_in_what_they_split() {
+    let pieces = |rule: &str, text: &str| -> Vec<String> {
+        let tokenizer = written(&byte_level(rule)).unwrap().tokenizer;
+        let tokens = tokenizer.encode(text).unwrap();
+        tokens.iter().map(|token| tokenizer.decode(&[*token], false)).collect()
+    };
+    // The vocabulary has ` 24` and `24`.
+    assert_eq!(pieces("gpt-2", "x 24"), ["x", " 24"]);
+    assert_eq!(pieces("llama-bpe", "x 24"), ["x", " ", "24"]);
+    for rule in ["smollm", "starcoder", "qwen2"] {
+        assert_eq!(pieces(rule, "x 24"), ["x", " ", "2", "4"], "{rule}");
+    }
+    // Qwen2's tokenizer composes characters.
+    assert_eq!(pieces("qwen2", "e\u{301}").concat(), "é");
+    assert_eq!(pieces("smollm", "e\u{301}").concat(), "e\u{301}");
+}
+
+#[test]
+fn unknown_rules_and_damaged_merges_are_refused() {
+    let refusal = |model: &Model| written(model).unwrap_err().to_string();
+    let unknown = refusal(&byte_level("dbrx"));
+    assert!(unknown.contains("tokenizer.ggml.pre") && unknown.contains("dbrx") && unknown.contains("smollm"), "{unknown}");
+    for key in ["tokenizer.ggml.pre", "tokenizer.ggml.merges"] {
+        let mut model = byte_level("gpt-2");
+        model.keys.remove(key);
+        assert!(refusal(&model).contains(key));
+    }
+    let mut model = byte_level("gpt-2");
+    model.keys.insert("tokenizer.ggml.merges".to_owned(), Value::Array(vec![Value::String("one".to_owned())]));
+    assert!(refusal(&model).contains("two tokens with a space"));
+}
+
 #[test]
 fn a_tokenizer_beside_the_file_comes_first() {
     let folder = tempdir().unwrap();
     let mut model = Model::golden("diffullama");
-    model.keys.insert("tokenizer.ggml.model".to_owned(), Value::String("gpt2".to_owned()));
+    model.keys.insert("tokenizer.ggml.model".to_owned(), Value::String("bert".to_owned()));
     model.write(&folder.path().join("model.gguf"), |_| GgmlDType::F16);
     let refusal = Checkpoint::open(folder.path(), None).unwrap_err().to_string();
     assert!(refusal.contains("tokenizer.ggml.model") && refusal.contains("tokenizer.json"), "{refusal}");

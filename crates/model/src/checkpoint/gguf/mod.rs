@@ -2,6 +2,7 @@
 //!
 //! A tokenizer's files that stand beside it come first; without them they are made from its keys.
 
+mod byte_level;
 mod header;
 mod tensor;
 mod tokenizer;

@@ -1,21 +1,28 @@
 //! The tokenizer in a GGUF file's keys, as the files that it has elsewhere.
 //!
 //! A `llama` vocabulary is SentencePiece's: pieces with scores, of which the pair whose union has the
-//! highest score is joined first. `tokenizer.json` says the same by a list of pairs in that order.
+//! highest score is joined first. `tokenizer.json` says the same by a list of pairs in that order. A `gpt2`
+//! vocabulary is byte-level BPE's and has this list itself.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use super::byte_level;
+
 /// A key, and what is wrong with its value.
-type Refusal = (&'static str, String);
+pub(super) type Refusal = (&'static str, String);
 
 const MODEL: &str = "tokenizer.ggml.model";
+/// Kinds of tokenizers.
+const PIECES: &str = "llama";
+const BYTES: &str = "gpt2";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";
 const KINDS: &str = "tokenizer.ggml.token_type";
 
-/// Special tokens: the name elsewhere, the key, and the token when the key is missing, as llama.cpp has it.
+/// Special tokens: the name elsewhere, the key, and the token of a `llama` vocabulary when the key is missing, as
+/// llama.cpp has it.
 const ROLES: [(&str, &str, Option<usize>); 7] = [
     ("bos_token", "tokenizer.ggml.bos_token_id", Some(1)),
     ("eos_token", "tokenizer.ggml.eos_token_id", Some(2)),
@@ -31,7 +38,7 @@ const LONGEST: usize = 512;
 
 /// What a token is, by its number in the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Text that is built from pieces.
     Normal,
     /// Recognised before anything is built, and never text: unknown and control tokens.
@@ -44,34 +51,34 @@ enum Kind {
 
 /// `tokenizer.json`.
 pub(super) fn tokenizer(metadata: &Map<String, Value>) -> Result<Value, Refusal> {
-    match metadata.get(MODEL).and_then(Value::as_str) {
-        Some("llama") => {}
+    match kind_of(metadata) {
+        Some(PIECES) => pieces(metadata),
+        Some(BYTES) => byte_level::tokenizer(metadata),
         Some(other) => {
             let reason = format!(
-                "is `{other}`; supported is `llama`, and others with the model's tokenizer.json beside the file"
+                "is `{other}`; supported are `{PIECES}` and `{BYTES}`, and others with the model's tokenizer.json \
+                 beside the file"
             );
-            return Err((MODEL, reason));
+            Err((MODEL, reason))
         }
-        None => return Err((MODEL, "is missing; it says what kind of tokenizer this is".to_owned())),
+        None => Err((MODEL, "is missing; it says what kind of tokenizer this is".to_owned())),
     }
+}
+
+/// The kind of tokenizer.
+fn kind_of(metadata: &Map<String, Value>) -> Option<&str> {
+    metadata.get(MODEL).and_then(Value::as_str)
+}
+
+/// SentencePiece's pieces.
+fn pieces(metadata: &Map<String, Value>) -> Result<Value, Refusal> {
     let tokens = tokens(metadata)?;
     let kinds = kinds(metadata, tokens.len())?;
     let mask = role(metadata, &tokens, "mask_token")?;
     let scores: Vec<f64> = numbers(metadata, SCORES, tokens.len(), Value::as_f64)?;
-    let added: Vec<Value> = (0..tokens.len())
-        .filter(|id| matches!(kinds[*id], Kind::Special | Kind::Defined))
-        .map(|id| {
-            json!({
-                "id": id, "content": tokens[id], "special": kinds[id] == Kind::Special,
-                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-            })
-        })
-        .collect();
-    let vocabulary: Map<String, Value> =
-        tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), id.into())).collect();
     Ok(json!({
         "version": "1.0",
-        "added_tokens": added,
+        "added_tokens": added(&tokens, &kinds),
         // A space before the text, even if `tokenizer.ggml.add_space_prefix` is false: llama.cpp's
         // converter writes that where tokenizer_config.json says null, as DiffuLLaMA's does.
         "normalizer": { "type": "Sequence", "normalizers": [
@@ -89,9 +96,27 @@ pub(super) fn tokenizer(metadata: &Map<String, Value>) -> Result<Value, Refusal>
         "model": {
             "type": "BPE", "byte_fallback": true, "fuse_unk": true,
             "unk_token": role(metadata, &tokens, "unk_token")?.map(|id| tokens[id]),
-            "vocab": vocabulary, "merges": merges(&tokens, &scores, |id| kinds[id] == Kind::Normal || mask == Some(id))?,
+            "vocab": vocabulary(&tokens), "merges": merges(&tokens, &scores, |id| kinds[id] == Kind::Normal || mask == Some(id))?,
         },
     }))
+}
+
+/// Tokens that are recognised as a whole, as `tokenizer.json` lists them.
+pub(super) fn added(tokens: &[&str], kinds: &[Kind]) -> Vec<Value> {
+    (0..tokens.len())
+        .filter(|id| matches!(kinds[*id], Kind::Special | Kind::Defined))
+        .map(|id| {
+            json!({
+                "id": id, "content": tokens[id], "special": kinds[id] == Kind::Special,
+                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            })
+        })
+        .collect()
+}
+
+/// Ids by token.
+pub(super) fn vocabulary(tokens: &[&str]) -> Map<String, Value> {
+    tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), id.into())).collect()
 }
 
 /// `tokenizer_config.json`.
@@ -109,7 +134,7 @@ pub(super) fn settings(metadata: &Map<String, Value>) -> Result<Map<String, Valu
     Ok(settings)
 }
 
-fn tokens(metadata: &Map<String, Value>) -> Result<Vec<&str>, Refusal> {
+pub(super) fn tokens(metadata: &Map<String, Value>) -> Result<Vec<&str>, Refusal> {
     let tokens = metadata.get(TOKENS).and_then(Value::as_array);
     let tokens = tokens.and_then(|tokens| tokens.iter().map(Value::as_str).collect());
     tokens.ok_or_else(|| (TOKENS, "must be a list of strings".to_owned()))
@@ -127,7 +152,7 @@ fn numbers<T>(
     list.ok_or_else(|| (key, format!("must be a list of numbers, one for each of {count} tokens")))
 }
 
-fn kinds(metadata: &Map<String, Value>, count: usize) -> Result<Vec<Kind>, Refusal> {
+pub(super) fn kinds(metadata: &Map<String, Value>, count: usize) -> Result<Vec<Kind>, Refusal> {
     let numbers = numbers(metadata, KINDS, count, Value::as_u64)?;
     let kind = |number| match number {
         1 => Kind::Normal,
@@ -141,17 +166,20 @@ fn kinds(metadata: &Map<String, Value>, count: usize) -> Result<Vec<Kind>, Refus
 /// The token of a role.
 fn role(metadata: &Map<String, Value>, tokens: &[&str], name: &str) -> Result<Option<usize>, Refusal> {
     let Some((_, key, default)) = ROLES.iter().find(|(role, ..)| *role == name) else { return Ok(None) };
-    let Some(given) = metadata.get(*key) else { return Ok(default.filter(|id| *id < tokens.len())) };
+    let Some(given) = metadata.get(*key) else {
+        let default = default.filter(|_| kind_of(metadata) == Some(PIECES));
+        return Ok(default.filter(|id| *id < tokens.len()));
+    };
     let id = given.as_u64().and_then(|id| usize::try_from(id).ok()).filter(|id| *id < tokens.len());
     id.map(Some).ok_or_else(|| (*key, format!("is {given}; it must be one of {} tokens", tokens.len())))
 }
 
 /// What is put around a text.
-fn around(metadata: &Map<String, Value>, tokens: &[&str]) -> Result<Value, Refusal> {
+pub(super) fn around(metadata: &Map<String, Value>, tokens: &[&str]) -> Result<Value, Refusal> {
     let mut steps = vec![json!({ "Sequence": { "id": "A", "type_id": 0 } })];
     let mut special = Map::new();
     for (name, key, default) in [
-        ("bos_token", "tokenizer.ggml.add_bos_token", true),
+        ("bos_token", "tokenizer.ggml.add_bos_token", kind_of(metadata) == Some(PIECES)),
         ("eos_token", "tokenizer.ggml.add_eos_token", false),
     ] {
         let wanted = metadata.get(key).and_then(Value::as_bool).unwrap_or(default);
