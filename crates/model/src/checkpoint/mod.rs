@@ -59,10 +59,11 @@ impl Checkpoint {
     /// Any file that is missing, damaged, contradicts another, or describes a model of another family.
     pub fn read(files: ModelFiles, adapter: Option<&Path>) -> Result<Self, LoadError> {
         let config = ModelConfig::read(&files)?;
+        let own_files = adapter.map(|folder| ModelFiles::Folder(folder.to_owned()));
         let adapter = adapter.map(Adapter::open).transpose()?;
         let weights = Weights::open(&files, &config, adapter)?;
         let rows = weights.embedding(config.width)?.shape()[0];
-        let profile = Profile::read(&files, &config)?;
+        let profile = Profile::read(&files, own_files.as_ref(), &config)?;
         let tokenizer = TextTokenizer::read(&files, &profile, rows)?;
         Ok(Self { files, config, profile, tokenizer, weights })
     }

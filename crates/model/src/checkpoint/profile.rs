@@ -61,13 +61,22 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Reads the tokenizer's configuration files.
+    /// Reads the tokenizer's configuration files. A mask token that `adapter`'s own `tokenizer_config.json` names comes
+    /// first: an adapter that makes a diffusion model of an autoregressive one stands on a base that names none.
     ///
     /// # Errors
     /// A file is damaged, none names a mask token, or the chat template is not text.
-    pub fn read(files: &ModelFiles, config: &ModelConfig) -> Result<Self, LoadError> {
+    pub fn read(
+        files: &ModelFiles,
+        adapter: Option<&ModelFiles>,
+        config: &ModelConfig,
+    ) -> Result<Self, LoadError> {
         let names = ["tokenizer_config.json", "special_tokens_map.json"];
         let mut settings = Vec::new();
+        if let Some(own) = adapter.filter(|own| own.exists(names[0])) {
+            let mask = own.json(names[0])?.remove("mask_token");
+            settings.extend(mask.map(|mask| Map::from_iter([("mask_token".to_owned(), mask)])));
+        }
         for name in names.iter().filter(|name| files.exists(name)) {
             settings.push(files.json(name)?);
         }

@@ -85,7 +85,8 @@ fn written(model: &Model) -> Result<Checkpoint, unmask_model::LoadError> {
 #[test]
 fn a_byte_level_tokenizer_has_the_golden_cases_too() {
     let checkpoint = written(&byte_level("gpt-2")).unwrap();
-    let (made, own) = (&checkpoint.tokenizer, Checkpoint::open(&golden("diffugpt-s"), None).unwrap().tokenizer);
+    let (made, own) =
+        (&checkpoint.tokenizer, Checkpoint::open(&golden("diffugpt-s"), None).unwrap().tokenizer);
     assert_eq!((made.mask_id(), made.bos_id(), made.eos_id()), (own.mask_id(), own.bos_id(), own.eos_id()));
     assert_eq!(made.never_drawn(), own.never_drawn());
     let cases = read_json(&golden("diffugpt-s").join("golden-tokenizer.json"));
@@ -122,15 +123,43 @@ fn rules_differ_in_what_they_split() {
 fn unknown_rules_and_damaged_merges_are_refused() {
     let refusal = |model: &Model| written(model).unwrap_err().to_string();
     let unknown = refusal(&byte_level("dbrx"));
-    assert!(unknown.contains("tokenizer.ggml.pre") && unknown.contains("dbrx") && unknown.contains("smollm"), "{unknown}");
+    assert!(
+        unknown.contains("tokenizer.ggml.pre") && unknown.contains("dbrx") && unknown.contains("smollm"),
+        "{unknown}"
+    );
     for key in ["tokenizer.ggml.pre", "tokenizer.ggml.merges"] {
         let mut model = byte_level("gpt-2");
         model.keys.remove(key);
         assert!(refusal(&model).contains(key));
     }
     let mut model = byte_level("gpt-2");
-    model.keys.insert("tokenizer.ggml.merges".to_owned(), Value::Array(vec![Value::String("one".to_owned())]));
+    model
+        .keys
+        .insert("tokenizer.ggml.merges".to_owned(), Value::Array(vec![Value::String("one".to_owned())]));
     assert!(refusal(&model).contains("two tokens with a space"));
+}
+
+/// The file of an autoregressive model becomes a diffusion model by an adapter that brings its mask token.
+#[test]
+fn an_adapter_names_the_mask_token_of_a_file_that_has_none() {
+    let folder = tempdir().unwrap();
+    let (file, adapter) = (folder.path().join("model.gguf"), folder.path().join("adapter"));
+    let mut model = byte_level("gpt-2");
+    model.keys.remove("tokenizer.ggml.mask_token_id");
+    model.write(&file, |_| GgmlDType::F16);
+    assert!(Checkpoint::open(&file, None).unwrap_err().to_string().contains("mask"));
+    std::fs::create_dir(&adapter).unwrap();
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        std::fs::copy(golden("diffullama-gsm-lora").join(name), adapter.join(name)).unwrap();
+    }
+    assert!(Checkpoint::open(&file, Some(&adapter)).unwrap_err().to_string().contains("mask"));
+    let mask = r#"{ "mask_token": { "content": "tion" }, "bos_token": "ion" }"#;
+    std::fs::write(adapter.join("tokenizer_config.json"), mask).unwrap();
+    let checkpoint = Checkpoint::open(&file, Some(&adapter)).unwrap();
+    let id = |text: &str| checkpoint.tokenizer.encode(text).unwrap();
+    assert_eq!(checkpoint.profile.mask_token, "tion");
+    assert_eq!(vec![checkpoint.tokenizer.mask_id()], id("tion"));
+    assert_eq!(checkpoint.profile.bos_token.as_deref(), Some("<|endoftext|>"));
 }
 
 #[test]

@@ -93,7 +93,9 @@ pub(super) fn tokenizer(metadata: &Map<String, Value>) -> Result<Value, Refusal>
 fn merges(metadata: &Map<String, Value>) -> Result<Vec<[&str; 2]>, Refusal> {
     let list = metadata.get(MERGES).and_then(Value::as_array);
     let pairs = list.and_then(|list| list.iter().map(pair).collect());
-    pairs.ok_or_else(|| (MERGES, "must be a list of strings, two tokens with a space between them each".to_owned()))
+    pairs.ok_or_else(|| {
+        (MERGES, "must be a list of strings, two tokens with a space between them each".to_owned())
+    })
 }
 
 fn pair(entry: &Value) -> Option<[&str; 2]> {
