@@ -79,6 +79,11 @@ def trained(tmp_path, texts, family, *more):
     return made
 
 
+def test_an_adapter_names_its_mask_token(tmp_path, texts):
+    adapter = trained(tmp_path, texts, "llama", "--rank", "4").export()
+    assert json.loads((adapter / "tokenizer_config.json").read_text()) == {"mask_token": "<|mask|>"}
+
+
 def mask_id(folder):
     tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
     return next(token["id"] for token in tokens if token["content"] == "<|mask|>")
@@ -99,7 +104,7 @@ def test_an_exported_folder_is_what_was_trained(tmp_path, texts, family):
 
 
 def change_of(adapter):
-    """What the factors of a PEFT file add to each weight."""
+    """Changes of the weights by the factors of a PEFT file."""
     config = json.loads((adapter / "adapter_config.json").read_text())
     factors = {name: value.float() for name, value in load_file(adapter / "adapter_model.safetensors").items()}
     change = {}
@@ -124,6 +129,18 @@ def test_an_exported_adapter_is_what_was_trained(tmp_path, texts, family):
         assert made.verify(adapter) == 0
         with served("--model", base, "--adapter", adapter) as url:
             compare(served_logprobs(url), expected_logprobs(base, mask_id(base), change))
+
+
+def test_an_adapter_is_gone_on_from(tmp_path, texts):
+    first = trained(tmp_path, texts, "llama", "--rank", "4")
+    adapter, base = first.export(), tmp_path / "base"
+    more = ["--rank", "4", "--adapter", str(adapter)]
+    second = prepare(*read(options(base, texts, tmp_path / "more", *more)))
+    assert second.run.state.step == 0
+    for name, parameter in second.trained.items():
+        assert torch.equal(parameter, first.trained[name].bfloat16().float()), name
+    with pytest.raises(ValueError, match="has rank and alpha 4 and 8.0; --rank and --alpha say 8 and 16.0"):
+        prepare(*read(options(base, texts, tmp_path / "other", *more, "--rank", "8")))
 
 
 def test_the_command_trains_exports_writes_a_card_and_verifies(tmp_path, texts):

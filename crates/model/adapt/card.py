@@ -14,7 +14,7 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def data_table(mixture: Mixture) -> list[str]:
-    """What was read, with licences and shares."""
+    """A table of the data, with licences and shares."""
     total = sum(mixture.shares)
     rows = [[part.source.name or Path(part.source.path).name, part.source.licence, f"{part.count:,}", f"{part.tokens:,}",
              f"{100 * share / total:.0f} %"] for part, share in zip(mixture.parts, mixture.shares)]

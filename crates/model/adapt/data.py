@@ -26,7 +26,7 @@ LARGEST_FILE, LONGEST_LINE = 400_000, 1_000
 
 @dataclass
 class Source:
-    """What to read, and how often rows come from it."""
+    """Files to read, and the share of the rows that come from them."""
 
     path: str
     name: str = ""

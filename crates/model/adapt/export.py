@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .bases import Base
@@ -23,7 +23,7 @@ def write(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def write_adapter(trained: dict[str, nn.Parameter], base: Base, base_name: str, rank: int, alpha: float, folder: Path) -> None:
-    """adapter_config.json and adapter_model.safetensors, the factors in bfloat16."""
+    """adapter_config.json, adapter_model.safetensors with bfloat16 factors, and a tokenizer_config.json with the mask token."""
     folder.mkdir(parents=True, exist_ok=True)
     family = base.shape.family
     tensors = {adapter_name(name, family): p.detach().to("cpu", torch.bfloat16).contiguous() for name, p in trained.items()}
@@ -34,6 +34,21 @@ def write_adapter(trained: dict[str, nn.Parameter], base: Base, base_name: str, 
         "use_rslora": False, "inference_mode": True, "target_modules": target_modules(family),
     }
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    mask = {"mask_token": base.settings["mask_token"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(mask, indent=1) + "\n")
+
+
+@torch.no_grad()
+def read_adapter(network: Network, base: Base, rank: int, alpha: float, folder: Path) -> None:
+    """Puts the factors of an adapter that was written by `write_adapter` into the network."""
+    config = json.loads((folder / "adapter_config.json").read_text())
+    if (config["r"], config["lora_alpha"]) != (rank, alpha):
+        given = f"{config['r']} and {config['lora_alpha']}; --rank and --alpha say {rank} and {alpha}"
+        raise ValueError(f"{folder} has rank and alpha {given}")
+    stored = load_file(folder / "adapter_model.safetensors")
+    for name, parameter in network.named_parameters():
+        if "lora_" in name:
+            parameter.copy_(stored[adapter_name(name, base.shape.family)])
 
 
 @torch.no_grad()

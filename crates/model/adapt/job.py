@@ -16,7 +16,7 @@ from .bases import Base, BaseError, load_base, token_text
 from .card import card
 from .data import Mixture, Source
 from .evaluate import Examiner
-from .export import write_adapter, write_folder
+from .export import read_adapter, write_adapter, write_folder
 from .loop import Pace, Run
 from .model import Network, add_lora
 from .rows import RowMaker
@@ -72,6 +72,8 @@ def prepare(args: argparse.Namespace, sources: list[Source]) -> Job:
     network = base.network(computed if args.rank else torch.float32, computed)
     if args.rank:
         add_lora(network, args.rank, args.alpha, args.seed)
+        if args.adapter:
+            read_adapter(network, base, args.rank, args.alpha, args.adapter)
     network.to(workers.device)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     mask, start, end = (base.token_id(f"{role}_token") for role in ("mask", "bos", "eos"))

@@ -26,7 +26,7 @@ from .workers import Workers
 
 @dataclass
 class Pace:
-    """How much is done at once, and how often the rest."""
+    """Sizes of a step, and intervals between checkpoints and evaluations."""
 
     rows: int  # in a step, of one process
     rows_at_a_time: int
@@ -39,7 +39,7 @@ class Pace:
 
 @dataclass
 class State:
-    """Where a run is."""
+    """Progress of a run."""
 
     step: int = 0
     tokens: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     add("--base-name", help="the base's name for the adapter's configuration and the card (--base)")
     add("--licence", help="licence of the result, for the card (the base's)")
     add("--rank", type=int, default=0, help="rank of a LoRA adapter; 0 trains all weights (0)")
+    add("--adapter", type=Path, help="folder of an adapter of this rank and alpha to begin with")
     add("--alpha", type=float, default=0.0, help="the adapter's alpha (twice the rank)")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=0, help="processor threads (torch's choice)")
@@ -76,7 +78,7 @@ def read(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[S
             options.error(f"--{needed} is missing")
     if not sources:
         options.error("--data is missing; give files, folders or a --config with [[data]] tables")
-    args.out = Path(args.out)
+    args.base, args.out = os.path.expandvars(args.base), Path(args.out)
     args.alpha = args.alpha or 2.0 * args.rank
     args.rows_at_a_time = args.rows_at_a_time or args.rows
     shares = {"opening_tokens": 0.125, "rising_tokens": 0.4, "falling_tokens": 0.25}

@@ -1,4 +1,4 @@
-"""What changes with the tokens seen: the learning rate, the open share of attention, the highest masking rate."""
+"""Schedules over the tokens seen: the learning rate, the open share of attention, the highest masking rate."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Workers:
-    """How many there are, which one this is, and where it computes."""
+    """The number of processes, the rank of this one, and its device."""
 
     def __init__(self) -> None:
         self.count, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
@@ -23,7 +23,7 @@ class Workers:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes and prints."""
+        """True for the process that writes and prints."""
         return self.rank == 0
 
     def sum(self, tensors: list[Tensor]) -> None:
