@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// A key and its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crowd {
-    /// What the table calls it.
+    /// Its name in the table.
     pub name: String,
     /// The key; none where the server has no keys.
     pub key: Option<String>,
@@ -57,16 +57,16 @@ impl FromStr for Crowd {
     }
 }
 
-/// What is measured.
+/// A plan of a measurement.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The keys.
     pub crowds: Vec<Crowd>,
-    /// What they ask for.
+    /// The requests of all keys.
     pub load: Load,
-    /// How long the key with the fewest clients has the server to itself.
+    /// Time for which the key with the fewest clients has the server to itself.
     pub alone: Duration,
-    /// How long all ask together.
+    /// Time for which all ask together.
     pub together: Duration,
     /// Finished requests that are sent again, alone.
     pub verify: Option<Sample>,

@@ -24,7 +24,7 @@ use crate::security_work::{PROBE, hostile_bodies, now};
 const COMPLETIONS: &str = "/v1/completions";
 const KEYS: &str = "good:good-secret\nbad:bad-secret\n";
 
-/// How much memory may differ between two moments at which nothing has grown: answers that wait, and what the
+/// Memory by which two moments may differ at which nothing has grown: answers that wait, and what the
 /// allocator keeps of them.
 const NOISE: u64 = 64 << 20;
 

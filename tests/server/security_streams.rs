@@ -82,7 +82,7 @@ async fn held_streams_keep_no_client_out() {
     server.ok("/v1/completions", &json!({ "prompt": "a", "max_tokens": 1 })).await;
 }
 
-/// What answers hold in memory is bounded over all connections: 6,000 of `/metrics` would be 300 MB and more.
+/// Answers hold bounded memory, over all connections: 6,000 of `/metrics` would be 300 MB and more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_are_not_read_hold_bounded_memory() {
     let server = Server::start("diffugpt-s", &[]);

@@ -209,7 +209,7 @@ async fn bodies_on_their_way_hold_bounded_memory() {
     assert!(after < idle + (96 << 20), "{idle} bytes became {after}");
 }
 
-/// What cannot matter of a file around a hole is left out, and the answer is that of a shorter file.
+/// Parts of a file that cannot matter around a hole are left out, and the answer is that of a shorter file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_around_a_hole_are_cut_to_what_can_matter() {
     for model in ["diffugpt-s", "diffullama"] {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::completions::with;
 use crate::harness::Server;
 
-/// What a reader of states knows of one sample.
+/// One sample as a reader of states knows it.
 #[derive(Default)]
 struct Canvas {
     cells: Vec<Option<u64>>,

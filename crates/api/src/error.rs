@@ -153,7 +153,7 @@ pub enum ApiError {
     /// Every place of a connection is taken.
     #[error("all {limit} connections that this server bears are in use; try again")]
     Crowded {
-        /// How many there may be.
+        /// Connections at a time.
         limit: usize,
     },
     /// The body did not come.

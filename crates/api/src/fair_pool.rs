@@ -22,16 +22,16 @@ pub struct FairPool(Arc<Shared>);
 
 struct Shared {
     room: usize,
-    /// Of it, what one client may have.
+    /// The most that one client may have of it.
     share: usize,
     lines: Mutex<Lines>,
 }
 
 #[derive(Default)]
 struct Lines {
-    /// What pieces hold of the room.
+    /// Room that pieces hold.
     running: usize,
-    /// Of it, each client's.
+    /// Each client's part of it.
     running_of: BTreeMap<ClientId, usize>,
     /// Clients that wait, the next one first.
     order: VecDeque<ClientId>,
@@ -44,12 +44,12 @@ struct Waiting {
     sender: oneshot::Sender<Turn>,
 }
 
-/// Whether the request that a piece of work is for has been given up.
+/// A flag of work: its request has been given up.
 #[derive(Clone, Debug, Default)]
 pub struct Abandoned(Arc<AtomicBool>);
 
 impl Abandoned {
-    /// Whether nothing waits for the result.
+    /// Returns true if nothing waits for the result.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -208,7 +208,7 @@ impl Lines {
         Some((client, next))
     }
 
-    /// Whether a piece waits that fits its client's `share`.
+    /// Returns true if a piece waits that fits its client's `share`.
     fn any_waits_for_room(&self, share: usize) -> bool {
         let fits = |(client, line): (&ClientId, &VecDeque<Waiting>)| {
             line.front().is_some_and(|next| self.of_client(*client) + next.size <= share)

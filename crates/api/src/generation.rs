@@ -262,7 +262,7 @@ impl Running {
     }
 }
 
-/// What a request is charged: the positions of every canvas that is computed, given and generated ones, of each sample
+/// The charge of a request: the positions of every canvas that is computed, given and generated ones, of each sample
 /// and of each text that is scored; twice with guidance, which computes a second canvas beside each.
 fn charge(layouts: &[Layout], texts: &[ScoringState], settings: &Settings) -> usize {
     let canvases = if settings.guidance == 0.0 { 1 } else { 2 };
@@ -270,7 +270,7 @@ fn charge(layouts: &[Layout], texts: &[ScoringState], settings: &Settings) -> us
     generated * settings.samples * canvases + scored(texts)
 }
 
-/// What scoring texts is charged: the positions of the canvas of each.
+/// The charge of scoring texts: the positions of the canvas of each.
 #[must_use]
 pub fn scored(texts: &[ScoringState]) -> usize {
     texts.iter().map(ScoringState::length).sum()

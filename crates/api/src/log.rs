@@ -17,7 +17,7 @@ use crate::config::{LogArgs, LogFormat};
 /// Lines that wait to be written.
 const ROOM: usize = 4096;
 
-/// How long the last lines may take at the end of the process.
+/// Time that the last lines may take at the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The log. Dropping it writes the lines that wait, for a second at most.
@@ -27,7 +27,7 @@ pub struct Log {
     lines: Lines,
 }
 
-/// Where lines are left for the thread that writes them.
+/// A way to the thread that writes lines.
 #[derive(Clone, Debug)]
 struct Lines {
     sender: SyncSender<Item>,

@@ -6,7 +6,7 @@ use std::io::{self, StdoutLock, Write};
 #[derive(Debug)]
 pub struct Output(StdoutLock<'static>);
 
-/// What reads standard output has left: nothing is wrong, and nothing needs to be said.
+/// The reader of standard output has left: nothing is wrong, and nothing needs to be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("standard output is closed")]
 pub struct Closed;
@@ -17,7 +17,7 @@ pub fn stdout() -> Output {
     Output(io::stdout().lock())
 }
 
-/// Whether a command ended because what reads its output has left.
+/// Returns true if a command ended because the reader of its output has left.
 #[must_use]
 pub fn is_closed(error: &anyhow::Error) -> bool {
     let closed = |cause: &io::Error| cause.get_ref().is_some_and(|inner| inner.is::<Closed>());

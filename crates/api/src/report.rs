@@ -197,7 +197,7 @@ impl StateEvent {
         Self::Start { c, len: at, steps, order, mask: MASK, holes }
     }
 
-    /// What changed of sample `c`.
+    /// A change of sample `c`.
     #[must_use]
     pub fn step(c: usize, progress: &Progress, change: &Change, model: &ServedModel) -> Self {
         let at = |position: u32| progress.view.generated_index(position as usize);
@@ -230,16 +230,16 @@ impl StateEvent {
     }
 }
 
-/// What a state says of positions. Folding it over the states before gives the canvas: first the positions that are
-/// taken back are masked, then the others are committed, none of which is committed at that moment.
+/// The changes of positions in a state. Folding them over the states before gives the canvas: first the positions
+/// that are taken back are masked, then the others are committed, none of which is committed at that moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
     committed: Vec<Commit>,
     taken_back: Vec<Position>,
 }
 
-/// What each sample's states have told so far, and what is not told yet: of evaluations that are not reported by
-/// themselves (`state_every`), and of a revision between two evaluations.
+/// Positions that each sample's states have told so far, and edits that are not told yet: those of evaluations that
+/// are not reported by themselves (`state_every`), and of a revision between two evaluations.
 #[derive(Debug, Default)]
 pub struct Thinned {
     samples: Vec<Told>,
@@ -265,8 +265,8 @@ impl Thinned {
 }
 
 impl Told {
-    /// Of several edits of a position only the last one stands. One that was committed before is taken back even if
-    /// it is committed again.
+    /// The edits that are not told yet. Only the last one of a position stands. One that was committed before is
+    /// taken back even if it is committed again.
     fn change(&mut self) -> Change {
         let mut last: BTreeMap<Position, Option<Commit>> = BTreeMap::new();
         for edit in std::mem::take(&mut self.held) {

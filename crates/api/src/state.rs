@@ -33,7 +33,7 @@ pub struct AppState {
     pub access: Arc<Access>,
     /// What an evaluation costs here.
     pub cost: CostModel,
-    /// Where large bodies are decoded and texts are tokenized.
+    /// Runs the decoding of large bodies and the tokenizing of texts.
     pub pool: FairPool,
     /// Large bodies that are on their way or wait to be decoded.
     pub bodies: FairPool,

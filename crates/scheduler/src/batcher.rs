@@ -39,7 +39,7 @@ pub struct SampleId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub u64);
 
-/// What the batcher knows of a sample.
+/// A sample as the batcher sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its number in its request, from 0.
@@ -77,7 +77,7 @@ struct Sample {
     fresh: bool,
     /// When it was last given a place, by the batcher's clock.
     placed: u64,
-    /// Whether it has taken part since.
+    /// Set if it has taken part since.
     served: bool,
     /// Its next evaluation is its last one; it keeps its place.
     hastened: bool,
@@ -97,7 +97,7 @@ impl Sample {
         i64::try_from(self.member.price.max(1)).unwrap_or(i64::MAX)
     }
 
-    /// What it must have saved: canvases of 30 and 31 positions should not miss each other.
+    /// The credit that it takes part with: canvases of 30 and 31 positions should not miss each other.
     fn threshold(&self) -> i64 {
         self.price() - self.price() / 8
     }
@@ -157,13 +157,13 @@ impl Batcher {
         }
     }
 
-    /// How many requests wait: none of their samples has had a place.
+    /// The number of requests that wait: none of their samples has had a place.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.lines.waiting()
     }
 
-    /// Whether none of a request's samples has had a place.
+    /// Returns true if none of a request's samples has had a place.
     #[must_use]
     pub fn is_waiting(&self, request: RequestId) -> bool {
         self.lines.is_waiting(request)

@@ -1,4 +1,4 @@
-//! What was measured of each key, and whether it is fair.
+//! The measurements of each key, and a judgement of them.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::observe::About;
 use crate::quantiles::Quantiles;
 use crate::verify::Verified;
 
-/// What became of a key's requests.
+/// The ends of a key's requests.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// The key's name.
@@ -30,7 +30,7 @@ pub struct Row {
 /// The whole comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fairness {
-    /// Who was asked.
+    /// The server.
     pub server: About,
     /// The key with the fewest clients, alone.
     pub alone: Row,
@@ -38,7 +38,7 @@ pub struct Fairness {
     pub together: Vec<Row>,
     /// The longest evaluation that a request saw on average, in milliseconds.
     pub evaluation_ms: f64,
-    /// What should not be.
+    /// Faults, if there are any.
     pub faults: Vec<String>,
 }
 

@@ -13,7 +13,7 @@ use crate::error::ApiError;
 /// Levels of lists and objects in a body; the parser has the same limit for values that are wanted.
 pub(super) const DEEPEST: usize = 128;
 
-/// How deep lists and objects are nested in JSON.
+/// Depth of lists and objects in JSON.
 pub(super) fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest, mut string, mut escaped) = (0_usize, 0, false, false);
     for byte in json {

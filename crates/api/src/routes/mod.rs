@@ -94,8 +94,8 @@ pub fn admin(state: AppState) -> Router {
     entrance(router(open().merge(metrics())).fallback(not_found), state)
 }
 
-/// What watches the server, for the thread of the connections: what it cannot answer belongs to [`app`] or
-/// [`admin`], which answer the same to these requests.
+/// The probes, for the thread of the connections. All other requests are for [`app`] or [`admin`], which answer the
+/// same to probes.
 pub fn probes(state: AppState) -> Router {
     entrance(across_origins(router(open()), &state), state)
 }
@@ -177,7 +177,7 @@ async fn lay_out<T: Send + 'static>(
     done
 }
 
-/// What texts of so many bytes are charged for before their tokens are known.
+/// The charge of texts of so many bytes, before their tokens are known.
 fn estimated_tokens(bytes: usize) -> usize {
     bytes.div_ceil(4)
 }

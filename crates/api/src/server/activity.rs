@@ -1,4 +1,4 @@
-//! What a connection is doing, and how long it may go on doing that.
+//! The activity of a connection, and how long each may go on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -28,13 +28,13 @@ pub(super) struct LastRequest {
     pub(super) version: Version,
 }
 
-/// What a connection is doing.
+/// The activity of a connection.
 #[derive(Debug)]
 pub(super) struct Activity {
     doing: watch::Sender<Doing>,
-    /// Whether it carries requests side by side (HTTP/2): then bytes need not be the head of one.
+    /// Set over HTTP/2, which carries requests side by side: then bytes need not be the head of one.
     multiplexed: AtomicBool,
-    /// Whether the last request was one of HTTP/1.0.
+    /// Set if the last request was one of HTTP/1.0.
     old: AtomicBool,
     /// Requests so far.
     requests: AtomicU64,
@@ -47,7 +47,7 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// Of a fresh connection, which has `header` for the head of its first request, and of each later one
+    /// That of a fresh connection, which has `header` for the head of its first request, and of each later one
     /// after at most `idle` without any.
     pub(super) fn new(header: Duration, idle: Duration) -> Self {
         let doing = watch::Sender::new(Doing::Head(Instant::now() + header));
@@ -112,7 +112,7 @@ impl Activity {
         });
     }
 
-    /// Whether it carries requests side by side.
+    /// Returns true if it carries requests side by side.
     pub(super) fn is_multiplexed(&self) -> bool {
         self.multiplexed.load(Ordering::Relaxed)
     }
@@ -124,7 +124,7 @@ impl Activity {
         LastRequest { number: self.requests.load(Ordering::Relaxed), version }
     }
 
-    /// Whether a request is worked on.
+    /// Returns true while a request is worked on.
     pub(super) fn is_answering(&self) -> bool {
         matches!(*self.doing.borrow(), Doing::Answering(..))
     }
@@ -138,12 +138,12 @@ impl Activity {
         }
     }
 
-    /// Whether its client takes nothing of an answer at the moment.
+    /// Returns true while its client takes nothing of an answer.
     pub(super) fn holds_answers(&self) -> bool {
         self.untaken.load(Ordering::Relaxed) > 0
     }
 
-    /// Since when the server has nothing to do for it: it waits for a request, or for its client to take answers.
+    /// The moment since which the server has nothing to do for it: it waits for a request, or for its client to take answers.
     pub(super) fn quiet_since(&self) -> Option<Instant> {
         match *self.doing.borrow() {
             Doing::Head(end) => end.checked_sub(self.header),

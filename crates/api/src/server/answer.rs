@@ -66,9 +66,9 @@ impl Watch {
 #[derive(Debug)]
 pub(super) struct Held {
     body: Body,
-    /// What is left of the piece that the body gave last.
+    /// The rest of the piece that the body gave last.
     rest: Bytes,
-    /// Whether the client is waited for.
+    /// Set while the client is waited for.
     untaken: bool,
     /// Over HTTP/2.
     stream: Option<Arc<Watch>>,

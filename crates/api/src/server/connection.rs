@@ -18,7 +18,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
 
-/// How often a client that sends nothing more is looked after.
+/// Time between two looks after a client that sends nothing more.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Tells a client that has closed its side from one that has left: the machine of the latter answers it with a reset.
@@ -40,7 +40,7 @@ pub(super) struct Connection {
     half_closed: Option<Pin<Box<Sleep>>>,
     /// The request that bytes were written for last.
     written_for: u64,
-    /// Whether bytes of the HTTP server wait for the next write.
+    /// Set while bytes of the HTTP server wait for the next write.
     partial: bool,
 }
 

@@ -102,7 +102,7 @@ impl Places {
 }
 
 impl Place {
-    /// Whether it is still one of those kept for probes. It becomes an ordinary one as soon as one is free.
+    /// Returns true while it is one of those kept for probes. It becomes an ordinary one as soon as one is free.
     pub(super) fn for_probes(&self) -> bool {
         let mut taken = self.places.lock();
         let free = taken.count(false) < self.places.most;

@@ -92,7 +92,7 @@ impl Lines {
     }
 }
 
-/// How many places clients and requests have.
+/// The numbers of places that clients and requests have.
 #[derive(Debug, Default)]
 struct Counts {
     clients: BTreeMap<ClientId, usize>,

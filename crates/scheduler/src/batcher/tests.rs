@@ -112,7 +112,7 @@ fn more_clients_than_places_take_turns() {
     assert_eq!(turns, [20; 5]);
 }
 
-/// What a sample has earned is not lost by a pause.
+/// A pause must not lose what a sample has earned.
 #[test]
 fn a_paused_sample_goes_on_where_it_was() {
     let mut batcher = Batcher::new(1000, 2);
@@ -157,7 +157,7 @@ fn a_short_canvas_beside_a_long_one_gets_the_same_time_not_the_same_turns() {
     assert_eq!((short, long), (330, 10));
 }
 
-/// Somebody who sends ten requests would get ten times the device of somebody who sends one.
+/// A client that sends ten requests would otherwise get ten times the device of one that sends one.
 #[test]
 fn clients_share_alike_whoever_has_more_samples() {
     let mut batcher = Batcher::new(1000, 64);

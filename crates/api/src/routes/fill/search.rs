@@ -120,7 +120,7 @@ pub(in crate::routes) fn keep_nearest(
     true
 }
 
-/// What of the texts around a hole can be among the tokens nearest to it.
+/// The parts of the texts around a hole that can be among the tokens nearest to it.
 pub(in crate::routes) struct Nearest<'a> {
     pub(in crate::routes) before: &'a str,
     pub(in crate::routes) after: &'a str,
