@@ -2,8 +2,7 @@
 //! never the server's fault, and every error has the same four keys.
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::LazyLock;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -12,69 +11,14 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
-use unmask_api::access::Access;
-use unmask_api::fair_pool::FairPool;
-use unmask_api::load::{Loaded, load};
-use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::routes::app;
-use unmask_api::state::{AppState, ServedModel, room_for_bodies};
-use unmask_fuzz::{golden, serve_args};
-use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor};
-use unmask_scheduler::{CostModel, Engine};
-
-const ROUTES: [&str; 8] = [
-    "/v1/completions",
-    "/v1/chat/completions",
-    "/fill",
-    "/v1/fim/completions",
-    "/infill",
-    "/tokenize",
-    "/detokenize",
-    "/apply-template",
-];
+use unmask_api::state::AppState;
+use unmask_fuzz::{ROUTES, application};
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
 
-/// The application over `diffugpt-s`, computed by a script.
-static STATE: LazyLock<AppState> = LazyLock::new(|| {
-    let (model, template) = (golden("diffugpt-s"), golden("../templates/thinking.jinja"));
-    let (model, template) = (model.display().to_string(), template.display().to_string());
-    let args = serve_args(&["--model", &model, "--chat-template", &template, "--max-cost", "4000"]);
-    let loaded = load(Some(&model), &args.load).expect("the golden model");
-    let Loaded { checkpoint, predictor, chat_template, .. } = loaded;
-    let limits = predictor.limits();
-    let labels = ModelLabels { id: "toy".into(), dtype: "f32".into(), device: "cpu".into() };
-    let (metrics, engine_metrics) = Metrics::new(labels, Duration::ZERO);
-    let scripted = ScriptedPredictor::new(limits, Script::default());
-    let config = args.engine.config(CostModel::default());
-    AppState {
-        model: Arc::new(ServedModel {
-            id: "toy".into(),
-            created: 0,
-            fingerprint: "toy".into(),
-            profile: checkpoint.profile,
-            parameters: 0,
-            tokenizer: checkpoint.tokenizer,
-            chat_template,
-            limits,
-        }),
-        engine: Engine::spawn(scripted, config, engine_metrics).expect("the engine"),
-        cost: CostModel::default(),
-        access: Arc::new(Access::open(&args.access, args.server.listen).expect("no keys")),
-        slots: args.engine.max_running,
-        queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
-        patience: args.server.patience(),
-        limits: args.limits.limits(limits.context),
-        draining: Arc::default(),
-        pool: FairPool::of_machine(),
-        bodies: room_for_bodies(),
-        watchdog: Duration::from_secs(args.server.watchdog),
-        overload_status: args.server.overload_status.into(),
-        playground: !args.server.no_playground,
-        metrics: Arc::new(metrics),
-    }
-});
+static STATE: LazyLock<AppState> = LazyLock::new(|| application(&["--max-cost", "4000"]));
 
 async fn answer(route: &str, body: &[u8]) -> (StatusCode, Vec<u8>) {
     let request = Request::post(route).header("host", "localhost").header("content-type", "application/json");

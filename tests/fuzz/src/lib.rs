@@ -2,11 +2,20 @@
 
 use std::alloc::System;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use cap::Cap;
 use clap::Parser;
 use tempfile::TempDir;
+use unmask_api::access::Access;
 use unmask_api::config::{Cli, Command, ServeArgs};
+use unmask_api::fair_pool::FairPool;
+use unmask_api::load::{Loaded, load};
+use unmask_api::metrics::{Metrics, ModelLabels};
+use unmask_api::state::{AppState, ServedModel, room_for_bodies};
+use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor};
+use unmask_scheduler::{CostModel, Engine};
 
 /// An input that makes the process hold more is a finding: the allocation fails, and the process with it.
 const MEMORY: usize = 256 << 20;
@@ -25,6 +34,59 @@ pub fn serve_args(flags: &[&str]) -> ServeArgs {
     match Cli::parse_from(arguments.into_iter().chain(flags.iter().copied())).command {
         Some(Command::Serve(args)) => *args,
         other => panic!("another command: {other:?}"),
+    }
+}
+
+/// The routes that take a body.
+pub const ROUTES: [&str; 8] = [
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/fill",
+    "/v1/fim/completions",
+    "/infill",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+];
+
+/// The application over `diffugpt-s`, computed by a script, with more flags.
+pub fn application(flags: &[&str]) -> AppState {
+    let (model, template) = (golden("diffugpt-s"), golden("../templates/thinking.jinja"));
+    let (model, template) = (model.display().to_string(), template.display().to_string());
+    let own = ["--model", &model, "--chat-template", &template];
+    let args = serve_args(&[&own[..], flags].concat());
+    let loaded = load(Some(&model), &args.load).expect("the golden model");
+    let Loaded { checkpoint, predictor, chat_template, .. } = loaded;
+    let limits = predictor.limits();
+    let labels = ModelLabels { id: "toy".into(), dtype: "f32".into(), device: "cpu".into() };
+    let (metrics, engine_metrics) = Metrics::new(labels, Duration::ZERO);
+    let scripted = ScriptedPredictor::new(limits, Script::default());
+    let config = args.engine.config(CostModel::default());
+    AppState {
+        model: Arc::new(ServedModel {
+            id: "toy".into(),
+            created: 0,
+            fingerprint: "toy".into(),
+            profile: checkpoint.profile,
+            parameters: 0,
+            tokenizer: checkpoint.tokenizer,
+            chat_template,
+            limits,
+        }),
+        engine: Engine::spawn(scripted, config, engine_metrics).expect("the engine"),
+        cost: CostModel::default(),
+        access: Arc::new(Access::open(&args.access, args.server.listen).expect("no keys")),
+        slots: args.engine.max_running,
+        queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
+        patience: args.server.patience(),
+        limits: args.limits.limits(limits.context),
+        draining: Arc::default(),
+        pool: FairPool::of_machine(),
+        bodies: room_for_bodies(),
+        watchdog: Duration::from_secs(args.server.watchdog),
+        overload_status: args.server.overload_status.into(),
+        playground: !args.server.no_playground,
+        metrics: Arc::new(metrics),
     }
 }
 
