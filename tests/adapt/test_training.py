@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from adapt.bases import load_base
-from adapt.data import Mixture, Source, documents, is_held_out
+from adapt.data import Corpus, Mixture, Source, documents, is_held_out
 from adapt.job import prepare
 from adapt.masking import attention_bias, by_block, by_rate, by_stretches
 from adapt.options import read
@@ -163,6 +163,16 @@ def test_talks_mask_the_answer_alone_and_count_the_fill_little(tmp_path):
         assert tokens[: len(prompt) + len(answer)] == prompt + answer and not any(masked[: len(prompt)])
         end = len(prompt) + len(answer)
         assert set(tokens[end:]) == {0} and weights[end] > 10 * weights[end + 1]
+
+
+def test_a_source_is_read_up_to_its_limit(tmp_path, texts):
+    base = load_base(str(write_base(tmp_path / "base", "llama")), None)
+    for data in (texts, write_talks(tmp_path / "talks.jsonl")):
+        arguments = False, base.tokenizer, base.settings["chat_template"], {}, 0
+        whole = Corpus(Source(str(data)), *arguments)
+        part = Corpus(Source(str(data), limit=whole.tokens // 2), *arguments)
+        assert 0.5 * whole.tokens <= part.tokens < 0.7 * whole.tokens
+        assert len(part.stream) + sum(len(t.prompt) + len(t.answer) for t in part.talks) == part.tokens
 
 
 def test_documents_come_from_files_folders_and_lines(tmp_path):

@@ -73,7 +73,7 @@ def is_held_out(name: str) -> bool:
 
 
 class Corpus:
-    """One source's documents as tokens, half of it to train on and half held out: see `held_out`."""
+    """One source's documents as tokens: those to train on, or the held-out ones."""
 
     def __init__(self, source: Source, held_out: bool, tokenizer: Tokenizer, template: str | None,
                  special: dict[str, str], end: int) -> None:
@@ -82,16 +82,20 @@ class Corpus:
         random.Random(source.path).shuffle(chosen)
         stream: list[int] = []
         self.talks: list[Talk] = []
-        self.count = 0
+        self.count = self.tokens = 0
         for _, content in chosen:
-            if len(stream) + sum(len(t.prompt) + len(t.answer) for t in self.talks[-1:]) >= source.limit:
+            if self.tokens >= source.limit:
                 break
             self.count += 1
             if isinstance(content, str):
                 tokenizer.encode_special_tokens = True  # the text of a special token is text here
-                stream += [*tokenizer.encode(content, add_special_tokens=False).ids, end]
+                document = [*tokenizer.encode(content, add_special_tokens=False).ids, end]
+                self.tokens += len(document)
+                stream += document
             else:
-                self.talks.append(self._talk(content, tokenizer, template, special))
+                talk = self._talk(content, tokenizer, template, special)
+                self.tokens += len(talk.prompt) + len(talk.answer)
+                self.talks.append(talk)
         self.stream = torch.tensor(stream, dtype=torch.int32)
 
     def _talk(self, messages: list[dict[str, str]], tokenizer: Tokenizer, template: str | None,
@@ -105,10 +109,6 @@ class Corpus:
         ids = tokenizer.encode(prompt, add_special_tokens=False).ids
         tokenizer.encode_special_tokens = True
         return Talk(ids, [*tokenizer.encode(last["content"], add_special_tokens=False).ids, self.end])
-
-    @property
-    def tokens(self) -> int:
-        return len(self.stream) + sum(len(talk.prompt) + len(talk.answer) for talk in self.talks)
 
     def window(self, length: int, rng: random.Random) -> list[int]:
         """Consecutive tokens, document borders included."""
