@@ -8,8 +8,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use unmask_model::device::{DeviceChoice, Precision};
 
-/// The hub's own environment variables.
-#[derive(Debug, Args)]
+/// The environment variables of Python's huggingface_hub, with its meanings and its order.
+#[derive(Clone, Debug, Default, Args)]
 pub struct HubEnvironment {
     /// The hub's address.
     #[arg(long, hide = true, env = "HF_ENDPOINT")]
@@ -17,9 +17,48 @@ pub struct HubEnvironment {
     /// Access token.
     #[arg(long, hide = true, env = "HF_TOKEN", hide_env_values = true)]
     pub hf_token: Option<Secret>,
-    /// The cache's home.
+    /// The same by its older name.
+    #[arg(long, hide = true, env = "HUGGING_FACE_HUB_TOKEN", hide_env_values = true)]
+    pub hugging_face_hub_token: Option<Secret>,
+    /// The file with the token of a login.
+    #[arg(long, hide = true, env = "HF_TOKEN_PATH")]
+    pub hf_token_path: Option<PathBuf>,
+    /// The token of a login is not to be used.
+    #[arg(long, hide = true, env = "HF_HUB_DISABLE_IMPLICIT_TOKEN")]
+    pub hf_hub_disable_implicit_token: Option<Truth>,
+    /// The home of cache and token.
     #[arg(long, hide = true, env = "HF_HOME")]
     pub hf_home: Option<PathBuf>,
+    /// The folder that holds such homes.
+    #[arg(long, hide = true, env = "XDG_CACHE_HOME")]
+    pub xdg_cache_home: Option<PathBuf>,
+    /// The cache.
+    #[arg(long, hide = true, env = "HF_HUB_CACHE")]
+    pub hf_hub_cache: Option<PathBuf>,
+    /// The same by its older name.
+    #[arg(long, hide = true, env = "HUGGINGFACE_HUB_CACHE")]
+    pub huggingface_hub_cache: Option<PathBuf>,
+    /// The cache must do.
+    #[arg(long, hide = true, env = "HF_HUB_OFFLINE")]
+    pub hf_hub_offline: Option<Truth>,
+    /// The same of transformers.
+    #[arg(long, hide = true, env = "TRANSFORMERS_OFFLINE")]
+    pub transformers_offline: Option<Truth>,
+    /// Seconds that the hub may take to say which files there are.
+    #[arg(long, hide = true, env = "HF_HUB_ETAG_TIMEOUT")]
+    pub hf_hub_etag_timeout: Option<String>,
+}
+
+/// A switch as huggingface_hub reads it: `1`, `on`, `yes` and `true` in any case, and everything else is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truth(pub bool);
+
+impl FromStr for Truth {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(["1", "on", "yes", "true"].iter().any(|yes| text.eq_ignore_ascii_case(yes))))
+    }
 }
 
 /// Of a flag's environment twin: `1`, `true`, `yes` and `on`, or their opposites.

@@ -162,17 +162,9 @@ fn locate(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<(PathBuf, S
 
 #[cfg(feature = "hub")]
 fn fetch(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<PathBuf> {
-    use unmask_model::checkpoint::hub::{HubOptions, Wanted, fetch};
+    use unmask_model::checkpoint::hub::{Wanted, fetch};
 
-    let standard = &args.standard;
-    let endpoint = args.hub_endpoint.as_ref().or(standard.hf_endpoint.as_ref());
-    let token = args.hub_token.as_ref().or(standard.hf_token.as_ref());
-    let options = HubOptions {
-        endpoint: endpoint.map_or("https://huggingface.co", String::as_str).trim_end_matches('/').to_owned(),
-        token: token.map(|secret| secret.0.clone()),
-        home: args.hub_home.clone().or_else(|| standard.hf_home.clone()),
-        revision: args.revision.clone(),
-    };
+    let options = hub_options(args);
     let wanted = match kind {
         Kind::Model => Wanted::Model,
         Kind::Adapter => Wanted::Adapter,
@@ -180,7 +172,127 @@ fn fetch(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<PathBuf> {
     Ok(fetch(name, wanted, &options)?)
 }
 
+/// The flags, before what huggingface_hub reads of the environment, in its order.
+#[cfg(feature = "hub")]
+fn hub_options(args: &LoadArgs) -> unmask_model::checkpoint::hub::HubOptions {
+    use crate::config_values::Truth;
+    use unmask_model::checkpoint::hub::{HubOptions, LIST_TIMEOUT};
+
+    let standard = &args.standard;
+    let endpoint = args.hub_endpoint.as_ref().or(standard.hf_endpoint.as_ref());
+    let given = [&args.hub_token, &standard.hf_token, &standard.hugging_face_hub_token];
+    let token = given.into_iter().flatten().next();
+    let is_on = |truth: Option<Truth>| truth.is_some_and(|Truth(on)| on);
+    let token_file = if is_on(standard.hf_hub_disable_implicit_token) {
+        Some(PathBuf::new())
+    } else {
+        standard.hf_token_path.as_deref().map(expanded)
+    };
+    let xdg = standard.xdg_cache_home.as_deref().map(|folder| expanded(folder).join("huggingface"));
+    let home = args.hub_home.as_deref().or(standard.hf_home.as_deref()).map(expanded).or(xdg);
+    let cache = standard.hf_hub_cache.as_deref().or(standard.huggingface_hub_cache.as_deref());
+    let timeout = standard.hf_hub_etag_timeout.as_ref().and_then(|seconds| seconds.trim().parse().ok());
+    HubOptions {
+        endpoint: endpoint.map_or("https://huggingface.co", String::as_str).trim_end_matches('/').to_owned(),
+        token: token.map(|secret| secret.0.clone()),
+        token_file,
+        home,
+        // A home that was given here says where the cache is, too.
+        cache: cache.filter(|_| args.hub_home.is_none()).map(expanded),
+        revision: args.revision.clone(),
+        offline: is_on(standard.hf_hub_offline.or(standard.transformers_offline)),
+        list_timeout: timeout.filter(|seconds| *seconds > 0).map_or(LIST_TIMEOUT, Duration::from_secs),
+    }
+}
+
+/// A path whose leading `~` is the home directory, as huggingface_hub reads it.
+#[cfg(feature = "hub")]
+fn expanded(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_owned(),
+    }
+}
+
 #[cfg(not(feature = "hub"))]
 fn fetch(name: &str, _: &LoadArgs, _: Kind) -> anyhow::Result<PathBuf> {
     bail!("there is no folder {name}, and this build cannot download (it lacks the feature `hub`)");
+}
+
+#[cfg(all(test, feature = "hub"))]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config_values::Truth;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        load: LoadArgs,
+    }
+
+    /// Flags alone: the variables of this process's own environment are not read.
+    fn options(change: impl FnOnce(&mut LoadArgs)) -> unmask_model::checkpoint::hub::HubOptions {
+        let mut load = Arguments::parse_from(["unmask"]).load;
+        (load.hub_endpoint, load.hub_token, load.hub_home) = (None, None, None);
+        load.standard = crate::config::HubEnvironment::default();
+        change(&mut load);
+        hub_options(&load)
+    }
+
+    #[test]
+    fn the_environment_of_huggingface_hub_has_its_order() {
+        let path = |text: &str| Some(PathBuf::from(text));
+        let secret = |text: &str| Some(crate::config::Secret(text.to_owned()));
+        let none = options(|_| {});
+        assert_eq!((none.home, none.cache, none.token, none.offline), (None, None, None, false));
+        let xdg = options(|args| args.standard.xdg_cache_home = path("/x"));
+        assert_eq!((xdg.home, xdg.cache), (path("/x/huggingface"), None));
+        let home = options(|args| {
+            args.standard.xdg_cache_home = path("/x");
+            args.standard.hf_home = path("/h");
+        });
+        assert_eq!((home.home, home.cache), (path("/h"), None));
+        let cache = options(|args| {
+            args.standard.hf_home = path("/h");
+            args.standard.huggingface_hub_cache = path("/old");
+            args.standard.hf_hub_cache = path("/c");
+        });
+        assert_eq!((cache.home, cache.cache), (path("/h"), path("/c")));
+        let flag = options(|args| {
+            args.hub_home = path("/f");
+            args.standard.hf_hub_cache = path("/c");
+        });
+        assert_eq!((flag.home, flag.cache), (path("/f"), None));
+        let token = options(|args| {
+            args.standard.hugging_face_hub_token = secret("old");
+            args.standard.hf_token = secret("new");
+            args.standard.hf_token_path = path("/t");
+        });
+        assert_eq!((token.token.as_deref(), token.token_file), (Some("new"), path("/t")));
+        let seconds = |text: &str| {
+            let options = options(|args| args.standard.hf_hub_etag_timeout = Some(text.to_owned()));
+            options.list_timeout.as_secs()
+        };
+        assert_eq!((seconds("3"), seconds("0"), seconds("x")), (3, 10, 10));
+    }
+
+    #[test]
+    fn offline_is_what_huggingface_hub_calls_true() {
+        let offline = |hub: Option<&str>, transformers: Option<&str>| {
+            let truth = |text: &str| text.parse::<Truth>().unwrap();
+            options(|args| {
+                args.standard.hf_hub_offline = hub.map(truth);
+                args.standard.transformers_offline = transformers.map(truth);
+            })
+            .offline
+        };
+        for yes in ["1", "ON", "on", "Yes", "TRUE"] {
+            assert!(offline(Some(yes), None) && offline(None, Some(yes)), "{yes}");
+        }
+        for no in ["0", "off", "no", "false", "2", "y"] {
+            assert!(!offline(Some(no), Some("1")) && !offline(None, Some(no)), "{no}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo, RepoType};
 
 use self::failure::{Failure, guarded};
@@ -27,8 +27,10 @@ const PICKLES: [&str; 3] = ["pytorch_model.bin", "pytorch_model.bin.index.json",
 /// and longer pauses.
 const RETRIES: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How long the hub may take to list a repository, before the cache has to do.
-const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the hub may take to list a repository, before the cache has to do: huggingface_hub's own default.
+pub const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Digits of a commit's name.
+const COMMIT_LENGTH: usize = 40;
 
 /// Which files are wanted of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,27 +46,44 @@ pub enum Wanted {
 pub struct HubOptions {
     /// The hub's address (`HF_ENDPOINT`).
     pub endpoint: String,
-    /// Access token (`HF_TOKEN`); without it, the one that `hf auth login` left in `home`.
+    /// Access token (`HF_TOKEN`); without it, the one in `token_file`.
     pub token: Option<String>,
-    /// `HF_HOME`; files go to its `hub` folder. `None` is `~/.cache/huggingface`.
+    /// Where `hf auth login` left a token (`HF_TOKEN_PATH`). `None` is `token` in `home`.
+    pub token_file: Option<PathBuf>,
+    /// `HF_HOME`. `None` is `~/.cache/huggingface`.
     pub home: Option<PathBuf>,
+    /// Where files go (`HF_HUB_CACHE`). `None` is `hub` in `home`.
+    pub cache: Option<PathBuf>,
     /// Branch, tag or commit.
     pub revision: String,
+    /// Whether the cache must do (`HF_HUB_OFFLINE`).
+    pub offline: bool,
+    /// How long the hub may take to list a repository (`HF_HUB_ETAG_TIMEOUT`).
+    pub list_timeout: Duration,
 }
 
 impl Default for HubOptions {
     fn default() -> Self {
-        let (endpoint, revision) = ("https://huggingface.co".to_owned(), "main".to_owned());
-        Self { endpoint, token: None, home: None, revision }
+        Self {
+            endpoint: "https://huggingface.co".to_owned(),
+            token: None,
+            token_file: None,
+            home: None,
+            cache: None,
+            revision: "main".to_owned(),
+            offline: false,
+            list_timeout: LIST_TIMEOUT,
+        }
     }
 }
 
 impl std::fmt::Debug for HubOptions {
     /// Without the token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { endpoint, token: _, home, revision } = self;
+        let Self { endpoint, token: _, home, cache, revision, offline, .. } = self;
         let mut fields = f.debug_struct("HubOptions");
-        fields.field("endpoint", endpoint).field("home", home).field("revision", revision);
+        fields.field("endpoint", endpoint).field("home", home).field("cache", cache);
+        fields.field("revision", revision).field("offline", offline);
         fields.finish_non_exhaustive()
     }
 }
@@ -77,6 +96,24 @@ impl std::fmt::Debug for HubOptions {
 /// or the weights are a pickle.
 pub fn fetch(repository: &str, kind: Wanted, options: &HubOptions) -> Result<PathBuf, LoadError> {
     let hub = Hub::new(repository, options)?;
+    let fixed =
+        options.revision.len() == COMMIT_LENGTH && options.revision.chars().all(|c| c.is_ascii_hexdigit());
+    // A commit never changes, so there is nothing to ask when it is there.
+    if (options.offline || fixed)
+        && let Some(folder) = hub.cached(kind)
+    {
+        return Ok(folder);
+    }
+    if options.offline {
+        let reason = format!(
+            "HF_HUB_OFFLINE is set, and {} does not hold all files of revision {}: fetch them once without it",
+            hub.cache.path().display(),
+            options.revision
+        );
+        return Err(hub_error(repository, "any file", options, reason));
+    }
+    let seconds = options.list_timeout.as_secs();
+    tracing::info!(repository, endpoint = %options.endpoint, timeout_s = seconds, "asking the hub for its files");
     let failure = match hub.list() {
         Ok(list) => return hub.download(kind, &list),
         Err(failure) => failure,
@@ -146,12 +183,15 @@ impl<'a> Hub<'a> {
         let standard = || std::env::home_dir().map(|home| home.join(".cache/huggingface"));
         let home = options.home.clone().or_else(standard);
         let home = home.ok_or_else(|| error("there is no home directory for the cache: set HF_HOME"))?;
-        let cache = Cache::new(home.join("hub"));
+        let cache = Cache::new(options.cache.clone().unwrap_or_else(|| home.join("hub")));
         let endpoint = options.endpoint.trim_end_matches('/').to_owned();
-        let mut builder = ApiBuilder::from_cache(cache.clone()).with_endpoint(endpoint);
-        if let Some(token) = options.token.as_deref().map(str::trim).filter(|token| !token.is_empty()) {
-            builder = builder.with_token(Some(token.to_owned()));
-        }
+        let stored = || {
+            let file = options.token_file.clone().unwrap_or_else(|| home.join("token"));
+            std::fs::read_to_string(file).ok()
+        };
+        let plain = |token: &String| Some(token.trim().to_owned()).filter(|token| !token.is_empty());
+        let token = options.token.as_ref().and_then(plain).or_else(|| plain(&stored()?));
+        let builder = ApiBuilder::from_cache(cache.clone()).with_endpoint(endpoint).with_token(token);
         let api = builder.build().map_err(|failure| error(&Failure::from(failure).to_string()))?;
         Ok(Self { repository, options, cache, api })
     }
@@ -160,7 +200,8 @@ impl<'a> Hub<'a> {
     fn list(&self) -> Result<RepoInfo, Failure> {
         let repo = self.api.repo(self.at(&self.options.revision));
         let list = guarded(|| {
-            let request = repo.info_request().config().timeout_global(Some(LIST_TIMEOUT)).build();
+            let request =
+                repo.info_request().config().timeout_global(Some(self.options.list_timeout)).build();
             let mut response = request.call().map_err(Box::new)?;
             Ok(response.body_mut().read_json::<RepoInfo>().map_err(Box::new)?)
         })?;
@@ -180,16 +221,32 @@ impl<'a> Hub<'a> {
             }
             Ok(path)
         })?;
-        let named = self.cache.repo(self.at(&self.options.revision)).create_ref(&list.sha);
-        named.map_err(|failure| self.error("the commit", &Failure::from(ApiError::from(failure))))?;
+        self.name_commit(&list.sha);
         Ok(folder)
+    }
+
+    /// Lets the revision's name point to a commit. All files are there by now, so a cache that cannot be written to
+    /// is only less useful without the hub.
+    fn name_commit(&self, commit: &str) {
+        if std::fs::read_to_string(self.reference()).is_ok_and(|named| named.trim() == commit) {
+            return;
+        }
+        if let Err(error) = self.cache.repo(self.at(&self.options.revision)).create_ref(commit) {
+            let name = self.reference();
+            tracing::warn!(%error, name = %name.display(), "cannot note the commit; a start without the hub needs it");
+        }
+    }
+
+    /// The file that says which commit the revision is.
+    fn reference(&self) -> PathBuf {
+        let revision = &self.options.revision;
+        self.cache.path().join(self.at(revision).folder_name()).join("refs").join(revision)
     }
 
     /// The revision's folder in the cache, when nothing is missing from it.
     fn cached(&self, kind: Wanted) -> Option<PathBuf> {
-        let revision = &self.options.revision;
-        let name = self.cache.path().join(self.at(revision).folder_name()).join("refs").join(revision);
-        let commit = std::fs::read_to_string(name).unwrap_or_else(|_| revision.clone());
+        let named = std::fs::read_to_string(self.reference());
+        let commit = named.unwrap_or_else(|_| self.options.revision.clone());
         let folder = self.snapshot(Some(commit.trim()).filter(|commit| is_plain(commit))?);
         let complete = kind.collect(
             self.repository,

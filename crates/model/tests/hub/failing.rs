@@ -115,6 +115,17 @@ fn odd_answers_for_a_file_are_refused() {
 }
 
 #[test]
+fn a_mirror_that_sends_no_parts_of_files_is_told_from_others() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    hub.state().headers.extend([("content-range", None)]);
+    hub.state().status = Some("200 OK");
+    let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
+    for part in ["content-range", "Range", "HF_ENDPOINT", "hf download"] {
+        assert!(message.to_lowercase().contains(&part.to_lowercase()), "{message}");
+    }
+}
+
+#[test]
 fn a_redirect_to_nowhere_is_refused() {
     let (hub, home) = (Hub::with("diffugpt-s"), home());
     hub.state().status = Some("302 Found");

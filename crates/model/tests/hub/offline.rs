@@ -1,8 +1,10 @@
 //! Hubs that are away or out of order: the cache stands in when it is complete.
 
-use unmask_model::checkpoint::hub::{Wanted, fetch};
+use std::time::Duration;
 
-use crate::server::Hub;
+use unmask_model::checkpoint::hub::{HubOptions, Wanted, fetch};
+
+use crate::server::{COMMIT, Hub};
 use crate::{home, refusal};
 
 #[test]
@@ -24,4 +26,76 @@ fn a_hub_that_is_out_of_order_is_replaced_by_the_cache() {
     let online = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
     hub.state().list = Some(("503 Service Unavailable", "<html>"));
     assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap(), online);
+}
+
+/// What is not asked cannot keep a start waiting.
+#[test]
+fn offline_the_hub_is_not_asked() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let offline = HubOptions { offline: true, ..hub.options(home.path()) };
+    let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &offline));
+    assert!(message.contains("HF_HUB_OFFLINE") && message.contains("main"), "{message}");
+    assert_eq!(hub.state().requests, 0);
+    let online = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    let asked = hub.state().requests;
+    assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &offline).unwrap(), online);
+    assert_eq!(hub.state().requests, asked);
+}
+
+#[test]
+fn a_commit_in_the_cache_needs_no_hub() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let fixed = HubOptions { revision: COMMIT.to_owned(), ..hub.options(home.path()) };
+    let first = fetch("unmask/diffugpt-s", Wanted::Model, &fixed).unwrap();
+    let asked = hub.state().requests;
+    assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &fixed).unwrap(), first);
+    assert_eq!(hub.state().requests, asked);
+}
+
+#[test]
+fn nothing_is_written_to_a_complete_cache() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let options = hub.options(home.path());
+    let online = fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap();
+    let refs = home.path().join("hub/models--unmask--diffugpt-s/refs");
+    let named = std::fs::metadata(refs.join("main")).unwrap().modified().unwrap();
+    assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap(), online);
+    assert_eq!(std::fs::metadata(refs.join("main")).unwrap().modified().unwrap(), named);
+    // A cache that takes no name for the commit, with all files in it.
+    std::fs::remove_dir_all(&refs).unwrap();
+    std::fs::write(&refs, "no folder").unwrap();
+    assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap(), online);
+}
+
+/// A hub that accepts and never answers, of which the kernel is one until somebody accepts.
+#[test]
+fn a_hub_that_never_answers_is_waited_for_as_long_as_was_said() {
+    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let online = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = HubOptions {
+        endpoint: format!("http://{}", silent.local_addr().unwrap()),
+        list_timeout: Duration::from_millis(200),
+        ..hub.options(home.path())
+    };
+    assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap(), online);
+}
+
+#[test]
+fn cache_and_token_may_lie_elsewhere() {
+    let (hub, home, elsewhere) = (Hub::with("diffugpt-s"), home(), home());
+    std::fs::write(elsewhere.path().join("token"), "secret\n").unwrap();
+    let options = HubOptions {
+        token: None,
+        token_file: Some(elsewhere.path().join("token")),
+        cache: Some(elsewhere.path().join("cache")),
+        ..hub.options(home.path())
+    };
+    let folder = fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap();
+    assert!(folder.starts_with(elsewhere.path().join("cache/models--unmask--diffugpt-s")), "{folder:?}");
+    assert!(std::fs::read_dir(home.path()).unwrap().next().is_none(), "nothing is written to the home");
+    // With the cache alone elsewhere, the token is that of the home.
+    std::fs::write(home.path().join("token"), "secret\n").unwrap();
+    let options = HubOptions { token_file: None, ..options };
+    fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap();
 }

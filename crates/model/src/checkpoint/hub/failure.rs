@@ -70,6 +70,11 @@ impl From<ApiError> for Failure {
             ApiError::LockAcquisition(path) => {
                 Self::Cache(format!("another process is fetching this file and holds {}", path.display()))
             }
+            ApiError::MissingHeader(name) => Self::Answer(format!(
+                "the answer lacks the header {name}: this mirror does not send parts of files (Range), or leaves \
+                     out what the hub says of them; use another one (HF_ENDPOINT), or fetch the files with \
+                     `hf download` and name their folder"
+            )),
             error => Self::Answer(one_line(&error)),
         }
     }
