@@ -1,5 +1,8 @@
 //! The template language: Jinja as chat templates use it, within bounds.
 
+mod python;
+mod tags;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io;
@@ -60,7 +63,9 @@ impl Jinja {
             bail!("it has {} bytes; at most {LONGEST_SOURCE} are read", source.len());
         }
         let mut environment = environment()?;
-        environment.add_template_owned(NAME, source.clone()).map_err(|error| anyhow!(said(&error)))?;
+        environment
+            .add_template_owned(NAME, tags::with_scopes(&source))
+            .map_err(|error| anyhow!(said(&error)))?;
         let template = environment.get_template(NAME).map_err(|error| anyhow!(said(&error)))?;
         let variables = template.undeclared_variables(false);
         Ok(Self { environment, source, variables })
@@ -149,7 +154,7 @@ fn environment() -> anyhow::Result<Environment<'static>> {
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(RECURSION);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    python::extend(&mut environment);
     environment.set_formatter(python_names);
     environment.add_filter("tojson", tojson);
     environment.add_function("raise_exception", |words: String| -> Result<Value, Error> {

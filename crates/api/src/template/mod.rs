@@ -47,8 +47,8 @@ pub struct Conversation {
 pub enum TemplateError {
     /// There is no template.
     #[error(
-        "this model has no chat template; the operator can name one with --chat-template, and /v1/completions \
-         needs none"
+        "this model has no chat template that can be used here; the operator can name one with --chat-template, and \
+         /v1/completions needs none"
     )]
     Missing,
     /// The template refuses these messages, in its own words.
@@ -125,10 +125,11 @@ const ALPACA: &str = include_str!("alpaca.jinja");
 const SEPARATOR: &str = "{{ bos_token }}{{ messages[-1]['content'] }}{{ sep_token }}";
 
 impl ChatTemplate {
-    /// The template that was `given`, a file or a name, or the one among the model's files.
+    /// The template that was `given`, a file or a name, or the one among the model's files. One of the model's that
+    /// cannot be used is none, and the log says why: everything but chat works without it.
     ///
     /// # Errors
-    /// It cannot be read, is not a template, or calls what there is not.
+    /// The given one cannot be read, is not a template, or calls what there is not.
     pub fn choose(
         given: Option<&str>,
         profile: &Profile,
@@ -145,10 +146,17 @@ impl ChatTemplate {
                 let form = jinja(text, profile);
                 (file.to_owned(), form.with_context(|| format!("cannot use chat template {file}"))?)
             }
-            (None, Some(text)) => {
-                let form = jinja(text.clone(), profile);
-                ("the model's".to_owned(), form.context("cannot use the model's chat template")?)
-            }
+            (None, Some(text)) => match jinja(text.clone(), profile) {
+                Ok(form) => ("the model's".to_owned(), form),
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    tracing::warn!(
+                        reason,
+                        "the model's chat template cannot be used: chat is off; --chat-template names another"
+                    );
+                    return Ok(None);
+                }
+            },
             (None, None) => return Ok(None),
         };
         let (specials, tokens) = (tokenizer.special_texts().to_vec(), profile.named_tokens.clone());
