@@ -168,6 +168,31 @@ fn verify_says_ok_of_every_golden_model() {
     for line in ["BF16 1, F16 3, F32 7, Q8_0 19", "259 \"ти\"", "ok"] {
         assert!(text.lines().any(|found| found.ends_with(line)), "{line} is not in: {text}");
     }
+    let folder = copy("diffullama");
+    let path = folder.path().join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    tokenizer["truncation"] =
+        json!({ "direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0 });
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let output = unmask(&["verify"]).arg(folder.path()).stdout(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for (name, value) in [
+        ("rotation", "theta 10000, not scaled"),
+        ("head", "own"),
+        ("unread tensors", "none"),
+        ("dropped of tokenizer.json", "truncation"),
+        ("bos", "1 \"<s>\""),
+        ("eos", "2 \"</s>\""),
+        ("mask", "259 \"ти\""),
+    ] {
+        assert!(
+            text.lines().any(|line| line
+                .split_once("  ")
+                .is_some_and(|(found, rest)| { found == name && rest.trim() == value })),
+            "{name} {value} is not in: {text}"
+        );
+    }
+    assert!(text.lines().any(|line| line.starts_with("round trip") && line.ends_with("unchanged")), "{text}");
     let mut missing = unmask(&["verify", "/no/such/folder"]);
     missing.stdout(Stdio::piped());
     assert_last_line(missing, &["/no/such/folder"]);

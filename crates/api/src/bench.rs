@@ -109,6 +109,7 @@ impl Shape {
             context,
             rope_theta: 10_000.0,
             generation_length: None,
+            ties_missing_head: true,
         }
     }
 

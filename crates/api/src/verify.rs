@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use anyhow::Context;
+use unmask_model::checkpoint::{Architecture, ModelConfig};
 use unmask_model::predictor::{Ask, MaskPredictor, Sampling, Want};
+use unmask_model::tokenizer::TextTokenizer;
 
 use crate::config::VerifyArgs;
 use crate::load::{Loaded, load};
@@ -24,6 +26,10 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let config = &checkpoint.config;
     let profile = &checkpoint.profile;
     let id = |id: Option<u32>| id.map_or("none".to_owned(), |id| id.to_string());
+    let end = |token: Option<u32>, text: Option<&String>| match (token, text) {
+        (Some(token), Some(text)) => format!("{token} {text:?}"),
+        _ => "none".to_owned(),
+    };
     let lines = [
         ("model", name),
         ("files", checkpoint.files.to_string()),
@@ -38,6 +44,9 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
         ),
         ("parameters", format!("{parameters} in {bytes} bytes")),
         ("tensors by type", types.join(", ")),
+        ("unread tensors", unread(checkpoint.weights.unread())),
+        ("rotation", rotation(config)),
+        ("head", if checkpoint.weights.has_own_head() { "own" } else { "tied to the embedding" }.to_owned()),
         ("fingerprint", checkpoint.weights.fingerprint()),
         ("device", format!("{:?} {}", placement.device.location(), placement.precision())),
         ("cpu", placement.cpu.to_string()),
@@ -45,7 +54,10 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
         ("context", config.context.to_string()),
         ("trained length", id(profile.trained_length.map(|length| length as u32))),
         ("mask", format!("{} {:?}", tokenizer.mask_id(), profile.mask_token)),
-        ("bos / eos", format!("{} / {}", id(tokenizer.bos_id()), id(tokenizer.eos_id()))),
+        ("bos", end(tokenizer.bos_id(), profile.bos_token.as_ref())),
+        ("eos", end(tokenizer.eos_id(), profile.eos_token.as_ref())),
+        ("dropped of tokenizer.json", or_none(tokenizer.dropped_settings().join(", "))),
+        ("round trip", round_trip(tokenizer)?),
         ("never drawn", format!("{} tokens", tokenizer.never_drawn().len())),
         ("logit shift", profile.shift.to_string()),
         ("chat template", chat_template.map_or("none".to_owned(), |template| template.origin().to_owned())),
@@ -76,4 +88,38 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "{:<28} {best:?}", "one evaluation of \"The ▒…\"")?;
     writeln!(out, "ok")?;
     Ok(())
+}
+
+/// A text with what tokenizers are wrong about: a blank at its start, digits, signs, lines, characters of several bytes.
+const SAMPLE: &str = " The cat, 12 dogs\n\tand x += 1 \u{2014} \u{e4}\u{f6}\u{fc} \u{65e5}\u{672c}\u{8a9e}";
+
+/// Whether a text survives being tokenized and put together again.
+fn round_trip(tokenizer: &TextTokenizer) -> anyhow::Result<String> {
+    let tokens = tokenizer.encode(SAMPLE)?;
+    let back = tokenizer.decode(&tokens, true);
+    Ok(if back == SAMPLE {
+        format!("{} characters in {} tokens, unchanged", SAMPLE.chars().count(), tokens.len())
+    } else {
+        format!("changed: {SAMPLE:?} comes back as {back:?}")
+    })
+}
+
+/// The rotation of queries and keys.
+fn rotation(config: &ModelConfig) -> String {
+    match config.architecture {
+        Architecture::Gpt2 => "none (learned positions)".to_owned(),
+        Architecture::Llama => format!("theta {}, not scaled", config.rope_theta),
+    }
+}
+
+/// Tensors that are not read: how many, and the first one.
+fn unread(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        [first, ..] => format!("{}, the first one {first}", names.len()),
+    }
+}
+
+fn or_none(text: String) -> String {
+    if text.is_empty() { "none".to_owned() } else { text }
 }

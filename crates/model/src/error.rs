@@ -86,10 +86,10 @@ pub enum PredictError {
         reason: String,
     },
     /// The tensor library, or anything else of the device.
-    #[error("the device failed: {}", one_line(source))]
+    #[error("the device failed: {}", one_line(reason))]
     Device {
         /// What it said.
-        source: candle_core::Error,
+        reason: candle_core::Error,
     },
     /// A predictor of a test that fails on purpose.
     #[cfg(any(test, feature = "testing"))]
@@ -123,7 +123,7 @@ impl From<candle_core::Error> for PredictError {
                 Fault::NoDevice | Fault::Other => {}
             }
         }
-        Self::Device { source }
+        Self::Device { reason: source }
     }
 }
 
@@ -139,12 +139,26 @@ pub enum LoadError {
         hint: String,
     },
     /// A file that cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
+    },
+    /// A folder where a file should be.
+    #[error("{} is a folder; a file of this name is needed", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A path that was named as a model and is a part of one, or something else.
+    #[error("{} {what}", path.display())]
+    NoModel {
+        /// The path.
+        path: PathBuf,
+        /// What it is, and what to do about it.
+        what: String,
     },
     /// A file that is not what its name says.
     #[error("{} is damaged or not valid: {reason}", path.display())]
@@ -180,6 +194,12 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
+    /// The same of an adapter.
+    #[error("{} is a pickle, which can run code when opened, and is refused; convert it once with: python -c \"import torch; from safetensors.torch import save_file; save_file({{k: v.contiguous().clone() for k, v in torch.load('adapter_model.bin', weights_only=True).items()}}, 'adapter_model.safetensors')\"", path.display())]
+    AdapterPickle {
+        /// The file.
+        path: PathBuf,
+    },
     /// A tensor that the architecture needs.
     #[error("{}: tensor `{name}` is missing", path.display())]
     TensorMissing {
@@ -187,6 +207,30 @@ pub enum LoadError {
         path: PathBuf,
         /// The tensor, under the name of the layout found.
         name: String,
+    },
+    /// A tensor that no part of the configured network reads: it is another network.
+    #[error(
+        "{}: the files hold tensor `{name}`, which the configured network of {layers} layers does not have; use the \
+         configuration that the weights were saved with, or remove the tensor",
+        path.display()
+    )]
+    TensorUnread {
+        /// The configuration.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Layers that are configured.
+        layers: usize,
+    },
+    /// No head, and none that the embedding could stand for.
+    #[error(
+        "{}: field `tie_word_embeddings` is not true, but tensor `lm_head.weight` is missing; save the model with its \
+         head, or set the field to true if the embedding is the head",
+        path.display()
+    )]
+    HeadMissing {
+        /// The configuration.
+        path: PathBuf,
     },
     /// A tensor of another shape than the configuration implies.
     #[error("{}: tensor `{name}` has shape {found:?}, but the configuration implies {expected:?}", path.display())]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer};
 
 use self::byte_style::ByteStyle;
-use crate::checkpoint::{ModelFiles, Profile};
+use crate::checkpoint::{ModelFiles, Profile, no_json};
 use crate::error::{LoadError, one_line};
 use crate::predictor::TokenId;
 
@@ -36,6 +36,7 @@ pub struct TextTokenizer {
     never_drawn: Vec<TokenId>,
     special_texts: Vec<String>,
     longest: usize,
+    dropped: Vec<&'static str>,
 }
 
 /// The name of the thread that reads tokenizer.json. The library panics on some damaged files, and a panic of this
@@ -62,10 +63,11 @@ impl TextTokenizer {
         let hint = ": the fast tokenizer's file is needed; transformers writes it with \
                     AutoTokenizer.from_pretrained(…).save_pretrained(…)";
         let file = files.read("tokenizer.json", hint)?;
-        let spec: Value = serde_json::from_slice(&file).map_err(|error| malformed(error.to_string()))?;
+        let spec: Value = serde_json::from_slice(&file).map_err(|error| malformed(no_json(&file, &error)))?;
         let parse = |bytes: &[u8]| parse(bytes).map_err(malformed);
         let mut text = parse(&file)?;
         text.set_encode_special_tokens(true);
+        let dropped = dropped(&spec);
         let spec = without_leading_space(spec).to_string();
         let mut piece = parse(spec.as_bytes())?;
         piece.set_encode_special_tokens(true);
@@ -124,6 +126,7 @@ impl TextTokenizer {
             never_drawn,
             special_texts,
             longest,
+            dropped,
         })
     }
 
@@ -173,6 +176,12 @@ impl TextTokenizer {
     #[must_use]
     pub fn special_texts(&self) -> &[String] {
         &self.special_texts
+    }
+
+    /// Settings saved in `tokenizer.json` that are not obeyed: `truncation` and `padding`.
+    #[must_use]
+    pub fn dropped_settings(&self) -> &[&'static str] {
+        &self.dropped
     }
 
     /// The token that is spelled like this, special or not.
@@ -248,16 +257,28 @@ impl TextTokenizer {
     }
 }
 
+/// A tokenizer that neither cuts nor fills up what it is given. Libraries save with it what they were last called
+/// with: `truncation` and `padding` say how some training batch was made.
+///
 /// The library unwraps what it reads of some parts (a decoder, a normalizer's table, merges).
 fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
-    thread::scope(|scope| {
+    let read = thread::scope(|scope| {
         let parser = thread::Builder::new().name(PARSER_THREAD.to_owned());
         let parser = parser.spawn_scoped(scope, || Tokenizer::from_bytes(bytes));
         match parser.map_err(|error| format!("no thread to read it: {error}"))?.join() {
             Ok(parsed) => parsed.map_err(|error| error.to_string()),
             Err(_) => Err("a part of it cannot be understood".to_owned()),
         }
-    })
+    });
+    let mut parsed = read?;
+    parsed.with_padding(None).with_truncation(None).map_err(|error| error.to_string())?;
+    Ok(parsed)
+}
+
+/// The saved settings that [`parse`] drops.
+fn dropped(spec: &Value) -> Vec<&'static str> {
+    let is_set = |name: &&str| spec.get(name).is_some_and(|value| !value.is_null());
+    ["truncation", "padding"].into_iter().filter(is_set).collect()
 }
 
 fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<TokenId>, TokenizeError> {

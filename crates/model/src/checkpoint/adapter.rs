@@ -1,5 +1,7 @@
 //! LoRA adapters in PEFT's layout, merged into the weights when they are loaded.
 
+mod settings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,34 +9,54 @@ use std::sync::Arc;
 use candle_core::DType;
 use sha2::{Digest, Sha256};
 
+use self::settings::Settings;
+use super::expected::is_in_out;
 use super::files::{ModelFiles, TensorFile};
 use super::tensor::StoredTensor;
-use crate::error::{LoadError, one_line};
+use super::weights::{EMBEDDING, HEAD};
+use crate::error::LoadError;
 
 /// What PEFT puts before every name.
 const WRAPPER: &str = "base_model.model.";
 /// Prefixes of the trunk, as in the base's layouts. The authors train on their wrapper.
 const TRUNKS: [&str; 3] = ["denoise_model.", "model.", "transformer."];
+/// What PEFT puts into the name of a module that it saves whole.
+const SAVED: [&str; 3] = [".modules_to_save.default", ".modules_to_save", ".base_layer"];
+/// What GPT-2 calls the embedding.
+const GPT2_EMBEDDING: &str = "wte.weight";
 
-/// How the names of the two factors end, each with its counterpart.
-const LORA: [[&str; 2]; 2] = [[".lora_A.weight", ".lora_B.weight"], [".lora_B.weight", ".lora_A.weight"]];
+/// How the names of A and B end, of linear layers and of embeddings.
+const LINEAR: [&str; 2] = [".lora_A.weight", ".lora_B.weight"];
+const LOOKUP: [&str; 2] = [".lora_embedding_A", ".lora_embedding_B"];
 
-/// One adapter: merged weight = W + scale · B·A, and possibly a whole embedding.
+const FILE: &str = "adapter_model.safetensors";
+
+/// One adapter: weights W become W + scale · B·A, and some are replaced.
 pub struct Adapter {
+    files: ModelFiles,
     path: PathBuf,
     file: Arc<TensorFile>,
-    /// Columns of B and rows of A, in all modules.
-    rank: usize,
-    scale: f64,
+    settings: Settings,
     digest: String,
-    /// Module name without any prefix → name in the file without `.lora_A.weight`.
-    modules: BTreeMap<String, String>,
-    embedding: Option<String>,
+    /// Changed tensors, by their canonical names.
+    factors: BTreeMap<String, Factors>,
+    /// Replaced tensors by their canonical names, and their names in the file.
+    whole: BTreeMap<String, String>,
+}
+
+/// Where the factors of a tensor are.
+struct Factors {
+    /// The module's name in the base that the adapter was trained on.
+    module: String,
+    /// The name in the file, up to what tells A from B.
+    stem: String,
+    ends: [&'static str; 2],
 }
 
 impl std::fmt::Debug for Adapter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Adapter").field("path", &self.path).field("modules", &self.modules.len()).finish()
+        let mut fields = f.debug_struct("Adapter");
+        fields.field("path", &self.path).field("factors", &self.factors.len()).finish_non_exhaustive()
     }
 }
 
@@ -45,72 +67,100 @@ impl Adapter {
     /// A file is missing or damaged, or the adapter is of a kind that cannot be merged by W + s·B·A.
     pub fn open(folder: &Path) -> Result<Self, LoadError> {
         let files = ModelFiles::Folder(folder.to_owned());
-        let (rank, scale) = rank_and_scale(&files, "adapter_config.json")?;
-        let name = "adapter_model.safetensors";
-        let (path, file) = (files.path(name), Arc::new(files.safetensors(name)?));
-        let digest = Sha256::digest(files.read(name, "")?).iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut modules = BTreeMap::new();
-        let mut embedding = None;
+        let settings = Settings::read(&files)?;
+        let pickle = "adapter_model.bin";
+        if !files.exists(FILE) && files.exists(pickle) {
+            return Err(LoadError::AdapterPickle { path: files.path(pickle) });
+        }
+        let (path, file) = (files.path(FILE), Arc::new(files.safetensors(FILE)?));
+        let digest = Sha256::digest(files.read(FILE, "")?).iter().map(|byte| format!("{byte:02x}")).collect();
+        let (mut factors, mut whole) = (BTreeMap::new(), BTreeMap::new());
         let names: BTreeSet<String> = file.tensors().into_iter().map(|(name, _)| name).collect();
         for name in &names {
-            let inner = name.strip_prefix(WRAPPER).unwrap_or(name);
-            let inner = TRUNKS.iter().find_map(|trunk| inner.strip_prefix(trunk)).unwrap_or(inner);
-            let refuse = |reason| Err(LoadError::Adapter { path: path.clone(), reason });
-            let pair = LORA
-                .iter()
-                .find_map(|[part, other]| Some((inner.strip_suffix(part)?, name.strip_suffix(part)?, other)));
-            if let Some((module, stem, other)) = pair {
-                let other = format!("{stem}{other}");
-                if !names.contains(&other) {
-                    return refuse(format!("tensor `{}` is missing", other.escape_debug()));
-                }
-                modules.insert(module.to_owned(), stem.to_owned());
-            } else if matches!(inner, "embed_tokens.weight" | "embed_tokens.modules_to_save.default.weight") {
-                embedding = Some(name.clone());
-            } else {
-                let name = name.escape_debug();
-                return refuse(format!("tensor `{name}` is neither a LoRA factor nor the embedding"));
+            let Some((stem, ends, other)) = factor(name) else {
+                whole.insert(canonical(name), name.clone());
+                continue;
+            };
+            let other = format!("{stem}{other}");
+            if !names.contains(&other) {
+                let reason = format!("tensor `{}` is missing", other.escape_debug());
+                return Err(LoadError::Adapter { path, reason });
             }
+            let module = stem.strip_prefix(WRAPPER).unwrap_or(stem).to_owned();
+            let changed = canonical(&format!("{stem}.weight"));
+            factors.insert(changed, Factors { module, stem: stem.to_owned(), ends });
         }
-        if modules.is_empty() && embedding.is_none() {
+        if factors.is_empty() && whole.is_empty() {
             return Err(LoadError::Adapter { path, reason: "holds no LoRA factors".to_owned() });
         }
-        Ok(Self { path, file, rank, scale, digest, modules, embedding })
+        Ok(Self { files, path, file, settings, digest, factors, whole })
     }
 
-    /// Refuses an adapter for modules that the model does not have.
+    /// Refuses an adapter for tensors that the model does not have. A head that is tied is there as well.
     pub(super) fn check(&self, exists: impl Fn(&str) -> bool) -> Result<(), LoadError> {
-        match self.modules.keys().find(|module| !exists(module)) {
-            Some(module) => {
-                let module = module.escape_debug();
-                let reason = format!("adapts `{module}`, a linear layer that this model does not have");
-                Err(LoadError::Adapter { path: self.path.clone(), reason })
+        let refuse = |reason| Err(LoadError::Adapter { path: self.path.clone(), reason });
+        if !exists(HEAD) && self.parts_head_from_embedding() {
+            self.settings.check_untied(&self.files)?;
+        }
+        let exists = |name: &str| name == HEAD || exists(name);
+        for (name, factors) in &self.factors {
+            if !exists(name) || (name == EMBEDDING) != (factors.ends == LOOKUP) {
+                let module = name.strip_suffix(".weight").unwrap_or(name).escape_debug();
+                return refuse(format!("adapts `{module}`, a linear layer that this model does not have"));
+            }
+            self.settings.rank_and_scale(&factors.module, &self.files)?;
+        }
+        match self.whole.iter().find(|(name, _)| !exists(name)) {
+            Some((_, name)) => {
+                let name = name.escape_debug();
+                refuse(format!("tensor `{name}` is neither a LoRA factor nor a part of this model"))
             }
             None => Ok(()),
         }
     }
 
-    /// The weight of `module` with its change added, computed in f32.
-    pub(super) fn merge(&self, module: &str, stored: StoredTensor) -> Result<StoredTensor, LoadError> {
-        let Some(stem) = self.modules.get(module) else { return Ok(stored) };
+    /// A tensor, by its canonical name, with its change: replaced, or the sum with the factors' product in f32.
+    pub(super) fn apply(&self, name: &str, stored: StoredTensor) -> Result<StoredTensor, LoadError> {
+        let stored = match self.whole.get(name) {
+            Some(own) => {
+                let own = StoredTensor::in_file(&self.file, &self.path, own)?;
+                own.expect_shape(stored.shape())?;
+                own
+            }
+            None => stored,
+        };
+        match self.factors.get(name) {
+            Some(factors) => self.merge(name, factors, stored),
+            None => Ok(stored),
+        }
+    }
+
+    fn merge(&self, name: &str, factors: &Factors, stored: StoredTensor) -> Result<StoredTensor, LoadError> {
         let &[rows, columns] = stored.shape() else {
+            let module = name.strip_suffix(".weight").unwrap_or(name);
             let reason = format!("adapts `{module}`, which is no linear layer");
             return Err(LoadError::Adapter { path: self.path.clone(), reason });
         };
-        let factor = |part: &str| StoredTensor::in_file(&self.file, &self.path, &format!("{stem}{part}"));
-        let (a, b) = (factor(LORA[0][0])?, factor(LORA[1][0])?);
-        a.expect_shape(&[self.rank, columns])?;
-        b.expect_shape(&[rows, self.rank])?;
+        // GPT-2 stores its layers as (in, out), and an embedding is a layer from tokens to its columns.
+        let in_out = factors.ends == LOOKUP || is_in_out(&factors.module);
+        let (inputs, outputs) = if in_out { (rows, columns) } else { (columns, rows) };
+        let (rank, scale) = self.settings.rank_and_scale(&factors.module, &self.files)?;
+        let factor =
+            |end: &str| StoredTensor::in_file(&self.file, &self.path, &format!("{}{end}", factors.stem));
+        let (a, b) = (factor(factors.ends[0])?, factor(factors.ends[1])?);
+        a.expect_shape(&[rank, inputs])?;
+        b.expect_shape(&[outputs, rank])?;
         let (a, b) = (a.into_f32()?, b.into_f32()?);
-        stored.map(|base| base.to_dtype(DType::F32)? + (b.matmul(&a)? * self.scale)?)
+        stored.map(|base| {
+            let change = if in_out { a.t()?.matmul(&b.t()?)? } else { b.matmul(&a)? };
+            base.to_dtype(DType::F32)? + (change * scale)?
+        })
     }
 
-    /// The embedding, replaced where the adapter carries one.
-    pub(super) fn embedding(&self, base: StoredTensor) -> Result<StoredTensor, LoadError> {
-        let Some(name) = &self.embedding else { return Ok(base) };
-        let own = StoredTensor::in_file(&self.file, &self.path, name)?;
-        own.expect_shape(base.shape())?;
-        Ok(own)
+    /// Whether head and embedding differ where the files have one tensor for both.
+    pub(super) fn parts_head_from_embedding(&self) -> bool {
+        let changes = |name: &str| self.factors.contains_key(name) || self.whole.contains_key(name);
+        changes(HEAD) || changes(EMBEDDING)
     }
 
     /// A hash of the adapter's weights.
@@ -119,39 +169,18 @@ impl Adapter {
     }
 }
 
-/// r, and alpha/r (alpha/√r for rank-stabilised LoRA), of `adapter_config.json`.
-fn rank_and_scale(files: &ModelFiles, name: &str) -> Result<(usize, f64), LoadError> {
-    let fields = files.json(name)?;
-    let error = |field: &str, reason: String| LoadError::Field {
-        path: files.path(name),
-        field: field.to_owned(),
-        reason: one_line(&reason),
-    };
-    let kind = fields.get("peft_type").and_then(|kind| kind.as_str()).unwrap_or("absent");
-    if kind != "LORA" {
-        return Err(error("peft_type", format!("is {kind}; only LORA is supported")));
-    }
-    for field in ["use_dora", "fan_in_fan_out"] {
-        if fields.get(field).is_some_and(|value| value.as_bool() == Some(true)) {
-            return Err(error(field, "is true; only false is supported".to_owned()));
-        }
-    }
-    if let Some(bias) = fields.get("bias").and_then(|bias| bias.as_str()).filter(|bias| *bias != "none") {
-        return Err(error("bias", format!("is {bias}; only none is supported")));
-    }
-    for field in ["rank_pattern", "alpha_pattern"] {
-        if fields.get(field).and_then(|value| value.as_object()).is_some_and(|map| !map.is_empty()) {
-            return Err(error(
-                field,
-                "is not empty; one rank and alpha for all modules is supported".to_owned(),
-            ));
-        }
-    }
-    let number = |field: &str| {
-        let value = fields.get(field).and_then(|value| value.as_f64());
-        value.filter(|value| *value > 0.0).ok_or_else(|| error(field, "must be a number above 0".to_owned()))
-    };
-    let (rank, alpha) = (number("r")?, number("lora_alpha")?);
-    let stabilised = fields.get("use_rslora").and_then(|value| value.as_bool()) == Some(true);
-    Ok((rank as usize, alpha / if stabilised { rank.sqrt() } else { rank }))
+/// A factor's name up to what tells A from B, the two ends, and the other one's end.
+fn factor(name: &str) -> Option<(&str, [&'static str; 2], &'static str)> {
+    let ends = [LINEAR, LOOKUP].into_iter();
+    ends.flat_map(|ends| [(ends, ends[0], ends[1]), (ends, ends[1], ends[0])])
+        .find_map(|(ends, end, other)| Some((name.strip_suffix(end)?, ends, other)))
+}
+
+/// The canonical name of a tensor, from its name in the adapter's file.
+fn canonical(name: &str) -> String {
+    let name = name.strip_prefix(WRAPPER).unwrap_or(name);
+    let name = TRUNKS.iter().find_map(|trunk| name.strip_prefix(trunk)).unwrap_or(name);
+    let saved = SAVED.iter().find_map(|part| Some(name.strip_suffix(".weight")?.strip_suffix(part)?));
+    let name = saved.map_or_else(|| name.to_owned(), |module| format!("{module}.weight"));
+    if name == GPT2_EMBEDDING { EMBEDDING.to_owned() } else { name }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
@@ -9,6 +10,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Map, Value};
 
 use super::gguf::Gguf;
+use super::mistaken;
 use crate::error::{LoadError, one_line};
 
 /// The files of a model, which are known by their names.
@@ -48,10 +50,13 @@ impl ModelFiles {
     /// The files at a path: a GGUF file; a folder with a single one; any other folder.
     ///
     /// # Errors
-    /// There is nothing, the GGUF file is damaged, or there are several.
+    /// There is nothing, or something else than a model, the GGUF file is damaged, or there are several.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
         if path.is_file() {
-            return Gguf::open(path).map(Self::Gguf);
+            return match mistaken::named_file(path) {
+                Some(what) => Err(LoadError::NoModel { path: path.to_owned(), what: what.to_owned() }),
+                None => Gguf::open(path).map(Self::Gguf),
+            };
         }
         if !path.is_dir() {
             let hint = ": --model takes a GGUF file, or a folder with config.json, tokenizer.json and safetensors \
@@ -66,13 +71,24 @@ impl ModelFiles {
         let mut files: Vec<PathBuf> = files.filter(|file| is_gguf(file)).collect();
         files.sort();
         match files.as_slice() {
-            [] => Ok(Self::Folder(path.to_owned())),
+            [] => {
+                let what = mistaken::folder(path).map_or_else(String::new, |what| format!(": {what}"));
+                Err(LoadError::FileMissing { path: path.join("config.json"), hint: what })
+            }
             [file] => Gguf::open(file).map(Self::Gguf),
             [first, ..] => {
                 let reason =
                     format!("holds {} GGUF files; name one, such as {}", files.len(), first.display());
                 Err(LoadError::Malformed { path: path.to_owned(), reason: one_line(&reason) })
             }
+        }
+    }
+
+    /// The folder, if it is one.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Gguf(_) | Self::Memory { .. } => None,
         }
     }
 
@@ -124,7 +140,11 @@ impl ModelFiles {
             Self::Folder(_) | Self::Gguf(_) => map_safetensors(&path)?.map(TensorFile::Mapped),
             Self::Memory { .. } => SliceSafetensors::new(self.needed(name, "")?).map(TensorFile::Memory),
         };
-        opened.map_err(|error| LoadError::Malformed { path, reason: one_line(&error) })
+        opened.map_err(|error| {
+            let what = mistaken::weights(&beginning(&path));
+            let reason = what.map_or_else(|| one_line(&error), str::to_owned);
+            LoadError::Malformed { path, reason }
+        })
     }
 
     fn in_memory(&self, name: &str) -> Option<&'static [u8]> {
@@ -180,6 +200,9 @@ fn is_gguf(path: &Path) -> bool {
 fn map_safetensors(path: &Path) -> Result<candle_core::Result<MmapedSafetensors>, LoadError> {
     // Opening it first gives the file system's own message for a file that is not there or locked.
     let file = std::fs::File::open(path).map_err(|source| unreadable(path, "", source))?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(LoadError::Folder { path: path.to_owned() });
+    }
     if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
         let reason = "the file is empty".to_owned();
         return Err(LoadError::Malformed { path: path.to_owned(), reason });
@@ -203,8 +226,23 @@ fn parse_json(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, LoadError
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(malformed("expected a JSON object".to_owned())),
-        Err(error) => Err(malformed(one_line(&error))),
+        Err(error) => Err(malformed(no_json(bytes, &error))),
     }
+}
+
+/// Why bytes are no JSON: what they are instead, or else what the parser said.
+pub(crate) fn no_json(bytes: &[u8], error: &impl ToString) -> String {
+    mistaken::json(bytes).map_or_else(|| one_line(error), str::to_owned)
+}
+
+/// The first bytes of a file.
+pub(super) fn beginning(path: &Path) -> Vec<u8> {
+    let mut start = Vec::new();
+    if let Ok(file) = std::fs::File::open(path) {
+        // A file that cannot be read is one that nothing can be told of.
+        let _ = file.take(128).read_to_end(&mut start);
+    }
+    start
 }
 
 fn read_file(path: &Path, hint: &str) -> Result<Vec<u8>, LoadError> {
@@ -216,6 +254,7 @@ pub(super) fn unreadable(path: &Path, hint: &str, source: std::io::Error) -> Loa
         std::io::ErrorKind::NotFound => {
             LoadError::FileMissing { path: path.to_owned(), hint: hint.to_owned() }
         }
-        _ => LoadError::Read { path: path.to_owned(), source },
+        std::io::ErrorKind::IsADirectory => LoadError::Folder { path: path.to_owned() },
+        _ => LoadError::Read { path: path.to_owned(), reason: source },
     }
 }

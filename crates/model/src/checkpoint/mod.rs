@@ -5,10 +5,12 @@ mod adapter;
 mod config;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+mod expected;
 mod files;
 mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod mistaken;
 mod profile;
 mod progress;
 mod random;
@@ -21,6 +23,7 @@ use std::path::Path;
 pub use self::adapter::Adapter;
 pub use self::config::{Architecture, ModelConfig};
 pub use self::files::ModelFiles;
+pub(crate) use self::files::no_json;
 pub use self::gguf::{BlockTensor, Gguf};
 pub use self::profile::{Family, Profile, SamplingDefaults};
 pub use self::random::StoredType;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::ModelFiles;
 use super::config::{Architecture, ModelConfig};
-use crate::error::{LoadError, one_line};
+use crate::error::LoadError;
 
 /// A family of masked diffusion models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Profile {
     /// first: an adapter that makes a diffusion model of an autoregressive one stands on a base that names none.
     ///
     /// # Errors
-    /// A file is damaged, none names a mask token, or the chat template is not text.
+    /// A file is damaged, or none names a mask token.
     pub fn read(
         files: &ModelFiles,
         adapter: Option<&ModelFiles>,
@@ -133,7 +133,8 @@ impl Profile {
     }
 }
 
-/// The chat template among a model's files. `config` is `tokenizer_config.json`.
+/// The chat template among a model's files. `config` is `tokenizer_config.json`. One that is no text is none, and the
+/// log says so: everything but chat works without it.
 fn chat_template(
     files: &ModelFiles,
     config: Option<&Map<String, Value>>,
@@ -141,22 +142,25 @@ fn chat_template(
     let name = "chat_template.jinja";
     if files.exists(name) {
         let text = String::from_utf8(files.read(name, "")?.into_owned());
-        let malformed = |error| LoadError::Malformed { path: files.path(name), reason: one_line(&error) };
-        return text.map(Some).map_err(malformed);
+        let skip =
+            |error| tracing::warn!(%error, "{name} is not UTF-8: chat is off; --chat-template names another");
+        return Ok(text.map_err(skip).ok());
     }
-    match config.and_then(|fields| fields.get("chat_template")) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+    Ok(match config.and_then(|fields| fields.get("chat_template")) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Array(named)) => {
             let default = named.iter().find(|entry| entry["name"] == "default");
-            Ok(default.and_then(|entry| Some(entry["template"].as_str()?.to_owned())))
+            default.and_then(|entry| Some(entry["template"].as_str()?.to_owned()))
         }
-        Some(_) => Err(LoadError::Field {
-            path: files.path("tokenizer_config.json"),
-            field: "chat_template".to_owned(),
-            reason: "must be a string, or a list of objects with `name` and `template`".to_owned(),
-        }),
-    }
+        Some(_) => {
+            tracing::warn!(
+                "`chat_template` of tokenizer_config.json is neither a text nor a list of named texts: chat is off; \
+                 --chat-template names another"
+            );
+            None
+        }
+    })
 }
 
 /// A special token is written as a string or as an object with its text in `content`.

@@ -9,19 +9,20 @@ use serde_json::{Map, Value};
 
 use super::config::Architecture;
 use super::files::{ModelFiles, TensorFile};
+use super::mistaken;
 use super::tensor::StoredTensor;
 use super::weights::{EMBEDDING, HEAD};
-use crate::error::LoadError;
+use crate::error::{LoadError, one_line};
 
 /// The name of the embedding and the prefix of the trunk, in every layout seen: the reference's wrapper
 /// (as its hub mixin and its fine-tuning save it), then the plain layouts of transformers.
-const GPT2_LAYOUTS: [(&str, &str); 3] = [
-    ("embed_tokens.weight", "denoise_model."),
-    ("transformer.wte.weight", "transformer."),
-    ("wte.weight", ""),
-];
+const GPT2_LAYOUTS: [(&str, &str); 3] =
+    [("embed_tokens.weight", WRAPPER), ("transformer.wte.weight", "transformer."), ("wte.weight", "")];
 const LLAMA_LAYOUTS: [(&str, &str); 2] =
-    [("model.embed_tokens.weight", "model."), ("embed_tokens.weight", "denoise_model.")];
+    [("model.embed_tokens.weight", "model."), ("embed_tokens.weight", WRAPPER)];
+
+/// The prefix of the trunk in the reference's wrapper.
+const WRAPPER: &str = "denoise_model.";
 
 /// The weights when they are not sharded.
 const SINGLE: &str = "model.safetensors";
@@ -37,12 +38,20 @@ pub(super) struct Safetensors {
 
 impl Safetensors {
     pub(super) fn open(files: &ModelFiles, architecture: Architecture) -> Result<Self, LoadError> {
-        let mut opened = Vec::new();
+        let mut opened: Vec<(PathBuf, Arc<TensorFile>)> = Vec::new();
         let mut index = HashMap::new();
         for name in weight_files(files)? {
-            let file = files.safetensors(&name)?;
-            index.extend(file.tensors().into_iter().map(|(name, _)| (name, opened.len())));
-            opened.push((files.path(&name), Arc::new(file)));
+            let (path, file) = (files.path(&name), files.safetensors(&name)?);
+            for (tensor, _) in file.tensors() {
+                if let Some(other) = index.insert(tensor.clone(), opened.len()) {
+                    let other = &opened[other].0;
+                    let tensor = one_line(&tensor);
+                    let reason =
+                        format!("tensor `{tensor}` is in {} too; remove one of them", other.display());
+                    return Err(LoadError::Malformed { path, reason });
+                }
+            }
+            opened.push((path, Arc::new(file)));
         }
         let layouts = match architecture {
             Architecture::Gpt2 => &GPT2_LAYOUTS[..],
@@ -63,6 +72,25 @@ impl Safetensors {
             HEAD => HEAD.to_owned(),
             _ => format!("{}{name}", self.prefix),
         }
+    }
+
+    /// The canonical name of a tensor of the files; `None` outside the layout.
+    pub(super) fn canonical_name(&self, stored: &str) -> Option<String> {
+        match stored {
+            HEAD => Some(HEAD.to_owned()),
+            _ if stored == self.embedding => Some(EMBEDDING.to_owned()),
+            _ => {
+                let inner = stored.strip_prefix(self.prefix)?;
+                (![EMBEDDING, HEAD].contains(&inner)).then(|| inner.to_owned())
+            }
+        }
+    }
+
+    /// Whether a tensor is the embedding under the name that it has inside the trunk. The reference's wrapper holds
+    /// the embedding outside, and its trunk is never given ids.
+    pub(super) fn is_copy_of_embedding(&self, name: &str) -> bool {
+        let inner = name.strip_prefix(self.prefix);
+        self.prefix == WRAPPER && matches!(inner, Some("wte.weight" | "embed_tokens.weight"))
     }
 
     /// Whether there is a tensor, by its canonical name.
@@ -98,8 +126,9 @@ fn weight_files(files: &ModelFiles) -> Result<BTreeSet<String>, LoadError> {
     if files.exists(pickle) || files.exists("pytorch_model.bin.index.json") {
         return Err(LoadError::Pickle { path: files.path(pickle) });
     }
-    let hint = ": weights must be safetensors, one file or shards with model.safetensors.index.json";
-    Err(LoadError::FileMissing { path: files.path(SINGLE), hint: hint.to_owned() })
+    let other = files.folder().and_then(mistaken::other_weights).unwrap_or_default();
+    let hint = format!(": weights must be safetensors, one file or shards with {index}{other}");
+    Err(LoadError::FileMissing { path: files.path(SINGLE), hint })
 }
 
 /// The files that an index names; `path` is the index file's, for messages.

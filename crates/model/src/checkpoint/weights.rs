@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::adapter::Adapter;
 use super::config::ModelConfig;
+use super::expected;
 use super::files::ModelFiles;
-use super::gguf::Gguf;
+use super::gguf::{self, Gguf};
 use super::progress::ByteProgress;
 use super::random::{Random, StoredType};
 use super::safetensors::Safetensors;
@@ -26,6 +27,8 @@ pub(super) const HEAD: &str = "lm_head.weight";
 pub struct Weights {
     source: Source,
     adapter: Option<Adapter>,
+    /// Tensors of the files that the network does not have and does not need.
+    unread: Vec<String>,
     /// Shows how loading goes on.
     loading: Mutex<Option<ByteProgress>>,
 }
@@ -51,8 +54,8 @@ impl Weights {
     /// Opens `model.safetensors`, the shards that `model.safetensors.index.json` names, or a GGUF file.
     ///
     /// # Errors
-    /// There are no such files, one is damaged, there is only a pickle, or the adapter speaks of tensors
-    /// that the model does not have.
+    /// There are no such files, one is damaged, there is only a pickle, they hold a tensor that the network does not
+    /// have, they lack a head that is not tied, or the adapter changes tensors that the model does not have.
     pub fn open(
         files: &ModelFiles,
         config: &ModelConfig,
@@ -62,17 +65,21 @@ impl Weights {
             ModelFiles::Gguf(file) => Source::Gguf { file: file.clone(), head_width: config.head_width },
             _ => Source::Safetensors(Safetensors::open(files, config.architecture)?),
         };
-        if let Some(adapter) = &adapter {
-            adapter.check(|module| source.is_adaptable(&format!("{module}.weight")))?;
+        let unread = source.unread(files, config)?;
+        if !config.ties_missing_head && !source.contains(HEAD) {
+            return Err(LoadError::HeadMissing { path: files.path("config.json") });
         }
-        Ok(Self { source, adapter, loading: Mutex::default() })
+        if let Some(adapter) = &adapter {
+            adapter.check(|name| source.contains(name))?;
+        }
+        Ok(Self { source, adapter, unread, loading: Mutex::default() })
     }
 
     /// Random weights with `vocabulary` rows of the embedding, to measure with.
     #[must_use]
     pub fn random(vocabulary: usize, stored: StoredType) -> Self {
         let source = Source::Random(Random { vocabulary, stored });
-        Self { source, adapter: None, loading: Mutex::default() }
+        Self { source, adapter: None, unread: Vec::new(), loading: Mutex::default() }
     }
 
     /// Shows the bytes that `load` reads of the tensors, if there are at least `least` of them, with a bar on
@@ -107,8 +114,12 @@ impl Weights {
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<StoredTensor, LoadError> {
         let stored = self.load(name, shape)?;
         stored.expect_shape(shape)?;
-        match self.adapter.as_ref().and_then(|adapter| Some((adapter, name.strip_suffix(".weight")?))) {
-            Some((adapter, module)) => adapter.merge(module, stored),
+        self.adapted(name, stored)
+    }
+
+    fn adapted(&self, name: &str, stored: StoredTensor) -> Result<StoredTensor, LoadError> {
+        match &self.adapter {
+            Some(adapter) => adapter.apply(name, stored),
             None => Ok(stored),
         }
     }
@@ -118,30 +129,47 @@ impl Weights {
     /// # Errors
     /// As [`Self::get`].
     pub fn embedding(&self, width: usize) -> Result<StoredTensor, LoadError> {
+        self.adapted(EMBEDDING, self.stored_embedding(width)?)
+    }
+
+    fn stored_embedding(&self, width: usize) -> Result<StoredTensor, LoadError> {
         let vocabulary = match self.source {
             Source::Random(random) => random.vocabulary,
             _ => 0,
         };
-        let mut stored = self.load(EMBEDDING, &[vocabulary, width])?;
-        if let Some(adapter) = &self.adapter {
-            stored = adapter.embedding(stored)?;
-        }
+        let stored = self.load(EMBEDDING, &[vocabulary, width])?;
         let rows = stored.shape().first().copied().unwrap_or(0).max(1);
         stored.expect_shape(&[rows, width])?;
         Ok(stored)
     }
 
-    /// The head, (rows, `width`), when it is not tied to the embedding.
+    /// The head, (rows, `width`), when it is not the embedding that is computed with. An adapter changes head and
+    /// embedding apart from each other, as PEFT does, also where the files tie them.
     ///
     /// # Errors
     /// As [`Self::get`].
     pub fn head(&self, rows: usize, width: usize) -> Result<Option<StoredTensor>, LoadError> {
-        if !self.source.contains(HEAD) {
+        let stored = if self.source.contains(HEAD) {
+            self.load(HEAD, &[rows, width])?
+        } else if self.adapter.as_ref().is_some_and(Adapter::parts_head_from_embedding) {
+            self.stored_embedding(width)?
+        } else {
             return Ok(None);
-        }
-        let stored = self.load(HEAD, &[rows, width])?;
+        };
         stored.expect_shape(&[rows, width])?;
-        Ok(Some(stored))
+        self.adapted(HEAD, stored).map(Some)
+    }
+
+    /// Whether the files hold a head; otherwise it is the embedding.
+    #[must_use]
+    pub fn has_own_head(&self) -> bool {
+        self.source.contains(HEAD)
+    }
+
+    /// Tensors of the files that are not read, because the configuration says the same. Ascending.
+    #[must_use]
+    pub fn unread(&self) -> &[String] {
+        &self.unread
     }
 
     /// How many numbers the model has, and how many bytes its tensors take on disk.
@@ -207,15 +235,40 @@ impl Source {
         }
     }
 
-    /// Whether an adapter may change a tensor. The embedding and the head are replaced or kept.
-    fn is_adaptable(&self, name: &str) -> bool {
-        let outside = match self {
-            Self::Safetensors(files) => {
-                [EMBEDDING, HEAD].map(|name| files.stored_name(name)).contains(&files.stored_name(name))
+    /// The canonical name of a tensor of the files.
+    fn canonical_name(&self, stored: &str) -> Option<String> {
+        match self {
+            Self::Safetensors(files) => files.canonical_name(stored),
+            Self::Gguf { .. } => gguf::canonical_name(stored),
+            Self::Random(_) => Some(stored.to_owned()),
+        }
+    }
+
+    /// The tensors that are not read, ascending.
+    ///
+    /// # Errors
+    /// One of them is part of a network, and not of the configured one.
+    fn unread(&self, files: &ModelFiles, config: &ModelConfig) -> Result<Vec<String>, LoadError> {
+        let is_part =
+            |name: &str| self.canonical_name(name).is_some_and(|name| expected::is_part(config, &name));
+        let mut unread = Vec::new();
+        self.each(|name, _, _, _| {
+            if !is_part(name) {
+                unread.push(name.to_owned());
             }
-            Self::Gguf { .. } | Self::Random(_) => [EMBEDDING, HEAD].contains(&name),
+        });
+        unread.sort();
+        let is_harmless = |name: &str| {
+            let copy = matches!(self, Self::Safetensors(files) if files.is_copy_of_embedding(name));
+            copy || expected::is_leftover(name)
         };
-        !outside && self.contains(name)
+        match unread.iter().find(|name| !is_harmless(name)) {
+            Some(name) => {
+                let (path, layers) = (files.path("config.json"), config.layers);
+                Err(LoadError::TensorUnread { path, name: name.escape_debug().to_string(), layers })
+            }
+            None => Ok(unread),
+        }
     }
 
     /// Calls `visit` with the name, type, shape and bytes of every tensor in the files.

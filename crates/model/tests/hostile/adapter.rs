@@ -47,11 +47,21 @@ fn an_adapter_of_a_kind_that_cannot_be_merged_is_refused_by_field() {
         ("peft_type", json!(null)),
         ("peft_type", json!("a\nb")),
         ("use_dora", json!(true)),
-        ("fan_in_fan_out", json!(true)),
+        ("use_rslora", json!("yes")),
+        ("lora_bias", json!(true)),
+        ("use_qalora", json!(true)),
+        ("layer_replication", json!([[0, 2], [1, 3]])),
+        ("trainable_token_indices", json!([1, 2])),
+        ("target_parameters", json!(["gate_up_proj"])),
+        ("alora_invocation_tokens", json!([5])),
+        ("some_later_field", json!({"of": "PEFT"})),
         ("bias", json!("all")),
         ("bias", json!("a\nb")),
-        ("rank_pattern", json!({"q_proj": 8})),
-        ("alpha_pattern", json!({"q_proj": 8})),
+        ("rank_pattern", json!({"q_proj": 0})),
+        ("rank_pattern", json!(8)),
+        ("alpha_pattern", json!({"q_proj": "8"})),
+        ("alpha_pattern", json!({"q_(proj": 8})),
+        ("alpha_pattern", json!({"q_proj": 8, "self_attn.q_proj": 4})),
         ("r", json!(0)),
         ("r", json!(-4)),
         ("r", json!("4")),
@@ -64,6 +74,66 @@ fn an_adapter_of_a_kind_that_cannot_be_merged_is_refused_by_field() {
         let message = adapter_refusal(|adapter| adapter.edit_json("adapter_config.json", edit));
         assert_names(&message, &["adapter_config.json", field]);
     }
+}
+
+/// PEFT takes a part of the base's weights out when it loads these.
+#[test]
+fn an_adapter_whose_training_began_with_other_base_weights_is_refused_with_the_way_out() {
+    for start in ["pissa", "pissa_niter_4", "olora", "OLoRA", "corda", "loftq", "lora_ga", "mica", "later"] {
+        let edit = |config: &mut Value| config["init_lora_weights"] = json!(start);
+        let message = adapter_refusal(|adapter| adapter.edit_json("adapter_config.json", edit));
+        let parts =
+            ["init_lora_weights", start, "path_initial_model_for_weight_conversion", "merge_and_unload"];
+        assert_names(&message, &parts);
+    }
+    for start in
+        [json!(true), json!(false), json!(null), json!("gaussian"), json!("eva"), json!("orthogonal")]
+    {
+        let adapter = Copy::of("diffullama-gsm-lora");
+        adapter.edit_json("adapter_config.json", |config| config["init_lora_weights"] = start.clone());
+        assert!(Copy::of("diffullama").load(Some(adapter.0.path())).is_ok(), "{start}");
+    }
+}
+
+/// PEFT sets it right by the kind of the layer.
+#[test]
+fn the_orientation_of_an_adapter_follows_from_its_base() {
+    let adapter = Copy::of("diffullama-gsm-lora");
+    adapter.edit_json("adapter_config.json", |config| config["fan_in_fan_out"] = json!(true));
+    let (turned, plain) = (Copy::of("diffullama"), Copy::of("diffullama-gsm-lora"));
+    let ids: &[u32] = &[1, 7, 300, 259, 12];
+    let logits = |adapter: &Copy| {
+        let predictor = turned.load(Some(adapter.0.path())).unwrap();
+        predictor.all_logits(&[ids]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    assert_eq!(logits(&adapter), logits(&plain));
+}
+
+#[test]
+fn a_tied_head_that_the_adapter_would_tie_again_is_refused() {
+    let tied = Copy::of("diffullama");
+    tied.edit_tensors("model.safetensors", |tensors| drop(tensors.remove("lm_head.weight").unwrap()));
+    tied.edit_json("config.json", |config| config["tie_word_embeddings"] = json!(true));
+    let adapter = Copy::of("diffullama-gsm-lora");
+    assert!(tied.load(Some(adapter.0.path())).is_ok());
+    adapter.edit_json("adapter_config.json", |config| config["ensure_weight_tying"] = json!(true));
+    assert_names(&tied.refusal(Some(adapter.0.path())), &["ensure_weight_tying", "merge_and_unload"]);
+    assert!(Copy::of("diffullama").load(Some(adapter.0.path())).is_ok(), "a head of its own is not tied");
+}
+
+#[test]
+fn a_model_that_is_given_as_an_adapter_is_named_as_one() {
+    let message = Copy::of("diffullama").refusal(Some(Copy::of("diffullama").0.path()));
+    assert_names(&message, &["adapter_config.json", "missing", "--model"]);
+}
+
+#[test]
+fn an_adapter_that_is_only_a_pickle_is_refused_with_the_way_to_convert_it() {
+    let message = adapter_refusal(|adapter| {
+        adapter.remove(ADAPTER);
+        adapter.write("adapter_model.bin", b"\x80\x02");
+    });
+    assert_names(&message, &["adapter_model.bin", "save_file", "weights_only=True", ADAPTER]);
 }
 
 #[test]

@@ -81,6 +81,94 @@ fn numbers_and_flags_of_the_configuration_that_make_no_sense_are_refused_by_fiel
     }
 }
 
+/// transformers 5 writes it where it wrote `rope_scaling` before.
+#[test]
+fn the_base_of_the_rotation_is_read_wherever_it_stands() {
+    let ids: &[u32] = &[1, 7, 300, 259, 12, 30, 31];
+    let logits = |copy: &Copy| {
+        let predictor = copy.load(None).unwrap();
+        predictor.all_logits(&[ids]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let expected = logits(&Copy::of("diffullama-gqa"));
+    let edited = |edit: &dyn Fn(&mut serde_json::Value)| {
+        let copy = Copy::of("diffullama-gqa");
+        copy.edit_json("config.json", |config| {
+            let object = config.as_object_mut().unwrap();
+            object.remove("rope_scaling");
+            object.remove("rope_theta");
+            edit(config);
+        });
+        copy
+    };
+    let theta = 500_000.0;
+    for (name, parameters) in [
+        ("rope_parameters", json!({"rope_theta": theta})),
+        ("rope_parameters", json!({"rope_theta": theta, "rope_type": "default"})),
+        ("rope_parameters", json!({"rope_theta": 500_000, "rope_type": "linear", "factor": 1})),
+        ("rope_parameters", json!({"rope_theta": theta, "partial_rotary_factor": 1.0, "factor": null})),
+        ("rope_scaling", json!({"rope_theta": theta, "type": "default"})),
+    ] {
+        let copy = edited(&|config| config[name] = parameters.clone());
+        assert_eq!(logits(&copy), expected, "{name} {parameters}");
+        let twice = edited(&|config| {
+            config[name] = parameters.clone();
+            config["rope_theta"] = json!(theta);
+        });
+        assert_eq!(logits(&twice), expected, "{name} {parameters}");
+    }
+    for nothing in
+        [json!({}), json!(null), json!({"rope_type": "default"}), json!({"type": "linear", "factor": 1.0})]
+    {
+        let copy = edited(&|config| {
+            config["rope_theta"] = json!(theta);
+            config["rope_scaling"] = nothing.clone();
+            config["rope_parameters"] = nothing.clone();
+        });
+        assert_eq!(logits(&copy), expected, "{nothing}");
+    }
+    assert_ne!(logits(&edited(&|_| {})), expected, "transformers' default is another base");
+}
+
+#[test]
+fn rotations_that_are_not_computed_are_refused_by_field() {
+    for (name, value) in [
+        ("rope_parameters", json!({"rope_type": "linear", "factor": 2.0})),
+        ("rope_parameters", json!({"rope_type": "yarn", "factor": 1.0})),
+        ("rope_parameters", json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0})),
+        ("rope_parameters", json!({"rope_type": "dynamic", "factor": 1.0})),
+        ("rope_parameters", json!({"rope_type": 7})),
+        ("rope_parameters", json!({"factor": 2.0})),
+        ("rope_parameters", json!({"rope_theta": "500000"})),
+        ("rope_parameters", json!({"rope_theta": 0})),
+        ("rope_parameters", json!({"rope_theta": 10_001.0})),
+        ("rope_parameters", json!({"partial_rotary_factor": 0.5})),
+        ("rope_parameters", json!({"full_attention": {"rope_theta": 10_000.0}})),
+        ("rope_parameters", json!([])),
+        ("rope_scaling", json!({"type": "dynamic", "factor": 2.0})),
+        ("partial_rotary_factor", json!(0.5)),
+        ("quantization_config", json!({"quant_method": "gptq"})),
+    ] {
+        let copy = Copy::of("diffullama");
+        copy.edit_json("config.json", |config| config[name] = value.clone());
+        copy.assert_refused(&["config.json", name]);
+    }
+}
+
+/// Other keys that would make another network of the weights.
+#[test]
+fn fewer_layers_than_the_files_hold_are_refused() {
+    for (golden, field, named) in [
+        ("diffullama", "num_hidden_layers", "model.layers.2.input_layernorm.weight"),
+        ("diffullama-gqa", "num_hidden_layers", "model.layers.2.input_layernorm.weight"),
+        ("diffullama-wrapper", "num_hidden_layers", "denoise_model.layers.2.input_layernorm.weight"),
+        ("diffugpt-s", "n_layer", "denoise_model.h.2.attn.c_attn.bias"),
+    ] {
+        let copy = Copy::of(golden);
+        copy.edit_json("config.json", |config| config[field] = json!(2));
+        copy.assert_refused(&["config.json", named, "2 layers"]);
+    }
+}
+
 #[test]
 fn fields_that_are_missing_are_named() {
     for field in ["n_embd", "n_head", "n_layer", "n_positions", "model_type"] {

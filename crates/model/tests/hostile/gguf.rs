@@ -249,3 +249,38 @@ proptest! {
         }
     }
 }
+
+/// A file that is another network under the name of a supported one.
+#[test]
+fn keys_that_change_the_network_are_refused() {
+    for (key, value) in [
+        ("llama.rope.scaling.type", Value::String("yarn".to_owned())),
+        ("llama.rope.scaling.factor", Value::F32(4.0)),
+        ("llama.rope.scale_linear", Value::F32(2.0)),
+        ("llama.rope.scaling.attn_factor", Value::F32(0.5)),
+        ("llama.expert_count", Value::U32(8)),
+        ("llama.attention.sliding_window", Value::U32(512)),
+        ("llama.attention.scale", Value::F32(0.1)),
+        ("llama.final_logit_softcapping", Value::F32(30.0)),
+        ("llama.logit_scale", Value::F32(8.0)),
+    ] {
+        assert_refused(file(|model| drop(model.keys.insert(key.to_owned(), value))), &[key]);
+    }
+    let neutral = file(|model| {
+        for (key, value) in [
+            ("llama.rope.scaling.type", Value::String("linear".to_owned())),
+            ("llama.rope.scaling.factor", Value::F32(1.0)),
+            ("llama.expert_count", Value::U32(0)),
+            ("llama.attention.sliding_window", Value::U32(0)),
+        ] {
+            model.keys.insert(key.to_owned(), value);
+        }
+    });
+    load(folder(neutral).path(), None).unwrap();
+}
+
+#[test]
+fn fewer_blocks_than_the_file_holds_are_refused() {
+    let fewer = |model: &mut Model| drop(model.keys.insert("llama.block_count".to_owned(), Value::U32(2)));
+    assert_refused(file(fewer), &["blk.2.attn_k.weight", "2 layers"]);
+}

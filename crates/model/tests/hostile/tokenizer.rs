@@ -91,3 +91,30 @@ fn tokenizer_settings_that_are_no_json_object_are_refused() {
         }
     }
 }
+
+/// Libraries save with a tokenizer what they were last called with.
+#[test]
+fn saved_truncation_and_padding_are_not_obeyed() {
+    let text = "The cat sat on the mat and looked at the moon. ".repeat(3);
+    for golden in ["diffugpt-s", "diffullama"] {
+        let whole = Checkpoint::open(Copy::of(golden).0.path(), None).unwrap().tokenizer;
+        assert_eq!(whole.dropped_settings(), [""; 0]);
+        let (cut, filled) = (
+            json!({"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}),
+            json!({"strategy": {"Fixed": 200}, "direction": "Left", "pad_to_multiple_of": null, "pad_id": 0,
+                   "pad_type_id": 0, "pad_token": "<pad>"}),
+        );
+        let copy = Copy::of(golden);
+        copy.edit_json("tokenizer.json", |spec| {
+            spec["truncation"] = cut;
+            spec["padding"] = filled;
+        });
+        let found = Checkpoint::open(copy.0.path(), None).unwrap().tokenizer;
+        assert_eq!(found.dropped_settings(), ["truncation", "padding"]);
+        assert!(whole.encode(&text).unwrap().len() > 8);
+        assert_eq!(found.encode(&text), whole.encode(&text));
+        assert_eq!(found.encode_piece(&text), whole.encode_piece(&text));
+        assert_eq!(found.encode_template(&text, true), whole.encode_template(&text, true));
+        assert_eq!(found.encode_template_piece(&text), whole.encode_template_piece(&text));
+    }
+}

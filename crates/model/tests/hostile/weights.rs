@@ -2,10 +2,11 @@
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
+use unmask_model::checkpoint::Checkpoint;
 use unmask_model::error::PredictError;
 use unmask_model::predictor::{Ask, MaskPredictor, Sampling, Want};
 
-use crate::damage::{Copy, INDEX, WEIGHTS};
+use crate::damage::{Copy, INDEX, SHARD, WEIGHTS};
 
 #[test]
 fn weights_that_end_early_are_refused() {
@@ -122,15 +123,99 @@ fn a_tensor_of_another_type_is_named_with_its_type() {
 
 #[test]
 fn every_tensor_is_needed() {
-    for (golden, file, except) in [("diffugpt-s", WEIGHTS, ""), ("diffullama", WEIGHTS, "lm_head.weight")] {
+    for (golden, file) in [("diffugpt-s", WEIGHTS), ("diffullama", WEIGHTS)] {
         let original = Copy::of(golden).read(file);
         let tensors = SafeTensors::deserialize(&original).unwrap();
-        for name in tensors.names().into_iter().filter(|name| *name != except) {
+        for name in tensors.names() {
             let copy = Copy::of(golden);
             copy.edit_tensors(file, |tensors| drop(tensors.remove(name).unwrap()));
-            copy.assert_refused(&[file, name, "missing"]);
+            let named = if name == "lm_head.weight" { "config.json" } else { file };
+            copy.assert_refused(&[named, name, "missing"]);
         }
     }
+}
+
+#[test]
+fn every_tensor_is_used() {
+    let floats = || (Dtype::F32, vec![2], vec![0; 8]);
+    for (golden, names) in [
+        ("diffugpt-s", &["score.weight", "denoise_model.h.0.attn.c_attn.scales", "h.0.ln_1.weight"][..]),
+        (
+            "diffugpt-s",
+            &["denoise_model.h.3.ln_1.weight", "transformer.wte.weight", "denoise_model.h.00.ln_1.bias"],
+        ),
+        (
+            "diffullama",
+            &["model.layers.0.self_attn.q_proj.bias", "value_head.weight", "model.layers.3.mlp.x"],
+        ),
+        ("diffullama", &["denoise_model.norm.weight", "model.lm_head.weight", "a\nb"]),
+    ] {
+        for name in names {
+            let copy = Copy::of(golden);
+            copy.edit_tensors(WEIGHTS, |tensors| drop(tensors.insert((*name).to_owned(), floats())));
+            copy.assert_refused(&["config.json", &name.escape_debug().to_string()]);
+        }
+    }
+}
+
+/// Older versions of transformers saved what follows from the configuration; the reference's wrapper holds the
+/// embedding outside the trunk.
+#[test]
+fn known_leftovers_are_not_read() {
+    let floats = || (Dtype::F32, vec![2], vec![0; 8]);
+    for (golden, name) in [
+        ("diffugpt-s", "denoise_model.h.0.attn.bias"),
+        ("diffugpt-s", "denoise_model.h.2.attn.masked_bias"),
+        ("diffugpt-s", "denoise_model.wte.weight"),
+        ("diffullama", "model.layers.1.self_attn.rotary_emb.inv_freq"),
+        ("diffullama", "model.rotary_emb.inv_freq"),
+        ("diffullama-wrapper", "denoise_model.embed_tokens.weight"),
+    ] {
+        let copy = Copy::of(golden);
+        copy.edit_tensors(WEIGHTS, |tensors| drop(tensors.insert(name.to_owned(), floats())));
+        let checkpoint = Checkpoint::open(copy.0.path(), None).unwrap();
+        assert_eq!(checkpoint.weights.unread(), [name]);
+        copy.load(None).unwrap();
+    }
+}
+
+#[test]
+fn a_tensor_in_two_shards_is_refused() {
+    let copy = Copy::of("diffullama-gqa");
+    let twice = "model.norm.weight";
+    let first = "model-00001-of-00002.safetensors";
+    let mut norm = None;
+    copy.edit_tensors(SHARD, |tensors| norm = tensors.get(twice).cloned());
+    copy.edit_tensors(first, |tensors| drop(tensors.insert(twice.to_owned(), norm.unwrap())));
+    copy.assert_refused(&[twice, SHARD, first]);
+}
+
+#[test]
+fn a_missing_head_is_the_embedding_only_where_the_configuration_says_so() {
+    let without_head = |tied: Value| {
+        let copy = Copy::of("diffullama");
+        copy.edit_tensors(WEIGHTS, |tensors| drop(tensors.remove("lm_head.weight").unwrap()));
+        copy.edit_json("config.json", |config| config["tie_word_embeddings"] = tied);
+        copy
+    };
+    for tied in [json!(false), Value::Null] {
+        without_head(tied).assert_refused(&["config.json", "tie_word_embeddings", "lm_head.weight"]);
+    }
+    let tied = without_head(json!(true));
+    let copied = Copy::of("diffullama");
+    copied.edit_tensors(WEIGHTS, |tensors| {
+        let embedding = tensors["model.embed_tokens.weight"].clone();
+        tensors.insert("lm_head.weight".to_owned(), embedding).unwrap();
+    });
+    let ids: &[u32] = &[1, 7, 300, 259, 12];
+    let logits = |copy: &Copy| {
+        let predictor = copy.load(None).unwrap();
+        predictor.all_logits(&[ids]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    assert_eq!(logits(&tied), logits(&copied));
+    let gpt2 = Copy::of("diffugpt-s");
+    gpt2.edit_json("config.json", |config| config["tie_word_embeddings"] = json!(false));
+    gpt2.assert_refused(&["config.json", "tie_word_embeddings"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use self::header::{Header, Refusal};
 pub use self::tensor::BlockTensor;
 use super::files::unreadable;
+use super::mistaken;
 use crate::error::{LoadError, one_line};
 
 /// What the file calls the tensors outside the blocks.
@@ -62,7 +63,11 @@ impl Gguf {
         let malformed = |reason: String| LoadError::Malformed { path: path.to_owned(), reason };
         let file = map(path)?;
         let header = Header::parse(&file).map_err(|refusal| match refusal {
-            Refusal::Malformed(reason) => malformed(one_line(&reason)),
+            Refusal::Malformed(reason) => {
+                let what =
+                    mistaken::weights(&file[..file.len().min(128)]).filter(|_| !file.starts_with(b"GGUF"));
+                malformed(what.map_or_else(|| one_line(&reason), str::to_owned))
+            }
             Refusal::TensorType(name, found) => LoadError::TensorType {
                 path: path.to_owned(),
                 name: one_line(&name),
@@ -79,7 +84,7 @@ impl Gguf {
             return Err(opened.refuse("split.count", &reason));
         }
         // Biases, experts or factors of the rotation: with them, it is another network.
-        if let Some(name) = opened.0.header.tensors.keys().find(|name| !is_known(name)) {
+        if let Some(name) = opened.0.header.tensors.keys().find(|name| canonical_name(name).is_none()) {
             let reason =
                 format!("cannot be served: tensor `{name}` belongs to a network that is not supported");
             return Err(opened.refuse("general.architecture", &reason));
@@ -170,13 +175,14 @@ fn stored_name(name: &str) -> String {
     named.unwrap_or_else(|| name.to_owned())
 }
 
-/// Whether a tensor of the file belongs to a LLaMA.
-fn is_known(name: &str) -> bool {
-    let block = name.strip_prefix("blk.").and_then(|rest| rest.strip_suffix(".weight")?.split_once('.'));
-    match block {
-        Some((_, part)) => PARTS.iter().any(|(_, stored)| *stored == part),
-        None => OUTSIDE.iter().any(|(_, stored)| *stored == name),
+/// The canonical name of a tensor of the file.
+pub(super) fn canonical_name(stored: &str) -> Option<String> {
+    if let Some((canonical, _)) = OUTSIDE.iter().find(|(_, outside)| *outside == stored) {
+        return Some((*canonical).to_owned());
     }
+    let (number, part) = stored.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.')?;
+    let (canonical, _) = PARTS.iter().find(|(_, known)| *known == part)?;
+    Some(format!("layers.{number}.{canonical}.weight"))
 }
 
 fn map(path: &Path) -> Result<Bytes, LoadError> {
