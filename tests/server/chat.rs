@@ -58,7 +58,8 @@ async fn a_chat_is_a_completion_of_the_rendered_prompt() {
         let prompt = with(&settings, json!({ "prompt": tokens["tokens"] }));
         let completion = server.ok("/v1/completions", &prompt).await;
         assert_eq!(contents(&chat)[0], completion["choices"][0]["text"].as_str().unwrap());
-        assert_eq!(chat["usage"]["prompt_tokens"], given - 1, "the document start is not counted");
+        assert_eq!(chat["usage"]["prompt_tokens"], given, "the document start is not counted");
+        assert_eq!(tokens["tokens"].as_array().unwrap().len() as u64, given + 1, "and stands there");
     }
 }
 
@@ -145,9 +146,14 @@ async fn wrong_messages_are_refused_by_name() {
         (json!({ "messages": many }), "out_of_range", json!("messages")),
         (json!({ "messages": [{ "content": "a" }] }), "missing_field", json!("messages[0].role")),
         (
-            json!({ "messages": [{ "role": "tool", "content": "a" }] }),
+            json!({ "messages": [{ "role": "robot", "content": "a" }] }),
             "invalid_type",
             json!("messages[0].role"),
+        ),
+        (
+            json!({ "messages": [{ "role": "user", "content": null }] }),
+            "missing_field",
+            json!("messages[0].content"),
         ),
         (
             json!({ "messages": [{ "role": "user", "content": 1 }] }),
@@ -187,9 +193,9 @@ async fn wrong_messages_are_refused_by_name() {
             json!("chat_template_kwargs"),
         ),
         (
-            json!({ "messages": user("a"), "chat_template_kwargs": { "a": { "b": [] } } }),
-            "unknown_parameter",
-            json!("chat_template_kwargs"),
+            json!({ "messages": user("a"), "tools": [{}], "tool_choice": "required" }),
+            "unsupported_parameter",
+            json!("tool_choice"),
         ),
         (
             json!({ "messages": user("a"), "continue_final_message": true }),

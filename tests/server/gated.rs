@@ -32,7 +32,8 @@ impl Gated {
         let model = golden("diffugpt-s").display().to_string();
         let arguments = ["unmask", "serve", "--model", &model, "--threads", "1"];
         let cli = Cli::parse_from(arguments.into_iter().chain(flags.iter().copied()));
-        let Some(Command::Serve(args)) = cli.command else { panic!("another command") };
+        let Some(Command::Serve(command)) = cli.command else { panic!("another command") };
+        let args = command.settings();
         let Loaded { checkpoint, predictor, chat_template, .. } = load(Some(&model), &args.load).unwrap();
         let limits = predictor.limits();
         let ((seen_sender, seen), (permits, gate)) = (sync_channel(1 << 16), channel());
@@ -53,7 +54,7 @@ impl Gated {
             }),
             engine: Engine::spawn(scripted, config, engine_metrics).unwrap(),
             cost: CostModel::default(),
-            access: Arc::new(Access::open(&args.access, args.server.listen).unwrap()),
+            access: Arc::new(Access::open(&args.access, args.server.address()).unwrap()),
             slots: args.engine.max_running,
             queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
             patience: args.server.patience(),

@@ -5,6 +5,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod borders;
 mod cancelling;
 mod chat;
 mod choices;
@@ -45,6 +46,7 @@ mod security_work;
 mod slow_readers;
 mod special_text;
 mod sse;
+mod starting;
 mod startup;
 mod states;
 mod stops;

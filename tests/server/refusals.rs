@@ -37,7 +37,7 @@ async fn each_refusal_names_its_reason_and_harms_nothing() {
             "context_length_exceeded",
             json!("prompt"),
         ),
-        (COMPLETIONS, json!({ "prompt": "a", "stop": stops(17, 1) }), "out_of_range", json!("stop")),
+        (COMPLETIONS, json!({ "prompt": "a", "stop": stops(33, 1) }), "out_of_range", json!("stop")),
         (COMPLETIONS, json!({ "prompt": "a", "stop": stops(1, 257) }), "out_of_range", json!("stop")),
         (COMPLETIONS, json!({ "prompt": "a", "stop": "" }), "out_of_range", json!("stop")),
         (
@@ -164,6 +164,6 @@ async fn limits_set_by_flags_hold() {
     assert_eq!((&limits["steps"], &limits["canvas"], &limits["n"]), (&json!(4), &json!(8), &json!(2)));
     assert_eq!(
         (&limits["stops"], &limits["stop_bytes"], &limits["holes"]),
-        (&json!(16), &json!(256), &json!(64))
+        (&json!(32), &json!(256), &json!(64))
     );
 }

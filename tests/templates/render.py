@@ -1,4 +1,5 @@
-"""Writes expected.json: what Jinja2 makes of the templates in this folder, in the settings of transformers.
+"""Writes expected.json: what Jinja2 makes of the templates in this folder, and of those in styles.py, in the settings of
+transformers.
 
     pip install jinja2 && python render.py
 """
@@ -6,9 +7,11 @@
 import json
 from pathlib import Path
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from styles import templates
 
 HERE = Path(__file__).parent
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -20,6 +23,20 @@ def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=Fa
 
 def raise_exception(message):
     raise TemplateError(message)
+
+
+class Generation(Extension):
+    """`{% generation %}` of transformers, which marks what a training learns."""
+
+    tags = {"generation"}
+
+    def parse(self, parser):
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
+        return nodes.CallBlock(self.call_method("inner"), [], [], body).set_lineno(line)
+
+    def inner(self, caller):
+        return caller()
 
 
 def say(*texts, system=None):
@@ -40,20 +57,22 @@ CONVERSATIONS = [
 
 
 def main():
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation])
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
     cases = []
-    for path in sorted([*HERE.glob("*.jinja"), HERE / "../../crates/api/src/template/alpaca.jinja"]):
-        template = environment.from_string(path.read_text())
+    files = sorted([*HERE.glob("*.jinja"), HERE / "../../crates/api/src/template/alpaca.jinja"])
+    styles = dict(templates())
+    for name, source in [(path.stem, path.read_text()) for path in files] + list(styles.items()):
+        template = environment.from_string(source)
         for conversation in CONVERSATIONS:
-            case = {"template": path.stem, "conversation": conversation}
+            case = {"template": name, "conversation": conversation}
             try:
                 case["text"] = template.render(**TOKENS, **conversation)
             except TemplateError as error:
                 case["refused"] = str(error)
             cases.append(case)
-    document = {"tokens": TOKENS, "cases": cases}
+    document = {"tokens": TOKENS, "styles": styles, "cases": cases}
     (HERE / "expected.json").write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
 
 

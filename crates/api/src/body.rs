@@ -1,6 +1,7 @@
 //! Request bodies: JSON with errors that name the field, and one policy for fields that a route does not
 //! know.
 
+mod surrogates;
 mod unknown;
 mod wording;
 
@@ -35,6 +36,8 @@ pub enum UnknownFields {
 pub trait RequestBody: DeserializeOwned + Send + 'static {
     /// The route's policy.
     const UNKNOWN_FIELDS: UnknownFields;
+    /// Whether half of a surrogate pair becomes U+FFFD: editors cut texts by UTF-16 units. Elsewhere it is refused.
+    const REPAIRS_SURROGATES: bool = false;
 }
 
 /// A decoded body.
@@ -49,7 +52,7 @@ pub struct Body<T> {
 }
 
 /// Fields that change nothing about the answer; accepted and forgotten.
-const HARMLESS: [&str; 17] = [
+const HARMLESS: [&str; 16] = [
     "user",
     "safety_identifier",
     "metadata",
@@ -64,7 +67,6 @@ const HARMLESS: [&str; 17] = [
     "n_keep",
     "timings_per_token",
     "keep_alive",
-    "skip_special_tokens",
     "spaces_between_special_tokens",
     "add_special_tokens",
 ];
@@ -72,15 +74,38 @@ const HARMLESS: [&str; 17] = [
 /// Fields that would change the answer and are not offered, with the values that ask for nothing.
 fn neutral_values(field: &str) -> Option<Value> {
     Some(match field {
-        "echo" | "use_beam_search" | "logprobs" | "diffusing" => json!([false]),
-        "best_of" => json!([1]),
+        "echo"
+        | "use_beam_search"
+        | "logprobs"
+        | "diffusing"
+        | "early_stopping"
+        | "include_stop_str_in_output"
+        | "return_token_ids"
+        | "return_tokens_as_token_ids" => json!([false]),
+        "skip_special_tokens" => json!([true]),
+        "best_of" | "length_penalty" => json!([1]),
         "top_logprobs" => json!([0]),
         "modalities" => json!([["text"]]),
-        "tool_choice" => json!(["none", "auto"]),
-        "tools" | "functions" => json!([[]]),
+        "tool_choice" | "function_call" => json!(["none", "auto"]),
+        "tools" | "functions" | "stop_token_ids" | "allowed_token_ids" | "bad_words"
+        | "logits_processors" => {
+            json!([[]])
+        }
         "response_format" => json!([{ "type": "text" }]),
-        "audio" | "chat_template" | "structured_outputs" | "guided_json" | "guided_regex"
-        | "guided_choice" | "guided_grammar" | "grammar" | "json_schema" | "lora" | "prediction" => json!([]),
+        "audio"
+        | "chat_template"
+        | "structured_outputs"
+        | "guided_json"
+        | "guided_regex"
+        | "guided_choice"
+        | "guided_grammar"
+        | "grammar"
+        | "json_schema"
+        | "lora"
+        | "prediction"
+        | "prompt_logprobs"
+        | "truncate_prompt_tokens"
+        | "prompt_embeds" => json!([]),
         _ => return None,
     })
 }
@@ -161,6 +186,28 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// Decodes a body and applies the route's policy to fields that its type does not have.
 fn parse<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiError> {
+    if T::REPAIRS_SURROGATES {
+        return decode(&surrogates::replaced(bytes), strict);
+    }
+    let decoded = decode(bytes, strict);
+    match (&decoded, surrogates::first(bytes)) {
+        (Err(ApiError::Body { code: "invalid_json", .. }), Some((at, half))) => {
+            let message = format!(
+                "the request body holds {half} at byte {at}, one half of a surrogate pair: a text was cut within a \
+                 character; cut texts between characters"
+            );
+            Err(ApiError::Body { code: "invalid_json", param: None, message })
+        }
+        _ => decoded,
+    }
+}
+
+fn decode<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiError> {
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        let message =
+            "the request body begins with a byte order mark (EF BB BF); send it without one".to_owned();
+        return Err(ApiError::Body { code: "invalid_json", param: None, message });
+    }
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         // serde would take the values of a list for the fields in the order of their declaration.
         let message = "the request body must be an object, not a list".to_owned();
@@ -201,6 +248,9 @@ fn parse<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiError
 /// Refuses a field that is not offered, unless its value asks for nothing.
 fn judge(field: &str, values: &Map<String, Value>) -> Result<(), ApiError> {
     let value = values.get(field).unwrap_or(&Value::Null);
+    if ask_for_no_tool(field, values) {
+        return Ok(());
+    }
     let neutral = neutral_values(field).unwrap_or_default();
     let accepted = neutral.as_array().map_or(&[][..], Vec::as_slice);
     let same = |a: &Value, b: &Value| a == b || (a.is_number() && a.as_f64() == b.as_f64());
@@ -212,7 +262,18 @@ fn judge(field: &str, values: &Map<String, Value>) -> Result<(), ApiError> {
     Err(ApiError::Unsupported { param: field.to_owned(), neutral: names.join(" or ") })
 }
 
-fn unknown_parameter(field: &str) -> ApiError {
+/// Whether a field lists tools of which none may be used: agents end with such a request.
+fn ask_for_no_tool(field: &str, fields: &Map<String, Value>) -> bool {
+    let choice = match field {
+        "tools" => "tool_choice",
+        "functions" => "function_call",
+        _ => return false,
+    };
+    fields.get(choice).is_some_and(|choice| choice == "none")
+}
+
+/// The error for a field that a route does not know.
+pub(crate) fn unknown_parameter(field: &str) -> ApiError {
     let field = shown(field);
     let message = format!("`{field}` is not a field of this request; GET /openapi.json lists the fields");
     ApiError::Body { code: "unknown_parameter", param: Some(field), message }
@@ -258,7 +319,10 @@ pub fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>
     let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
     let whole = |value: &f64| value.fract() == 0.0 && value.abs() < 9e15;
     let value = number.as_i64().or_else(|| number.as_f64().filter(whole).map(|value| value as i64));
-    value.map(Some).ok_or_else(|| serde::de::Error::custom(format!("{number} is not an integer in range")))
+    value.map(Some).ok_or_else(|| {
+        let reason = format!("{number} is not an integer from {} to {}", i64::MIN, i64::MAX);
+        serde::de::Error::custom(reason)
+    })
 }
 
 /// A number of alternatives, where false counts as absent: some clients send what chat takes to every route.

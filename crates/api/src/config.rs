@@ -8,12 +8,14 @@ use std::time::Duration;
 use axum::http::Uri;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use unmask_model::kernel::CpuFeatures;
-use unmask_scheduler::{CostModel, EngineConfig};
+use unmask_scheduler::{CostModel, EngineConfig, RowTarget};
 
 pub use crate::bench::BenchArgs;
 pub use crate::config_access::AccessArgs;
 pub use crate::config_terminal::{FillArgs, LengthArg, TerminalArgs, TryArgs};
-pub use crate::config_values::{DeviceArg, DtypeArg, HubEnvironment, LogFormat, OverloadArg, Secret};
+pub use crate::config_values::{
+    DeviceArg, DtypeArg, HostArg, HubEnvironment, ListenArg, LogFormat, OverloadArg, Secret,
+};
 use crate::config_values::{at_least_one, yes_or_no};
 use crate::state::Limits;
 
@@ -52,7 +54,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve a model over HTTP (the default).
-    Serve(Box<ServeArgs>),
+    Serve(Box<ServeCommand>),
     /// Continue a text, and watch it appear.
     Try(Box<TryArgs>),
     /// Fill the holes in a file, and watch it happen.
@@ -65,6 +67,24 @@ pub enum Command {
     Healthcheck(HealthcheckArgs),
     /// Print the OpenAPI document.
     PrintOpenapi,
+}
+
+/// `unmask serve`.
+#[derive(Debug, Args)]
+pub struct ServeCommand {
+    /// The model, as with --model.
+    #[arg(value_name = "MODEL")]
+    path: Option<String>,
+    #[command(flatten)]
+    args: ServeArgs,
+}
+
+impl ServeCommand {
+    /// The settings, in which the model stands however it was named.
+    #[must_use]
+    pub fn settings(self) -> ServeArgs {
+        ServeArgs { model: self.path.or(self.args.model), ..self.args }
+    }
 }
 
 /// Settings of `unmask serve`.
@@ -116,7 +136,7 @@ pub struct VerifyArgs {
 pub struct HealthcheckArgs {
     /// The address that the server listens on; one that listens everywhere (0.0.0.0) is asked on loopback.
     #[arg(long, env = "UNMASK_LISTEN", default_value = LISTEN, value_name = "ADDRESS")]
-    pub listen: SocketAddr,
+    pub listen: ListenArg,
     /// Ask this URL instead; without a path, its /ready.
     #[arg(long, value_name = "URL")]
     pub url: Option<Uri>,
@@ -175,9 +195,16 @@ pub struct LoadArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
-    /// Address and port.
+    /// Address and port; localhost:PORT, or :PORT for every address of this machine.
     #[arg(long, env = "UNMASK_LISTEN", default_value = LISTEN, value_name = "ADDRESS")]
-    pub listen: SocketAddr,
+    pub listen: ListenArg,
+    /// The address alone, instead of the one in --listen. (No variable: Kubernetes sets UNMASK_PORT for a service
+    /// called unmask.)
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<HostArg>,
+    /// The port alone, instead of the one in --listen.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
     /// Seconds between the signal to stop and the refusal of new requests; /ready says no at once, so
     /// that balancers look elsewhere meanwhile.
     #[arg(long, env = "UNMASK_DRAIN_DELAY", default_value_t = 0, value_name = "SECONDS")]
@@ -291,21 +318,18 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// How long an evaluation should take that is as full as it may be. Requests join and leave between
-/// evaluations, so it is also how long a newcomer waits for its first.
-const FULL_EVALUATION: Duration = Duration::from_millis(250);
-
-/// Rows of an evaluation when no flag says otherwise: fewer would waste the device on overhead, more would
-/// only delay newcomers.
-const ROWS: std::ops::RangeInclusive<usize> = 256..=8192;
+/// How long an evaluation should take that is as full as it may be, when no flag says how many rows that is. Requests
+/// join and leave between evaluations, so it is also how long a newcomer waits for its first. Fewer rows would waste the
+/// device on overhead, more would only delay newcomers.
+const FULL_EVALUATION: RowTarget = RowTarget { time: Duration::from_millis(250), least: 256, most: 8192 };
 
 impl EngineArgs {
     /// For the scheduler, given what evaluations cost.
     #[must_use]
     pub fn config(&self, cost: CostModel) -> EngineConfig {
-        let rows = cost.rows_within(FULL_EVALUATION).clamp(*ROWS.start(), *ROWS.end());
         EngineConfig {
-            max_rows: self.max_rows.unwrap_or(rows),
+            max_rows: self.max_rows.unwrap_or_else(|| FULL_EVALUATION.rows(&cost)),
+            row_target: self.max_rows.is_none().then_some(FULL_EVALUATION),
             max_running: self.max_running,
             queue: self.queue,
             max_wait: Duration::from_secs(self.max_wait),
@@ -334,6 +358,14 @@ impl LimitArgs {
 }
 
 impl ServerArgs {
+    /// Where to listen.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        let ListenArg(listen) = self.listen;
+        let host = self.host.map_or(listen.ip(), |HostArg(host)| host);
+        SocketAddr::new(host, self.port.unwrap_or(listen.port()))
+    }
+
     /// For the server.
     #[must_use]
     pub fn patience(&self) -> Patience {

@@ -1,13 +1,12 @@
 //! Settings of who may ask, from where, and how much.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::access::{HostName, Origin, Proxy};
-use crate::config_values::{Secret, yes_or_no};
+use crate::config_values::{ListenArg, Secret, trimmed, yes_or_no};
 
 /// Who may ask, from where, and how much.
 #[derive(Debug, Default, Args)]
@@ -29,7 +28,7 @@ pub struct AccessArgs {
     pub metrics_auth: bool,
     /// Serve /metrics at this address instead, and the probes there too, without keys.
     #[arg(long, env = "UNMASK_ADMIN_LISTEN", value_name = "ADDRESS")]
-    pub admin_listen: Option<SocketAddr>,
+    pub admin_listen: Option<ListenArg>,
     /// POST requests that a client may send in a minute; a client is a key, or an address where there are no
     /// keys [default: any number].
     #[arg(long, env = "UNMASK_REQUESTS_PER_MINUTE", value_name = "N")]
@@ -39,14 +38,17 @@ pub struct AccessArgs {
     #[arg(long, env = "UNMASK_TOKENS_PER_MINUTE", value_name = "N")]
     pub tokens_per_minute: Option<NonZeroU32>,
     /// Proxies whose X-Forwarded-For says which address a request comes from; several with commas.
-    #[arg(long, env = "UNMASK_TRUSTED_PROXY", value_name = "ADDRESS|NETWORK", value_delimiter = ',')]
+    #[arg(long, env = "UNMASK_TRUSTED_PROXY", value_name = "ADDRESS|NETWORK", value_delimiter = ',',
+          value_parser = trimmed::<Proxy>)]
     pub trusted_proxy: Vec<Proxy>,
     /// Further names that Host may have; several with commas. Names are checked when this is given, and on a
     /// loopback address without keys, where only names of this machine pass otherwise.
-    #[arg(long, env = "UNMASK_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, env = "UNMASK_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',',
+          value_parser = trimmed::<HostName>)]
     pub allowed_host: Vec<HostName>,
     /// Origins of pages that may call the server from a browser, such as `https://app.example`; several with
     /// commas [default: none].
-    #[arg(long, env = "UNMASK_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    #[arg(long, env = "UNMASK_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',',
+          value_parser = trimmed::<Origin>)]
     pub cors_origin: Vec<Origin>,
 }

@@ -1,5 +1,6 @@
 //! The types of settings that are more than a number or a name.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -64,6 +65,56 @@ impl FromStr for Truth {
 /// Of a flag's environment twin: `1`, `true`, `yes` and `on`, or their opposites.
 pub(crate) fn yes_or_no() -> BoolishValueParser {
     BoolishValueParser::new()
+}
+
+/// `--listen`: an address and a port; `localhost:8080`; `:8080`, which is every address of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenArg(pub SocketAddr);
+
+impl FromStr for ListenArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self(address));
+        }
+        let named = text.rsplit_once(':').and_then(|(host, port)| {
+            let port: u16 = port.parse().ok()?;
+            Some(SocketAddr::new(host_address(host)?, port))
+        });
+        named.map(Self).ok_or_else(|| {
+            "it must be an address and a port, such as 127.0.0.1:8080 or [::1]:8080, localhost:8080, or :8080 for \
+             every address of this machine"
+                .to_owned()
+        })
+    }
+}
+
+/// `--host`: an address, `localhost`, or nothing for every address of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostArg(pub IpAddr);
+
+impl FromStr for HostArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        host_address(text)
+            .map(Self)
+            .ok_or_else(|| "it must be an address, such as 0.0.0.0 or ::1, or localhost".to_owned())
+    }
+}
+
+fn host_address(host: &str) -> Option<IpAddr> {
+    match host {
+        "" | "*" => Some(Ipv4Addr::UNSPECIFIED.into()),
+        _ if host.eq_ignore_ascii_case("localhost") => Some(Ipv4Addr::LOCALHOST.into()),
+        _ => host.trim_start_matches('[').trim_end_matches(']').parse().ok(),
+    }
+}
+
+/// One of several values in a list, between which blanks may stand.
+pub(crate) fn trimmed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.trim().parse().map_err(|error: T::Err| error.to_string())
 }
 
 /// How log lines are written.

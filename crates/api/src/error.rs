@@ -110,7 +110,7 @@ pub enum ApiError {
         /// The path.
         path: String,
         /// Where to look.
-        instead: &'static str,
+        instead: String,
     },
     /// A path with other methods.
     #[error("{method} is not allowed at {path}; the Allow header lists what is")]

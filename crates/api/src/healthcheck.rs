@@ -72,7 +72,7 @@ pub async fn healthcheck(args: &HealthcheckArgs, out: &mut impl Write) -> anyhow
 /// The URL to ask: the given one, whose path is `/ready` if it has none, or that of the listen address.
 fn target(args: &HealthcheckArgs) -> Result<Uri, Unhealthy> {
     let Some(given) = &args.url else {
-        let authority = reachable(args.listen).to_string();
+        let authority = reachable(args.listen.0).to_string();
         let built = Uri::builder().scheme("http").authority(authority.as_str()).path_and_query("/ready");
         return built.build().map_err(|_| Unhealthy::Url(authority));
     };

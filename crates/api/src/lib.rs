@@ -37,6 +37,7 @@ pub mod prompt;
 pub mod report;
 pub mod routes;
 pub mod scoring;
+pub mod seed;
 pub mod server;
 pub mod shutdown;
 pub mod sse;

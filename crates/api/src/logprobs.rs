@@ -51,7 +51,8 @@ pub fn placed(
 /// Text completion's layout.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct TextLogprobs {
-    /// The tokens' texts.
+    /// The tokens' texts; of a part of a character, its bytes: `bytes:\xe6`. Of tokens that look the same,
+    /// one is named by its text, and the others as `token_id:N`.
     tokens: Vec<String>,
     /// Log-probability (nats) of each under the model, before temperature and filters, at the evaluation that
     /// committed it; of an echoed prompt as `diffusion.score` says. Null where nothing predicted the token.
@@ -71,16 +72,19 @@ impl TextLogprobs {
         let top = |token: &TokenLogprob| {
             let own = token.logprob.map(|logprob| (token.token, finite(logprob)))?;
             let others = token.alternatives.iter().map(|(id, logprob)| (*id, finite(f64::from(*logprob))));
-            let mut top = BTreeMap::new();
-            // Tokens that look the same share a key: the better one counts.
-            for (id, logprob) in others.chain([own]) {
-                let best = top.entry(tokenizer.display(id)).or_insert(logprob);
-                *best = best.max(logprob);
+            let mut top = BTreeMap::from([(tokenizer.label(own.0), own.1)]);
+            for (id, logprob) in others.filter(|(id, _)| *id != own.0) {
+                // Tokens that look the same would share a key.
+                let mut label = tokenizer.label(id);
+                if top.contains_key(&label) {
+                    label = format!("token_id:{id}");
+                }
+                top.insert(label, logprob);
             }
             Some(top)
         };
         Self {
-            tokens: tokens.iter().map(|token| tokenizer.display(token.token)).collect(),
+            tokens: tokens.iter().map(|token| tokenizer.label(token.token)).collect(),
             token_logprobs: tokens.iter().map(|token| token.logprob.map(finite)).collect(),
             top_logprobs: tokens.iter().map(top).collect(),
             text_offset: tokens.iter().map(|token| token.offset).collect(),
@@ -98,7 +102,7 @@ pub struct ChatLogprobs {
 /// A token of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ChatToken {
-    /// Its text.
+    /// Its text; of a part of a character, its bytes: `bytes:\xe6`.
     token: String,
     /// Its log-probability (nats) under the model, before temperature and filters, at the evaluation that
     /// committed it.
@@ -126,12 +130,12 @@ impl ChatLogprobs {
     pub fn new(tokens: &[TokenLogprob], tokenizer: &TextTokenizer) -> Self {
         let bytes = |id: TokenId| tokenizer.bytes(&[id], false);
         let top = |(id, logprob): &(TokenId, f32)| TopToken {
-            token: tokenizer.display(*id),
+            token: tokenizer.label(*id),
             logprob: finite(f64::from(*logprob)),
             bytes: bytes(*id),
         };
         let token = |token: &TokenLogprob| ChatToken {
-            token: tokenizer.display(token.token),
+            token: tokenizer.label(token.token),
             logprob: finite(token.logprob.unwrap_or(LEAST)),
             bytes: bytes(token.token),
             top_logprobs: token.alternatives.iter().map(top).collect(),

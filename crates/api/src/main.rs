@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use unmask_api::access::{Access, reload_on_hangup};
-use unmask_api::config::{Cli, Command, HealthcheckArgs, ServeArgs, VerifyArgs};
+use unmask_api::config::{Cli, Command, HealthcheckArgs, ListenArg, ServeArgs, VerifyArgs};
 use unmask_api::fair_pool::FairPool;
 use unmask_api::load::load;
 use unmask_api::log::{Log, log_panics};
 use unmask_api::server::Bound;
+use unmask_api::shutdown::{Signals, Starting};
 use unmask_api::state::{AppState, room_for_bodies};
 use unmask_api::{
     bench, descriptors, healthcheck, output, panics, routes, serve, shutdown, terminal, verify,
@@ -31,13 +32,13 @@ fn main() -> ExitCode {
     log_panics();
     let cli = Cli::of_process();
     let done = match cli.command {
-        Some(Command::Serve(args)) => run(&args),
+        Some(Command::Serve(command)) => run(&command.settings()),
         Some(Command::Try(args)) => terminal::try_prompt(&args),
         Some(Command::Fill(args)) => terminal::fill_file(&args),
-        Some(Command::Verify(args)) => check(&args),
-        Some(Command::Bench(args)) => {
+        Some(Command::Verify(args)) => interruptible(|| check(&args)),
+        Some(Command::Bench(args)) => interruptible(|| {
             panics::as_error(&args.arch.config().to_string(), || bench::bench(&args, &mut output::stdout()))
-        }
+        }),
         Some(Command::Healthcheck(args)) => ask(&args),
         Some(Command::PrintOpenapi) => print_openapi(),
         None => run(&cli.serve),
@@ -55,11 +56,20 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let starting = {
+        let _entered = runtime.enter();
+        Starting::watch(Signals::listen().context("cannot listen for signals")?, Some(0))
+    };
     let log = Log::to_stderr(&args.log).map_err(anyhow::Error::msg)?;
     tracing::debug!(?args, "settings");
-    let address = args.server.listen;
+    let address = args.server.address();
     let access = Arc::new(Access::open(&args.access, address)?);
-    let bound = Bound::bind(address, args.access.admin_listen)?;
+    {
+        let _entered = runtime.enter();
+        reload_on_hangup(Arc::clone(&access)).context("cannot listen for SIGHUP")?;
+    }
+    let bound = Bound::bind(address, args.access.admin_listen.map(|ListenArg(admin)| admin))?;
     let patience = descriptors::enough_for(args.server.patience());
     let start = now();
     let loaded = load(args.model.as_deref(), &args.load)?;
@@ -78,11 +88,8 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         max_rows = config.max_rows,
         "measured an evaluation"
     );
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
-        // Installed before anybody can connect: no signal is lost from then on.
-        let signals = shutdown::Signals::listen().context("cannot listen for signals")?;
-        reload_on_hangup(Arc::clone(&access)).context("cannot listen for SIGHUP")?;
+        let signals = starting.over().await.context("cannot listen for signals")?;
         let listeners = bound.listen()?;
         let engine = Engine::spawn(predictor, config, engine_metrics).context("cannot start the engine")?;
         let address = listeners.public.local_addr().context("cannot read the address")?;
@@ -116,6 +123,15 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     runtime.shutdown_background();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Does something that a signal ends at once.
+fn interruptible<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    let _entered = runtime.enter();
+    let _starting = Starting::watch(Signals::listen().context("cannot listen for signals")?, None);
+    work()
 }
 
 fn check(args: &VerifyArgs) -> anyhow::Result<()> {

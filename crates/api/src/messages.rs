@@ -7,9 +7,10 @@ use serde_json::Value;
 use unmask_model::predictor::TokenId;
 use utoipa::ToSchema;
 
+use crate::body::unknown_parameter;
 use crate::error::ApiError;
 use crate::options::out_of_range;
-use crate::state::ServedModel;
+use crate::state::{AppState, ServedModel};
 use crate::template::{ChatTemplate, Conversation, Prompt, TemplateError, Turn};
 
 /// Messages of one request.
@@ -25,11 +26,17 @@ const MOST_VARIABLES: usize = 16;
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct Message {
     role: Role,
-    /// What it says. Special tokens in it are ordinary text.
-    content: Content,
+    /// What it says. Special tokens in it are ordinary text. An assistant's may be null or left out.
+    content: Option<Content>,
+    /// Calls of tools by an assistant, as OpenAI's: the chat template is given them.
+    tool_calls: Option<Value>,
+    /// The call that a tool's message answers: the chat template is given it.
+    tool_call_id: Option<String>,
+    /// A name, of a tool as a rule: the chat template is given it.
+    name: Option<String>,
 }
 
-/// Who says it. Tools are not supported.
+/// The author of a message. Results of tools are read; tools are never called.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -41,18 +48,26 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// A tool that the model called earlier.
+    Tool,
+    /// The same as `tool`.
+    Function,
 }
 
 impl Message {
-    /// Bytes of its text.
+    /// Bytes of its texts, which may all be part of a prompt.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        match &self.content {
-            Content::Text(text) => text.len(),
-            Content::Parts(parts) => {
+        let calls = self.tool_calls.as_ref().map_or(0, |calls| calls.to_string().len());
+        let names = [&self.tool_call_id, &self.name].into_iter().flatten().map(String::len).sum::<usize>();
+        let content = match &self.content {
+            None => 0,
+            Some(Content::Text(text)) => text.len(),
+            Some(Content::Parts(parts)) => {
                 parts.iter().filter_map(|part| part.text.as_ref()).map(String::len).sum()
             }
-        }
+        };
+        content + calls + names
     }
 }
 
@@ -115,7 +130,7 @@ impl GivenMessages {
         }
         let mut turns = Vec::with_capacity(count);
         for (index, message) in self.messages.into_iter().enumerate() {
-            turns.push(Turn { role: message.role.name(), content: message.content.text(index)? });
+            turns.push(message.turn(index)?);
         }
         let conversation = Conversation {
             turns,
@@ -154,19 +169,75 @@ fn variables(
     }
     for (name, value) in &given {
         let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-        if !template.reads(name) {
+        if ChatTemplate::reserves(name) {
             return Err(ApiError::Body {
                 code: "unknown_parameter",
                 param: Some(param.to_owned()),
-                message: format!("`{shown}` is no variable of the chat template that a request may set"),
+                message: format!("`{param}.{shown}` is set by the server; a request may not set it"),
             });
         }
-        if value.is_array() || value.is_object() {
+        if template.reads(name) && (value.is_array() || value.is_object()) {
             let message = format!("`{param}.{shown}` must be a string, a number, true, false or null");
             return Err(ApiError::Body { code: "invalid_type", param: Some(param.to_owned()), message });
         }
     }
-    Ok(given)
+    Ok(given.into_iter().filter(|(name, _)| template.reads(name)).collect())
+}
+
+/// Names in `chat_template_kwargs` that the template does not read, as paths for `x-ignored-params`, and not more than
+/// it takes. Clients send some, such as `enable_thinking`, to every model.
+///
+/// # Errors
+/// There is one, and fields without effect are refused on every route.
+pub fn unread_variables(
+    given: Option<&BTreeMap<String, Value>>,
+    state: &AppState,
+) -> Result<Vec<String>, ApiError> {
+    let template = state.model.chat_template.as_ref();
+    let reads = |name: &str| template.is_none_or(|template| template.reads(name));
+    let names = given.into_iter().flatten().map(|(name, _)| name).filter(|name| !reads(name));
+    let names: Vec<String> =
+        names.take(MOST_VARIABLES).map(|name| format!("chat_template_kwargs.{name}")).collect();
+    match names.first() {
+        Some(name) if state.limits.strict_params => Err(unknown_parameter(name)),
+        _ => Ok(names),
+    }
+}
+
+impl Message {
+    /// As the template is given it.
+    fn turn(self, index: usize) -> Result<Turn, ApiError> {
+        let content = match self.content {
+            Some(content) => content.text(index)?,
+            None if matches!(self.role, Role::Assistant) => String::new(),
+            None => {
+                let message = "missing field `content`".to_owned();
+                let param = Some(format!("messages[{index}].content"));
+                return Err(ApiError::Body { code: "missing_field", param, message });
+            }
+        };
+        let text = |text: Option<String>| text.map(Value::String);
+        let more = [
+            ("tool_calls", self.tool_calls.map(with_arguments)),
+            ("tool_call_id", text(self.tool_call_id)),
+            ("name", text(self.name)),
+        ];
+        let more = more.into_iter().filter_map(|(name, value)| Some((name, value.filter(|v| !v.is_null())?)));
+        Ok(Turn { role: self.role.name(), content, more: more.collect() })
+    }
+}
+
+/// Calls whose arguments are objects: OpenAI writes them as JSON in a string, and templates read the object.
+fn with_arguments(mut calls: Value) -> Value {
+    for call in calls.as_array_mut().into_iter().flatten() {
+        let Some(arguments) = call.pointer_mut("/function/arguments") else { continue };
+        let object =
+            arguments.as_str().and_then(|text| serde_json::from_str(text).ok()).filter(Value::is_object);
+        if let Some(object) = object {
+            *arguments = object;
+        }
+    }
+    calls
 }
 
 impl Role {
@@ -175,6 +246,7 @@ impl Role {
             Self::System | Self::Developer => "system",
             Self::User => "user",
             Self::Assistant => "assistant",
+            Self::Tool | Self::Function => "tool",
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::error::ApiError;
 use crate::policy_names::{EosRule, Preset};
 use crate::policy_options::DiffusionOptions;
 use crate::scoring::Scoring;
+use crate::seed::Seed;
 use crate::state::AppState;
 
 /// Whether a stream carries denoising states.
@@ -64,7 +65,7 @@ pub struct GivenOptions {
     /// No document end anywhere.
     pub ignore_eos: Option<bool>,
     /// Random seed.
-    pub seed: Option<i64>,
+    pub seed: Option<Seed>,
     /// Samples.
     pub n: Option<i64>,
     /// Stop strings.
@@ -95,7 +96,7 @@ pub struct Settings {
     /// Leading positions without a document end.
     pub min_tokens: usize,
     /// The request's seed, drawn when it gave none.
-    pub seed: u64,
+    pub seed: Seed,
     /// Samples per prompt.
     pub samples: usize,
     /// Strings that end a text.
@@ -153,15 +154,13 @@ impl GivenOptions {
         }
         let scoring = diffusion.score.unwrap_or_default().validate(defaults.steps)?;
         let sampling = self.sampling(temperature, state)?;
-        // The same bits for a negative seed: any i64 is a seed of its own.
-        let seed = self.seed.map(i64::cast_unsigned);
         Ok(Settings {
             sampling,
             policy,
             guidance,
             eos,
             min_tokens,
-            seed: seed.unwrap_or_else(|| if temperature == 0.0 { 0 } else { fresh_seed() }),
+            seed: self.seed.unwrap_or_else(|| Seed::new(if temperature == 0.0 { 0 } else { fresh_seed() })),
             samples,
             stops: stops("stop", self.stop, limits.stops)?,
             logprobs: logprobs.map(|alternatives| alternatives as usize),

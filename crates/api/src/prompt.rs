@@ -78,25 +78,25 @@ pub struct Sample {
     pub view: TextView,
 }
 
-/// How many positions can be generated beside `fixed` given ones, BOS included. Errors name the field of
-/// the `text` when nothing fits, else the one of the `length`.
+/// How many positions can be generated beside `given` tokens and the `bos` ones that stand before them. Errors name the
+/// field of the `text` when nothing fits, else the one of the `length`.
 ///
 /// # Errors
 /// Nothing fits, or less than was asked for.
 pub fn room(
-    fixed: usize,
+    (given, bos): (usize, usize),
     size: Size,
     (text, length): (&'static str, &'static str),
     state: &AppState,
 ) -> Result<usize, ApiError> {
     let context = state.model.limits.context;
-    let free = context.saturating_sub(fixed).min(state.limits.canvas);
+    let free = context.saturating_sub(given + bos).min(state.limits.canvas);
     match size {
         Size::AtMost(most) if free > 0 => Ok(most.min(free)),
         Size::Exactly(asked) if asked <= free => Ok(asked),
         Size::Exactly(asked) | Size::AtMost(asked) => {
             let asked = if matches!(size, Size::Exactly(_)) { asked } else { 1 };
-            Err(too_long(if free == 0 { text } else { length }, fixed, asked, state))
+            Err(too_long(if free == 0 { text } else { length }, (given, bos), asked, state))
         }
     }
 }
@@ -118,11 +118,18 @@ pub fn check_text(param: &'static str, bytes: usize, model: &ServedModel) -> Res
     Err(ApiError::ContextLength { param, message })
 }
 
-/// The error for a canvas of `fixed` given positions on which `asked` more do not fit.
-pub fn too_long(param: &'static str, fixed: usize, asked: usize, state: &AppState) -> ApiError {
+/// The error for a canvas of `given` tokens, counted as in `usage`, and the `bos` ones before them, on which `asked` more
+/// do not fit.
+pub fn too_long(
+    param: &'static str,
+    (given, bos): (usize, usize),
+    asked: usize,
+    state: &AppState,
+) -> ApiError {
     let (context, canvas) = (state.model.limits.context, state.limits.canvas);
+    let start = if bos == 0 { "" } else { " (the document start takes one position more)" };
     let mut message = format!(
-        "{fixed} tokens are given and {asked} more were asked for, but this model's context is {context}"
+        "{given} tokens are given{start} and {asked} more were asked for, but this model's context is {context}"
     );
     if canvas < context {
         message += &format!(" and at most {canvas} may be generated");
@@ -144,7 +151,7 @@ impl Layout {
         state: &AppState,
     ) -> Result<Self, ApiError> {
         let bos = usize::from(!ids_given && state.model.tokenizer.bos_id().is_some());
-        let length = room(before.len() + after.len() + bos, size, names, state)?;
+        let length = room((before.len() + after.len(), bos), size, names, state)?;
         let blank = Blank { id: "0".to_owned(), length, ..Blank::default() };
         Ok(Self {
             pieces: vec![Piece::Given(before), Piece::Open(Box::new(blank)), Piece::Given(after)],
@@ -215,7 +222,7 @@ impl Layout {
             spans,
             allowed,
             policy: settings.policy,
-            noise: Noise::Keyed { seed: settings.seed, sample },
+            noise: Noise::Keyed { seed: settings.seed.bits, sample },
             first_token: open_start.then_some(0),
             guidance: Some(settings.guidance),
             alternatives: settings.logprobs.unwrap_or(0),

@@ -15,11 +15,12 @@ use crate::observation::milliseconds;
 use crate::options::Settings;
 use crate::policy_names::{OrderName, ResolvedPolicy};
 use crate::scoring::ScoreReport;
+use crate::seed::Seed;
 use crate::state::ServedModel;
 use crate::text_view::{HoleText, MASK};
 
-/// Tokens of a request and its answer. BOS is not counted; neither is what a document end or a stop
-/// string cut off.
+/// Tokens of a request and its answer. The document start that the server puts in front is not counted, here as in
+/// `count` of /tokenize and in errors about the context; neither is what a document end or a stop string cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Usage {
     /// Tokens given.
@@ -51,7 +52,7 @@ pub struct DiffusionReport {
     /// Nucleus mass.
     pub top_p: f64,
     /// The seed; sending it again repeats the answer.
-    pub seed: i64,
+    pub seed: Seed,
     /// Evaluations of the network, summed over samples.
     pub forward_passes: u32,
     /// Rows that went through the network: given and generated positions of every evaluation. With
@@ -89,7 +90,7 @@ impl DiffusionReport {
             guidance: settings.guidance,
             temperature: settings.sampling.temperature,
             top_p: settings.sampling.top_p,
-            seed: settings.seed.cast_signed(),
+            seed: settings.seed,
             forward_passes: timings.evaluations,
             row_evaluations: timings.rows,
             readout_rows: timings.reads,

@@ -125,7 +125,7 @@ impl Scoring {
             tokens: bos.into_iter().chain(prompt.iter().copied()).collect(),
             from: (usize::from(bos.is_some()) + self.from.min(prompt.len())) as Position,
             mode: self.mode,
-            noise: Noise::Keyed { seed: settings.seed, sample: 0 },
+            noise: Noise::Keyed { seed: settings.seed.bits, sample: 0 },
             alternatives: settings.logprobs.unwrap_or(0),
             ..ScoreSpec::default()
         };

@@ -3,7 +3,15 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinHandle};
+
 use crate::state::AppState;
+
+/// Exit statuses of a process that SIGINT and SIGTERM end, as shells have them.
+const INTERRUPTED: i32 = 130;
+#[cfg(unix)]
+const TERMINATED: i32 = 143;
 
 /// How long connections may take to end after the engine has ended every request.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -28,11 +36,11 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one.
-    pub async fn next(&mut self) {
+    /// Waits for the next one: the status of a process that it ends.
+    pub async fn next(&mut self) -> i32 {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => TERMINATED,
+            _ = self.interrupt.recv() => INTERRUPTED,
         }
     }
 }
@@ -52,10 +60,48 @@ impl Signals {
         Ok(Self)
     }
 
-    /// Waits for the next one.
-    pub async fn next(&mut self) {
+    /// Waits for the next one: the status of a process that it ends.
+    pub async fn next(&mut self) -> i32 {
         // Without a handler the process would simply be ended.
         let _ = tokio::signal::ctrl_c().await;
+        INTERRUPTED
+    }
+}
+
+/// A start that a signal ends at once: there is nothing yet to finish. The first process of a container has no other
+/// way to hear of one.
+#[derive(Debug)]
+pub struct Starting {
+    over: oneshot::Sender<()>,
+    task: JoinHandle<Signals>,
+}
+
+impl Starting {
+    /// Watches from now on, in the runtime that is entered; `asked` is the status of a process that did as it was
+    /// asked, where the end is no failure.
+    #[must_use]
+    pub fn watch(mut signals: Signals, asked: Option<i32>) -> Self {
+        let (over, ended) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                status = signals.next() => {
+                    tracing::info!("ended by a signal before it began");
+                    std::process::exit(asked.unwrap_or(status));
+                }
+                _ = ended => signals,
+            }
+        });
+        Self { over, task }
+    }
+
+    /// The start is over: signals are for what follows.
+    ///
+    /// # Errors
+    /// The task that watched has failed.
+    pub async fn over(self) -> Result<Signals, JoinError> {
+        // The task has ended only if the process does.
+        let _ = self.over.send(());
+        self.task.await
     }
 }
 
@@ -65,7 +111,7 @@ pub async fn first(mut signals: Signals) {
     tokio::spawn(async move {
         signals.next().await;
         tracing::warn!("second signal: ending at once");
-        std::process::exit(130);
+        std::process::exit(INTERRUPTED);
     });
 }
 

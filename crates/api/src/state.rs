@@ -123,7 +123,7 @@ impl Default for Limits {
             samples: 8,
             prompts: 64,
             canvas: 1024,
-            stops: (16, 256),
+            stops: (32, 256),
             cost: 8_000_000,
             body_time: Duration::from_secs(30),
             strict_params: false,

@@ -225,6 +225,22 @@ impl TextTokenizer {
         }
     }
 
+    /// A name of one token for programs: its text; where that is no text by itself, its bytes, as `bytes:\xe6`; of a
+    /// row without a token, `token_id:7`. Bytes of a SentencePiece vocabulary are bytes also where they are text: a
+    /// piece has that text.
+    #[must_use]
+    pub fn label(&self, token: TokenId) -> String {
+        let bytes = self.bytes.get(token as usize).map_or(&[][..], |bytes| bytes);
+        let name = self.template.id_to_token(token);
+        let is_byte = self.leading_space
+            && name.as_ref().is_some_and(|name| name.starts_with("<0x") && bytes.len() == 1);
+        match std::str::from_utf8(bytes) {
+            Ok("") => name.unwrap_or_else(|| format!("token_id:{token}")),
+            Ok(text) if !is_byte => text.to_owned(),
+            _ => bytes.iter().fold("bytes:".to_owned(), |label, byte| format!("{label}\\x{byte:02x}")),
+        }
+    }
+
     /// Rows of the embedding.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cost::CostModel;
+use crate::pace::RowTarget;
 
 /// The limits of an engine. Each should be at least 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -10,6 +11,8 @@ pub struct EngineConfig {
     /// Token rows per evaluation: the summed lengths of the canvases in a batch. A longer canvas is
     /// evaluated alone.
     pub max_rows: usize,
+    /// What that number follows from as the machine is seen to be faster or slower; `None` leaves it as it is.
+    pub row_target: Option<RowTarget>,
     /// Samples running at once, shared by client. The samples of a request enter one by one.
     pub max_running: usize,
     /// Requests that may wait: accepted and not yet running, shared by client. 0 refuses everything.
@@ -24,6 +27,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             max_rows: 2048,
+            row_target: None,
             max_running: 64,
             queue: 128,
             max_wait: Duration::from_secs(30),

@@ -12,7 +12,6 @@ use std::{fmt, io, mem, thread};
 use tokio::sync::watch;
 use unmask_model::predictor::{Ask, MaskPredictor, Read};
 
-use self::clock::Slowdown;
 use self::fault::Broken;
 use crate::batcher::{Batcher, RequestId, SampleId};
 use crate::config::EngineConfig;
@@ -22,6 +21,7 @@ use crate::event::DenoisingEvent;
 use crate::handle::EngineHandle;
 use crate::inbox::{Backlog, EngineState, Inbox};
 use crate::metrics::EngineMetrics;
+use crate::pace::Pace;
 use crate::request::{Request, work};
 
 /// The crate's only clock.
@@ -45,8 +45,8 @@ pub struct Engine<P: MaskPredictor> {
     broken: Option<Broken>,
     /// How long the last evaluation took.
     last_took: Duration,
-    /// Measured time of an evaluation over the predicted one, lately.
-    slowdown: Slowdown,
+    /// What evaluations take over what is predicted of them.
+    pace: Pace,
     inbox: Arc<Inbox>,
 }
 
@@ -69,7 +69,7 @@ impl<P: MaskPredictor> Engine<P> {
             suspects: VecDeque::new(),
             broken: None,
             last_took: Duration::ZERO,
-            slowdown: Slowdown::default(),
+            pace: Pace::default(),
             inbox: Arc::clone(&inbox),
         };
         thread::Builder::new().name("unmask-engine".into()).spawn(move || {

@@ -129,7 +129,8 @@ impl Access {
             (None, false) => MetricsDoor::Open,
         };
         let local = !public && keys.is_none();
-        let hosts = (local || !args.allowed_host.is_empty()).then(|| args.allowed_host.clone());
+        let names = || args.allowed_host.iter().cloned().chain(host::machine()).collect();
+        let hosts = (local || !args.allowed_host.is_empty()).then(names);
         Ok(Self {
             keys,
             allowance: Allowance { requests: args.requests_per_minute, tokens: args.tokens_per_minute },
@@ -248,7 +249,8 @@ pub async fn check_host(State(state): State<AppState>, request: Request, next: N
     }
 }
 
-/// Reads the key file again at every SIGHUP. Without one the signal keeps its meaning, which is the end.
+/// Reads the key file again at every SIGHUP. Without one there is nothing to read: the signal would otherwise end the
+/// process, and every request with it.
 ///
 /// # Errors
 /// The handler cannot be installed.
@@ -256,12 +258,13 @@ pub async fn check_host(State(state): State<AppState>, request: Request, next: N
 pub fn reload_on_hangup(access: Arc<Access>) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
 
-    if access.keys.as_ref().and_then(Keys::file).is_none() {
-        return Ok(());
-    }
     let mut hangups = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
+            if access.keys.as_ref().and_then(Keys::file).is_none() {
+                tracing::info!("SIGHUP: there is no key file to read again");
+                continue;
+            }
             let access = Arc::clone(&access);
             // Reading a file blocks.
             let _ = tokio::task::spawn_blocking(move || access.reload()).await;

@@ -83,7 +83,7 @@ mod tests {
                 "invalid length 0, expected struct Message with 2 elements",
                 "`x` must be an object, not a list",
             ),
-            ("1.5 is not an integer in range", "`x`: 1.5 is not an integer in range"),
+            ("1.5 is not an integer from 0 to 9", "`x`: 1.5 is not an integer from 0 to 9"),
         ] {
             assert_eq!(plain("`x`", reason), sentence);
         }

@@ -16,11 +16,12 @@ use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::logprobs::ChatLogprobs;
-use crate::messages::{GivenMessages, Message, tokens};
+use crate::messages::{GivenMessages, Message, tokens, unread_variables};
 use crate::observation::Observation;
 use crate::options::{GivenOptions, StreamStates, Strings};
 use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, check_text, size};
+use crate::seed::Seed;
 use crate::state::AppState;
 
 /// Positions to generate when the request does not say.
@@ -85,8 +86,8 @@ pub struct ChatRequest {
     logit_bias: Option<BTreeMap<String, f64>>,
     /// The answer is a function of the request and this number. Default: random, and returned.
     /// `random_seed` is the same.
-    #[serde(default, alias = "random_seed", deserialize_with = "integer")]
-    seed: Option<i64>,
+    #[serde(alias = "random_seed")]
+    seed: Option<Seed>,
     /// Answers. Default 1.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
@@ -166,8 +167,8 @@ impl AssistantMessage {
 }
 
 impl Delta {
-    pub(super) fn new(first: bool, text: String) -> Self {
-        Self { role: first.then_some("assistant"), content: (!text.is_empty()).then_some(text) }
+    pub(super) fn new(first: bool, content: Option<String>) -> Self {
+        Self { role: first.then_some("assistant"), content }
     }
 }
 
@@ -187,9 +188,10 @@ impl Dialect for Chat {
     }
 
     fn chunk(index: usize, part: Part, tokenizer: &TextTokenizer) -> ChatChoice {
-        let Part { first, text, tokens, finish_reason } = part;
+        let Part { first, text, replaces, tokens, finish_reason } = part;
         let logprobs = tokens.map(|tokens| ChatLogprobs::new(&tokens, tokenizer));
-        ChatChoice { index, message: None, delta: Some(Delta::new(first, text)), logprobs, finish_reason }
+        let content = Some(text).filter(|text| replaces || !text.is_empty());
+        ChatChoice { index, message: None, delta: Some(Delta::new(first, content)), logprobs, finish_reason }
     }
 }
 
@@ -209,7 +211,8 @@ pub async fn chat(
     timeout: TimeoutHeader,
     body: Body<ChatRequest>,
 ) -> Result<Response, ApiError> {
-    let Body { mut request, ignored, bytes } = body;
+    let Body { mut request, mut ignored, bytes } = body;
+    ignored.extend(unread_variables(request.chat_template_kwargs.as_ref(), &state)?);
     check_model(request.model.as_deref(), &state.model)?;
     let streams = if request.diffusing == Some(true) { Some(true) } else { request.stream };
     let stream = openai::stream(streams, request.stream_options.take())?;

@@ -21,6 +21,7 @@ use crate::observation::Observation;
 use crate::options::{GivenOptions, Strings, out_of_range};
 use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, Size, check_text, size};
+use crate::seed::Seed;
 use crate::state::AppState;
 
 /// Positions to generate when the request does not say.
@@ -41,6 +42,10 @@ pub struct CompletionRequest {
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = -1)]
     max_tokens: Option<i64>,
+    /// The same, by the name that it has in chat; this one counts when both are given.
+    #[serde(default, deserialize_with = "integer")]
+    #[schema(minimum = -1)]
+    max_completion_tokens: Option<i64>,
     /// Leading positions in which no document end is drawn. Default 0.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 0)]
@@ -75,8 +80,8 @@ pub struct CompletionRequest {
     logit_bias: Option<BTreeMap<String, f64>>,
     /// The answer is a function of the request and this number. Default: random, and returned.
     /// `random_seed` is the same.
-    #[serde(default, alias = "random_seed", deserialize_with = "integer")]
-    seed: Option<i64>,
+    #[serde(alias = "random_seed")]
+    seed: Option<Seed>,
     /// Answers per prompt. Default 1.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
@@ -242,7 +247,11 @@ fn prepare(
         timeout_ms: request.timeout_ms,
     }
     .validate(state)?;
-    let (prompt, suffix, max_tokens) = (request.prompt, request.suffix, request.max_tokens);
+    let (prompt, suffix) = (request.prompt, request.suffix);
+    let (length, max_tokens) = match request.max_completion_tokens {
+        Some(given) => ("max_completion_tokens", Some(given)),
+        None => ("max_tokens", request.max_tokens),
+    };
     let tokenizer = &state.model.tokenizer;
     // Some editors send the document end where there is no suffix.
     let eos = state.model.profile.eos_token.as_deref();
@@ -256,13 +265,13 @@ fn prepare(
     let size = match max_tokens {
         // Whoever scores a text wants no more of it.
         Some(0) if echo => Size::Exactly(0),
-        given => size("max_tokens", given, DEFAULT_TOKENS, state)?,
+        given => size(length, given, DEFAULT_TOKENS, state)?,
     };
     size.check_least(settings.min_tokens)?;
     let (mut layouts, mut echoes, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     for prompt in prompts(prompt, state, abandoned)? {
         let Given { text, tokens, ids_given } = prompt;
-        let names = ("prompt", "max_tokens");
+        let names = ("prompt", length);
         let layout = Layout::around(tokens.clone(), after.clone(), ids_given, size, names, state)?;
         let bos = layout.bos(&state.model);
         if let Some(scoring) = settings.scoring {

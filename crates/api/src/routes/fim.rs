@@ -3,14 +3,14 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use unmask_model::tokenizer::TextTokenizer;
 use utoipa::ToSchema;
 
 use super::chat::{AssistantMessage, Delta};
 use super::completions::{CompletionRequest, answer};
 use super::openai::{Completion, Dialect, Part};
-use crate::body::Body;
+use crate::body::{Body, RequestBody, UnknownFields};
 use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
 use crate::logprobs::TextLogprobs;
@@ -36,6 +36,16 @@ pub struct FimChoice {
     finish_reason: Option<&'static str>,
 }
 
+/// The body of /v1/completions, from editors.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct FimRequest(CompletionRequest);
+
+impl RequestBody for FimRequest {
+    const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
+    const REPAIRS_SURROGATES: bool = true;
+}
+
 /// Both services' way to write a text.
 struct Fim;
 
@@ -53,8 +63,8 @@ impl Dialect for Fim {
     }
 
     fn chunk(index: usize, part: Part, tokenizer: &TextTokenizer) -> FimChoice {
-        let Part { first, text, tokens, finish_reason } = part;
-        let delta = Some(Delta::new(first, text.clone()));
+        let Part { first, text, tokens, finish_reason, .. } = part;
+        let delta = Some(Delta::new(first, Some(text.clone()).filter(|text| !text.is_empty())));
         let logprobs = tokens.map(|tokens| TextLogprobs::new(&tokens, tokenizer));
         FimChoice { index, text, message: None, delta, logprobs, finish_reason }
     }
@@ -74,7 +84,7 @@ pub async fn fim(
     State(state): State<AppState>,
     observation: Observation,
     timeout: TimeoutHeader,
-    body: Body<CompletionRequest>,
+    Body { request: FimRequest(request), ignored, bytes }: Body<FimRequest>,
 ) -> Result<Response, ApiError> {
-    answer::<Fim>(state, observation, timeout, body).await
+    answer::<Fim>(state, observation, timeout, Body { request, ignored, bytes }).await
 }

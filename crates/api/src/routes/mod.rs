@@ -124,14 +124,55 @@ fn entrance(router: Router<AppState>, state: AppState) -> Router {
 }
 
 async fn not_found(uri: Uri) -> ApiError {
+    let path = uri.path();
+    let meant = meant(path);
     // Other servers' routes, which their clients try here.
-    let instead = match uri.path() {
-        "/v1/responses" | "/v1/messages" | "/api/chat" => "use /v1/chat/completions",
-        "/completion" | "/api/generate" => "use /v1/completions",
-        "/v1/embeddings" | "/embeddings" | "/api/embed" => "this server has no embeddings",
-        _ => "GET /openapi.json lists the routes",
+    let instead = match meant.as_str() {
+        "/v1/responses" | "/v1/messages" | "/api/chat" => "use /v1/chat/completions".to_owned(),
+        "/completion" | "/api/generate" => "use /v1/completions".to_owned(),
+        "/v1/embeddings" | "/embeddings" | "/api/embed" => "this server has no embeddings".to_owned(),
+        "/v1" | "/" => "OpenAI's routes are /v1/completions, /v1/chat/completions and /v1/models".to_owned(),
+        _ if NAMES.contains(&meant.as_str()) && meant != path => {
+            format!(
+                "use {meant}: the base URL of OpenAI's clients here ends with /v1, without a slash behind it"
+            )
+        }
+        _ => "GET /openapi.json lists the routes".to_owned(),
     };
-    ApiError::NotFound { path: shown(uri.path()), instead }
+    ApiError::NotFound { path: shown(path), instead }
+}
+
+/// Routes that wrong base URLs lead beside.
+const NAMES: [&str; 12] = [
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/v1/fim/completions",
+    "/v1/models",
+    "/v1/fill",
+    "/fill",
+    "/infill",
+    "/tokenize",
+    "/detokenize",
+    "/health",
+    "/metrics",
+    "/openapi.json",
+];
+
+/// The path without doubled slashes, a slash at its end and a doubled `/v1`, and with a `/v1` that a route needs.
+fn meant(path: &str) -> String {
+    let mut parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    while parts.starts_with(&["v1", "v1"]) {
+        parts.remove(0);
+    }
+    let joined = format!("/{}", parts.join("/"));
+    let below = |prefix: &str| NAMES.contains(&format!("{prefix}{joined}").as_str());
+    let beyond = joined.strip_prefix("/v1").filter(|rest| NAMES.contains(rest));
+    match beyond {
+        _ if NAMES.contains(&joined.as_str()) => joined,
+        Some(rest) => rest.to_owned(),
+        None if below("/v1") => format!("/v1{joined}"),
+        None => joined,
+    }
 }
 
 /// Routes that say which methods they have.

@@ -128,6 +128,8 @@ pub(super) struct Part {
     pub(super) first: bool,
     /// What it adds.
     pub(super) text: String,
+    /// Whether it stands in place of what came before, also when it is empty.
+    pub(super) replaces: bool,
     /// The tokens that it completes, if they are wanted and it completes any.
     pub(super) tokens: Option<Vec<TokenLogprob>>,
     /// Why the text ends, in its last chunk.
@@ -269,7 +271,7 @@ impl Answer {
         tokens.extend(placed(generated, whole.chars().count(), hole.at_start, tokenizer));
         whole.push_str(&text.text);
         let tokens = self.settings.logprobs.map(|_| tokens);
-        Part { first: true, text: whole, tokens, finish_reason: Some(reason(text.end)) }
+        Part { first: true, text: whole, tokens, finish_reason: Some(reason(text.end)), ..Part::default() }
     }
 
     fn report(&self, running: &Running, timings: &Timings, kept: usize) -> DiffusionReport {

@@ -14,7 +14,7 @@ use super::{annotate, check_model, estimated_tokens, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields};
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
-use crate::messages::{GivenMessages, Message, tokens};
+use crate::messages::{GivenMessages, Message, tokens, unread_variables};
 use crate::observation::Observation;
 use crate::options::out_of_range;
 use crate::state::{AppState, ServedModel};
@@ -58,9 +58,9 @@ const LONGEST_TEXT: usize = 128 * 1024;
 pub struct Tokenized {
     /// Ids, or ids with pieces.
     tokens: Vec<TokenEntry>,
-    /// How many.
+    /// How many, as `usage` counts them: without the document start that the server puts in front.
     count: usize,
-    /// Longest canvas.
+    /// Longest canvas, in positions: one of them is the document start's.
     max_model_len: usize,
 }
 
@@ -96,9 +96,10 @@ pub enum TokenPiece {
 pub async fn tokenize(
     State(state): State<AppState>,
     observation: Observation,
-    Body { request, ignored, bytes }: Body<TokenizeRequest>,
+    Body { request, mut ignored, bytes }: Body<TokenizeRequest>,
 ) -> Result<Response, ApiError> {
     check_model(request.model.as_deref(), &state.model)?;
+    ignored.extend(unread_variables(request.chat_template_kwargs.as_ref(), &state)?);
     let bytes_given = request.text_bytes();
     check_size(request.text_field(), bytes_given, &state.model)?;
     observation.charge(estimated_tokens(bytes_given))?;
@@ -172,6 +173,7 @@ impl TokenizeRequest {
                 return Err(ApiError::Conflict { param: "prompt".to_owned(), message });
             }
         };
+        let count = ids.len();
         let ids: Vec<TokenId> = model.tokenizer.bos_id().filter(|_| start).into_iter().chain(ids).collect();
         let pieces = self.with_pieces.unwrap_or(false);
         let entry = |&id: &TokenId| match (pieces, String::from_utf8(model.tokenizer.bytes(&[id], false))) {
@@ -182,11 +184,7 @@ impl TokenizeRequest {
             (true, Ok(text)) => TokenEntry::WithPiece { id, piece: TokenPiece::Text(text) },
             (true, Err(error)) => TokenEntry::WithPiece { id, piece: TokenPiece::Bytes(error.into_bytes()) },
         };
-        Ok(Tokenized {
-            tokens: ids.iter().map(entry).collect(),
-            count: ids.len(),
-            max_model_len: model.limits.context,
-        })
+        Ok(Tokenized { tokens: ids.iter().map(entry).collect(), count, max_model_len: model.limits.context })
     }
 }
 
@@ -304,9 +302,10 @@ pub struct AppliedTemplate {
 pub async fn apply_template(
     State(state): State<AppState>,
     observation: Observation,
-    Body { request, ignored, bytes }: Body<ApplyTemplateRequest>,
+    Body { request, mut ignored, bytes }: Body<ApplyTemplateRequest>,
 ) -> Result<Response, ApiError> {
     check_model(request.model.as_deref(), &state.model)?;
+    ignored.extend(unread_variables(request.chat_template_kwargs.as_ref(), &state)?);
     let ApplyTemplateRequest { messages, add_generation_prompt, continue_final_message, .. } = request;
     let variables = request.chat_template_kwargs;
     let given = GivenMessages { messages, add_generation_prompt, continue_final_message, variables };

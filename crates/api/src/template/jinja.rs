@@ -48,6 +48,11 @@ impl fmt::Debug for Jinja {
     }
 }
 
+/// Whether a variable is one that the server sets.
+pub(super) fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || name.ends_with("_token")
+}
+
 /// What a template says when it calls `raise_exception`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -78,10 +83,7 @@ impl Jinja {
     /// Whether the template reads a variable that a request may set.
     pub(super) fn reads(&self, name: &str) -> bool {
         let known = |found: &str| self.environment.globals().any(|(global, _)| global == found);
-        self.variables.contains(name)
-            && !RESERVED.contains(&name)
-            && !name.ends_with("_token")
-            && !known(name)
+        self.variables.contains(name) && !is_reserved(name) && !known(name)
     }
 
     /// Renders one question, so that a template that calls what there is not, or does not come to its end,
@@ -91,7 +93,7 @@ impl Jinja {
     /// As said.
     pub(super) fn try_out(&self, tokens: &BTreeMap<&'static str, String>) -> anyhow::Result<()> {
         use ErrorKind as K;
-        let turns = vec![Turn { role: "user", content: "Hello".to_owned() }];
+        let turns = vec![Turn { role: "user", content: "Hello".to_owned(), ..Turn::default() }];
         let conversation = Conversation { turns, add_generation_prompt: true, ..Conversation::default() };
         match self.run(&conversation, tokens) {
             Err(error)

@@ -21,12 +21,48 @@ use self::quotes::Quotes;
 use crate::input::read_settings;
 
 /// One message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Turn {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: &'static str,
     /// Its text.
     pub content: String,
+    /// What else a template may read of it: calls of tools and what they are answered by.
+    #[serde(flatten)]
+    pub more: BTreeMap<&'static str, Value>,
+}
+
+impl Turn {
+    /// Every text in it.
+    fn texts(&self) -> Vec<&str> {
+        let mut texts = vec![self.content.as_str()];
+        self.more.values().for_each(|value| texts_of(value, &mut texts));
+        texts
+    }
+}
+
+fn texts_of<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(list) => list.iter().for_each(|value| texts_of(value, texts)),
+        Value::Object(fields) => {
+            texts.extend(fields.keys().map(String::as_str));
+            fields.values().for_each(|value| texts_of(value, texts));
+        }
+        _ => {}
+    }
+}
+
+/// A value in which every text is another one.
+fn with_texts(value: &Value, change: &impl Fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => change(text).into(),
+        Value::Array(list) => list.iter().map(|value| with_texts(value, change)).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (change(name), with_texts(value, change))).collect()
+        }
+        other => other.clone(),
+    }
 }
 
 /// What a prompt is made of.
@@ -178,6 +214,12 @@ impl ChatTemplate {
         }
     }
 
+    /// Whether a variable is one that the server sets.
+    #[must_use]
+    pub fn reserves(variable: &str) -> bool {
+        jinja::is_reserved(variable)
+    }
+
     /// Whether a request may set this variable: the template reads it, and it is nothing that the server
     /// sets.
     #[must_use]
@@ -205,16 +247,18 @@ impl ChatTemplate {
     fn fill(&self, jinja: &Jinja, conversation: &Conversation) -> Result<Vec<Piece>, TemplateError> {
         let mut shown = conversation.clone();
         let variables = conversation.variables.values().filter_map(Value::as_str);
-        let texts = conversation.turns.iter().map(|turn| turn.content.as_str()).chain(variables);
+        let texts = conversation.turns.iter().flat_map(Turn::texts).chain(variables);
         let quotes = Quotes::beside(texts).ok_or_else(|| {
             TemplateError::Failed("they use every character of the private planes".to_owned())
         })?;
+        let quote = |text: &str| quotes.quote(text, &self.specials);
         for turn in &mut shown.turns {
-            turn.content = quotes.quote(&turn.content, &self.specials);
+            turn.content = quote(&turn.content);
+            turn.more.values_mut().for_each(|value| *value = with_texts(value, &quote));
         }
         for variable in shown.variables.values_mut() {
             if let Value::String(text) = variable {
-                *text = quotes.quote(text, &self.specials);
+                *text = quote(text);
             }
         }
         if let Some(last) = shown.turns.last_mut().filter(|_| conversation.continue_final) {

@@ -29,7 +29,7 @@ use crate::input::read_bounded;
 use crate::log::Log;
 use crate::observation::now;
 use crate::panics;
-use crate::shutdown::Signals;
+use crate::shutdown::{Signals, Starting};
 use crate::state::Limits;
 
 /// How often a picture is looked at again when nothing happens: its seconds go on, its terminal changes.
@@ -127,13 +127,14 @@ fn answer(question: &Question, args: &TerminalArgs) -> anyhow::Result<()> {
     let log = LogArgs { log: args.log.clone(), log_format: LogFormat::Text };
     let _log = Log::to_stderr(&log).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let api = {
-        // The engine and its routes belong to a runtime.
+    let (starting, api) = {
+        // The engine and its routes belong to a runtime, and so do signals.
         let _entered = runtime.enter();
-        Api::open(args)?
+        let signals = Signals::listen().context("cannot listen for signals")?;
+        (Starting::watch(signals, None), Api::open(args)?)
     };
     let answer = async {
-        let mut signals = Signals::listen().context("cannot listen for signals")?;
+        let mut signals = starting.over().await.context("cannot listen for signals")?;
         let before = if question.searches { "trying lengths" } else { "waiting" };
         let mut show = Show::open(args, &question.given, before)?;
         let (start, path) = (now(), question.path);
@@ -172,7 +173,7 @@ async fn follow(
                 run.take(&data, now() - start)?;
             }
             _ = ticks.tick() => {}
-            () = signals.next() => {
+            _ = signals.next() => {
                 std::mem::replace(show, Show::Json).abandon();
                 std::process::exit(INTERRUPTED);
             }

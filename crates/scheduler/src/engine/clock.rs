@@ -11,9 +11,6 @@ use crate::error::GenerationError;
 use crate::event::DenoisingEvent;
 use crate::inbox::Backlog;
 
-/// Share of the newest evaluation in the measured speed.
-const NEWEST: f64 = 0.1;
-
 impl<P: MaskPredictor> Engine<P> {
     /// Ends the requests whose deadline has passed or that waited too long, and lets those whose time is
     /// nearly over finish with their next evaluation. Noticed between evaluations, so as late as the
@@ -46,56 +43,24 @@ impl<P: MaskPredictor> Engine<P> {
     pub(super) fn backlog(&self) -> Backlog {
         let mut backlog = Backlog::default();
         for request in self.requests.values() {
-            let time = self.slowdown.applied(request.time_left());
+            let time = self.pace.actual(request.time_left());
             let of_client = backlog.0.entry(request.client).or_default();
             *of_client = of_client.saturating_add(time);
         }
         backlog
     }
 
-    /// Compares an evaluation with its prediction.
+    /// Compares an evaluation with what was predicted: neighbours slow a machine down, also while it is measured, and
+    /// batches of many canvases can be faster than the sum of them. How full evaluations are follows.
     pub(super) fn learn(&mut self, work: Work, took: Duration) {
         self.last_took = took;
-        self.slowdown.learn(self.config.cost.time(work), took);
-    }
-}
-
-/// Ratio of measured to predicted time, a moving average over evaluations: neighbours slow a machine down, and
-/// batches of many canvases can be faster than the sum of them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slowdown(f64);
-
-impl Default for Slowdown {
-    fn default() -> Self {
-        Self(1.0)
-    }
-}
-
-impl Slowdown {
-    fn learn(&mut self, predicted: Duration, took: Duration) {
-        let ratio = took.as_secs_f64() / predicted.as_secs_f64().max(1e-9);
-        self.0 += NEWEST * (ratio - self.0);
-    }
-
-    /// The time that a prediction should really take.
-    fn applied(self, predicted: Duration) -> Duration {
-        Duration::try_from_secs_f64(predicted.as_secs_f64() * self.0).unwrap_or(Duration::MAX)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn predictions_follow_the_measured_speed() {
-        let (predicted, took) = (Duration::from_millis(10), Duration::from_millis(30));
-        let mut slowdown = Slowdown::default();
-        assert_eq!(slowdown.applied(predicted), predicted);
-        slowdown.learn(predicted, took);
-        assert_eq!(slowdown.applied(predicted), Duration::from_millis(12), "a tenth of the way");
-        (0..100).for_each(|_| slowdown.learn(predicted, took));
-        assert!(slowdown.applied(predicted).abs_diff(took) < Duration::from_micros(10));
-        assert!(slowdown.applied(Duration::MAX) == Duration::MAX);
+        self.pace.learn(self.config.cost.time(work), took);
+        let cost = self.pace.cost(&self.config.cost);
+        self.metrics.cost(&cost);
+        let target = self.config.row_target.as_ref();
+        if let Some(rows) = target.and_then(|target| target.changed(self.config.max_rows, &cost)) {
+            self.config.max_rows = rows;
+            self.batcher.limit_rows(rows);
+        }
     }
 }

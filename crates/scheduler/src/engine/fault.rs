@@ -76,6 +76,9 @@ impl<P: MaskPredictor> Engine<P> {
         let budget = usize::try_from(rows / 2).unwrap_or(usize::MAX).clamp(1, self.config.max_rows);
         tracing::warn!(from = self.config.max_rows, to = budget, "rows per evaluation: memory ran out");
         self.config.max_rows = budget;
+        if let Some(target) = &mut self.config.row_target {
+            target.limit(budget);
+        }
         self.batcher.limit_rows(budget);
     }
 

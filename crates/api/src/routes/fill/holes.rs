@@ -233,7 +233,7 @@ impl HoledText {
                 );
                 return Err(ApiError::ContextLength { param, message });
             }
-            return Err(too_long(param, text + bos, wanted, state));
+            return Err(too_long(param, (text, bos), wanted, state));
         }
         let share = ((free - asked) / silent.max(1)).min(DEFAULT_MOST);
         let range = |hole: &Hole| match hole.length {

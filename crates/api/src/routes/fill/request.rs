@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::body::{RequestBody, UnknownFields, integer, object};
 use crate::options::Strings;
 use crate::policy_options::DiffusionOptions;
+use crate::seed::Seed;
 
 /// A text with holes in it, in one of three forms: `prefix` and `suffix` around one hole, a list of
 /// `segments`, or a `template` with a marker in it. Fields that are not listed are refused.
@@ -79,8 +80,7 @@ pub struct FillRequest {
     /// Added to the logits of tokens, by id.
     pub(super) logit_bias: Option<BTreeMap<String, f64>>,
     /// The answer is a function of the request and this number. Default: random, and returned.
-    #[serde(default, deserialize_with = "integer")]
-    pub(super) seed: Option<i64>,
+    pub(super) seed: Option<Seed>,
     /// Answers. Default 1.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]

@@ -138,7 +138,7 @@ impl Answer {
         let (prompt_n, predicted_n) = (self.prompt_tokens, text.tokens);
         let (prompt_ms, predicted_ms) = (milliseconds(timings.queued), milliseconds(timings.denoising));
         let mut generation_settings = Map::new();
-        generation_settings.insert("seed".to_owned(), json!(self.settings.seed.cast_signed()));
+        generation_settings.insert("seed".to_owned(), json!(self.settings.seed));
         generation_settings.insert("temperature".to_owned(), json!(self.settings.sampling.temperature));
         generation_settings.insert("top_p".to_owned(), json!(self.settings.sampling.top_p));
         let answer = Infilled {

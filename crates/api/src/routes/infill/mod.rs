@@ -20,6 +20,7 @@ use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, Strings, count};
 use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, Size, size};
+use crate::seed::Seed;
 use crate::sse;
 use crate::state::AppState;
 
@@ -79,8 +80,7 @@ pub struct InfillRequest {
     #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f64>,
     /// The answer is a function of the request and this number. Default, and for -1: random.
-    #[serde(default, deserialize_with = "integer")]
-    seed: Option<i64>,
+    seed: Option<Seed>,
     /// The text ends before the first of these.
     stop: Option<Strings>,
     /// Send the text as it settles.
@@ -103,6 +103,7 @@ pub struct Extra {
 
 impl RequestBody for InfillRequest {
     const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
+    const REPAIRS_SURROGATES: bool = true;
 }
 
 /// Complete at the cursor.
@@ -165,7 +166,7 @@ fn prepare(
         top_p: request.top_p,
         top_k: request.top_k,
         min_p: request.min_p,
-        seed: request.seed.filter(|seed| *seed != -1),
+        seed: request.seed.filter(|seed| !seed.is(-1)),
         n: samples,
         stop: request.stop,
         diffusion: Some(diffusion),

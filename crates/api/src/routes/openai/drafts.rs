@@ -45,12 +45,15 @@ impl<D: Dialect> Grammar for Drafts<D> {
         let hole = &progress.view.holes()[0];
         let text = progress.view.draft(hole, &self.answer.state.model.tokenizer);
         let filled = 1.0 - progress.remaining as f64 / hole.range.len().max(1) as f64;
-        vec![self.chunk(Part { first: true, text, ..Part::default() }, Some(filled)).event(self.options)]
+        vec![
+            self.chunk(Part { first: true, text, replaces: true, ..Part::default() }, Some(filled))
+                .event(self.options),
+        ]
     }
 
     fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event> {
         let kept = running.kept();
-        let whole = self.answer.choice(running, 0);
+        let whole = Part { replaces: true, ..self.answer.choice(running, 0) };
         let finish_reason = Some(reason(running.text(0).end));
         let report = Some(Diffusion::Report(self.answer.report(running, timings, kept)));
         let last = self.chunk(whole, Some(1.0));

@@ -14,7 +14,7 @@ pub(super) fn extend(environment: &mut Environment<'_>) {
         .add_filter("center", |text: String, width: Option<usize>| center(&text, width.unwrap_or(80), ' '));
     environment.add_filter("wordcount", |text: String| word_count(&text));
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
-    environment.add_function("cycler", minijinja_contrib::globals::cycler);
+    environment.add_function("cycler", |Rest(items): Rest<Value>| minijinja_contrib::globals::cycler(items));
 }
 
 fn call(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {

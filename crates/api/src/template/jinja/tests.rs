@@ -14,6 +14,7 @@ fn conversation(given: &Json) -> Conversation {
     let turn = |message: &Json| Turn {
         role: ["system", "user", "assistant"].into_iter().find(|role| message["role"] == *role).unwrap(),
         content: message["content"].as_str().unwrap().to_owned(),
+        ..Turn::default()
     };
     let fields = given.as_object().unwrap().clone().into_iter();
     let own = ["messages", "add_generation_prompt"];
@@ -34,7 +35,10 @@ fn prompts_are_those_of_jinja2() {
         let name = case["template"].as_str().unwrap();
         let source = match name {
             "alpaca" => super::super::ALPACA.to_owned(),
-            name => std::fs::read_to_string(folder().join(format!("{name}.jinja"))).unwrap(),
+            name => match expected["styles"][name].as_str() {
+                Some(style) => style.to_owned(),
+                None => std::fs::read_to_string(folder().join(format!("{name}.jinja"))).unwrap(),
+            },
         };
         let jinja = Jinja::compile(source).unwrap();
         let conversation = conversation(&case["conversation"]);
@@ -47,7 +51,7 @@ fn prompts_are_those_of_jinja2() {
 }
 
 fn rendered(source: &str) -> Result<String, TemplateError> {
-    let turns = vec![Turn { role: "user", content: "Hello".to_owned() }];
+    let turns = vec![Turn { role: "user", content: "Hello".to_owned(), ..Turn::default() }];
     let conversation = Conversation { turns, ..Conversation::default() };
     Jinja::compile(source.to_owned()).unwrap().render(&conversation, &BTreeMap::new())
 }
