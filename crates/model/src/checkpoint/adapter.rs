@@ -180,7 +180,7 @@ fn factor(name: &str) -> Option<(&str, [&'static str; 2], &'static str)> {
 fn canonical(name: &str) -> String {
     let name = name.strip_prefix(WRAPPER).unwrap_or(name);
     let name = TRUNKS.iter().find_map(|trunk| name.strip_prefix(trunk)).unwrap_or(name);
-    let saved = SAVED.iter().find_map(|part| Some(name.strip_suffix(".weight")?.strip_suffix(part)?));
+    let saved = SAVED.iter().find_map(|part| name.strip_suffix(".weight")?.strip_suffix(part));
     let name = saved.map_or_else(|| name.to_owned(), |module| format!("{module}.weight"));
     if name == GPT2_EMBEDDING { EMBEDDING.to_owned() } else { name }
 }
