@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use unmask_model::checkpoint::Checkpoint;
 use unmask_model::device::{DeviceChoice, Placement, Precision};
+use unmask_model::kernel::CpuFeatures;
 use unmask_model::predictor::CandlePredictor;
 
 /// As of the golden logits.
@@ -34,7 +35,13 @@ fn adapters_give_the_logits_of_peft() {
     for (key, ids) in &recorded {
         let Some(name) = key.strip_suffix(".input_ids") else { continue };
         let checkpoint = Checkpoint::open(&base(name), Some(&folder().join(name))).unwrap();
-        let placement = Placement::new(DeviceChoice::Cpu, Precision::F32, checkpoint.profile.family).unwrap();
+        let placement = Placement::new(
+            DeviceChoice::Cpu,
+            Precision::F32,
+            checkpoint.profile.family,
+            CpuFeatures::detect(),
+        )
+        .unwrap();
         let expected: Vec<f32> =
             recorded[&format!("{name}.logits")].flatten_all().unwrap().to_vec1().unwrap();
         for predictor in [
