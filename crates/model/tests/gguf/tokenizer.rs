@@ -5,7 +5,7 @@ use candle_core::quantized::gguf_file::Value;
 use tempfile::tempdir;
 use unmask_model::checkpoint::Checkpoint;
 
-use crate::write::{Model, golden, read_json};
+use crate::write::{Model, golden, read_json, vocabulary};
 
 /// What transformers makes of the same vocabulary, special tokens and chat template included.
 #[test]
@@ -44,13 +44,7 @@ fn it_has_the_golden_cases_of_the_tokenizer_that_it_was_made_of() {
 /// GPT-2's kind, of the golden model with that tokenizer.
 fn byte_level(rule: &str) -> Model {
     let spec = read_json(&golden("diffugpt-s").join("tokenizer.json"));
-    let mut tokens: Vec<(u64, String)> = spec["model"]["vocab"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .map(|(token, id)| (id.as_u64().unwrap(), token.clone()))
-        .collect();
-    tokens.sort();
+    let tokens = vocabulary(&spec);
     let special: Vec<u64> =
         spec["added_tokens"].as_array().unwrap().iter().map(|token| token["id"].as_u64().unwrap()).collect();
     let merges = spec["model"]["merges"].as_array().unwrap().iter();

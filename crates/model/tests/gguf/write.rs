@@ -208,17 +208,20 @@ fn stored_name(name: &str) -> String {
     }
 }
 
+/// Ids and tokens of a `tokenizer.json`, by id; added tokens are not among them.
+pub fn vocabulary(spec: &serde_json::Value) -> Vec<(u64, String)> {
+    let vocabulary = spec["model"]["vocab"].as_object().unwrap();
+    let mut tokens: Vec<(u64, String)> =
+        vocabulary.iter().map(|(token, id)| (id.as_u64().unwrap(), token.clone())).collect();
+    tokens.sort();
+    tokens
+}
+
 /// The vocabulary with scores, as SentencePiece has it: a piece that was learned earlier scores higher.
 fn add_tokenizer(keys: &mut BTreeMap<String, Value>, folder: &Path) {
     let spec = read_json(&folder.join("tokenizer.json"));
     let settings = read_json(&folder.join("tokenizer_config.json"));
-    let mut tokens: Vec<(u64, String)> = spec["model"]["vocab"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .map(|(token, id)| (id.as_u64().unwrap(), token.clone()))
-        .collect();
-    tokens.sort();
+    let tokens = vocabulary(&spec);
     let special = spec["added_tokens"].as_array().unwrap();
     let kind = |id: u64, token: &str| match token {
         _ if id == 0 => 2,
