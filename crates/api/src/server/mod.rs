@@ -2,7 +2,7 @@
 //! needed, and drained at the end.
 //!
 //! One thread does all of this, and it answers probes and takes signals too. Everything else that a request asks for
-//! happens on the workers' runtime ([`handoff`]), so nothing that a client sends can hold up a probe or a signal.
+//! happens on the workers' runtime (`handoff`), so nothing that a client sends can hold up a probe or a signal.
 
 mod activity;
 mod answer;
