@@ -22,7 +22,7 @@ fuzz_target!(|content: &[u8]| {
     let (_, path) = &*FILE;
     std::fs::write(path, content).expect("a writable folder");
     let args = serve_args(&["--api-key-file", path.to_str().expect("a path that is text")]);
-    let Err(error) = Access::open(&args.access, args.server.listen) else { return };
+    let Err(error) = Access::open(&args.access, args.server.address()) else { return };
     let message = format!("{error:#}");
     assert!(!message.contains(char::is_control), "{message:?}");
     let text = String::from_utf8_lossy(content);

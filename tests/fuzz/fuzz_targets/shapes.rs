@@ -50,7 +50,8 @@ fuzz_target!(|input: &[u8]| {
         }
     };
     let wide = config.width.max(config.head_count * config.head_width);
-    if config.layers * wide * (4 * wide + 3 * config.mlp_width) > MOST_NUMBERS || config.context * wide > MOST_NUMBERS {
+    let a_layer = wide.saturating_mul(wide.saturating_mul(4).saturating_add(config.mlp_width.saturating_mul(3)));
+    if config.layers.saturating_mul(a_layer).max(config.context.saturating_mul(wide)) > MOST_NUMBERS {
         return;
     }
     let precision = [Precision::F32, Precision::Bf16, Precision::Int8][usize::from(first / 2) % 3];

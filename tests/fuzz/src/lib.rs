@@ -32,7 +32,7 @@ pub fn golden(name: &str) -> PathBuf {
 pub fn serve_args(flags: &[&str]) -> ServeArgs {
     let arguments = ["unmask", "serve", "--threads", "1"];
     match Cli::parse_from(arguments.into_iter().chain(flags.iter().copied())).command {
-        Some(Command::Serve(args)) => *args,
+        Some(Command::Serve(command)) => command.settings(),
         other => panic!("another command: {other:?}"),
     }
 }
@@ -75,7 +75,7 @@ pub fn application(flags: &[&str]) -> AppState {
         }),
         engine: Engine::spawn(scripted, config, engine_metrics).expect("the engine"),
         cost: CostModel::default(),
-        access: Arc::new(Access::open(&args.access, args.server.listen).expect("no keys")),
+        access: Arc::new(Access::open(&args.access, args.server.address()).expect("no keys")),
         slots: args.engine.max_running,
         queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
         patience: args.server.patience(),
