@@ -30,6 +30,8 @@ pub struct Running {
     model: Arc<ServedModel>,
     observation: Observation,
     deadline: Option<Instant>,
+    /// Time of what was computed before, if anything was.
+    before: Option<Timings>,
 }
 
 /// How far a sample is.
@@ -159,7 +161,13 @@ impl Running {
         let events = submit(request, tokens, state, &observation)?;
         observation.accepted(layouts, settings.samples);
         let model = Arc::clone(&state.model);
-        Ok(Self { views, scores: Vec::new(), kept, events, model, observation, deadline })
+        Ok(Self { views, scores: Vec::new(), kept, events, model, observation, deadline, before: None })
+    }
+
+    /// The same, after something else that was computed for the request.
+    #[must_use]
+    pub fn after(self, before: Option<Timings>) -> Self {
+        Self { before, ..self }
     }
 
     /// The text of a sample's first hole as far as it is settled.
@@ -241,6 +249,7 @@ impl Running {
     }
 
     fn finished(&self, timings: Timings) -> Next {
+        let timings = self.before.map_or(timings, |before| before.then(timings));
         let texts: Vec<Vec<HoleText>> = (0..self.views.len()).map(|index| self.texts(index)).collect();
         let kept = texts.iter().flatten().map(|text| text.tokens).sum();
         let endings = self.views.iter().flat_map(Progress::all_endings).collect();

@@ -18,6 +18,7 @@ pub mod descriptors;
 pub mod error;
 pub mod fair_pool;
 pub mod generation;
+pub mod healing;
 pub mod healthcheck;
 pub mod input;
 pub mod load;

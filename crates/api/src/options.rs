@@ -74,6 +74,8 @@ pub struct GivenOptions {
     pub logprobs: Option<(&'static str, i64)>,
     /// Whether the answer begins with the prompt.
     pub echo: bool,
+    /// Whether words and blanks that a hole cuts are healed.
+    pub token_healing: Option<bool>,
     /// How the canvas is denoised.
     pub diffusion: Option<DiffusionOptions>,
     /// The header `x-request-timeout-ms`.
@@ -111,6 +113,8 @@ pub struct Settings {
     pub state_every: u32,
     /// Whether the reference's law holds without our three deviations.
     pub reproduce: bool,
+    /// Whether words and blanks that a hole cuts are healed.
+    pub healing: bool,
     /// How long it may take. The bound depends on the canvases, so it is checked with them.
     pub times: GivenTimes,
 }
@@ -154,6 +158,8 @@ impl GivenOptions {
         }
         let scoring = diffusion.score.unwrap_or_default().validate(defaults.steps)?;
         let sampling = self.sampling(temperature, state)?;
+        let reproduce = diffusion.reproduce.unwrap_or(false);
+        let healing = !reproduce && self.token_healing.unwrap_or(true);
         Ok(Settings {
             sampling,
             policy,
@@ -167,7 +173,8 @@ impl GivenOptions {
             scoring: scored.then_some(scoring),
             states: diffusion.stream_states.unwrap_or_default(),
             state_every: state_every.unwrap_or(1) as u32,
-            reproduce: diffusion.reproduce.unwrap_or(false),
+            reproduce,
+            healing,
             times: GivenTimes {
                 header: self.timeout_header.0,
                 timeout: self.timeout_ms,

@@ -18,6 +18,8 @@ pub struct Layout {
     pub pieces: Vec<Piece>,
     /// Whether the caller gave ids, which are then the whole canvas: no BOS is put before them.
     pub ids_given: bool,
+    /// Tokens of the given text that healing has given to holes.
+    pub healed: usize,
 }
 
 /// A stretch of a canvas.
@@ -44,6 +46,8 @@ pub struct Blank {
     pub decided: Option<Vec<(TokenId, f32)>>,
     /// Bytes of the caller's own text that its tokens begin and end with; they are not part of its text.
     pub shared: (Vec<u8>, Vec<u8>),
+    /// Whether blanks and words that it cuts are healed.
+    pub healing: bool,
 }
 
 /// How many positions to generate.
@@ -156,7 +160,19 @@ impl Layout {
         Ok(Self {
             pieces: vec![Piece::Given(before), Piece::Open(Box::new(blank)), Piece::Given(after)],
             ids_given,
+            healed: 0,
         })
+    }
+
+    /// The same with blanks and words healed that its holes cut, if `healing`.
+    #[must_use]
+    pub fn healing(mut self, healing: bool) -> Self {
+        for piece in &mut self.pieces {
+            if let Piece::Open(blank) = piece {
+                blank.healing = healing;
+            }
+        }
+        self
     }
 
     /// The BOS to put at position 0: always for text, because a shifted model cannot predict position 0
@@ -168,7 +184,8 @@ impl Layout {
     /// Tokens that the caller gave.
     #[must_use]
     pub fn prompt_tokens(&self) -> usize {
-        self.pieces.iter().map(|piece| if let Piece::Given(tokens) = piece { tokens.len() } else { 0 }).sum()
+        let given = |piece: &Piece| piece.given(0).map_or(0, <[_]>::len);
+        self.pieces.iter().map(given).sum::<usize>() + self.healed
     }
 
     /// Positions to generate.
@@ -276,7 +293,12 @@ impl Drawing {
             let sampling = self.samplings.len() as u32;
             self.samplings.extend(blank.samplings(last, model, settings));
             let (left, right) = &blank.shared;
-            for (start, end, at) in [(&left[..], &[][..], range.start), (&[], right, range.end.max(1) - 1)] {
+            let alone = blank.length == 1;
+            let ends = [
+                (&left[..], if alone { &right[..] } else { &[] }, range.start),
+                (&[], if alone { &[] } else { &right[..] }, range.end.max(1) - 1),
+            ];
+            for (start, end, at) in ends {
                 if start.len() + end.len() > 0 {
                     let allowed = Some(self.allowed.len() as u32);
                     self.allowed.push(model.tokenizer.spelled_like(start, end));
@@ -293,7 +315,16 @@ impl Drawing {
 }
 
 impl Piece {
-    fn length(&self) -> usize {
+    /// Its tokens, if they were given and are at least `least`.
+    pub(crate) fn given(&self, least: usize) -> Option<&[TokenId]> {
+        match self {
+            Self::Given(tokens) if tokens.len() >= least => Some(tokens),
+            _ => None,
+        }
+    }
+
+    /// Positions that it takes.
+    pub(crate) fn length(&self) -> usize {
         match self {
             Self::Given(tokens) => tokens.len(),
             Self::Open(blank) => blank.length,
@@ -302,6 +333,11 @@ impl Piece {
 }
 
 impl Blank {
+    /// Whether healing may change it.
+    pub(crate) fn heals(&self) -> bool {
+        self.healing && self.length > 0 && self.decided.is_none()
+    }
+
     /// What its tokens are drawn from, and what those are drawn from that come before `min_tokens`.
     fn samplings(&self, last: bool, model: &ServedModel, settings: &Settings) -> [Sampling; 2] {
         let eos = model.tokenizer.eos_id();

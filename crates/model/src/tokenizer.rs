@@ -202,6 +202,12 @@ impl TextTokenizer {
         bytes
     }
 
+    /// Whether the first word of a text is spelled without the blank that other words begin with.
+    #[must_use]
+    pub fn drops_leading_space(&self) -> bool {
+        self.leading_space
+    }
+
     /// The tokens whose bytes begin with `start` and end with `end`, ascending; special tokens have no bytes.
     #[must_use]
     pub fn spelled_like(&self, start: &[u8], end: &[u8]) -> Vec<TokenId> {

@@ -244,6 +244,7 @@ fn prepare(
         stop: request.stop,
         logprobs: chat_logprobs(request.logprobs, request.top_logprobs)?,
         echo: false,
+        token_healing: None,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,

@@ -110,6 +110,10 @@ pub struct CompletionRequest {
     /// What else a stream carries.
     #[serde(default, deserialize_with = "object")]
     stream_options: Option<StreamOptions>,
+    /// Heal a blank or a word that the text before or after the hole cuts: the hole's first token brings the blank,
+    /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
+    /// `reproduce` turns it off.
+    token_healing: Option<bool>,
     /// How the canvas is denoised.
     #[serde(default, deserialize_with = "object")]
     diffusion: Option<DiffusionOptions>,
@@ -242,6 +246,7 @@ fn prepare(
         stop: request.stop,
         logprobs: request.logprobs.map(|alternatives| ("logprobs", alternatives)),
         echo,
+        token_healing: request.token_healing,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,
@@ -272,7 +277,8 @@ fn prepare(
     for prompt in prompts(prompt, state, abandoned)? {
         let Given { text, tokens, ids_given } = prompt;
         let names = ("prompt", length);
-        let layout = Layout::around(tokens.clone(), after.clone(), ids_given, size, names, state)?;
+        let layout = Layout::around(tokens.clone(), after.clone(), ids_given, size, names, state)?
+            .healing(settings.healing);
         let bos = layout.bos(&state.model);
         if let Some(scoring) = settings.scoring {
             texts.push(scoring.text(bos, &tokens, &settings, &state.model)?);

@@ -18,6 +18,7 @@ use self::drafts::Drafts;
 use super::{annotate, check_states, put_times};
 use crate::error::ApiError;
 use crate::generation::Running;
+use crate::healing::heal;
 use crate::logprobs::{Judged, TokenLogprob, placed};
 use crate::observation::Observation;
 use crate::options::Settings;
@@ -188,7 +189,7 @@ pub(super) fn stream(
 /// # Errors
 /// As [`Running::start`] and, of a plain answer, [`Running::finish`].
 pub(super) async fn respond<D: Dialect>(
-    Prepared { layouts, settings, echoes, texts, diffusing }: Prepared,
+    Prepared { mut layouts, settings, echoes, texts, diffusing }: Prepared,
     stream: Option<StreamOptions>,
     ignored: &[String],
     state: &AppState,
@@ -200,7 +201,8 @@ pub(super) async fn respond<D: Dialect>(
         return Err(ApiError::Conflict { param: "stream".to_owned(), message: message.to_owned() });
     }
     let evaluations = texts.iter().map(ScoringState::evaluations_left).sum();
-    let mut running = Running::start(&layouts, texts, &settings, state, observation.clone())?;
+    let healed = heal(&mut layouts, &settings, state, &observation).await?;
+    let mut running = Running::start(&layouts, texts, &settings, state, observation.clone())?.after(healed);
     let prompt_tokens = layouts.iter().map(Layout::prompt_tokens).sum();
     let id = format!("{}{}", D::PREFIX, observation.id());
     let (created, state_of) = (unix_seconds(), state.clone());

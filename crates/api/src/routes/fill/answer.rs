@@ -185,7 +185,7 @@ impl Answer {
                 start,
                 end,
                 tokens,
-                length: hole.range.len() - self.text.holes[number].healed(),
+                length: hole.range.len(),
                 finish_reason,
                 mean_logprob: (tokens > 0).then(|| progress.view.logprob(hole, tokens) / tokens as f64),
                 candidates: self.text.holes[number].ranged().then(|| tried(number)),

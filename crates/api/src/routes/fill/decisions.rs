@@ -87,6 +87,26 @@ impl Choices {
         Ok(Self { texts, tokens })
     }
 
+    /// Tokenizes every alternative between the bytes `left` and `right`, which its tokens share with the texts around
+    /// it. Where there are none, nothing changes.
+    ///
+    /// # Errors
+    /// The tokenizer refused one.
+    pub(super) fn join(
+        &mut self,
+        left: &[u8],
+        right: &[u8],
+        tokenizer: &TextTokenizer,
+    ) -> Result<(), ApiError> {
+        if left.is_empty() && right.is_empty() {
+            return Ok(());
+        }
+        let (left, right) = (String::from_utf8_lossy(left), String::from_utf8_lossy(right));
+        let encode = |text: &String| tokenizer.encode_piece(&format!("{left}{text}{right}"));
+        self.tokens = self.texts.iter().map(encode).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
     /// Positions of the longest alternative.
     pub(super) fn longest(&self) -> usize {
         self.tokens.iter().map(Vec::len).max().unwrap_or(0)
@@ -162,8 +182,7 @@ impl Questions {
     ) -> Result<Self, ApiError> {
         let bos = state.model.tokenizer.bos_id();
         let mut tokens = tokens.to_vec();
-        let lengths: Vec<usize> =
-            text.holes.iter().zip(ranges).map(|(hole, (min, max))| (min + max) / 2 + hole.healed()).collect();
+        let lengths: Vec<usize> = ranges.iter().map(|(min, max)| (min + max) / 2).collect();
         if let ([before, after], true) = (&mut tokens[..], cut) {
             let taken = usize::from(bos.is_some()) + lengths[0];
             keep_nearest(before, after, state.model.limits.context.saturating_sub(taken));

@@ -11,6 +11,7 @@ use super::request::Length;
 use super::search::nearest;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
+use crate::healing::{cut_after, cut_before};
 use crate::options::{Settings, biases, out_of_range, stops, temperature};
 use crate::prompt::{check_text, too_long};
 use crate::state::{AppState, ServedModel};
@@ -47,7 +48,9 @@ pub(super) struct Hole {
     pub(super) choices: Option<Choices>,
     /// What was chosen, once that is known.
     pub(super) decision: Option<Decision>,
-    /// What its tokens share with the texts around it, when words are healed.
+    /// Whether blanks and words that it cuts are healed.
+    pub(super) healing: bool,
+    /// Bytes that the tokens of its choices share with the texts around it.
     pub(super) shared: (Vec<u8>, Vec<u8>),
 }
 
@@ -64,11 +67,6 @@ impl Hole {
     /// Whether its length is searched.
     pub(super) fn ranged(&self) -> bool {
         !matches!(self.length, Wanted::Between(min, max) if min == max)
-    }
-
-    /// Positions that healing adds to it.
-    pub(super) fn healed(&self) -> usize {
-        usize::from(!self.shared.0.is_empty()) + usize::from(!self.shared.1.is_empty())
     }
 
     fn of(
@@ -117,7 +115,9 @@ impl Hole {
         }
         let given = options.stop.map(|given| stops(&field("stop"), Some(given), state.limits.stops));
         let (sampling, stops) = (own.then_some(sampling), given.transpose()?);
-        Ok(Self { id, length, sampling, stops, choices, decision: None, shared: Default::default() })
+        let healing = !settings.reproduce && options.token_healing.unwrap_or(settings.healing);
+        let shared = Default::default();
+        Ok(Self { id, length, sampling, stops, choices, decision: None, healing, shared })
     }
 }
 
@@ -243,28 +243,30 @@ impl HoledText {
         Ok(self.holes.iter().map(range).collect())
     }
 
-    /// Gives the tokens at the edges of generated holes to the holes, which then have to spell the same there
-    /// (token healing). The very first token of a text stays: what stands before a text is not spelled.
-    pub(super) fn heal(&mut self, tokens: &mut [Vec<TokenId>], tokenizer: &TextTokenizer) {
-        let drawn = |start: &[u8], end: &[u8]| {
-            let alike = tokenizer.spelled_like(start, end);
-            alike.iter().any(|token| !tokenizer.never_drawn().contains(token))
-        };
-        let bytes = |token: &TokenId| tokenizer.bytes(&[*token], false);
-        for (number, hole) in self.holes.iter_mut().enumerate().filter(|(_, hole)| hole.choices.is_none()) {
+    /// Tokenizes choices with what the text around them cuts: a blank or a part of a word, which is taken from
+    /// `tokens`.
+    ///
+    /// # Errors
+    /// The tokenizer refused a text.
+    pub(super) fn heal_choices(
+        &mut self,
+        tokens: &mut [Vec<TokenId>],
+        tokenizer: &TextTokenizer,
+    ) -> Result<(), ApiError> {
+        for (number, hole) in self.holes.iter_mut().enumerate().filter(|(_, hole)| hole.healing) {
+            // The first words of a text are not spelled as they are elsewhere.
+            let Some(choices) = hole.choices.as_mut().filter(|_| number > 0 || !self.texts[0].is_empty())
+            else {
+                continue;
+            };
             let least = usize::from(number == 0);
-            let last = tokens[number].last().filter(|_| tokens[number].len() > least);
-            let left = last.map(bytes).filter(|left| !left.is_empty() && drawn(left, &[]));
-            if let Some(left) = left {
-                tokens[number].pop();
-                hole.shared.0 = left;
-            }
-            let right = tokens[number + 1].first().map(bytes);
-            if let Some(right) = right.filter(|right| !right.is_empty() && drawn(&[], right)) {
-                tokens[number + 1].remove(0);
-                hole.shared.1 = right;
-            }
+            let left = cut_before(&mut tokens[number], least, tokenizer)?;
+            let right = cut_after(&mut tokens[number + 1], tokenizer);
+            choices.join(&left, &right, tokenizer)?;
+            hole.length = Wanted::Between(choices.longest(), choices.longest());
+            hole.shared = (left, right);
         }
+        Ok(())
     }
 
     /// The whole text, its holes filled with `fillings`.

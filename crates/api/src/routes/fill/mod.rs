@@ -29,6 +29,7 @@ use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::generation::Running;
+use crate::healing::heal;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, StreamStates};
 use crate::report::unix_seconds;
@@ -66,8 +67,10 @@ pub async fn fill(
         Some(questions) => Some(questions.answer(&mut text, &settings, &state, &observation).await?),
         None => None,
     };
-    let Canvases { layouts, truncated } = Canvases::new(&text, &tokens, &lengths, cut, &state);
-    let mut running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
+    let Canvases { mut layouts, truncated } = Canvases::new(&text, &tokens, &lengths, cut, &state);
+    let healed = heal(&mut layouts, &settings, &state, &observation).await?;
+    let running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
+    let mut running = running.after(healed);
     let prompt_tokens = layouts[0].prompt_tokens();
     observation.given(prompt_tokens);
     let answer = Answer {
@@ -140,14 +143,11 @@ fn prepare(
     let cut = text.form == Form::Around && request.truncate.unwrap_or(true);
     let search = request.length_search.unwrap_or_default();
     let (length, stream) = (request.length, request.stream.unwrap_or(false));
-    let heal = request.heal.unwrap_or(false);
     let states = request.diffusion.as_ref().and_then(|diffusion| diffusion.stream_states);
     let mut settings = given(request, timeout_header).validate(state)?;
     let mut text = HoledText::of(text, length, &settings, state)?;
     let mut tokens = text.tokens(cut, &state.model, abandoned)?;
-    if heal {
-        text.heal(&mut tokens, &state.model.tokenizer);
-    }
+    text.heal_choices(&mut tokens, &state.model.tokenizer)?;
     let ranges = text.fit(&tokens, cut, state)?;
     let lengths = grid(&ranges, search.candidates, settings.samples)?;
     if stream && states.is_none() && lengths.len() == 1 {
@@ -184,6 +184,7 @@ fn given(request: FillRequest, timeout_header: TimeoutHeader) -> GivenOptions {
         stop: request.stop,
         logprobs: None,
         echo: false,
+        token_healing: request.token_healing,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,

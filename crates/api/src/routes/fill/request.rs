@@ -48,9 +48,11 @@ pub struct FillRequest {
     /// hole, two thirds of it before and at least an eighth of the model's context in all, and says so in
     /// `truncated`; false refuses. The other forms are never cut.
     pub(super) truncate: Option<bool>,
-    /// Fill words that a hole cuts in two: the tokens at the hole's edges are generated anew, among those that
-    /// spell the same and go on. Every edge takes one position more. Default false.
-    pub(super) heal: Option<bool>,
+    /// Heal blanks and words that the text around a hole cuts: a hole's first token brings the blank,
+    /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
+    /// `reproduce` turns it off.
+    #[serde(alias = "heal")]
+    pub(super) token_healing: Option<bool>,
     /// Allow holes without any text around them.
     pub(super) allow_empty: Option<bool>,
     /// Divides the logits; 0 takes the most probable tokens. Default: the model's.
@@ -150,6 +152,8 @@ pub(super) struct HoleOptions {
     pub(super) length: Option<Length>,
     /// Its text ends before the first of these. Default: the request's.
     pub(super) stop: Option<Strings>,
+    /// As the request's. Default: the request's.
+    pub(super) token_healing: Option<bool>,
     /// Divides its logits. Default: the request's.
     #[schema(minimum = 0, maximum = 2)]
     pub(super) temperature: Option<f64>,

@@ -82,22 +82,21 @@ impl Canvases {
         for lengths in lengths {
             let mut tokens = tokens.to_vec();
             if let ([before, after], true) = (&mut tokens[..], cut) {
-                let hole = lengths[0] + text.holes[0].healed();
-                let room = state.model.limits.context.saturating_sub(bos + hole);
+                let room = state.model.limits.context.saturating_sub(bos + lengths[0]);
                 truncated |= keep_nearest(before, after, room);
             }
             let mut given = tokens.into_iter().map(Piece::Given);
             let mut pieces: Vec<Piece> = given.next().into_iter().collect();
             for ((hole, &length), after) in text.holes.iter().zip(lengths).zip(given) {
                 let decided = hole.decision.as_ref().map(|decision| decision.tokens.clone());
-                let length = decided.as_ref().map_or(length + hole.healed(), Vec::len);
+                let length = decided.as_ref().map_or(length, Vec::len);
                 let (id, shared) = (hole.id.clone(), hole.shared.clone());
                 let (sampling, stops) = (hole.sampling.clone(), hole.stops.clone());
-                let blank = Blank { id, length, sampling, stops, decided, shared };
+                let blank = Blank { id, length, sampling, stops, decided, shared, healing: hole.healing };
                 pieces.push(Piece::Open(Box::new(blank)));
                 pieces.push(after);
             }
-            layouts.push(Layout { pieces, ids_given: false });
+            layouts.push(Layout { pieces, ids_given: false, healed: 0 });
         }
         Self { layouts, truncated }
     }

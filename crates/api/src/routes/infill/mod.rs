@@ -16,6 +16,7 @@ use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::generation::Running;
+use crate::healing::heal;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, Strings, count};
 use crate::policy_options::DiffusionOptions;
@@ -89,6 +90,10 @@ pub struct InfillRequest {
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
     timeout_ms: Option<i64>,
+    /// Heal a blank or a word that the text before or after the hole cuts: the hole's first token brings the blank,
+    /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
+    /// `reproduce` turns it off.
+    token_healing: Option<bool>,
     /// How the canvas is denoised. States are not streamed here.
     #[serde(default, deserialize_with = "object")]
     diffusion: Option<DiffusionOptions>,
@@ -135,8 +140,10 @@ pub async fn infill(
     let work = lay_out(&state, &observation, bytes, work).await?;
     let (layout, truncated, settings) = work;
     check_states(&settings, false)?;
-    let layouts = [layout];
-    let mut running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
+    let mut layouts = [layout];
+    let healed = heal(&mut layouts, &settings, &state, &observation).await?;
+    let running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
+    let mut running = running.after(healed);
     let prompt_tokens = layouts[0].prompt_tokens();
     let answer = Answer { state: state.clone(), settings, fields, indent, truncated, prompt_tokens };
     let mut response = if stream {
@@ -169,6 +176,7 @@ fn prepare(
         seed: request.seed.filter(|seed| !seed.is(-1)),
         n: samples,
         stop: request.stop,
+        token_healing: request.token_healing,
         diffusion: Some(diffusion),
         timeout_header,
         timeout_ms: request.timeout_ms,
@@ -203,6 +211,7 @@ fn prepare(
     // One position for the document start.
     let room = context.saturating_sub(reserved + 1);
     let truncated = keep_nearest(&mut tokens, &mut after, room);
-    let layout = Layout::around(tokens, after, false, size, ("input_prefix", "n_predict"), state)?;
+    let layout = Layout::around(tokens, after, false, size, ("input_prefix", "n_predict"), state)?
+        .healing(settings.healing);
     Ok((layout, truncated, settings))
 }
