@@ -22,7 +22,7 @@ async fn a_choice_is_as_probable_as_scoring_says() {
     for model in ["diffugpt-s", "diffullama"] {
         let server = Server::start(model, &[]);
         let choices = ["e", " on the mat", " quickly", "\n"];
-        let fill = json!({ "segments": ["The cat", { "hole": "what", "choices": choices }] });
+        let fill = json!({ "segments": ["The cat", { "hole": "what", "choices": choices }], "token_healing": false });
         let hole = decided(&server.ok("/fill", &fill).await, 0);
         let logprobs = floats(&hole, "logprob");
         let tokens = |text: &str| json!({ "prompt": text, "add_special_tokens": text == "The cat" });
@@ -73,7 +73,9 @@ async fn what_is_decided_stands_when_the_rest_is_generated() {
         let animal = json!({ "hole": "animal", "choices": [" cat", " dog", " 🐈‍⬛ ünï"] });
         let place = json!({ "hole": "where", "length": { "min": 2, "max": 5 } });
         let end = json!({ "hole": "end", "choices": ["\n", " \r\n"] });
-        let body = json!({ "segments": ["The", animal, " sat", place, ".", end], "seed": 5, "n": 2 });
+        let mut body = json!({ "segments": ["The", animal, " sat", place, ".", end], "seed": 5, "n": 2 });
+        // What is written out is text, whose edges would be healed.
+        body["token_healing"] = json!(false);
         let answer = server.ok("/fill", &body).await;
         assert_left(&answer, &["The", " sat", ".", ""]);
         let hole = decided(&answer, 0);
@@ -125,43 +127,4 @@ async fn choices_that_are_none_are_refused_with_the_field() {
     server.post("/fill", &long).await.refusal(400, "context_length_exceeded");
     let typed = json!({ "segments": ["a", { "choices": "b" }] });
     server.post("/fill", &typed).await.refusal(400, "invalid_type");
-}
-
-/// A cursor within a word: the word's beginning is part of what the model may complete, and stays as it is.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_word_that_a_hole_cuts_is_healed() {
-    for model in ["diffugpt-s", "diffullama"] {
-        let server = Server::start(model, &[]);
-        for (prefix, suffix) in [("The old ca", "tty sat"), ("über grö", "ßer"), ("", "nd so on"), ("x", "")]
-        {
-            for seed in 0..4 {
-                let body =
-                    json!({ "prefix": prefix, "suffix": suffix, "length": 4, "seed": seed, "heal": true });
-                let plain = server.ok("/fill", &body).await;
-                assert_left(&plain, &[prefix, suffix]);
-                assert_eq!(decided(&plain, 0)["length"], 4, "what was asked for");
-                let stream = server.post("/fill", &with(&body, json!({ "stream": true }))).await;
-                let events = sse::native(&stream.body);
-                assert_eq!(lasting(&events.last().unwrap().1), lasting(&plain));
-                // The first generated token spells the last one of the prefix and goes on.
-                let pieces = events.iter().filter(|event| event.0 == "fill.state");
-                let edge = pieces.clone().find_map(|event| {
-                    let at = event.1["p"].as_array()?.iter().position(|at| *at == 0)?;
-                    Some(event.1["s"][at].as_str().unwrap().to_owned())
-                });
-                if prefix == "The old ca" {
-                    let tokens = server
-                        .ok("/tokenize", &json!({ "prompt": prefix, "add_special_tokens": false }))
-                        .await;
-                    let last = tokens["tokens"].as_array().unwrap().last().unwrap().clone();
-                    let last = server.ok("/detokenize", &json!({ "tokens": [last] })).await["prompt"].clone();
-                    let edge = edge.unwrap();
-                    assert!(
-                        edge.trim_start().starts_with(last.as_str().unwrap().trim_start()),
-                        "{edge:?} {last}"
-                    );
-                }
-            }
-        }
-    }
 }

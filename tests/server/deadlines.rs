@@ -65,7 +65,8 @@ async fn at_its_deadline_a_completion_gives_what_is_settled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn at_its_deadline_a_fill_gives_what_is_settled() {
     let server = Gated::start(&[], Duration::MAX).await;
-    let body = json!({ "prefix": "a", "suffix": "b", "length": 8, "seed": 1, "diffusion": ordered() });
+    let mut body = json!({ "prefix": "a", "suffix": "b", "length": 8, "seed": 1, "diffusion": ordered() });
+    body["token_healing"] = json!(false);
     let answer = expire(&server, "/fill", &body, 3).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let hole = answer.json()["choices"][0]["holes"][0].clone();

@@ -46,3 +46,47 @@ fn verify_without_a_model_checks_the_embedded_one() {
     let first = out.lines().next().unwrap().split_whitespace();
     assert_eq!((first.collect::<Vec<_>>(), out.lines().last()), (vec!["model", NAME], Some("ok")), "{out}");
 }
+
+/// Where cursors stand: behind a blank, which is a part of the next word's token. Values of the embedded model with
+/// healing (its own, as recorded) and without.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_behind_a_blank_gets_a_word() {
+    let server = Server::start_embedded();
+    let places = [
+        ("class Stack:\n    def __len__(self):\n        return ", "\n", "self", "0"),
+        ("def add(a, b):\n    return ", "\n", "a", "0"),
+        ("x = ", "\nprint(x)\n", "x", "1"),
+        ("import ", "\n\ndef main():\n    sys.exit(0)\n", "sys", "0"),
+        (
+            "from pathlib import Path\n\ndef read(path):\n    text = ",
+            ".read_text()\n    return text\n",
+            "os",
+            "lib",
+        ),
+        ("for i in ", ":\n    print(i)\n", "range", "0"),
+        ("if x is ", ":\n    return\n", "None", "0"),
+        ("try:\n    import json\nexcept ", ":\n    json = None\n", "ImportError", "1"),
+        ("    raise ", "\n", "NotImplementedError", "0"),
+        ("with ", " as f:\n    text = f.read()\n", "f", "1"),
+    ];
+    for (prefix, suffix, healed, plain) in places {
+        for (healing, expected) in [(true, healed), (false, plain)] {
+            let body = json!({ "prefix": prefix, "suffix": suffix, "length": 1, "temperature": 0, "token_healing": healing });
+            let answer = server.ok("/fill", &body).await;
+            assert_eq!(answer["choices"][0]["holes"][0]["text"], expected, "{prefix:?}, healing {healing}");
+            assert_eq!(answer["choices"][0]["text"], format!("{prefix}{expected}{suffix}"));
+        }
+    }
+    let choices = json!({
+        "segments": ["def get(d, key, default= ", { "choices": ["None", "True", "0"] }, "):\n    return d.get(key, default)\n"],
+    });
+    let hole = server.ok("/fill", &choices).await["choices"][0]["holes"][0].clone();
+    assert_eq!(hole["text"], "None", "{hole}");
+    // Inside a word: its beginning and its rest are one token.
+    let body = json!({ "prefix": "if default is", "suffix": ":\n    default = {}\n", "length": 1, "temperature": 0 });
+    assert_eq!(
+        server.ok("/fill", &body).await["choices"][0]["holes"][0]["text"],
+        " None",
+        "a word that is whole"
+    );
+}

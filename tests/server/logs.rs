@@ -22,7 +22,7 @@ async fn every_request_is_one_line_without_its_text() {
         let request = request.header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"));
         request.header("x-request-id", id).send()
     };
-    let canary = json!({ "prompt": "canary bird", "max_tokens": 10, "seed": 1 });
+    let canary = json!({ "prompt": "canary bird\n", "max_tokens": 10, "seed": 1 });
     let plain = post("/v1/completions", "plain", &canary).await.unwrap();
     let engine = plain.headers()["x-engine-ms"].clone();
     assert_eq!(plain.headers()["openai-processing-ms"], engine);

@@ -22,6 +22,7 @@ mod fields;
 mod fill;
 mod gated;
 mod harness;
+mod healing;
 mod healthcheck;
 mod holes;
 mod lengths;

@@ -122,7 +122,8 @@ async fn what_was_asked_is_what_is_counted() {
     let server = Server::start("diffugpt-s", &[]);
     let completion = json!({ "prompt": [5, 6, 7], "max_tokens": 10, "n": 2, "seed": 1, "ignore_eos": true });
     let passes = server.ok("/v1/completions", &completion).await["diffusion"]["forward_passes"].clone();
-    let fill = json!({ "segments": ["a", { "length": 2 }, "b", { "length": 4 }, "c"], "stream": true });
+    let mut fill = json!({ "segments": ["a", { "length": 2 }, "b", { "length": 4 }, "c"], "stream": true });
+    fill["token_healing"] = json!(false);
     assert_eq!(server.post("/v1/fill", &fill).await.status, 200);
     server.post("/fill", &json!({ "length": 0, "prefix": "a" })).await.refusal(400, "out_of_range");
     server.post_text("/fill", "{").await.refusal(400, "invalid_json");

@@ -6,10 +6,12 @@
 //! text after it begins with), and the caller's own text stays as it was.
 //!
 //! * A blank is cut always. The word that follows brings it, so the hole keeps its number of positions.
-//! * A word is cut where the model says that it goes on: one evaluation, in which the last token of the text is open
-//!   like the hole, finds the most probable token that spells the same. If that is the token itself, the word is
-//!   whole, and the text stays. If it is a longer one, the hole's first token takes its place: the hole again has as
-//!   many positions as were asked for.
+//! * A word is cut where the model says that it goes on: one evaluation, in which the last tokens of the text are open
+//!   like the hole, finds the most probable token that begins like them. If that is the first of them itself, the word
+//!   is whole, and the text stays. If it is a longer one, the hole's first token takes their place: the hole again has
+//!   as many positions as were asked for.
+
+use std::sync::Arc;
 
 use unmask_model::diffusion::{DenoisingState, Edit, Noise, Policy, Span, StateSpec};
 use unmask_model::predictor::{Sampling, TokenId};
@@ -18,6 +20,7 @@ use unmask_scheduler::{DenoiseRequest, DenoisingEvent, GenerationError, Timings}
 
 use crate::deadlines::{Deadlines, longest};
 use crate::error::ApiError;
+use crate::fair_pool::Abandoned;
 use crate::generation::submit;
 use crate::observation::Observation;
 use crate::options::Settings;
@@ -31,61 +34,83 @@ enum Side {
     Right,
 }
 
-/// A token beside a hole that may be part of a longer word.
+/// Tokens of a word that are taken for cut at most: a word of more has hardly a token of its own.
+const MOST_CUT: usize = 3;
+
+/// Tokens beside a hole that may be parts of a longer word.
 #[derive(Debug)]
 struct Edge {
     /// The layout, and the hole among its pieces.
     layout: usize,
     hole: usize,
     side: Side,
-    token: TokenId,
-    bytes: Vec<u8>,
-    /// Where it stands on the canvas.
+    cut: CutWord,
+    /// Where its first token (on the left of a hole) or its last one (on the right) stands on the canvas.
     position: usize,
 }
 
-/// Heals the holes of layouts that ask for it. Returns the time of the evaluation that decides which words go on,
-/// if there was one.
+/// Tokens that end at a hole or begin there.
+#[derive(Debug)]
+struct CutWord {
+    /// The first of them on the left of a hole, the last on its right.
+    token: TokenId,
+    /// Their number.
+    tokens: usize,
+    /// Their bytes.
+    bytes: Vec<u8>,
+}
+
+/// Heals the holes of layouts that ask for it. Returns the layouts, and the time of the evaluation that decides which
+/// words go on, if there was one.
 ///
 /// # Errors
 /// A time that is too long, or the engine did not evaluate.
 pub async fn heal(
-    layouts: &mut [Layout],
+    mut layouts: Vec<Layout>,
     settings: &Settings,
     state: &AppState,
     observation: &Observation,
-) -> Result<Option<Timings>, ApiError> {
-    let model = &state.model;
-    for layout in layouts.iter_mut().filter(|layout| !layout.ids_given) {
-        layout.cut_blanks(&model.tokenizer)?;
+) -> Result<(Vec<Layout>, Option<Timings>), ApiError> {
+    if !layouts.iter().any(Layout::heals) {
+        return Ok((layouts, None));
     }
-    let healed = layouts.iter().enumerate().filter(|(_, layout)| !layout.ids_given);
-    let edges: Vec<Vec<Edge>> = healed.map(|(number, layout)| edges(number, layout, model)).collect();
-    let edges: Vec<Vec<Edge>> = edges.into_iter().filter(|edges| !edges.is_empty()).collect();
+    let model = Arc::clone(&state.model);
+    // A look through the vocabulary for each edge: too long for a thread that serves connections.
+    let work = move |_: &Abandoned| {
+        let cut = layouts.iter_mut().filter(|layout| layout.heals());
+        cut.map(|layout| layout.cut_blanks(&model.tokenizer)).collect::<Result<(), _>>()?;
+        let healed = layouts.iter().enumerate().filter(|(_, layout)| layout.heals());
+        let edges = healed.map(|(number, layout)| edges(number, layout, &model));
+        let edges: Vec<Vec<Edge>> = edges.filter(|edges| !edges.is_empty()).collect();
+        let canvas = |edges: &Vec<Edge>| question(&layouts[edges[0].layout], edges, &model);
+        let samples = edges.iter().map(canvas).collect::<Result<Vec<_>, ApiError>>()?;
+        Ok::<_, ApiError>((layouts, edges, samples))
+    };
+    let done = state.pool.run(observation.client(), work).await.map_err(|_| ApiError::Internal)?;
+    let (mut layouts, edges, samples) = done?;
     if edges.is_empty() {
-        return Ok(None);
+        return Ok((layouts, None));
     }
-    let (found, timings) = longer_words(layouts, &edges, settings, state, observation).await?;
+    let charged = edges.iter().map(|edges| layouts[edges[0].layout].charged()).sum();
+    let (found, timings) = longer_words(&edges, samples, charged, settings, state, observation).await?;
     for (edge, token) in edges.into_iter().flatten().zip(found) {
-        if token != Some(edge.token) && token.is_some() {
-            layouts[edge.layout].cut_word(&edge, &model.tokenizer);
+        if token.is_some_and(|token| token != edge.cut.token) {
+            layouts[edge.layout].cut_word(&edge, &state.model.tokenizer);
         }
     }
-    Ok(Some(timings))
+    Ok((layouts, Some(timings)))
 }
 
 /// The most probable token at every edge, in order, of those that spell the same there; none where nothing may be
-/// drawn.
+/// drawn. `samples` are the canvases of the edges, which are charged as `charged` tokens.
 async fn longer_words(
-    layouts: &[Layout],
     edges: &[Vec<Edge>],
+    samples: Vec<DenoisingState>,
+    charged: usize,
     settings: &Settings,
     state: &AppState,
     observation: &Observation,
 ) -> Result<(Vec<Option<TokenId>>, Timings), ApiError> {
-    let canvas = |edges: &Vec<Edge>| question(&layouts[edges[0].layout], edges, &state.model);
-    let samples = edges.iter().map(canvas).collect::<Result<Vec<_>, _>>()?;
-    let charged = edges.iter().map(|edges| layouts[edges[0].layout].charged()).sum();
     let times = settings.times.resolve(observation.arrived(), longest(&samples, &[], state))?;
     let Deadlines { deadline, .. } = times;
     let request = DenoiseRequest { samples, deadline, ..DenoiseRequest::default() };
@@ -128,11 +153,20 @@ fn question(layout: &Layout, edges: &[Edge], model: &ServedModel) -> Result<Deno
         }
     }
     let (mut spans, mut allowed) = (Vec::new(), Vec::new());
-    for edge in edges {
-        given[edge.position] = None;
-        let range = edge.position..edge.position + 1;
+    for Edge { side, cut, position, .. } in edges {
+        let word = match side {
+            Side::Left => *position..position + cut.tokens,
+            Side::Right => position + 1 - cut.tokens..position + 1,
+        };
+        given[word].fill(Some(model.limits.mask_token));
+        given[*position] = None;
+        let range = *position..position + 1;
         spans.push(Span { range, allowed: Some(allowed.len() as u32), ..Span::default() });
-        allowed.push(alike(edge.side, &edge.bytes, &model.tokenizer));
+        let mut tokens = alike(*side, &cut.bytes, &model.tokenizer);
+        tokens.push(cut.token);
+        tokens.sort_unstable();
+        tokens.dedup();
+        allowed.push(tokens);
     }
     let banned = model.tokenizer.never_drawn().to_vec();
     let samplings = vec![Sampling { temperature: 0.0, banned, ..Sampling::default() }];
@@ -154,28 +188,28 @@ fn edges(number: usize, layout: &Layout, model: &ServedModel) -> Vec<Edge> {
     let tokenizer = &model.tokenizer;
     let mut found = Vec::new();
     let mut start = usize::from(layout.bos(model).is_some());
-    let mut taken = None;
+    // Of a word between two holes, each has its own part.
+    let mut taken = 0;
     for (place, piece) in layout.pieces.iter().enumerate() {
         let end = start + piece.length();
         if let Piece::Open(blank) = piece
             && blank.heals()
         {
-            let mut add = |side, token: TokenId, position| {
-                let bytes = tokenizer.bytes(&[token], false);
-                if taken != Some(position) && is_cut(side, token, &bytes, tokenizer) {
-                    taken = Some(position);
-                    found.push(Edge { layout: number, hole: place, side, token, bytes, position });
-                }
-            };
             // What stands at the very start of a text is not spelled as it is elsewhere.
-            let least = if place == 1 { 2 } else { 1 };
+            let least = usize::from(place == 1);
             let before = place.checked_sub(1).and_then(|before| layout.pieces[before].given(least));
-            if let Some(token) = before.and_then(<[_]>::last).filter(|_| blank.shared.0.is_empty()) {
-                add(Side::Left, *token, start - 1);
+            let before = before.unwrap_or_default();
+            let free = (before.len() - least.min(before.len())).min(start - taken);
+            let before = &before[before.len() - free..];
+            if let Some(cut) = cut_word(Side::Left, before, tokenizer).filter(|_| blank.shared.0.is_empty()) {
+                let position = start - cut.tokens;
+                found.push(Edge { layout: number, hole: place, side: Side::Left, cut, position });
             }
-            let after = layout.pieces.get(place + 1).and_then(|after| after.given(1));
-            if let Some(token) = after.and_then(<[_]>::first) {
-                add(Side::Right, *token, end);
+            let after = layout.pieces.get(place + 1).and_then(|after| after.given(1)).unwrap_or_default();
+            if let Some(cut) = cut_word(Side::Right, after, tokenizer) {
+                taken = end + cut.tokens;
+                let position = taken - 1;
+                found.push(Edge { layout: number, hole: place, side: Side::Right, cut, position });
             }
         }
         start = end;
@@ -183,12 +217,25 @@ fn edges(number: usize, layout: &Layout, model: &ServedModel) -> Vec<Edge> {
     found
 }
 
-/// Whether a token ends (on the left of a hole) or begins (on its right) inside of what may be a longer word.
-fn is_cut(side: Side, token: TokenId, bytes: &[u8], tokenizer: &TextTokenizer) -> bool {
-    let edge = if side == Side::Left { bytes.last() } else { bytes.first() };
+/// The tokens at the end of a text (on the left of a hole) or at its beginning (on the right) that a longer token may
+/// spell together: as many of them as there is such a token for.
+fn cut_word(side: Side, text: &[TokenId], tokenizer: &TextTokenizer) -> Option<CutWord> {
     // Bytes of other alphabets are those of letters.
-    let within = edge.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii());
-    within && drawable(&alike(side, bytes, tokenizer), tokenizer).any(|other| other != token)
+    let within = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii();
+    (1..=MOST_CUT.min(text.len())).rev().find_map(|tokens| {
+        let (word, token) = match side {
+            Side::Left => (&text[text.len() - tokens..], text[text.len() - tokens]),
+            Side::Right => (&text[..tokens], text[tokens - 1]),
+        };
+        let bytes = tokenizer.bytes(word, false);
+        // Only on the left may a word bring its blank.
+        let letters =
+            if side == Side::Left { bytes.strip_prefix(b" ").unwrap_or(&bytes) } else { &bytes[..] };
+        let is_word = !letters.is_empty() && letters.iter().all(within);
+        let longer = |other: TokenId| tokenizer.bytes(&[other], false).len() > bytes.len();
+        let exists = is_word && drawable(&alike(side, &bytes, tokenizer), tokenizer).any(longer);
+        exists.then(|| CutWord { token, tokens, bytes })
+    })
 }
 
 /// Tokens that begin (on the left of a hole) or end (on its right) with some bytes.
@@ -204,6 +251,12 @@ fn drawable<'a>(tokens: &'a [TokenId], tokenizer: &'a TextTokenizer) -> impl Ite
 }
 
 impl Layout {
+    /// Whether any of its holes is healed.
+    fn heals(&self) -> bool {
+        let heals = |piece: &Piece| matches!(piece, Piece::Open(blank) if blank.heals());
+        !self.ids_given && self.pieces.iter().any(heals)
+    }
+
     /// Takes the blank before each hole out of the text: the hole's first token brings it.
     fn cut_blanks(&mut self, tokenizer: &TextTokenizer) -> Result<(), ApiError> {
         for hole in 1..self.pieces.len() {
@@ -227,8 +280,8 @@ impl Layout {
         let Piece::Open(blank) = &self.pieces[edge.hole] else { return };
         let (mut shared, alone) = (blank.shared.clone(), blank.length == 1);
         match edge.side {
-            Side::Left => shared.0.clone_from(&edge.bytes),
-            Side::Right => shared.1.clone_from(&edge.bytes),
+            Side::Left => shared.0.clone_from(&edge.cut.bytes),
+            Side::Right => shared.1.clone_from(&edge.cut.bytes),
         }
         // One token may have to spell both ends.
         let both = tokenizer.spelled_like(&shared.0, &shared.1);
@@ -241,10 +294,10 @@ impl Layout {
         let beside = if edge.side == Side::Left { edge.hole - 1 } else { edge.hole + 1 };
         if let Piece::Given(tokens) = &mut self.pieces[beside] {
             match edge.side {
-                Side::Left => drop(tokens.pop()),
-                Side::Right => drop(tokens.remove(0)),
+                Side::Left => tokens.truncate(tokens.len() - edge.cut.tokens),
+                Side::Right => drop(tokens.drain(..edge.cut.tokens)),
             }
-            self.healed += 1;
+            self.healed += edge.cut.tokens;
         }
         if let Piece::Open(blank) = &mut self.pieces[edge.hole] {
             blank.shared = shared;
@@ -291,21 +344,18 @@ pub(crate) fn cut_before(
     if cut_blank(before, least, tokenizer)? {
         return Ok(b" ".to_vec());
     }
-    let last = before.last().copied().filter(|_| before.len() > least.max(1));
-    let bytes = |token: TokenId| tokenizer.bytes(&[token], false);
-    let cut = last.filter(|token| is_cut(Side::Left, *token, &bytes(*token), tokenizer));
-    Ok(cut.map_or_else(Vec::new, |token| {
-        before.pop();
-        bytes(token)
+    let cut = cut_word(Side::Left, &before[least.min(before.len())..], tokenizer);
+    Ok(cut.map_or_else(Vec::new, |cut| {
+        before.truncate(before.len() - cut.tokens);
+        cut.bytes
     }))
 }
 
 /// The same of the text after a hole: a cut word.
 pub(crate) fn cut_after(after: &mut Vec<TokenId>, tokenizer: &TextTokenizer) -> Vec<u8> {
-    let bytes = |token: TokenId| tokenizer.bytes(&[token], false);
-    let cut = after.first().copied().filter(|token| is_cut(Side::Right, *token, &bytes(*token), tokenizer));
-    cut.map_or_else(Vec::new, |token| {
-        after.remove(0);
-        bytes(token)
+    let cut = cut_word(Side::Right, after, tokenizer);
+    cut.map_or_else(Vec::new, |cut| {
+        after.drain(..cut.tokens);
+        cut.bytes
     })
 }

@@ -204,6 +204,7 @@ impl StateEvent {
         let at = |position: u32| progress.view.generated_index(position as usize);
         let placed: Vec<(usize, &Commit)> =
             change.committed.iter().filter_map(|commit| Some((at(commit.position)?, commit))).collect();
+        let text = |position: u32, token| progress.view.own_text(position as usize, token, &model.tokenizer);
         let percent = |score: f32| (score.exp() * 100.0).round().clamp(0.0, 100.0) as u32;
         Self::Step {
             c,
@@ -212,14 +213,10 @@ impl StateEvent {
             left: progress.remaining,
             p: placed.iter().map(|(at, _)| *at).collect(),
             i: placed.iter().map(|(_, commit)| commit.token).collect(),
-            s: placed.iter().map(|(_, commit)| model.tokenizer.display(commit.token)).collect(),
+            s: placed.iter().map(|(_, commit)| text(commit.position, commit.token)).collect(),
             q: placed.iter().map(|(_, commit)| percent(commit.score)).collect(),
             x: change.taken_back.iter().filter_map(|position| at(*position)).collect(),
-            g: progress
-                .draft
-                .iter()
-                .filter_map(|(p, id)| Some((at(*p)?, model.tokenizer.display(*id))))
-                .collect(),
+            g: progress.draft.iter().filter_map(|(p, id)| Some((at(*p)?, text(*p, *id)))).collect(),
         }
     }
 

@@ -149,7 +149,9 @@ impl TextView {
         let mut text = String::from_utf8_lossy(&bytes[..complete]).into_owned();
         if let Some(at) = first_stop(&text, stops) {
             text.truncate(at);
-            let tokens = tokens_of(tokens, left.len() + text.len(), tokenizer, hole.at_start);
+            // Of a text without anything, the token that spells what was cut is no part.
+            let spelled = if text.is_empty() { 0 } else { left.len() + text.len() };
+            let tokens = tokens_of(tokens, spelled, tokenizer, hole.at_start);
             return HoleText { text, tokens, end: End::Stop, settled: true };
         }
         if !finished {
@@ -177,6 +179,25 @@ impl TextView {
             text.truncate(at);
         }
         text
+    }
+
+    /// The text of a token at a position of the canvas, without the bytes that it shares with the text around its hole.
+    #[must_use]
+    pub fn own_text(&self, position: usize, token: TokenId, tokenizer: &TextTokenizer) -> String {
+        let hole = self.generated().find(|hole| hole.range.contains(&position));
+        let Some(hole) = hole.filter(|hole| !(hole.shared.0.is_empty() && hole.shared.1.is_empty())) else {
+            return tokenizer.display(token);
+        };
+        let spelled = tokenizer.bytes(&[token], false);
+        let (left, right) = &hole.shared;
+        let mut own = &spelled[..];
+        if position == hole.range.start {
+            own = own.strip_prefix(&left[..]).unwrap_or(own);
+        }
+        if position + 1 == hole.range.end {
+            own = own.strip_suffix(&right[..]).unwrap_or(own);
+        }
+        String::from_utf8_lossy(own).into_owned()
     }
 
     /// Whether what is settled of every hole already holds a stop string.

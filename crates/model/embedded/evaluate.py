@@ -8,6 +8,8 @@ The questions come from the files that train.py holds out:
 
 * masked tokens: some tokens of a block become holes of one token each, and the server fills all of
   them in one evaluation with the most probable token;
+* cuts: a line of a function is cut at a random character and its rest becomes a hole of as many tokens
+  as that has by itself, with token healing and without. Right means the same text;
 * lines: one line of a function becomes a hole of as many tokens as it had, filled one token per
   evaluation, the surest first. Right means the same text; the token accuracy compares position by
   position; and the filled function is given to Python's `ast`.
@@ -50,7 +52,8 @@ class Server:
 
     def fill(self, **request: Any) -> dict[str, Any]:
         """The first choice of the answer."""
-        body = json.dumps({"temperature": 0, "seed": 0, "truncate": False, **request}).encode()
+        settings = {"temperature": 0, "seed": 0, "truncate": False, "token_healing": False}
+        body = json.dumps({**settings, **request}).encode()
         asked = urllib.request.Request(self.url, body, {"content-type": "application/json"})
         try:
             with urllib.request.urlopen(asked, timeout=120) as answer:
@@ -216,6 +219,49 @@ def lines(server: Server, tokenizer: Tokenizer, files: dict[str, str], eos: int,
     }
 
 
+def kind_of_cut(before: str, hole: str) -> str:
+    within = lambda letter: letter.isalnum() or letter == "_"  # noqa: E731
+    if before.endswith(" "):
+        return "behind a blank"
+    if within(before[-1]):
+        return "inside a word" if within(hole[0]) else "behind a word"
+    return "elsewhere"
+
+
+def cuts(server: Server, tokenizer: Tokenizer, files: dict[str, str], longest: int, count: int) -> dict[str, Any]:
+    """Exact answers by the kind of the cut, as shares with token healing (on) and without (off)."""
+    rng = random.Random("cuts")
+    functions = {f.source for name in sorted(files) for f in functions_of(files[name]) if "test" not in name}
+    functions = sorted(f for f in functions if f.count("\n") >= 3)
+    rng.shuffle(functions)
+    exact: dict[str, Tally] = {}
+    asked = 0
+    for source in functions:
+        rows = source.split("\n")
+        inner = [i for i in range(1, len(rows)) if len(rows[i].strip()) > 3 and not rows[i].strip().startswith(("#", '"', "'"))]
+        if not inner or len(tokenizer.encode(source).ids) > longest:
+            continue
+        i = rng.choice(inner)
+        indent = len(rows[i]) - len(rows[i].lstrip())
+        at = rng.randrange(indent + 1, len(rows[i]))
+        hole = rows[i][at:]
+        length = len(tokenizer.encode(hole).ids)
+        if length > SHORT_LINE:
+            continue
+        before = "\n".join([*rows[:i], rows[i][:at]])
+        after = "\n" + "\n".join(rows[i + 1 :])
+        kind = kind_of_cut(before, hole)
+        for who, healing in [("on", True), ("off", False)]:
+            choice = server.fill(prefix=before, suffix=after, length=length, token_healing=healing, diffusion={"preset": "greedy"})
+            right = choice["holes"][0]["text"] == hole
+            for name in (kind, "all"):
+                exact.setdefault(name, Tally()).add(who, right)
+        asked += 1
+        if asked == count:
+            break
+    return {f"cut {name}, exact": tally.shares() for name, tally in sorted(exact.items())}
+
+
 def parses(source: str) -> bool:
     try:
         ast.parse(source)
@@ -231,9 +277,10 @@ def main() -> None:
     add("--model", type=Path, default=Path(__file__).parent, help="the folder that is served, for its tokenizer")
     add("--ar", type=Path, help="the left-to-right model that train.py saved (ar/ in its output)")
     add("--corpus", type=Path, default=Path(sysconfig.get_paths()["stdlib"]))
-    add("--only", choices=["masked", "lines"])
+    add("--only", choices=["masked", "lines", "cuts"])
     add("--blocks", type=int, default=150, help="blocks per mask rate")
     add("--lines", type=int, default=400)
+    add("--cuts", type=int, default=400)
     add("--json", type=Path, help="also write the numbers to this file")
     args = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
@@ -244,10 +291,20 @@ def main() -> None:
     server = Server(args.url)
     positions = json.loads((args.model / "config.json").read_text())["n_positions"]
     numbers: dict[str, Any] = {}
-    if args.only != "lines":
+    if args.only in (None, "masked"):
         numbers |= masked_tokens(server, tokenizer, held_out, reader, args.blocks)
-    if args.only != "masked":
+    if args.only in (None, "lines"):
         numbers |= lines(server, tokenizer, files, held_out.eos, reader, positions - 16, args.lines)
+    if args.only in (None, "cuts"):
+        found = cuts(server, tokenizer, files, positions - 16, args.cuts)
+        print("| held-out files | healing on | healing off | asked |\n| --- | --- | --- | --- |")
+        for name, shares in found.items():
+            cells = [f"{shares[who]['share']:.3f} ± {shares[who]['standard_error']:.3f}" for who in ("on", "off")]
+            print(f"| {name} | " + " | ".join(cells) + f" | {shares['on']['asked']} |")
+        if args.only == "cuts":
+            if args.json:
+                args.json.write_text(json.dumps(found, indent=1) + "\n")
+            return
     contestants = ["server", *(["left to right"] if reader else []), "most frequent token"]
     print("| held-out files | " + " | ".join(contestants) + " | asked |")
     print("| --- |" + " --- |" * (len(contestants) + 1))

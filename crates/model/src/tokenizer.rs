@@ -37,6 +37,8 @@ pub struct TextTokenizer {
     special_texts: Vec<String>,
     longest: usize,
     dropped: Vec<&'static str>,
+    /// Tokens that begin with a blank, ascending.
+    words: Vec<TokenId>,
 }
 
 /// The name of the thread that reads tokenizer.json. The library panics on some damaged files, and a panic of this
@@ -111,6 +113,11 @@ impl TextTokenizer {
         let recognised = recognised.into_values().filter(|token| token.special && !token.content.is_empty());
         let mut special_texts: Vec<String> = recognised.map(|token| token.content).collect();
         special_texts.sort();
+        let words = (0..)
+            .zip(&bytes)
+            .filter(|(_, bytes)| bytes.first() == Some(&b' '))
+            .map(|(token, _)| token)
+            .collect();
         let spelled = bytes.iter().map(|bytes| bytes.len());
         let longest = spelled.chain(vocabulary.keys().map(String::len)).max().unwrap_or(1).max(1);
         Ok(Self {
@@ -127,6 +134,7 @@ impl TextTokenizer {
             special_texts,
             longest,
             dropped,
+            words,
         })
     }
 
@@ -211,6 +219,9 @@ impl TextTokenizer {
     /// The tokens whose bytes begin with `start` and end with `end`, ascending; special tokens have no bytes.
     #[must_use]
     pub fn spelled_like(&self, start: &[u8], end: &[u8]) -> Vec<TokenId> {
+        if start == b" " && end.is_empty() {
+            return self.words.clone();
+        }
         let tokens = (0..).zip(&self.bytes);
         let alike = tokens.filter(|(_, bytes)| bytes.starts_with(start) && bytes.ends_with(end));
         alike.map(|(token, _)| token).collect()

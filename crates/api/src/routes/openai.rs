@@ -189,7 +189,7 @@ pub(super) fn stream(
 /// # Errors
 /// As [`Running::start`] and, of a plain answer, [`Running::finish`].
 pub(super) async fn respond<D: Dialect>(
-    Prepared { mut layouts, settings, echoes, texts, diffusing }: Prepared,
+    Prepared { layouts, settings, echoes, texts, diffusing }: Prepared,
     stream: Option<StreamOptions>,
     ignored: &[String],
     state: &AppState,
@@ -201,7 +201,7 @@ pub(super) async fn respond<D: Dialect>(
         return Err(ApiError::Conflict { param: "stream".to_owned(), message: message.to_owned() });
     }
     let evaluations = texts.iter().map(ScoringState::evaluations_left).sum();
-    let healed = heal(&mut layouts, &settings, state, &observation).await?;
+    let (layouts, healed) = heal(layouts, &settings, state, &observation).await?;
     let mut running = Running::start(&layouts, texts, &settings, state, observation.clone())?.after(healed);
     let prompt_tokens = layouts.iter().map(Layout::prompt_tokens).sum();
     let id = format!("{}{}", D::PREFIX, observation.id());

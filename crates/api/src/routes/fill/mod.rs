@@ -67,8 +67,8 @@ pub async fn fill(
         Some(questions) => Some(questions.answer(&mut text, &settings, &state, &observation).await?),
         None => None,
     };
-    let Canvases { mut layouts, truncated } = Canvases::new(&text, &tokens, &lengths, cut, &state);
-    let healed = heal(&mut layouts, &settings, &state, &observation).await?;
+    let Canvases { layouts, truncated } = Canvases::new(&text, &tokens, &lengths, cut, &state);
+    let (layouts, healed) = heal(layouts, &settings, &state, &observation).await?;
     let running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
     let mut running = running.after(healed);
     let prompt_tokens = layouts[0].prompt_tokens();

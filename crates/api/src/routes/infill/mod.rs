@@ -140,8 +140,7 @@ pub async fn infill(
     let work = lay_out(&state, &observation, bytes, work).await?;
     let (layout, truncated, settings) = work;
     check_states(&settings, false)?;
-    let mut layouts = [layout];
-    let healed = heal(&mut layouts, &settings, &state, &observation).await?;
+    let (layouts, healed) = heal(vec![layout], &settings, &state, &observation).await?;
     let running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
     let mut running = running.after(healed);
     let prompt_tokens = layouts[0].prompt_tokens();
