@@ -77,8 +77,8 @@ pub async fn heal(
     let model = Arc::clone(&state.model);
     // A look through the vocabulary for each edge: too long for a thread that serves connections.
     let work = move |_: &Abandoned| {
-        let cut = layouts.iter_mut().filter(|layout| layout.heals());
-        cut.map(|layout| layout.cut_blanks(&model.tokenizer)).collect::<Result<(), _>>()?;
+        let mut cut = layouts.iter_mut().filter(|layout| layout.heals());
+        cut.try_for_each(|layout| layout.cut_blanks(&model.tokenizer))?;
         let healed = layouts.iter().enumerate().filter(|(_, layout)| layout.heals());
         let edges = healed.map(|(number, layout)| edges(number, layout, &model));
         let edges: Vec<Vec<Edge>> = edges.filter(|edges| !edges.is_empty()).collect();
@@ -234,7 +234,7 @@ fn cut_word(side: Side, text: &[TokenId], tokenizer: &TextTokenizer) -> Option<C
         let is_word = !letters.is_empty() && letters.iter().all(within);
         let longer = |other: TokenId| tokenizer.bytes(&[other], false).len() > bytes.len();
         let exists = is_word && drawable(&alike(side, &bytes, tokenizer), tokenizer).any(longer);
-        exists.then(|| CutWord { token, tokens, bytes })
+        exists.then_some(CutWord { token, tokens, bytes })
     })
 }
 
