@@ -78,7 +78,7 @@ async fn a_cursor_behind_a_blank_gets_a_word() {
         }
     }
     let choices = json!({
-        "segments": ["def get(d, key, default= ", { "choices": ["None", "True", "0"] }, "):\n    return d.get(key, default)\n"],
+        "segments": ["def get(d, key, default=", { "choices": ["None", "True", "0"] }, "):\n    return d.get(key, default)\n"],
     });
     let hole = server.ok("/fill", &choices).await["choices"][0]["holes"][0].clone();
     assert_eq!(hole["text"], "None", "{hole}");
