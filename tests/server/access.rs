@@ -258,7 +258,9 @@ async fn what_the_engine_has_no_room_for_costs_no_tokens() {
 async fn evaluations_beside_a_crowd(keys: &KeyFile, key: &str) -> usize {
     let server = Gated::start(&[&keys.flag()[..], &["--max-rows", "42"]].concat(), Duration::MAX).await;
     let post = |key: &str, prompts: Vec<[u32; 1]>, n: u64| {
-        let body = json!({ "prompt": prompts, "max_tokens": 40, "n": n, "diffusion": { "preset": "exact" } });
+        // A document end that is drawn by chance would end a text after fewer evaluations.
+        let body = json!({ "prompt": prompts, "max_tokens": 40, "n": n, "ignore_eos": true,
+            "diffusion": { "preset": "exact" } });
         tokio::spawn(
             server.http.post(format!("{}{COMPLETIONS}", server.url)).bearer_auth(key).json(&body).send(),
         )

@@ -133,6 +133,11 @@ struct Canvas {
 }
 
 impl States {
+    /// The token that stands first in choice 0.
+    pub(crate) fn first_token(&self) -> Option<u64> {
+        self.canvases[&0].tokens[0]
+    }
+
     /// Plays one state event.
     pub(crate) fn take(&mut self, state: &Value) {
         let c = state["c"].as_u64().unwrap();

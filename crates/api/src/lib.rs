@@ -43,6 +43,7 @@ pub mod server;
 pub mod shutdown;
 pub mod sse;
 pub mod state;
+mod stop_strings;
 pub mod telemetry;
 pub mod template;
 pub mod terminal;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use unmask_model::predictor::TokenId;
-use unmask_model::tokenizer::TextTokenizer;
+use unmask_model::tokenizer::{TextTokenizer, bytes_label};
 use utoipa::ToSchema;
 
 use crate::text_view::complete_characters;
@@ -12,20 +12,41 @@ use crate::text_view::complete_characters;
 /// What stands for −∞, which JSON does not have.
 const LEAST: f64 = -9999.0;
 
-/// A token of a text and what the model thought of it.
+/// A token and how probable it is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TokenLogprob {
-    token: TokenId,
-    /// Characters of the text before it.
-    offset: usize,
+pub struct Judged {
+    /// The token.
+    pub token: TokenId,
     /// In nats, before temperature and filters; `None` where nothing predicted it.
-    logprob: Option<f64>,
+    pub logprob: Option<f64>,
     /// The most probable tokens at its place, best first.
-    alternatives: Vec<(TokenId, f32)>,
+    pub alternatives: Vec<(TokenId, f32)>,
+    /// Bytes that it begins and ends with and that are not part of the text.
+    pub shared: (Vec<u8>, Vec<u8>),
 }
 
-/// A token before its place in the text is known: its id, its log-probability, the alternatives.
-pub type Judged = (TokenId, Option<f64>, Vec<(TokenId, f32)>);
+impl Judged {
+    /// What a token at this place adds to the text.
+    fn bytes(&self, token: TokenId, at_start: bool, tokenizer: &TextTokenizer) -> Vec<u8> {
+        let spelled = tokenizer.bytes(&[token], at_start);
+        let own = spelled.strip_prefix(&self.shared.0[..]).unwrap_or(&spelled);
+        own.strip_suffix(&self.shared.1[..]).unwrap_or(own).to_vec()
+    }
+
+    /// The name of a token at this place, as of [`TextTokenizer::label`].
+    fn label(&self, token: TokenId, tokenizer: &TextTokenizer) -> String {
+        let own = self.bytes(token, false, tokenizer);
+        if own == tokenizer.bytes(&[token], false) { tokenizer.label(token) } else { bytes_label(&own) }
+    }
+}
+
+/// A token at its place in a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLogprob {
+    judged: Judged,
+    /// Characters of the text before it.
+    offset: usize,
+}
 
 /// Gives every token its place in the text, which has `offset` characters before the first one; `at_start` as
 /// of [`TextTokenizer::bytes`]. A token that begins within a character counts as behind it.
@@ -37,13 +58,13 @@ pub fn placed(
 ) -> Vec<TokenLogprob> {
     let mut begun: Vec<u8> = Vec::new();
     let mut tokens = Vec::new();
-    for (token, logprob, alternatives) in judged {
+    for judged in judged {
         let place = offset + usize::from(!begun.is_empty());
-        begun.extend(tokenizer.bytes(&[token], at_start && tokens.is_empty()));
+        begun.extend(judged.bytes(judged.token, at_start && tokens.is_empty(), tokenizer));
         let complete = complete_characters(&begun);
         offset += String::from_utf8_lossy(&begun[..complete]).chars().count();
         begun.drain(..complete);
-        tokens.push(TokenLogprob { token, offset: place, logprob, alternatives });
+        tokens.push(TokenLogprob { judged, offset: place });
     }
     tokens
 }
@@ -52,7 +73,8 @@ pub fn placed(
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct TextLogprobs {
     /// The tokens' texts; of a part of a character, its bytes: `bytes:\xe6`. Of tokens that look the same,
-    /// one is named by its text, and the others as `token_id:N`.
+    /// one is named by its text, and the others as `token_id:N`. The first and the last token of a text are named
+    /// without what they spell of the text around it (`token_healing`).
     tokens: Vec<String>,
     /// Log-probability (nats) of each under the model, before temperature and filters, at the evaluation that
     /// committed it; of an echoed prompt as `diffusion.score` says. Null where nothing predicted the token.
@@ -69,13 +91,13 @@ impl TextLogprobs {
     /// From the tokens of a text.
     #[must_use]
     pub fn new(tokens: &[TokenLogprob], tokenizer: &TextTokenizer) -> Self {
-        let top = |token: &TokenLogprob| {
-            let own = token.logprob.map(|logprob| (token.token, finite(logprob)))?;
-            let others = token.alternatives.iter().map(|(id, logprob)| (*id, finite(f64::from(*logprob))));
-            let mut top = BTreeMap::from([(tokenizer.label(own.0), own.1)]);
+        let top = |TokenLogprob { judged, .. }: &TokenLogprob| {
+            let own = judged.logprob.map(|logprob| (judged.token, finite(logprob)))?;
+            let others = judged.alternatives.iter().map(|(id, logprob)| (*id, finite(f64::from(*logprob))));
+            let mut top = BTreeMap::from([(judged.label(own.0, tokenizer), own.1)]);
             for (id, logprob) in others.filter(|(id, _)| *id != own.0) {
                 // Tokens that look the same would share a key.
-                let mut label = tokenizer.label(id);
+                let mut label = judged.label(id, tokenizer);
                 if top.contains_key(&label) {
                     label = format!("token_id:{id}");
                 }
@@ -83,9 +105,10 @@ impl TextLogprobs {
             }
             Some(top)
         };
+        let judged = || tokens.iter().map(|token| &token.judged);
         Self {
-            tokens: tokens.iter().map(|token| tokenizer.label(token.token)).collect(),
-            token_logprobs: tokens.iter().map(|token| token.logprob.map(finite)).collect(),
+            tokens: judged().map(|judged| judged.label(judged.token, tokenizer)).collect(),
+            token_logprobs: judged().map(|judged| judged.logprob.map(finite)).collect(),
             top_logprobs: tokens.iter().map(top).collect(),
             text_offset: tokens.iter().map(|token| token.offset).collect(),
         }
@@ -128,17 +151,18 @@ impl ChatLogprobs {
     /// From the tokens of an answer.
     #[must_use]
     pub fn new(tokens: &[TokenLogprob], tokenizer: &TextTokenizer) -> Self {
-        let bytes = |id: TokenId| tokenizer.bytes(&[id], false);
-        let top = |(id, logprob): &(TokenId, f32)| TopToken {
-            token: tokenizer.label(*id),
-            logprob: finite(f64::from(*logprob)),
-            bytes: bytes(*id),
-        };
-        let token = |token: &TokenLogprob| ChatToken {
-            token: tokenizer.label(token.token),
-            logprob: finite(token.logprob.unwrap_or(LEAST)),
-            bytes: bytes(token.token),
-            top_logprobs: token.alternatives.iter().map(top).collect(),
+        let token = |TokenLogprob { judged, .. }: &TokenLogprob| {
+            let top = |(id, logprob): &(TokenId, f32)| TopToken {
+                token: judged.label(*id, tokenizer),
+                logprob: finite(f64::from(*logprob)),
+                bytes: judged.bytes(*id, false, tokenizer),
+            };
+            ChatToken {
+                token: judged.label(judged.token, tokenizer),
+                logprob: finite(judged.logprob.unwrap_or(LEAST)),
+                bytes: judged.bytes(judged.token, false, tokenizer),
+                top_logprobs: judged.alternatives.iter().map(top).collect(),
+            }
         };
         Self { content: tokens.iter().map(token).collect() }
     }

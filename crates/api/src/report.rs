@@ -143,7 +143,8 @@ pub enum StateEvent {
         left: usize,
         /// Positions committed.
         p: Vec<usize>,
-        /// Their token ids.
+        /// Their token ids. The first token of a hole and its last one may spell what stands beside the hole, too
+        /// (`token_healing`); their texts are without it.
         i: Vec<u32>,
         /// Their texts, for display.
         s: Vec<String>,

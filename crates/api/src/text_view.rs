@@ -7,6 +7,7 @@ use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
 
 use crate::logprobs::Judged;
+use crate::stop_strings::{begun_stop, first_stop};
 
 /// What is shown at open positions.
 pub const MASK: &str = "▒";
@@ -28,6 +29,15 @@ pub struct Hole {
     pub decided: bool,
     /// Bytes that its tokens begin and end with and that are not part of its text.
     pub shared: (Vec<u8>, Vec<u8>),
+}
+
+impl Hole {
+    /// Bytes that the token at a position of the canvas shares with the text before and after the hole.
+    fn shared_at(&self, position: usize) -> (Vec<u8>, Vec<u8>) {
+        let (left, right) = &self.shared;
+        let at = |there: bool, bytes: &Vec<u8>| if there { bytes.clone() } else { Vec::new() };
+        (at(position == self.range.start, left), at(position + 1 == self.range.end, right))
+    }
 }
 
 /// Why a text ends where it does.
@@ -188,16 +198,10 @@ impl TextView {
         let Some(hole) = hole.filter(|hole| !(hole.shared.0.is_empty() && hole.shared.1.is_empty())) else {
             return tokenizer.display(token);
         };
+        let (left, right) = hole.shared_at(position);
         let spelled = tokenizer.bytes(&[token], false);
-        let (left, right) = &hole.shared;
-        let mut own = &spelled[..];
-        if position == hole.range.start {
-            own = own.strip_prefix(&left[..]).unwrap_or(own);
-        }
-        if position + 1 == hole.range.end {
-            own = own.strip_suffix(&right[..]).unwrap_or(own);
-        }
-        String::from_utf8_lossy(own).into_owned()
+        let own = spelled.strip_prefix(&left[..]).unwrap_or(&spelled);
+        String::from_utf8_lossy(own.strip_suffix(&right[..]).unwrap_or(own)).into_owned()
     }
 
     /// Whether what is settled of every hole already holds a stop string.
@@ -214,11 +218,17 @@ impl TextView {
     }
 
     /// The tokens of a hole that lie in `range`, as far as they are committed.
-    pub fn judged(&self, hole: &Hole, range: Range<usize>) -> impl Iterator<Item = Judged> + '_ {
-        let cells = self.tokens[hole.range.clone()].iter().take(range.end).skip(range.start);
-        cells.map_while(|cell| {
+    pub fn judged<'a>(&'a self, hole: &'a Hole, range: Range<usize>) -> impl Iterator<Item = Judged> + 'a {
+        let cells = self.tokens[hole.range.clone()].iter().enumerate().take(range.end).skip(range.start);
+        cells.map_while(|(place, cell)| {
             let Commit { token, logprob, alternatives, .. } = cell.as_ref()?;
-            Some((*token, Some(f64::from(*logprob)), alternatives.clone()))
+            let (logprob, alternatives) = (Some(f64::from(*logprob)), alternatives.clone());
+            Some(Judged {
+                token: *token,
+                logprob,
+                alternatives,
+                shared: hole.shared_at(hole.range.start + place),
+            })
         })
     }
 
@@ -247,21 +257,6 @@ pub(crate) fn complete_characters(bytes: &[u8]) -> usize {
             }
         }
     }
-}
-
-/// Where the first of `stops` begins in `text`. The standard library's search takes time in proportion to the text,
-/// whatever both hold.
-fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
-    stops.iter().filter_map(|stop| text.find(stop.as_str())).min()
-}
-
-/// Length of the longest ending of `text` that a stop string starts with.
-fn begun_stop(text: &str, stops: &[String]) -> usize {
-    let begun = |stop: &String| {
-        let most = (stop.len() - 1).min(text.len());
-        (1..=most).rev().find(|&length| stop.is_char_boundary(length) && text.ends_with(&stop[..length]))
-    };
-    stops.iter().filter_map(begun).max().unwrap_or(0)
 }
 
 /// How many of `tokens` it takes to spell `length` bytes.
@@ -300,31 +295,5 @@ mod tests {
         assert_eq!(complete_characters(euro), 4);
         // A stray continuation byte will never be a character and must not hold the rest back.
         assert_eq!(complete_characters(&[b'a', 0x80, b'b', 0xe2]), 3);
-    }
-
-    /// Stop strings come from clients. The texts below are the worst there are for a search that starts again at every
-    /// byte. The goal is 50 ms; the bound is so much larger because the machine is shared, and still tells work in
-    /// proportion to the text from work in proportion to its square, which would take hours.
-    #[test]
-    fn hostile_stop_strings_cost_no_more_than_others() {
-        #[expect(clippy::disallowed_methods, reason = "the test is about time")]
-        let now = std::time::Instant::now;
-        let text = "a".repeat(1 << 20);
-        let stops: Vec<String> =
-            (b'b'..b'r').map(|end| "a".repeat(255) + &char::from(end).to_string()).collect();
-        let start = now();
-        assert_eq!(first_stop(&text, &stops), None);
-        assert_eq!(first_stop(&format!("{text}b"), &stops), Some(text.len() - 255));
-        assert_eq!(begun_stop(&text, &stops), 255);
-        assert!(now().duration_since(start) < std::time::Duration::from_secs(10));
-    }
-
-    #[test]
-    fn an_ending_that_may_become_a_stop_string_waits() {
-        let stops = ["\n\n".to_owned(), "END".to_owned(), "ü!".to_owned()];
-        assert_eq!(begun_stop("text\n", &stops), 1);
-        assert_eq!(begun_stop("the EN", &stops), 2);
-        assert_eq!(begun_stop("für ü", &stops), 2);
-        assert_eq!(begun_stop("done", &stops), 0);
     }
 }

@@ -253,8 +253,8 @@ impl TextTokenizer {
             && name.as_ref().is_some_and(|name| name.starts_with("<0x") && bytes.len() == 1);
         match std::str::from_utf8(bytes) {
             Ok("") => name.unwrap_or_else(|| format!("token_id:{token}")),
-            Ok(text) if !is_byte => text.to_owned(),
-            _ => bytes.iter().fold("bytes:".to_owned(), |label, byte| format!("{label}\\x{byte:02x}")),
+            Ok(_) if is_byte => bytes_name(bytes),
+            _ => bytes_label(bytes),
         }
     }
 
@@ -350,4 +350,13 @@ fn without_leading_space(mut spec: Value) -> Value {
         change(step);
     }
     spec
+}
+/// A name of some bytes for programs: their text, or where they are none, `bytes:` and each in hexadecimal digits.
+#[must_use]
+pub fn bytes_label(bytes: &[u8]) -> String {
+    std::str::from_utf8(bytes).map_or_else(|_| bytes_name(bytes), str::to_owned)
+}
+
+fn bytes_name(bytes: &[u8]) -> String {
+    bytes.iter().fold("bytes:".to_owned(), |label, byte| format!("{label}\\x{byte:02x}"))
 }

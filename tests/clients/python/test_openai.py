@@ -85,12 +85,14 @@ def test_states_are_readable_and_replay_to_the_text(server, openai_client):
     assert [event["ev"] for event in events] == ["start"] + ["step"] * (len(events) - 2) + ["end"]
     canvas = [None] * events[0]["len"]
     for event in events[1:-1]:
-        for position, token in zip(event["p"], event["i"], strict=True):
+        for position, token, text in zip(event["p"], event["i"], event["s"], strict=True):
             assert canvas[position] is None, "a position is filled twice"
-            canvas[position] = token
+            canvas[position] = (token, text)
         assert event["left"] == canvas.count(None)
-    kept = canvas[: events[-1]["cut"]]
-    assert server.post("/detokenize", {"tokens": kept})["prompt"] == joined(chunks)
+    tokens, texts = zip(*canvas[: events[-1]["cut"]])
+    assert "".join(texts) == joined(chunks)
+    # The first token begins with the prompt's last blank, which its text leaves to the prompt.
+    assert server.post("/detokenize", {"tokens": tokens})["prompt"] == " " + joined(chunks)
 
 
 def test_diffusion_settings_arrive_through_extra_body(openai_client):

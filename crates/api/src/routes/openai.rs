@@ -162,7 +162,12 @@ impl Echo {
     /// The prompt's tokens and how probable they are.
     fn judged(&self, score: &SequenceScore) -> impl Iterator<Item = Judged> {
         let judged = score.logprobs.iter().zip(&score.alternatives).skip(self.first);
-        self.tokens.iter().zip(judged).map(|(token, (logprob, others))| (*token, *logprob, others.clone()))
+        self.tokens.iter().zip(judged).map(|(token, (logprob, others))| Judged {
+            token: *token,
+            logprob: *logprob,
+            alternatives: others.clone(),
+            shared: Default::default(),
+        })
     }
 }
 

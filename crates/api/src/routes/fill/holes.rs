@@ -11,7 +11,7 @@ use super::request::Length;
 use super::search::nearest;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
-use crate::healing::{cut_after, cut_before};
+use crate::healing::cut::{cut_after, cut_before};
 use crate::options::{Settings, biases, out_of_range, stops, temperature};
 use crate::prompt::{check_text, too_long};
 use crate::state::{AppState, ServedModel};
