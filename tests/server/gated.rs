@@ -11,6 +11,7 @@ use unmask_api::config::{Cli, Command};
 use unmask_api::fair_pool::FairPool;
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
+use unmask_api::route_defaults::RouteDefaults;
 use unmask_api::server::Listeners;
 use unmask_api::state::{AppState, ServedModel, room_for_bodies};
 use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor, TokenId};
@@ -47,6 +48,7 @@ impl Gated {
                 created: 0,
                 fingerprint: "toy".into(),
                 profile: checkpoint.profile,
+                defaults: RouteDefaults::default(),
                 parameters: 0,
                 tokenizer: checkpoint.tokenizer,
                 chat_template,

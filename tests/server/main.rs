@@ -36,6 +36,7 @@ mod policies;
 #[cfg(feature = "embedded")]
 mod readme;
 mod refusals;
+mod route_defaults;
 mod scoring;
 mod security;
 mod security_doors;

@@ -36,6 +36,7 @@ pub mod policy_names;
 pub mod policy_options;
 pub mod prompt;
 pub mod report;
+pub mod route_defaults;
 pub mod routes;
 pub mod scoring;
 pub mod seed;

@@ -14,6 +14,7 @@ use crate::config::LoadArgs;
 use crate::metrics::{Metrics, ModelLabels};
 use crate::panics;
 use crate::report::unix_seconds;
+use crate::route_defaults::RouteDefaults;
 use crate::state::ServedModel;
 use crate::template::ChatTemplate;
 
@@ -24,6 +25,8 @@ pub struct Loaded {
     pub name: String,
     /// What was read of its files.
     pub checkpoint: Checkpoint,
+    /// The settings that serve it best, by kind of request.
+    pub defaults: RouteDefaults,
     /// Where it is computed.
     pub placement: Placement,
     /// The network.
@@ -46,7 +49,7 @@ impl Loaded {
         id: Option<String>,
         loading: Duration,
     ) -> (CandlePredictor, ServedModel, (Metrics, EngineMetrics)) {
-        let Self { name, checkpoint, placement, predictor, chat_template } = self;
+        let Self { name, checkpoint, defaults, placement, predictor, chat_template } = self;
         let device = if placement.device.is_cpu() { "cpu" } else { "cuda" };
         let precision = placement.precision();
         let served = ServedModel {
@@ -58,6 +61,7 @@ impl Loaded {
                 checkpoint.weights.fingerprint(),
             ),
             profile: checkpoint.profile,
+            defaults,
             chat_template,
             parameters: checkpoint.weights.size().0,
             tokenizer: checkpoint.tokenizer,
@@ -94,10 +98,11 @@ pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
     // Before the weights, which may take minutes.
     let given = args.chat_template.as_deref();
     let chat_template = ChatTemplate::choose(given, &checkpoint.profile, &checkpoint.tokenizer)?;
+    let defaults = RouteDefaults::read(&checkpoint.files).with_context(failed)?;
     let described = describe(&name, &checkpoint);
     let placed = panics::as_error(&described, || place(&checkpoint, args));
     let (placement, predictor) = placed.with_context(failed)?;
-    Ok(Loaded { name, checkpoint, placement, predictor, chat_template })
+    Ok(Loaded { name, checkpoint, defaults, placement, predictor, chat_template })
 }
 
 /// Name and shape of a model, for errors.

@@ -11,8 +11,9 @@ use utoipa::ToSchema;
 
 use crate::deadlines::{GivenTimes, TimeoutHeader};
 use crate::error::ApiError;
-use crate::policy_names::{EosRule, Preset};
+use crate::policy_names::EosRule;
 use crate::policy_options::DiffusionOptions;
+use crate::route_defaults::{Route, settle};
 use crate::scoring::Scoring;
 use crate::seed::Seed;
 use crate::state::AppState;
@@ -44,6 +45,8 @@ pub enum Strings {
 /// The fields as a request gave them.
 #[derive(Clone, Debug, Default)]
 pub struct GivenOptions {
+    /// What kind of request it is.
+    pub route: Route,
     /// Divides the logits.
     pub temperature: Option<f64>,
     /// Nucleus mass.
@@ -126,13 +129,20 @@ impl GivenOptions {
     /// A value outside its range, named with what is allowed.
     pub fn validate(self, state: &AppState) -> Result<Settings, ApiError> {
         let limits = state.limits;
-        let defaults = state.model.profile.defaults;
-        let diffusion = self.diffusion.clone().unwrap_or_default();
-        let greedy = diffusion.preset == Some(Preset::Greedy);
-        let natural = if greedy { 0.0 } else { defaults.temperature };
+        let family = state.model.profile.defaults;
+        let samples = count("n", self.n, 1..=limits.samples as i64)?.unwrap_or(1) as usize;
+        let mut diffusion = self.diffusion.clone().unwrap_or_default();
+        let own = !diffusion.chooses_rule();
+        let defaults = settle(&diffusion, state.model.defaults.of(self.route, family), family);
+        diffusion.preset = Some(defaults.preset).filter(|_| own).or(diffusion.preset);
+        // Several most probable texts are one text.
+        let natural = if own && samples > 1 && defaults.temperature == 0.0 {
+            family.temperature
+        } else {
+            defaults.temperature
+        };
         let temperature = temperature("temperature", self.temperature)?.unwrap_or(natural);
         let policy = diffusion.policy(defaults.steps, limits.steps)?;
-        let samples = count("n", self.n, 1..=limits.samples as i64)?.unwrap_or(1) as usize;
         let state_every = count("diffusion.state_every", diffusion.state_every, 1..=i64::from(u32::MAX))?;
         let min_tokens =
             count("min_tokens", self.min_tokens, 0..=limits.canvas as i64)?.unwrap_or(0) as usize;
@@ -157,7 +167,7 @@ impl GivenOptions {
             return Err(ApiError::Conflict { param, message: message.to_owned() });
         }
         let scoring = diffusion.score.unwrap_or_default().validate(defaults.steps)?;
-        let sampling = self.sampling(temperature, state)?;
+        let sampling = self.sampling(temperature, defaults.top_p, state)?;
         let reproduce = diffusion.reproduce.unwrap_or(false);
         let healing = !reproduce && self.token_healing.unwrap_or(true);
         Ok(Settings {
@@ -184,8 +194,8 @@ impl GivenOptions {
     }
 
     /// The distribution a token is drawn from, without bans.
-    fn sampling(&self, temperature: f64, state: &AppState) -> Result<Sampling, ApiError> {
-        let top_p = number("top_p", self.top_p, 0.0..=1.0)?.unwrap_or(state.model.profile.defaults.top_p);
+    fn sampling(&self, temperature: f64, top_p: f64, state: &AppState) -> Result<Sampling, ApiError> {
+        let top_p = number("top_p", self.top_p, 0.0..=1.0)?.unwrap_or(top_p);
         // −1 and 0 both mean that all tokens may be drawn; clients send either.
         let top_k = count("top_k", self.top_k, -1..=i64::from(u32::MAX))?.unwrap_or(0).max(0);
         let frequency = number("frequency_penalty", self.frequency_penalty, -2.0..=2.0)?;

@@ -21,7 +21,8 @@ use crate::scoring::ScoreOptions;
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DiffusionOptions {
-    /// A named combination of the fields below. Default `reference`.
+    /// A named combination of the fields below. Default: the model's for this route, as `/v1/models` shows it under
+    /// `route_defaults`, where no other field of the rule is given; else `reference`.
     pub preset: Option<Preset>,
     /// T, the number of rounds or evaluations over which the canvas is filled. Default: the model's. Refused where
     /// the rule has none, as with `preset`: `exact`.
@@ -88,6 +89,17 @@ pub struct DiffusionOptions {
 }
 
 impl DiffusionOptions {
+    /// Whether anything of the decision rule is chosen; `reproduce` asks for the reference's.
+    #[must_use]
+    pub fn chooses_rule(&self) -> bool {
+        let names =
+            self.preset.is_some() || self.window.is_some() || self.order.is_some() || self.quota.is_some();
+        let counts = [self.steps, self.block_length, self.k].iter().any(Option::is_some);
+        let numbers = [self.threshold, self.factor, self.entropy_budget, self.eta, self.alg_temp];
+        let numbers = numbers.iter().any(Option::is_some);
+        names || counts || numbers || self.revise.is_some() || self.reproduce == Some(true)
+    }
+
     /// The decision rule; `default_steps` is the model's T, `most_steps` the server's limit.
     ///
     /// # Errors

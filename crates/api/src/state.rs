@@ -14,6 +14,7 @@ use crate::access::Access;
 use crate::config::Patience;
 use crate::fair_pool::FairPool;
 use crate::metrics::Metrics;
+use crate::route_defaults::RouteDefaults;
 use crate::template::ChatTemplate;
 
 /// Shared by all handlers; cheap to clone.
@@ -64,6 +65,8 @@ pub struct ServedModel {
     pub tokenizer: TextTokenizer,
     /// How the family is used.
     pub profile: Profile,
+    /// The settings that serve it best, by kind of request.
+    pub defaults: RouteDefaults,
     /// How messages become a prompt, when that is known.
     pub chat_template: Option<ChatTemplate>,
     /// What a canvas may hold.

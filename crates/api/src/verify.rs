@@ -10,6 +10,7 @@ use unmask_model::tokenizer::TextTokenizer;
 use crate::config::VerifyArgs;
 use crate::load::{Loaded, load};
 use crate::panics;
+use crate::route_defaults::Route;
 
 /// Loads the model, evaluates one canvas and prints what was found, one `name value` a line.
 ///
@@ -18,7 +19,7 @@ use crate::panics;
 pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let loaded = load(args.model.as_deref(), &args.load)?;
     let described = loaded.description();
-    let Loaded { name, checkpoint, placement, mut predictor, chat_template } = loaded;
+    let Loaded { name, checkpoint, placement, mut predictor, chat_template, defaults } = loaded;
     let tokenizer = &checkpoint.tokenizer;
     let (parameters, bytes) = checkpoint.weights.size();
     let types = checkpoint.weights.types();
@@ -68,6 +69,9 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
                 profile.defaults.steps, profile.defaults.temperature, profile.defaults.top_p
             ),
         ),
+        ("  of a hole", defaults.of(Route::Fill, profile.defaults).to_string()),
+        ("  of a text that goes on", defaults.of(Route::Complete, profile.defaults).to_string()),
+        ("  of a chat", defaults.of(Route::Chat, profile.defaults).to_string()),
     ];
     for (name, value) in lines {
         writeln!(out, "{name:<28} {value}")?;

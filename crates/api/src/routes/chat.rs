@@ -21,6 +21,7 @@ use crate::observation::Observation;
 use crate::options::{GivenOptions, StreamStates, Strings};
 use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, check_text, size};
+use crate::route_defaults::Route;
 use crate::seed::Seed;
 use crate::state::AppState;
 
@@ -229,6 +230,7 @@ fn prepare(
     state: &AppState,
 ) -> Result<Prepared, ApiError> {
     let settings = GivenOptions {
+        route: Route::Chat,
         temperature: request.temperature,
         top_p: request.top_p,
         top_k: request.top_k,

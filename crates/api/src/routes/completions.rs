@@ -21,6 +21,7 @@ use crate::observation::Observation;
 use crate::options::{GivenOptions, Strings, out_of_range};
 use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, Size, check_text, size};
+use crate::route_defaults::Route;
 use crate::seed::Seed;
 use crate::state::AppState;
 
@@ -230,7 +231,9 @@ fn prepare(
         let neutral = "null, 1 or the value of `n`".to_owned();
         return Err(ApiError::Unsupported { param: "best_of".to_owned(), neutral });
     }
+    let filled = request.suffix.as_deref().is_some_and(|suffix| !suffix.is_empty());
     let settings = GivenOptions {
+        route: if filled { Route::Fill } else { Route::Complete },
         temperature: request.temperature,
         top_p: request.top_p,
         top_k: request.top_k,

@@ -14,6 +14,7 @@ use crate::error::ApiError;
 use crate::messages::{LONGEST_MESSAGE, MOST_MESSAGES};
 use crate::options::{MOST_ALTERNATIVES, MOST_BIASES};
 use crate::policy_names::OrderName;
+use crate::route_defaults::{Route, RouteDefault};
 use crate::server::{HEAD, HEADERS};
 use crate::state::AppState;
 
@@ -49,8 +50,10 @@ pub struct Model {
     diffusion: Denoising,
     /// Sizes.
     meta: Meta,
-    /// Settings when a request gives none.
+    /// The family's settings: those of `"preset": "reference"`.
     sampling_defaults: Defaults,
+    /// Settings when a request chooses nothing of the decision rule, by kind of request.
+    route_defaults: Routes,
     /// What a request may ask for.
     limits: RequestLimits,
     /// What the server bears from all clients, and from each connection.
@@ -101,6 +104,17 @@ pub struct Defaults {
     top_p: f64,
     /// Order of commits.
     order: OrderName,
+}
+
+/// Settings when a request chooses nothing of the decision rule.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Routes {
+    /// Of a text with holes: `/fill`, `/infill`, and completions with a `suffix`.
+    fill: RouteDefault,
+    /// Of a text that goes on: completions without a `suffix`.
+    complete: RouteDefault,
+    /// Of `/v1/chat/completions`.
+    chat: RouteDefault,
 }
 
 /// What a request may ask for.
@@ -230,6 +244,11 @@ fn entry(state: &AppState) -> Model {
             temperature: defaults.temperature,
             top_p: defaults.top_p,
             order: OrderName::Random,
+        },
+        route_defaults: Routes {
+            fill: model.defaults.of(Route::Fill, defaults),
+            complete: model.defaults.of(Route::Complete, defaults),
+            chat: model.defaults.of(Route::Chat, defaults),
         },
         limits: RequestLimits {
             body_bytes: limits.body_bytes,

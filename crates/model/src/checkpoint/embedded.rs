@@ -17,6 +17,7 @@ pub static FILES: ModelFiles = ModelFiles::Memory {
     name: NAME,
     files: files![
         "config.json",
+        "generation_config.json",
         "model.safetensors",
         "special_tokens_map.json",
         "tokenizer.json",

@@ -93,7 +93,8 @@ impl ModelFiles {
     }
 
     /// How errors name a file.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
         match self {
             Self::Folder(folder) => folder.join(name),
             Self::Gguf(file) => {
@@ -105,7 +106,8 @@ impl ModelFiles {
     }
 
     /// Whether there is such a file.
-    pub(super) fn exists(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn exists(&self, name: &str) -> bool {
         match self {
             Self::Folder(folder) => folder.join(name).exists(),
             Self::Gguf(file) => file.path().with_file_name(name).exists(),
@@ -129,7 +131,10 @@ impl ModelFiles {
     }
 
     /// A JSON file whose top level is an object.
-    pub(super) fn json(&self, name: &str) -> Result<Map<String, Value>, LoadError> {
+    ///
+    /// # Errors
+    /// It is missing, or no such file.
+    pub fn json(&self, name: &str) -> Result<Map<String, Value>, LoadError> {
         parse_json(&self.path(name), &self.read(name, "")?)
     }
 

@@ -139,7 +139,12 @@ impl Wanted {
         let (needed, optional, weights): (&[_], &[_], &[_]) = match self {
             Self::Model => (
                 &["config.json", "tokenizer.json"],
-                &["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"],
+                &[
+                    "tokenizer_config.json",
+                    "special_tokens_map.json",
+                    "generation_config.json",
+                    "chat_template.jinja",
+                ],
                 &["model.safetensors", INDEX],
             ),
             Self::Adapter => (&["adapter_config.json"], &[], &["adapter_model.safetensors"]),

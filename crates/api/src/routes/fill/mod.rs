@@ -33,6 +33,7 @@ use crate::healing::heal;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, StreamStates};
 use crate::report::unix_seconds;
+use crate::route_defaults::Route;
 use crate::sse;
 use crate::state::AppState;
 
@@ -169,6 +170,7 @@ fn prepare(
 /// The settings as the request gave them.
 fn given(request: FillRequest, timeout_header: TimeoutHeader) -> GivenOptions {
     GivenOptions {
+        route: Route::Fill,
         temperature: request.temperature,
         top_p: request.top_p,
         top_k: request.top_k,

@@ -21,6 +21,7 @@ use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, Strings, count};
 use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, Size, size};
+use crate::route_defaults::Route;
 use crate::seed::Seed;
 use crate::sse;
 use crate::state::AppState;
@@ -168,6 +169,7 @@ fn prepare(
     diffusion.time_budget_ms = diffusion.time_budget_ms.or(budget);
     let samples = count("n_cmpl", request.n_cmpl, 1..=state.limits.samples as i64)?;
     let settings = GivenOptions {
+        route: Route::Fill,
         temperature: request.temperature,
         top_p: request.top_p,
         top_k: request.top_k,
