@@ -35,7 +35,7 @@ async fn default_lengths_shrink_to_what_is_left_of_its_small_context() {
     let file = "    def close(self):\n        pass\n\n".repeat(context as usize);
     let answer = server.ok("/fill", &json!({ "prefix": file, "suffix": file })).await;
     let hole = &answer["choices"][0]["holes"][0];
-    assert_eq!((&answer["truncated"], &hole["candidates"][3]["length"]), (&json!(true), &json!(32)));
+    assert_eq!((&answer["truncated"], hole["candidates"].as_array().unwrap().len()), (&json!(true), 8));
 }
 
 #[test]
@@ -82,6 +82,10 @@ async fn a_cursor_behind_a_blank_gets_a_word() {
     });
     let hole = server.ok("/fill", &choices).await["choices"][0]["holes"][0].clone();
     assert_eq!(hole["text"], "None", "{hole}");
+    // An indentation is a token of its own, with all its blanks.
+    let body = json!({ "prefix": "class Stack:\n    def __init__(self):\n        ", "suffix": ".items = []\n",
+                       "length": 1, "temperature": 0 });
+    assert_eq!(server.ok("/fill", &body).await["choices"][0]["holes"][0]["text"], "self");
     // Inside a word: its beginning and its rest are one token.
     let body = json!({ "prefix": "if default is", "suffix": ":\n    default = {}\n", "length": 1, "temperature": 0 });
     assert_eq!(

@@ -75,8 +75,7 @@ async fn a_blank_before_a_hole_is_brought_by_its_first_token() {
     for model in ["diffugpt-s", "diffullama"] {
         let server = Server::start(model, &[]);
         for seed in 0..6 {
-            let settings =
-                json!({ "max_tokens": 3, "seed": seed, "logprobs": 0, "prompt": "The old cat sat " });
+            let settings = json!({ "max_tokens": 3, "min_tokens": 3, "seed": seed, "logprobs": 0, "prompt": "The old cat sat " });
             for route in ["/v1/completions", "/v1/fim/completions"] {
                 for suffix in [None, Some(" on the mat")] {
                     let body = with(&settings, json!({ "suffix": suffix }));

@@ -252,11 +252,6 @@ async fn what_cannot_be_filled_is_refused_with_the_field() {
             "out_of_range",
             "length_search.candidates",
         ),
-        (
-            json!({ "prefix": "a", "n": 8, "length_search": { "candidates": 3 } }),
-            "out_of_range",
-            "length_search.candidates",
-        ),
         // Only text around one hole is cut to fit.
         (json!({ "segments": [long, { "length": 3 }] }), "context_length_exceeded", "segments"),
         (json!({ "template": format!("{long}<fill>") }), "context_length_exceeded", "template"),

@@ -132,15 +132,15 @@ async fn the_product_of_all_factors_is_bounded() {
     let guided = |n: u64| with(&cost(n, 1, 10), json!({ "diffusion": { "steps": 10, "guidance": 1 } }));
     server.ok(COMPLETIONS, &guided(3)).await;
     server.post(COMPLETIONS, &guided(4)).await.refusal(400, "request_too_expensive");
-    // So does every length that is tried: 8, 9, 11 and 12 positions behind two, as many evaluations of each.
+    // So does every length that is filled: up to 12 positions behind two, as many evaluations of each.
     let searched = |candidates: u64, n: u64| {
-        json!({ "prefix": "a", "length": { "min": 8, "max": 12 }, "n": n,
+        json!({ "prefix": "a", "length": { "min": 13 - candidates, "max": 12 }, "n": n,
                                                      "length_search": { "candidates": candidates } })
     };
-    server.ok(FILL, &searched(4, 2)).await;
-    server.post(FILL, &searched(4, 3)).await.refusal(400, "request_too_expensive");
-    server.ok(FILL, &searched(5, 1)).await;
-    server.post(FILL, &searched(5, 2)).await.refusal(400, "request_too_expensive");
+    server.ok(FILL, &searched(3, 6)).await;
+    server.post(FILL, &searched(3, 8)).await.refusal(400, "request_too_expensive");
+    server.ok(FILL, &searched(5, 5)).await;
+    server.post(FILL, &searched(5, 8)).await.refusal(400, "request_too_expensive");
     let fill = json!({ "prefix": "a", "length": 40 });
     server.post(FILL, &fill).await.refusal(400, "request_too_expensive");
 }

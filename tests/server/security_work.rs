@@ -284,9 +284,9 @@ async fn every_canvas_that_is_computed_is_charged() {
         charge(&server, "/fill", &with(&json!({ "prefix": "The cat", "suffix": " dog" }), fields)).await
     };
     let around = fill(json!({ "length": 1 })).await - 1;
-    // Four lengths from 1 to 7.
-    let lengths = json!({ "length": { "min": 1, "max": 7 }, "length_search": { "candidates": 4 } });
-    assert_eq!(fill(lengths).await, 4 * around + 1 + 3 + 5 + 7);
+    // The evaluation that compares seven lengths, on canvases with the document start.
+    let lengths = json!({ "length": { "min": 1, "max": 7 } });
+    assert_eq!(fill(lengths).await, 7 * (around + 1) + (1..=7).sum::<u64>());
     // Two alternatives of a token each, on canvases with the document start.
     let choices = json!({ "segments": ["The cat", { "choices": ["a", "b"] }, " dog"] });
     assert_eq!(charge(&server, "/fill", &choices).await, 2 * (around + 1 + 1));

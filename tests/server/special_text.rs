@@ -39,7 +39,8 @@ async fn special_strings_in_prompts_and_suffixes_do_no_harm() {
     for model in MODELS {
         let server = Server::start_model(model);
         for text in TEXTS {
-            let body = json!({ "prompt": [text, ""], "suffix": text, "max_tokens": 4, "seed": 1 });
+            let body = json!({ "prompt": [text, ""], "suffix": text, "max_tokens": 4, "min_tokens": 4,
+                               "seed": 1 });
             let answer = server.ok("/v1/completions", &body).await;
             assert_eq!(answer["diffusion"]["canvas_tokens"], 8, "{model:?} {text}");
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use unmask_model::diffusion::{EarlyExit, Edit, ScoringState, SequenceScore};
+use unmask_model::diffusion::{Commit, EarlyExit, Edit, ScoringState, SequenceScore};
 use unmask_model::predictor::{Position, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
@@ -64,7 +64,7 @@ impl Progress {
         match text.end {
             End::Eos => Ending::Eos,
             End::Stop => Ending::Stop,
-            End::Full => self.early_exit.unwrap_or(Ending::Full),
+            End::Full | End::Complete => self.early_exit.unwrap_or(Ending::Full),
         }
     }
 
@@ -97,7 +97,7 @@ impl Progress {
             self.endings[number] = Some(match text.end {
                 End::Eos => Ending::Eos,
                 End::Stop => Ending::Stop,
-                End::Full => short.unwrap_or(Ending::Full),
+                End::Full | End::Complete => short.unwrap_or(Ending::Full),
             });
         }
     }
@@ -167,6 +167,10 @@ impl Running {
     /// The same, after something else that was computed for the request.
     #[must_use]
     pub fn after(self, before: Option<Timings>) -> Self {
+        let before = match (self.before, before) {
+            (Some(first), Some(second)) => Some(first.then(second)),
+            (first, second) => first.or(second),
+        };
         Self { before, ..self }
     }
 
@@ -298,6 +302,51 @@ pub fn submit(
     observation.charge(tokens)?;
     let request = DenoiseRequest { client: observation.client(), ..request };
     Ok(state.engine.submit(request).inspect_err(|_| observation.give_back(tokens))?)
+}
+
+/// What evaluations before an answer found.
+#[derive(Debug)]
+pub struct Found {
+    /// What was committed, by sample.
+    pub commits: Vec<Vec<Commit>>,
+    /// The score of each text.
+    pub scores: Vec<SequenceScore>,
+    /// What it took.
+    pub timings: Timings,
+}
+
+/// Evaluates something that an answer depends on, within the time of the request; it is charged `tokens`.
+///
+/// # Errors
+/// A time that is too long or has passed, or the engine did not evaluate.
+pub async fn evaluate(
+    request: DenoiseRequest,
+    tokens: usize,
+    settings: &Settings,
+    state: &AppState,
+    observation: &Observation,
+) -> Result<Found, ApiError> {
+    let longest = longest(&request.samples, &request.texts, state);
+    let Deadlines { deadline, .. } = settings.times.resolve(observation.arrived(), longest)?;
+    let mut commits = vec![Vec::new(); request.samples.len()];
+    let mut scores = Vec::new();
+    let mut events = submit(DenoiseRequest { deadline, ..request }, tokens, state, observation)?;
+    loop {
+        match events.next().await {
+            Some(DenoisingEvent::Step { sample, edits, .. }) => {
+                let committed = edits.into_iter().filter_map(|edit| match edit {
+                    Edit::Commit(commit) => Some(commit),
+                    Edit::Remask(_) => None,
+                });
+                commits[sample as usize].extend(committed);
+            }
+            Some(DenoisingEvent::Scored { score, .. }) => scores.push(score),
+            Some(DenoisingEvent::Finished(timings)) => return Ok(Found { commits, scores, timings }),
+            Some(DenoisingEvent::Expired(_)) => return Err(observation.timed_out(deadline)),
+            Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
+            None => return Err(GenerationError::EngineStopped.into()),
+        }
+    }
 }
 
 /// What [`Running::next`] found.

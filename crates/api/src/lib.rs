@@ -21,6 +21,7 @@ pub mod generation;
 pub mod healing;
 pub mod healthcheck;
 pub mod input;
+pub mod lengths;
 pub mod load;
 pub mod log;
 pub mod logprobs;

@@ -20,6 +20,8 @@ pub struct Layout {
     pub ids_given: bool,
     /// Tokens of the given text that healing has given to holes.
     pub healed: usize,
+    /// The fewest positions of its hole, if the length of that is to be found; those that it has are the most.
+    pub shortest: Option<usize>,
 }
 
 /// A stretch of a canvas.
@@ -48,6 +50,8 @@ pub struct Blank {
     pub shared: (Vec<u8>, Vec<u8>),
     /// Whether blanks and words that it cuts are healed.
     pub healing: bool,
+    /// Whether its length was found: its text ends because it is complete.
+    pub found: bool,
 }
 
 /// How many positions to generate.
@@ -60,6 +64,13 @@ pub enum Size {
 }
 
 impl Size {
+    /// The same as a bound, and no more than `most`.
+    #[must_use]
+    pub fn at_most(self, most: usize) -> Self {
+        let (Self::Exactly(asked) | Self::AtMost(asked)) = self;
+        Self::AtMost(asked.min(most))
+    }
+
     /// Refuses more `min_tokens` than that: the rest of them could not be generated.
     ///
     /// # Errors
@@ -161,6 +172,7 @@ impl Layout {
             pieces: vec![Piece::Given(before), Piece::Open(Box::new(blank)), Piece::Given(after)],
             ids_given,
             healed: 0,
+            shortest: None,
         })
     }
 
@@ -173,6 +185,22 @@ impl Layout {
             }
         }
         self
+    }
+
+    /// The same with a hole of a length to be found, from `least` to what it has.
+    #[must_use]
+    pub fn at_least(self, least: usize) -> Self {
+        Self { shortest: Some(least.max(1)), ..self }
+    }
+
+    /// Gives all its holes this length.
+    pub(crate) fn resize(&mut self, length: usize) {
+        for piece in &mut self.pieces {
+            if let Piece::Open(blank) = piece {
+                blank.found = length < blank.length;
+                blank.length = length;
+            }
+        }
     }
 
     /// The BOS to put at position 0: always for text, because a shifted model cannot predict position 0
@@ -278,6 +306,7 @@ impl Drawing {
             stops: if decided { Vec::new() } else { blank.stops.as_ref().unwrap_or(&settings.stops).clone() },
             decided,
             shared: blank.shared.clone(),
+            found: blank.found,
         };
         if let Some(tokens) = &blank.decided {
             let commit = |(at, (token, logprob)): (usize, &(TokenId, f32))| {

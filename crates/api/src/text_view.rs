@@ -29,6 +29,8 @@ pub struct Hole {
     pub decided: bool,
     /// Bytes that its tokens begin and end with and that are not part of its text.
     pub shared: (Vec<u8>, Vec<u8>),
+    /// Whether its length was found: its text ends because it is complete.
+    pub found: bool,
 }
 
 impl Hole {
@@ -45,6 +47,8 @@ impl Hole {
 pub enum End {
     /// The hole is full.
     Full,
+    /// The hole is full, and no more of it was to be filled: its length was found.
+    Complete,
     /// At a document end.
     Eos,
     /// Before a stop string.
@@ -167,7 +171,11 @@ impl TextView {
         if !finished {
             text.truncate(text.len() - begun_stop(&text, stops));
         }
-        let end = if cut.is_some() { End::Eos } else { End::Full };
+        let end = match cut {
+            Some(_) => End::Eos,
+            None if hole.found && finished => End::Complete,
+            None => End::Full,
+        };
         HoleText { text, tokens: tokens.len(), end, settled: finished }
     }
 

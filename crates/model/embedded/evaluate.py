@@ -10,6 +10,9 @@ The questions come from the files that train.py holds out:
   them in one evaluation with the most probable token;
 * cuts: a line of a function is cut at a random character and its rest becomes a hole of as many tokens
   as that has by itself, with token healing and without. Right means the same text;
+* lengths: a line of a function, or its rest from a blank on, becomes a hole of 1 to 12 tokens; the server is told the
+  true length, then only that it is at most 16, then asked through /infill for at most 128 tokens in a second, as
+  editors ask. Right means the same text;
 * lines: one line of a function becomes a hole of as many tokens as it had, filled one token per
   evaluation, the surest first. Right means the same text; the token accuracy compares position by
   position; and the filled function is given to Python's `ast`.
@@ -28,6 +31,7 @@ import math
 import random
 import sys
 import sysconfig
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -48,16 +52,23 @@ LONGEST_LINE, SHORT_LINE = 12, 5
 
 class Server:
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/") + "/fill"
+        self.url = url.rstrip("/")
 
     def fill(self, **request: Any) -> dict[str, Any]:
         """The first choice of the answer."""
         settings = {"temperature": 0, "seed": 0, "truncate": False, "token_healing": False}
-        body = json.dumps({**settings, **request}).encode()
-        asked = urllib.request.Request(self.url, body, {"content-type": "application/json"})
+        return self.ask("/fill", {**settings, **request})["choices"][0]
+
+    def infill(self, **request: Any) -> str:
+        """The text for an editor."""
+        return self.ask("/infill", {"temperature": 0, "seed": 0, **request})["content"]
+
+    def ask(self, route: str, request: dict[str, Any]) -> Any:
+        body = json.dumps(request).encode()
+        asked = urllib.request.Request(self.url + route, body, {"content-type": "application/json"})
         try:
             with urllib.request.urlopen(asked, timeout=120) as answer:
-                return json.load(answer)["choices"][0]
+                return json.load(answer)
         except urllib.error.HTTPError as error:
             sys.exit(f"the server answered {error.code}: {error.read().decode(errors='replace')}")
 
@@ -262,6 +273,42 @@ def cuts(server: Server, tokenizer: Tokenizer, files: dict[str, str], longest: i
     return {f"cut {name}, exact": tally.shares() for name, tally in sorted(exact.items())}
 
 
+def lengths(server: Server, tokenizer: Tokenizer, files: dict[str, str], longest: int, count: int) -> dict[str, Any]:
+    """Exact answers with the true length, with an unknown one, and through /infill; and what /infill takes."""
+    rng = random.Random("lengths")
+    functions = {f.source for name in sorted(files) for f in functions_of(files[name]) if "test" not in name}
+    functions = sorted(f for f in functions if f.count("\n") >= 3)
+    rng.shuffle(functions)
+    exact, parse, times = Tally(), Tally(), []
+    for source in functions * 3:
+        rows = source.split("\n")
+        inner = [i for i in range(1, len(rows)) if len(rows[i].strip()) > 1 and not rows[i].strip().startswith(("#", '"', "'"))]
+        if not inner or len(tokenizer.encode(source).ids) > longest:
+            continue
+        i = rng.choice(inner)
+        indent = len(rows[i]) - len(rows[i].lstrip())
+        blanks = [at for at in range(indent + 1, len(rows[i])) if rows[i][at] == " "]
+        at = rng.choice([indent, *blanks])
+        hole = rows[i][at:]
+        before, after = "\n".join([*rows[:i], rows[i][:at]]), "\n" + "\n".join(rows[i + 1 :])
+        length = len(tokenizer.encode(hole).ids)
+        if length > LONGEST_LINE or not after.strip():
+            continue
+        known = server.fill(prefix=before, suffix=after, length=length)
+        found = server.fill(prefix=before, suffix=after, length={"max": 16})
+        start = time.perf_counter()
+        editor = server.infill(input_prefix=before, input_suffix=after, n_predict=128, t_max_predict_ms=1000)
+        times.append(1000 * (time.perf_counter() - start))
+        for who, text in [("true", known["holes"][0]["text"]), ("found", found["holes"][0]["text"]), ("infill", editor)]:
+            exact.add(who, text == hole)
+            parse.add(who, parses(before + text + after))
+        if len(times) == count:
+            break
+    times.sort()
+    taken = {"median": round(times[len(times) // 2], 1), "p90": round(times[len(times) * 9 // 10], 1)}
+    return {"exact": exact.shares(), "parses": parse.shares(), "milliseconds of /infill": taken}
+
+
 def parses(source: str) -> bool:
     try:
         ast.parse(source)
@@ -277,10 +324,11 @@ def main() -> None:
     add("--model", type=Path, default=Path(__file__).parent, help="the folder that is served, for its tokenizer")
     add("--ar", type=Path, help="the left-to-right model that train.py saved (ar/ in its output)")
     add("--corpus", type=Path, default=Path(sysconfig.get_paths()["stdlib"]))
-    add("--only", choices=["masked", "lines", "cuts"])
+    add("--only", choices=["masked", "lines", "cuts", "lengths"])
     add("--blocks", type=int, default=150, help="blocks per mask rate")
     add("--lines", type=int, default=400)
     add("--cuts", type=int, default=400)
+    add("--lengths", type=int, default=200)
     add("--json", type=Path, help="also write the numbers to this file")
     args = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
@@ -302,6 +350,17 @@ def main() -> None:
             cells = [f"{shares[who]['share']:.3f} ± {shares[who]['standard_error']:.3f}" for who in ("on", "off")]
             print(f"| {name} | " + " | ".join(cells) + f" | {shares['on']['asked']} |")
         if args.only == "cuts":
+            if args.json:
+                args.json.write_text(json.dumps(found, indent=1) + "\n")
+            return
+    if args.only in (None, "lengths"):
+        found = lengths(server, tokenizer, files, positions - 32, args.lengths)
+        print("| held-out lines of 1 to 12 tokens | true length | found | /infill |\n| --- | --- | --- | --- |")
+        for name in ("exact", "parses"):
+            cells = [f"{found[name][who]['share']:.3f} ± {found[name][who]['standard_error']:.3f}" for who in ("true", "found", "infill")]
+            print(f"| {name} | " + " | ".join(cells) + " |")
+        print("milliseconds of /infill:", found["milliseconds of /infill"])
+        if args.only == "lengths":
             if args.json:
                 args.json.write_text(json.dumps(found, indent=1) + "\n")
             return

@@ -58,8 +58,9 @@ pub(super) fn drawable<'a>(
 ) -> impl Iterator<Item = TokenId> + 'a {
     tokens.iter().copied().filter(|token| !tokenizer.never_drawn().contains(token))
 }
-/// Takes one blank from the end of some tokens, of which the first `least` stay as they are. The whitespace before it
-/// is tokenized anew, as it is in a text where a word follows.
+/// Takes one blank from the end of some tokens, of which the first `least` stay as they are, if the tokenizer gives it to
+/// the word that follows: some give it to an indentation. The whitespace before it is tokenized anew, as it is in a text
+/// where a word follows.
 ///
 /// # Errors
 /// The tokenizer refused the whitespace.
@@ -76,6 +77,9 @@ pub(crate) fn cut_blank(
     let run = tokenizer.bytes(&tokens[tokens.len() - count..], false);
     let words = tokenizer.spelled_like(b" ", &[]);
     if run.last() != Some(&b' ') || drawable(&words, tokenizer).next().is_none() {
+        return Ok(false);
+    }
+    if stands_alone(&run, tokenizer)? {
         return Ok(false);
     }
     let rest = String::from_utf8_lossy(&run[..run.len() - 1]).into_owned();
@@ -111,4 +115,15 @@ pub(crate) fn cut_after(after: &mut Vec<TokenId>, tokenizer: &TextTokenizer) -> 
         after.drain(..cut.tokens);
         cut.bytes
     })
+}
+
+/// Whether whitespace is a token, or some, where a word follows it: no token spells the end of it and the word.
+fn stands_alone(white: &[u8], tokenizer: &TextTokenizer) -> Result<bool, ApiError> {
+    let word = String::from_utf8_lossy(white).into_owned() + "a";
+    let mut spelled = 0;
+    let mut ends = tokenizer.encode_piece(&word)?.into_iter().map(|token| {
+        spelled += tokenizer.bytes(&[token], false).len();
+        spelled
+    });
+    Ok(ends.any(|end| end == white.len()))
 }

@@ -13,18 +13,17 @@
 
 use std::sync::Arc;
 
-use unmask_model::diffusion::{DenoisingState, Edit, Noise, Policy, Span, StateSpec};
+use unmask_model::diffusion::{Commit, DenoisingState, Noise, Policy, Span, StateSpec};
 use unmask_model::predictor::{Sampling, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
-use unmask_scheduler::{DenoiseRequest, DenoisingEvent, GenerationError, Timings};
+use unmask_scheduler::{DenoiseRequest, Timings};
 
 pub(crate) mod cut;
 
 use self::cut::{CutWord, Side, alike, cut_blank, cut_word, drawable};
-use crate::deadlines::{Deadlines, longest};
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
-use crate::generation::submit;
+use crate::generation::{Found, evaluate};
 use crate::observation::Observation;
 use crate::options::Settings;
 use crate::prompt::{Layout, Piece};
@@ -92,33 +91,15 @@ async fn longer_words(
     state: &AppState,
     observation: &Observation,
 ) -> Result<(Vec<Option<TokenId>>, Timings), ApiError> {
-    let times = settings.times.resolve(observation.arrived(), longest(&samples, &[], state))?;
-    let Deadlines { deadline, .. } = times;
-    let request = DenoiseRequest { samples, deadline, ..DenoiseRequest::default() };
-    let mut events = submit(request, charged, state, observation)?;
-    let mut found: Vec<Vec<Option<TokenId>>> = edges.iter().map(|edges| vec![None; edges.len()]).collect();
-    loop {
-        match events.next().await {
-            Some(DenoisingEvent::Step { sample, edits, .. }) => {
-                let sample = sample as usize;
-                for edit in edits {
-                    let Edit::Commit(commit) = edit else { continue };
-                    let place =
-                        edges[sample].iter().position(|edge| edge.position == commit.position as usize);
-                    if let Some(place) = place {
-                        found[sample][place] = Some(commit.token);
-                    }
-                }
-            }
-            Some(DenoisingEvent::Scored { .. }) => {}
-            Some(DenoisingEvent::Finished(timings)) => {
-                return Ok((found.into_iter().flatten().collect(), timings));
-            }
-            Some(DenoisingEvent::Expired(_)) => return Err(observation.timed_out(deadline)),
-            Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
-            None => return Err(GenerationError::EngineStopped.into()),
-        }
-    }
+    let request = DenoiseRequest { samples, ..DenoiseRequest::default() };
+    let Found { commits, timings, .. } = evaluate(request, charged, settings, state, observation).await?;
+    let token = |(edge, commits): (&Edge, &Vec<Commit>)| {
+        let commit = commits.iter().find(|commit| commit.position as usize == edge.position);
+        commit.map(|commit| commit.token)
+    };
+    let found = edges.iter().zip(&commits);
+    let found = found.flat_map(|(edges, commits)| edges.iter().map(move |edge| token((edge, commits))));
+    Ok((found.collect(), timings))
 }
 
 /// A canvas on which only the edges are open: holes stand on it as mask tokens that were given.
@@ -205,7 +186,7 @@ impl Layout {
     }
 
     /// Takes the blank before each hole out of the text: the hole's first token brings it.
-    fn cut_blanks(&mut self, tokenizer: &TextTokenizer) -> Result<(), ApiError> {
+    pub(crate) fn cut_blanks(&mut self, tokenizer: &TextTokenizer) -> Result<(), ApiError> {
         for hole in 1..self.pieces.len() {
             let (before, rest) = self.pieces.split_at_mut(hole);
             let [.., Piece::Given(tokens)] = before else { continue };

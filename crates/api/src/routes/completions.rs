@@ -16,6 +16,7 @@ use crate::body::{Body, RequestBody, UnknownFields, alternatives, integer, objec
 use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
+use crate::lengths::LONGEST;
 use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Strings, out_of_range};
@@ -39,7 +40,8 @@ pub struct CompletionRequest {
     /// The text after it.
     suffix: Option<String>,
     /// Positions to generate, an upper bound on the text's tokens. Default, and -1: 64, less when that does not
-    /// fit. 0 with `echo` alone.
+    /// fit. 0 with `echo` alone. With a `suffix` as many as fit between the texts best, from `min_tokens` to this, and
+    /// no more than 64 if `min_tokens` asks for none; `reproduce` generates as many as this says.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = -1)]
     max_tokens: Option<i64>,
@@ -276,12 +278,16 @@ fn prepare(
         given => size(length, given, DEFAULT_TOKENS, state)?,
     };
     size.check_least(settings.min_tokens)?;
+    // Between two texts, as many as fit there best.
+    let found = !after.is_empty() && !settings.reproduce && size != Size::Exactly(0);
+    let size = if found { size.at_most(LONGEST.max(settings.min_tokens)) } else { size };
     let (mut layouts, mut echoes, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     for prompt in prompts(prompt, state, abandoned)? {
         let Given { text, tokens, ids_given } = prompt;
         let names = ("prompt", length);
         let layout = Layout::around(tokens.clone(), after.clone(), ids_given, size, names, state)?
             .healing(settings.healing);
+        let layout = if found { layout.at_least(settings.min_tokens) } else { layout };
         let bos = layout.bos(&state.model);
         if let Some(scoring) = settings.scoring {
             texts.push(scoring.text(bos, &tokens, &settings, &state.model)?);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::check_model;
-use super::fill::{MOST_CANDIDATES, MOST_CHOICES, MOST_HOLES, MOST_TEXTS};
+use super::fill::{MOST_CANDIDATES, MOST_CHOICES, MOST_HOLES};
 use crate::config::Patience;
 use crate::error::ApiError;
 use crate::messages::{LONGEST_MESSAGE, MOST_MESSAGES};
@@ -150,8 +150,6 @@ pub struct RequestLimits {
     choices: usize,
     /// Lengths that are tried for a hole.
     length_candidates: usize,
-    /// Answers × lengths that are tried.
-    length_search: usize,
     /// Largest and default `timeout_ms`; null when it is four times what a request takes alone, at least
     /// 120,000.
     timeout_ms: Option<u64>,
@@ -266,7 +264,6 @@ fn entry(state: &AppState) -> Model {
             holes: MOST_HOLES,
             choices: MOST_CHOICES,
             length_candidates: MOST_CANDIDATES,
-            length_search: MOST_TEXTS,
             timeout_ms: limits.timeout.map(milliseconds),
         },
         server_limits: server_limits(state),

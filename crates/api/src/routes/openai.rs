@@ -19,6 +19,7 @@ use super::{annotate, check_states, put_times};
 use crate::error::ApiError;
 use crate::generation::Running;
 use crate::healing::heal;
+use crate::lengths;
 use crate::logprobs::{Judged, TokenLogprob, placed};
 use crate::observation::Observation;
 use crate::options::Settings;
@@ -206,8 +207,10 @@ pub(super) async fn respond<D: Dialect>(
         return Err(ApiError::Conflict { param: "stream".to_owned(), message: message.to_owned() });
     }
     let evaluations = texts.iter().map(ScoringState::evaluations_left).sum();
+    let (layouts, found) = lengths::find(layouts, &settings, state, &observation).await?;
     let (layouts, healed) = heal(layouts, &settings, state, &observation).await?;
-    let mut running = Running::start(&layouts, texts, &settings, state, observation.clone())?.after(healed);
+    let running = Running::start(&layouts, texts, &settings, state, observation.clone())?;
+    let mut running = running.after(found).after(healed);
     let prompt_tokens = layouts.iter().map(Layout::prompt_tokens).sum();
     let id = format!("{}{}", D::PREFIX, observation.id());
     let (created, state_of) = (unix_seconds(), state.clone());
@@ -302,6 +305,6 @@ impl Answer {
 fn reason(end: End) -> &'static str {
     match end {
         End::Full => "length",
-        End::Eos | End::Stop => "stop",
+        End::Complete | End::Eos | End::Stop => "stop",
     }
 }

@@ -7,8 +7,9 @@ use utoipa::ToSchema;
 use super::decisions::RatedChoice;
 use super::holes::HoledText;
 use super::request::{Parts, ScoreName};
-use super::search::best;
+use super::search::ranked;
 use crate::generation::Running;
+use crate::lengths::rate;
 use crate::metrics::labels::Ending;
 use crate::observation::Observation;
 use crate::options::Settings;
@@ -47,8 +48,7 @@ pub(super) struct FilledChoice {
     /// The whole text. The caller's own text in it comes back byte for byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// Mean log-probability (nats) of the tokens in the holes, or their sum, as `length_search.score` says;
-    /// null when there are none.
+    /// How good the text is, as `length_search.score` says; null without a token in the holes.
     score: Option<f64>,
     /// The holes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +103,10 @@ pub(super) struct Answer {
     pub(super) text: HoledText,
     /// Lengths of the holes, candidate by candidate.
     pub(super) lengths: Vec<Vec<usize>>,
+    /// How well the text after each hole stands at its distance, candidate by candidate ([`Fit::after`](crate::lengths::Fit::after)).
+    pub(super) after: Vec<Vec<f64>>,
+    /// How many ways to fill the holes are returned.
+    pub(super) choices: usize,
     pub(super) score: ScoreName,
     pub(super) created: u64,
     pub(super) parts: Parts,
@@ -127,18 +131,18 @@ impl Answer {
         self.lengths.len() > 1
     }
 
-    /// The sample of a candidate for a choice.
-    fn sample(&self, candidate: usize, choice: usize) -> usize {
-        candidate * self.settings.samples + choice
-    }
-
-    /// The scores of all candidates for a choice, and which of them is the best.
+    /// The sample that is a choice, and the scores of all candidates: of each the best one of its samples.
     fn rated(&self, running: &Running, choice: usize) -> (Vec<Option<f64>>, usize) {
-        let samples = (0..self.lengths.len()).map(|candidate| self.sample(candidate, choice));
-        let rated: Vec<(bool, Option<f64>)> =
-            samples.map(|sample| (running.views[sample].done, self.score(running, sample))).collect();
-        let best = best(rated.iter().copied());
-        (rated.into_iter().map(|(_, score)| score).collect(), best)
+        let rate = |sample: usize| (running.views[sample].done, self.score(running, sample));
+        let rated: Vec<(bool, Option<f64>)> = (0..running.views.len()).map(rate).collect();
+        let sample = if self.searches() { ranked(&rated)[choice] } else { choice };
+        let best = |samples: &[(bool, Option<f64>)]| samples[ranked(samples)[0]].1;
+        let scores = if self.searches() {
+            rated.chunks(self.settings.samples).map(best).collect()
+        } else {
+            vec![rated[choice].1]
+        };
+        (scores, sample)
     }
 
     /// How good a sample is; `None` without a token.
@@ -147,8 +151,16 @@ impl Answer {
         let texts = running.texts(sample);
         let tokens: usize = texts.iter().map(|text| text.tokens).sum();
         let holes = view.holes().iter().zip(&texts);
-        let sum: f64 = holes.map(|(hole, text)| view.logprob(hole, text.tokens)).sum();
+        let sums: Vec<f64> = holes.map(|(hole, text)| view.logprob(hole, text.tokens)).collect();
+        let sum: f64 = sums.iter().sum();
+        let fits = || {
+            let generated = view.holes().iter().zip(&texts).zip(&sums).filter(|((hole, _), _)| !hole.decided);
+            let after = &self.after[sample / self.settings.samples];
+            let rates = generated.zip(after).map(|(((_, text), sum), after)| rate(*sum, text.tokens, *after));
+            rates.flatten().sum()
+        };
         (tokens > 0).then(|| match self.score {
+            ScoreName::Fit => fits(),
             ScoreName::MeanLogprob => sum / tokens as f64,
             ScoreName::SumLogprob => sum,
         })
@@ -156,8 +168,8 @@ impl Answer {
 
     /// A choice as far as it is settled: its score and its holes, and why its text ends where it does.
     pub(super) fn choice(&self, running: &Running, choice: usize) -> Choice {
-        let (scores, winner) = self.rated(running, choice);
-        let progress = &running.views[self.sample(winner, choice)];
+        let (scores, sample) = self.rated(running, choice);
+        let progress = &running.views[sample];
         let ending = |number: usize| progress.endings[number].or(progress.early_exit).unwrap_or(Ending::Full);
         let tried = |number: usize| {
             let lengths = self.lengths.iter().map(|lengths| lengths[number]);
@@ -165,7 +177,7 @@ impl Answer {
         };
         let mut end = 0;
         let mut holes = Vec::new();
-        for (number, found) in running.texts(self.sample(winner, choice)).into_iter().enumerate() {
+        for (number, found) in running.texts(sample).into_iter().enumerate() {
             let HoleText { mut text, tokens, .. } = found;
             let hole = &progress.view.holes()[number];
             let decision = self.text.holes[number].decision.as_ref();
@@ -193,7 +205,7 @@ impl Answer {
                 margin: decision.map(|decision| decision.margin),
             });
         }
-        Choice { score: scores[winner], holes, endings: progress.all_endings().collect() }
+        Choice { score: self.score(running, sample), holes, endings: progress.all_endings().collect() }
     }
 
     /// The whole answer.
@@ -201,7 +213,7 @@ impl Answer {
         let model = &self.state.model;
         let timings = &self.decided.map_or(*timings, |decided| decided.then(*timings));
         let (mut choices, mut endings, mut kept) = (Vec::new(), Vec::new(), 0);
-        for index in 0..self.settings.samples {
+        for index in 0..self.choices {
             let Choice { score, holes, endings: of_choice } = self.choice(running, index);
             kept += holes.iter().map(|hole| hole.tokens).sum::<usize>();
             endings.extend(of_choice);

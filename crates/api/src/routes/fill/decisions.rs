@@ -8,14 +8,13 @@ use serde::Serialize;
 use unmask_model::diffusion::{ScoreMode, ScoreSpec, ScoringState, SequenceScore};
 use unmask_model::predictor::{Position, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
-use unmask_scheduler::{DenoiseRequest, DenoisingEvent, GenerationError, Timings};
+use unmask_scheduler::{DenoiseRequest, Timings};
 use utoipa::ToSchema;
 
 use super::holes::HoledText;
 use super::search::keep_nearest;
-use crate::deadlines::{Deadlines, longest};
 use crate::error::ApiError;
-use crate::generation::{scored, submit};
+use crate::generation::{Found, evaluate, scored};
 use crate::observation::Observation;
 use crate::options::{Settings, out_of_range};
 use crate::prompt::check_cost;
@@ -227,24 +226,9 @@ impl Questions {
         observation: &Observation,
     ) -> Result<Timings, ApiError> {
         check_cost(&[], &self.texts, settings, state)?;
-        let times = settings.times.resolve(observation.arrived(), longest(&[], &self.texts, state))?;
-        let Deadlines { deadline, .. } = times;
         let tokens = scored(&self.texts);
-        let request = DenoiseRequest { texts: self.texts, deadline, ..DenoiseRequest::default() };
-        let mut events = submit(request, tokens, state, observation)?;
-        let mut scores = Vec::new();
-        let timings = loop {
-            match events.next().await {
-                Some(DenoisingEvent::Scored { score, .. }) => scores.push(score),
-                Some(DenoisingEvent::Step { .. }) => {}
-                Some(DenoisingEvent::Finished(timings)) => break timings,
-                Some(DenoisingEvent::Expired(_)) => {
-                    return Err(observation.timed_out(deadline));
-                }
-                Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
-                None => return Err(GenerationError::EngineStopped.into()),
-            }
-        };
+        let request = DenoiseRequest { texts: self.texts, ..DenoiseRequest::default() };
+        let Found { scores, timings, .. } = evaluate(request, tokens, settings, state, observation).await?;
         let mut rest = &scores[..];
         for (number, at) in self.holes {
             let hole = &mut text.holes[number];

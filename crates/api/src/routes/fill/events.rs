@@ -23,7 +23,7 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn new(answer: Answer) -> Self {
-        let announced = vec![0; answer.settings.samples];
+        let announced = vec![0; answer.choices];
         Self { answer, seq: 0, thinned: Thinned::default(), announced }
     }
 
@@ -68,10 +68,9 @@ impl Grammar for Events {
     fn start(&mut self, running: &Running) -> Vec<Event> {
         let id = self.answer.id.clone();
         let model = self.answer.state.model.id.clone();
-        let mut events = vec![self.event(
-            "fill.start",
-            json!({ "id": id, "model": model, "choices": self.answer.settings.samples }),
-        )];
+        let mut events = vec![
+            self.event("fill.start", json!({ "id": id, "model": model, "choices": self.answer.choices })),
+        ];
         if self.answer.settings.states != StreamStates::None {
             for (c, progress) in running.views.iter().enumerate() {
                 let state = StateEvent::start(c, progress, &self.answer.settings);
@@ -103,7 +102,7 @@ impl Grammar for Events {
 
     fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event> {
         let mut events = Vec::new();
-        for choice in 0..self.answer.settings.samples {
+        for choice in 0..self.answer.choices {
             // What was searched, or cut short by the deadline, has not been announced yet.
             let all = self.answer.text.holes.len();
             events.extend(self.holes(running, choice, all));

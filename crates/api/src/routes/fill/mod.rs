@@ -21,8 +21,8 @@ pub(super) use self::forms::MOST_HOLES;
 use self::forms::{Form, GivenText};
 use self::holes::HoledText;
 use self::request::{FillRequest, ScoreName};
-use self::search::{Canvases, grid};
-pub(super) use self::search::{MOST_CANDIDATES, MOST_TEXTS, keep_nearest, nearest};
+use self::search::{Canvases, best_fits, candidates, grid};
+pub(super) use self::search::{MOST_CANDIDATES, keep_nearest, nearest};
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::Body;
 use crate::deadlines::TimeoutHeader;
@@ -30,6 +30,7 @@ use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::generation::Running;
 use crate::healing::heal;
+use crate::lengths::measure;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, StreamStates};
 use crate::report::unix_seconds;
@@ -63,15 +64,26 @@ pub async fn fill(
     let shared = state.clone();
     let work = move |abandoned: &Abandoned| prepare(request, timeout, &shared, abandoned);
     let prepared = lay_out(&state, &observation, bytes, work).await?;
-    let Prepared { mut text, tokens, lengths, cut, questions, settings, score } = prepared;
+    let Prepared { mut text, tokens, mut lengths, candidates, cut, questions, mut settings, score } =
+        prepared;
+    let choices = settings.samples;
     let decided = match questions {
         Some(questions) => Some(questions.answer(&mut text, &settings, &state, &observation).await?),
         None => None,
     };
+    let (mut after, mut found) = (Vec::new(), None);
+    if lengths.len() > 1 {
+        let Canvases { mut layouts, .. } = Canvases::new(&text, &tokens, &lengths, cut, &state);
+        layouts.iter_mut().try_for_each(|layout| layout.cut_blanks(&state.model.tokenizer))?;
+        let (fits, timings) = measure(&layouts, &settings, &state, &observation).await?;
+        (lengths, after) = best_fits(lengths, fits, candidates);
+        settings.samples = choices.div_ceil(lengths.len());
+        found = Some(timings);
+    }
     let Canvases { layouts, truncated } = Canvases::new(&text, &tokens, &lengths, cut, &state);
     let (layouts, healed) = heal(layouts, &settings, &state, &observation).await?;
     let running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
-    let mut running = running.after(healed);
+    let mut running = running.after(found).after(healed);
     let prompt_tokens = layouts[0].prompt_tokens();
     observation.given(prompt_tokens);
     let answer = Answer {
@@ -81,6 +93,8 @@ pub async fn fill(
         settings,
         text,
         lengths,
+        after,
+        choices,
         score,
         parts,
         truncated,
@@ -123,8 +137,10 @@ struct Prepared {
     text: HoledText,
     /// The tokens around the holes.
     tokens: Vec<Vec<TokenId>>,
-    /// Lengths of the holes, candidate by candidate.
+    /// Lengths of the holes that are looked at.
     lengths: Vec<Vec<usize>>,
+    /// How many of several are filled.
+    candidates: usize,
     /// Whether the text may be cut.
     cut: bool,
     /// What is decided before anything is generated.
@@ -150,7 +166,8 @@ fn prepare(
     let mut tokens = text.tokens(cut, &state.model, abandoned)?;
     text.heal_choices(&mut tokens, &state.model.tokenizer)?;
     let ranges = text.fit(&tokens, cut, state)?;
-    let lengths = grid(&ranges, search.candidates, settings.samples)?;
+    let lengths = grid(&ranges);
+    let candidates = candidates(search.candidates)?;
     if stream && states.is_none() && lengths.len() == 1 {
         settings.states = StreamStates::Delta;
     }
@@ -163,8 +180,10 @@ fn prepare(
     check_states(&settings, stream)?;
     let asked = text.holes.iter().any(|hole| hole.choices.is_some());
     let questions = asked.then(|| Questions::new(&text, &tokens, &ranges, cut, state)).transpose()?;
-    let score = search.score.unwrap_or_default();
-    Ok(Prepared { text, tokens, lengths, cut, questions, settings, score })
+    // A hole whose length is given has no distance to compare.
+    let usual = if lengths.len() > 1 { ScoreName::Fit } else { ScoreName::MeanLogprob };
+    let score = search.score.filter(|score| *score != ScoreName::Fit || lengths.len() > 1).unwrap_or(usual);
+    Ok(Prepared { text, tokens, lengths, candidates, cut, questions, settings, score })
 }
 
 /// The settings as the request gave them.

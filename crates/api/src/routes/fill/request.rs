@@ -191,13 +191,13 @@ pub(super) struct LengthRange {
     pub(super) max: Option<i64>,
 }
 
-/// How the best length in a range is found: some lengths are denoised side by side, and the best score
-/// wins. With several ranges, all holes move through theirs together.
+/// How the best lengths in a range are found: one evaluation tells how well each of up to 24 lengths fits, those that fit
+/// best are denoised side by side, and the best score wins. Of several answers (`n`), each has a length of its own, best
+/// first. With several ranges, all holes move through theirs together.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LengthSearch {
-    /// How many lengths, spread evenly over the range; 1 is its middle. Together with `n`, at most 16
-    /// texts. Default 4, less with a large `n`.
+    /// How many lengths are denoised: those that fit best. Default 8.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1, maximum = 8)]
     pub(super) candidates: Option<i64>,
@@ -209,7 +209,11 @@ pub(super) struct LengthSearch {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ScoreName {
-    /// The mean log-probability (nats) of the tokens in the holes.
+    /// The sum of the log-probabilities (nats) of a hole's tokens over the square root of their number, and half the
+    /// log-probability of the first token after the hole at this distance; of several holes the sum. The default
+    /// where lengths are searched.
+    Fit,
+    /// The mean log-probability (nats) of the tokens in the holes. The default where they are given.
     #[default]
     MeanLogprob,
     /// The sum of their log-probabilities, which favours short texts.

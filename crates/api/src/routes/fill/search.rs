@@ -4,59 +4,64 @@ use unmask_model::predictor::TokenId;
 
 use super::holes::HoledText;
 use crate::error::ApiError;
-use crate::options::{count, out_of_range};
+use crate::lengths::{Fit, points};
+use crate::options::count;
 use crate::prompt::{Blank, Layout, Piece};
 use crate::state::{AppState, ServedModel};
 
-/// Lengths that are tried when the request does not say how many.
-const DEFAULT_CANDIDATES: usize = 4;
+/// Lengths that are filled when the request does not say how many.
+const DEFAULT_CANDIDATES: usize = 8;
 
-/// Lengths that may be tried.
+/// Lengths that may be filled.
 pub(in crate::routes) const MOST_CANDIDATES: usize = 8;
 
-/// Samples times candidates.
-pub(in crate::routes) const MOST_TEXTS: usize = 16;
-
-/// The lengths of all holes, candidate by candidate: `candidates` of them, spread evenly over the `ranges`,
-/// in which all holes move together. What rounding makes equal is tried once.
+/// How many lengths are filled: those that fit best.
 ///
 /// # Errors
-/// Too many candidates, or too many for that many `samples`.
-pub(super) fn grid(
-    ranges: &[(usize, usize)],
-    candidates: Option<i64>,
-    samples: usize,
-) -> Result<Vec<Vec<usize>>, ApiError> {
-    let given = count("length_search.candidates", candidates, 1..=MOST_CANDIDATES as i64)?;
-    let most = (MOST_TEXTS / samples).clamp(1, DEFAULT_CANDIDATES);
-    let candidates = given.map_or(most, |given| given as usize);
-    let mut grid: Vec<Vec<usize>> =
-        (0..candidates).map(|i| ranges.iter().map(|range| point(*range, i, candidates)).collect()).collect();
+/// Too many are asked for.
+pub(super) fn candidates(given: Option<i64>) -> Result<usize, ApiError> {
+    let given = count("length_search.candidates", given, 1..=MOST_CANDIDATES as i64)?;
+    Ok(given.map_or(DEFAULT_CANDIDATES, |given| given as usize))
+}
+
+/// The lengths of all holes that are looked at, one of the `ranges` each: all holes move through theirs together.
+pub(super) fn grid(ranges: &[(usize, usize)]) -> Vec<Vec<usize>> {
+    let widest = ranges.iter().map(|(min, max)| max - min).max().unwrap_or(0);
+    let length = |(min, max): (usize, usize), moved: usize| match widest {
+        0 => min,
+        _ => min + (2 * moved * (max - min) + widest) / (2 * widest),
+    };
+    let mut grid: Vec<Vec<usize>> = points(0, widest)
+        .into_iter()
+        .map(|moved| ranges.iter().map(|range| length(*range, moved)).collect())
+        .collect();
     grid.dedup();
-    if grid.len() > 1 && grid.len() * samples > MOST_TEXTS {
-        let given = format!("{} with `n` {samples}", grid.len());
-        let allowed = format!("such that `n` times candidates is at most {MOST_TEXTS}");
-        return Err(out_of_range("length_search.candidates", given, allowed));
-    }
-    Ok(grid)
+    grid
 }
 
-/// Point `i` of `points` that lie evenly on a range, both ends included, rounded half up; the middle when
-/// there is only one.
-fn point((min, max): (usize, usize), i: usize, points: usize) -> usize {
-    match points - 1 {
-        0 => min + (max - min).div_ceil(2),
-        gaps => min + (2 * i * (max - min) + gaps) / (2 * gaps),
-    }
+/// The `most` lengths that fit best, shortest first, and what stands after their holes.
+pub(super) fn best_fits(
+    lengths: Vec<Vec<usize>>,
+    fits: Vec<Fit>,
+    most: usize,
+) -> (Vec<Vec<usize>>, Vec<Vec<f64>>) {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by(|a, b| fits[*b].rate.total_cmp(&fits[*a].rate));
+    let mut chosen = order[..most.min(order.len())].to_vec();
+    chosen.sort_unstable();
+    chosen.into_iter().map(|point| (lengths[point].clone(), fits[point].after.clone())).unzip()
 }
 
-/// Which of several candidates wins: the best score among those that are done, the first one of equals. A
-/// candidate without a token has no score and loses.
-pub(super) fn best(rated: impl Iterator<Item = (bool, Option<f64>)>) -> usize {
-    let rated = rated.map(|(done, score)| (done, score.unwrap_or(f64::NEG_INFINITY)));
-    let better = |a: (bool, f64), b: (bool, f64)| (a.0 && !b.0) || (a.0 == b.0 && a.1 > b.1);
-    let best = rated.enumerate().reduce(|best, next| if better(next.1, best.1) { next } else { best });
-    best.map_or(0, |(candidate, _)| candidate)
+/// The samples that answer, best first: those that are done come before others, then the score decides, and the first of
+/// equals comes first. A sample without a token has no score and comes last.
+pub(super) fn ranked(rated: &[(bool, Option<f64>)]) -> Vec<usize> {
+    let key = |sample: &usize| (rated[*sample].0, rated[*sample].1.unwrap_or(f64::NEG_INFINITY));
+    let mut order: Vec<usize> = (0..rated.len()).collect();
+    order.sort_by(|a, b| {
+        let (a, b) = (key(a), key(b));
+        b.0.cmp(&a.0).then(b.1.total_cmp(&a.1))
+    });
+    order
 }
 
 /// One canvas per candidate.
@@ -92,11 +97,12 @@ impl Canvases {
                 let length = decided.as_ref().map_or(length, Vec::len);
                 let (id, shared) = (hole.id.clone(), hole.shared.clone());
                 let (sampling, stops) = (hole.sampling.clone(), hole.stops.clone());
-                let blank = Blank { id, length, sampling, stops, decided, shared, healing: hole.healing };
+                let healing = hole.healing;
+                let blank = Blank { id, length, sampling, stops, decided, shared, healing, found: false };
                 pieces.push(Piece::Open(Box::new(blank)));
                 pieces.push(after);
             }
-            layouts.push(Layout { pieces, ids_given: false, healed: 0 });
+            layouts.push(Layout { pieces, ids_given: false, healed: 0, shortest: None });
         }
         Self { layouts, truncated }
     }
@@ -157,26 +163,24 @@ mod tests {
     }
 
     #[test]
-    fn lengths_lie_evenly_on_their_ranges_and_move_together() {
-        let lengths =
-            |ranges: &[(usize, usize)], candidates, samples| grid(ranges, candidates, samples).unwrap();
-        assert_eq!(lengths(&[(1, 32)], None, 1), [[1], [11], [22], [32]]);
-        assert_eq!(lengths(&[(2, 4)], Some(8), 1), [[2], [3], [4]]);
-        assert_eq!(lengths(&[(1, 5), (9, 9), (10, 30)], Some(3), 1), [[1, 9, 10], [3, 9, 20], [5, 9, 30]]);
-        assert_eq!(lengths(&[(1, 32)], Some(1), 1), [[17]]);
-        assert_eq!(lengths(&[(7, 7)], None, 100), [[7]]);
-        // A default shrinks; a wish is refused.
-        assert_eq!(lengths(&[(1, 32)], None, 8), [[1], [32]]);
-        assert_eq!(grid(&[(1, 32)], Some(3), 8).unwrap_err().code(), "out_of_range");
-        assert_eq!(grid(&[(1, 32)], Some(9), 1).unwrap_err().code(), "out_of_range");
+    fn holes_move_through_their_ranges_together() {
+        assert_eq!(grid(&[(2, 4)]), [[2], [3], [4]]);
+        assert_eq!(grid(&[(7, 7)]), [[7]]);
+        assert_eq!(grid(&[(1, 5), (9, 9), (4, 6)]), [[1, 9, 4], [2, 9, 5], [3, 9, 5], [4, 9, 6], [5, 9, 6]]);
+        assert_eq!(grid(&[(1, 32)]).len(), 24);
     }
 
     #[test]
-    fn the_best_score_of_what_is_done_wins() {
-        let best = |rated: &[(bool, Option<f64>)]| super::best(rated.iter().copied());
-        assert_eq!(best(&[(true, Some(-2.0)), (true, Some(-1.0)), (true, Some(-1.0))]), 1);
-        assert_eq!(best(&[(true, None), (true, Some(-9.0))]), 1);
-        assert_eq!(best(&[(false, Some(-1.0)), (true, Some(-2.0))]), 1);
-        assert_eq!(best(&[(true, None), (true, None)]), 0);
+    fn eight_lengths_are_filled_unless_the_request_says() {
+        assert_eq!((candidates(None).unwrap(), candidates(Some(2)).unwrap()), (8, 2));
+        assert_eq!(candidates(Some(9)).unwrap_err().code(), "out_of_range");
+    }
+
+    #[test]
+    fn the_best_scores_of_what_is_done_come_first() {
+        assert_eq!(ranked(&[(true, Some(-2.0)), (true, Some(-1.0)), (true, Some(-1.0))]), [1, 2, 0]);
+        assert_eq!(ranked(&[(true, None), (true, Some(-9.0))]), [1, 0]);
+        assert_eq!(ranked(&[(false, Some(-1.0)), (true, Some(-2.0))]), [1, 0]);
+        assert_eq!(ranked(&[(true, None), (true, None)]), [0, 1]);
     }
 }

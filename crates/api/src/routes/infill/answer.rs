@@ -130,7 +130,7 @@ impl Answer {
         let (stop_type, word) = match text.end {
             _ if cut => ("none", None),
             End::Full => ("limit", None),
-            End::Eos => ("eos", None),
+            End::Complete | End::Eos => ("eos", None),
             End::Stop => ("word", self.settings.stops.first().filter(|_| self.settings.stops.len() == 1)),
         };
         let per = |time: f64, count: usize| time / count.max(1) as f64;

@@ -17,17 +17,15 @@ use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::generation::Running;
 use crate::healing::heal;
+use crate::lengths::{self, LONGEST};
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, Strings, count};
 use crate::policy_options::DiffusionOptions;
-use crate::prompt::{Layout, Size, size};
+use crate::prompt::{Layout, Size};
 use crate::route_defaults::Route;
 use crate::seed::Seed;
 use crate::sse;
 use crate::state::AppState;
-
-/// Positions to generate when the request does not say.
-const DEFAULT_TOKENS: usize = 64;
 
 /// Blanks that a line can be asked to be indented by.
 const MOST_INDENT: i64 = 1024;
@@ -47,8 +45,8 @@ pub struct InfillRequest {
     input_extra: Option<Vec<Extra>>,
     /// The text before the cursor in its line.
     prompt: Option<String>,
-    /// Positions to generate. Default 64, less when that does not fit, and so does -1; 0 generates nothing
-    /// and is answered at once.
+    /// The most tokens to generate: the text gets as many as fit between the prefix and the suffix best, at most 64.
+    /// -1 is the same as 64; 0 generates nothing and is answered at once.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = -1)]
     n_predict: Option<i64>,
@@ -141,9 +139,10 @@ pub async fn infill(
     let work = lay_out(&state, &observation, bytes, work).await?;
     let (layout, truncated, settings) = work;
     check_states(&settings, false)?;
-    let (layouts, healed) = heal(vec![layout], &settings, &state, &observation).await?;
+    let (layouts, found) = lengths::find(vec![layout], &settings, &state, &observation).await?;
+    let (layouts, healed) = heal(layouts, &settings, &state, &observation).await?;
     let running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
-    let mut running = running.after(healed);
+    let mut running = running.after(found).after(healed);
     let prompt_tokens = layouts[0].prompt_tokens();
     let answer = Answer { state: state.clone(), settings, fields, indent, truncated, prompt_tokens };
     let mut response = if stream {
@@ -201,18 +200,16 @@ fn prepare(
         false => tokenizer.encode_piece(kept.before)?,
     };
     let mut after = tokenizer.encode_piece(kept.after)?;
-    let asked = request.n_predict.filter(|count| *count != -1);
-    let size = size("n_predict", asked, DEFAULT_TOKENS, state)?;
+    let asked = count("n_predict", request.n_predict, -1..=i64::MAX)?.filter(|count| *count != -1);
+    let most = asked.map_or(LONGEST, |most| LONGEST.min(usize::try_from(most).unwrap_or(LONGEST)));
     let context = state.model.limits.context;
-    // Text makes room for the size that was asked for, but for no more than a quarter by default.
-    let reserved = match size {
-        Size::Exactly(asked) => asked,
-        Size::AtMost(most) => most.min(context / 4),
-    };
-    // One position for the document start.
-    let room = context.saturating_sub(reserved + 1);
+    // Text makes room for what may be generated, which is no more than a quarter of the context. One position is for
+    // the document start.
+    let room = context.saturating_sub(most.min(context / 4).max(1) + 1);
     let truncated = keep_nearest(&mut tokens, &mut after, room);
-    let layout = Layout::around(tokens, after, false, size, ("input_prefix", "n_predict"), state)?
-        .healing(settings.healing);
+    let size = Size::AtMost(most);
+    let layout = Layout::around(tokens, after, false, size, ("input_prefix", "n_predict"), state)?;
+    let layout = layout.healing(settings.healing);
+    let layout = if settings.reproduce { layout } else { layout.at_least(1) };
     Ok((layout, truncated, settings))
 }
