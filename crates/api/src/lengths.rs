@@ -39,6 +39,9 @@ const SHOWN: (usize, usize) = (64, 16);
 /// Tokens after a hole that are masked. If they were shown, the first of them would be easy to guess at any distance.
 const MASKED: usize = 4;
 
+/// Lengths between which a second evaluation decides.
+const FINALISTS: usize = 3;
+
 /// The share of the first token after a hole in a fit.
 const AFTER: f64 = 0.5;
 
@@ -78,11 +81,36 @@ pub async fn measure(
     state: &AppState,
     observation: &Observation,
 ) -> Result<(Vec<Fit>, Timings), ApiError> {
+    let (looks, timings) = look(layouts, MASKED, settings, state, observation).await?;
+    let fit = |looks: Vec<Look>| Fit {
+        rate: looks.iter().filter_map(|look| rate(look.sum, look.tokens, look.after)).sum(),
+        after: looks.iter().map(|look| look.after).collect(),
+    };
+    Ok((looks.into_iter().map(fit).collect(), timings))
+}
+
+/// What an evaluation says about a hole.
+struct Look {
+    /// The log-probabilities (nats) of the best token at each position, added up.
+    sum: f64,
+    tokens: usize,
+    /// That of the first token after the hole; 0 if that is shown.
+    after: f64,
+}
+
+/// Evaluates the holes of each layout, with so many tokens `masked` after each.
+async fn look(
+    layouts: &[Layout],
+    masked: usize,
+    settings: &Settings,
+    state: &AppState,
+    observation: &Observation,
+) -> Result<(Vec<Vec<Look>>, Timings), ApiError> {
     let (mut texts, mut holes) = (Vec::new(), Vec::new());
     for layout in layouts {
         let mut own = Vec::new();
         for number in 0..layout.pieces.len() {
-            if let Some(Question { text, hole }) = question(layout, number, &state.model)? {
+            if let Some(Question { text, hole }) = question(layout, number, masked, &state.model)? {
                 texts.push(text);
                 own.push(hole);
             }
@@ -94,19 +122,17 @@ pub async fn measure(
     let request = DenoiseRequest { texts, ..DenoiseRequest::default() };
     let Found { scores, timings, .. } = evaluate(request, charged, settings, state, observation).await?;
     let mut scores = scores.iter();
-    let fits = holes.into_iter().map(|holes| {
-        let mut fit = Fit::default();
-        // The other way round, the scores would lose one more than there are holes.
-        for (hole, score) in holes.into_iter().zip(scores.by_ref()) {
+    // The other way round, the scores would lose one more than there are holes.
+    let looks = holes.into_iter().map(|holes| {
+        let looks = holes.into_iter().zip(scores.by_ref()).map(|(hole, score)| {
             let after = score.logprobs.get(hole.end).copied().flatten().unwrap_or(0.0);
-            let best: Vec<f64> =
-                score.alternatives[hole].iter().flatten().map(|(_, best)| (*best).into()).collect();
-            fit.rate += rate(best.iter().sum(), best.len(), after).unwrap_or(0.0);
-            fit.after.push(after);
-        }
-        fit
+            let best = score.alternatives[hole].iter().flatten();
+            let (tokens, sum) = (best.clone().count(), best.map(|(_, best)| f64::from(*best)).sum());
+            Look { sum, tokens, after }
+        });
+        looks.collect()
     });
-    Ok((fits.collect(), timings))
+    Ok((looks.collect(), timings))
 }
 
 /// A hole between its texts, as one evaluation reads it.
@@ -117,7 +143,12 @@ struct Question {
 }
 
 /// The question about a piece of a layout, if it is a hole to be filled.
-fn question(layout: &Layout, number: usize, model: &ServedModel) -> Result<Option<Question>, ApiError> {
+fn question(
+    layout: &Layout,
+    number: usize,
+    masked: usize,
+    model: &ServedModel,
+) -> Result<Option<Question>, ApiError> {
     let Piece::Open(blank) = &layout.pieces[number] else { return Ok(None) };
     if blank.decided.is_some() || blank.length == 0 {
         return Ok(None);
@@ -137,7 +168,7 @@ fn question(layout: &Layout, number: usize, model: &ServedModel) -> Result<Optio
         }
     }
     let end = start + blank.length;
-    let after = layout.pieces.get(number + 1).map_or(0, Piece::length).min(MASKED);
+    let after = layout.pieces.get(number + 1).map_or(0, Piece::length).min(masked);
     let (before, behind) = SHOWN;
     let shown = start.saturating_sub(before)..tokens.len().min(end + behind);
     let hole = start - shown.start..end - shown.start;
@@ -152,8 +183,9 @@ fn question(layout: &Layout, number: usize, model: &ServedModel) -> Result<Optio
     Ok(Some(Question { text: ScoringState::new(spec, &model.limits)?, hole }))
 }
 
-/// Finds the length of each hole that may be shorter than it is ([`Layout::shortest`]). Returns the layouts, and the
-/// time of the evaluation if there was one.
+/// Finds the length of each hole that may be shorter than it is ([`Layout::shortest`]). Of the lengths that fit best, a
+/// second evaluation, which shows all of the text after the hole, finds the one whose tokens are surest. Returns the
+/// layouts, and the time of the evaluations if there were any.
 ///
 /// # Errors
 /// As [`measure`].
@@ -177,15 +209,31 @@ pub async fn find(
     if tried.is_empty() {
         return Ok((layouts, None));
     }
-    let (fits, timings) = measure(&tried, settings, state, observation).await?;
-    let mut best = vec![f64::NEG_INFINITY; layouts.len()];
-    for ((layout, number), fit) in tried.iter().zip(of).zip(&fits) {
-        if fit.rate > best[number] {
-            best[number] = fit.rate;
-            layouts[number].resize(layout.open());
+    let (fits, first) = measure(&tried, settings, state, observation).await?;
+    let mut order: Vec<usize> = (0..tried.len()).collect();
+    order.sort_by(|a, b| fits[*b].rate.total_cmp(&fits[*a].rate));
+    let mut places = vec![FINALISTS; layouts.len()];
+    order.retain(|point| {
+        let left = &mut places[of[*point]];
+        let taken = *left > 0;
+        *left -= usize::from(taken);
+        taken
+    });
+    let finalists: Vec<Layout> = order.iter().map(|point| tried[*point].clone()).collect();
+    let (looks, second) = look(&finalists, 0, settings, state, observation).await?;
+    let mut best = vec![(f64::NEG_INFINITY, None); layouts.len()];
+    for (point, looks) in order.into_iter().zip(looks) {
+        let after = fits[point].after.iter().sum();
+        let rated = looks.first().and_then(|look| rate(look.sum, look.tokens, after));
+        let best = &mut best[of[point]];
+        if rated.is_some_and(|rated| rated > best.0) {
+            *best = (rated.unwrap_or_default(), Some(tried[point].open()));
         }
     }
-    Ok((layouts, Some(timings)))
+    for (layout, (_, length)) in layouts.iter_mut().zip(best) {
+        length.into_iter().for_each(|length| layout.resize(length));
+    }
+    Ok((layouts, Some(first.then(second))))
 }
 
 #[cfg(test)]
