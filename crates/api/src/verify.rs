@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Context;
-use unmask_model::checkpoint::{Architecture, ModelConfig};
+use unmask_model::checkpoint::{FeedForward, TransformerSpec};
 use unmask_model::predictor::{Ask, MaskPredictor, Sampling, Want};
 use unmask_model::tokenizer::TextTokenizer;
 
@@ -23,7 +23,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let (parameters, bytes) = checkpoint.weights.size();
     let types = checkpoint.weights.types();
     let types: Vec<String> = types.into_iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-    let config = &checkpoint.config;
+    let spec = &checkpoint.config.spec;
     let profile = &checkpoint.profile;
     let id = |id: Option<u32>| id.map_or("none".to_owned(), |id| id.to_string());
     let end = |token: Option<u32>, text: Option<&String>| match (token, text) {
@@ -33,39 +33,38 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let lines = [
         ("model", name),
         ("files", checkpoint.files.to_string()),
-        ("family", format!("{:?}", profile.family)),
-        ("architecture", format!("{:?}", config.architecture)),
-        (
-            "layers / width / heads (kv)",
-            format!(
-                "{} / {} / {} ({})",
-                config.layers, config.width, config.head_count, config.kv_head_count
-            ),
-        ),
+        ("family", format!("{} ({})", profile.family.name, profile.family.title)),
+        ("network", spec.to_string()),
         ("parameters", format!("{parameters} in {bytes} bytes")),
         ("tensors by type", types.join(", ")),
         ("unread tensors", unread(checkpoint.weights.unread())),
-        ("rotation", rotation(config)),
+        ("rotation", rotation(spec)),
+        ("biases", biases(spec)),
+        ("head norms", if spec.head_norm { "of queries and keys" } else { "none" }.to_owned()),
+        ("experts", experts(spec)),
         ("head", if checkpoint.weights.has_own_head() { "own" } else { "tied to the embedding" }.to_owned()),
         ("fingerprint", checkpoint.weights.fingerprint()),
         ("device", format!("{:?} {}", placement.device.location(), placement.precision())),
         ("cpu", placement.cpu.to_string()),
         ("embedding rows", tokenizer.rows().to_string()),
-        ("context", config.context.to_string()),
+        ("context", spec.context.to_string()),
         ("trained length", id(profile.trained_length.map(|length| length as u32))),
-        ("mask", format!("{} {:?}", tokenizer.mask_id(), profile.mask_token)),
+        ("mask", format!("{} {:?}, by {}", tokenizer.mask_id(), profile.mask_token, profile.mask_origin)),
         ("bos", end(tokenizer.bos_id(), profile.bos_token.as_ref())),
         ("eos", end(tokenizer.eos_id(), profile.eos_token.as_ref())),
         ("dropped of tokenizer.json", or_none(tokenizer.dropped_settings().join(", "))),
         ("round trip", round_trip(tokenizer)?),
         ("never drawn", format!("{} tokens", tokenizer.never_drawn().len())),
-        ("logit shift", profile.shift.to_string()),
+        ("logit shift", shift(profile.shift).to_owned()),
         ("chat template", chat_template.map_or("none".to_owned(), |template| template.origin().to_owned())),
         (
             "defaults",
             format!(
-                "steps {}, temperature {}, top-p {}",
-                profile.defaults.steps, profile.defaults.temperature, profile.defaults.top_p
+                "preset {}, steps {}, temperature {}, top-p {}",
+                profile.defaults.preset,
+                profile.defaults.steps,
+                profile.defaults.temperature,
+                profile.defaults.top_p
             ),
         ),
     ];
@@ -75,7 +74,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let mut tokens = vec![tokenizer.bos_id().unwrap_or(0)];
     tokens.extend(tokenizer.encode("The")?);
     let first = tokens.len() as u32;
-    tokens.resize((tokens.len() + 8).min(config.context), tokenizer.mask_id());
+    tokens.resize((tokens.len() + 8).min(spec.context), tokenizer.mask_id());
     let wants: Vec<Want> =
         (first..tokens.len() as u32).map(|position| Want { position, ..Want::default() }).collect();
     let greedy =
@@ -105,11 +104,35 @@ fn round_trip(tokenizer: &TextTokenizer) -> anyhow::Result<String> {
 }
 
 /// The rotation of queries and keys.
-fn rotation(config: &ModelConfig) -> String {
-    match config.architecture {
-        Architecture::Gpt2 => "none (learned positions)".to_owned(),
-        Architecture::Llama => format!("theta {}, not scaled", config.rope_theta),
-    }
+fn rotation(spec: &TransformerSpec) -> String {
+    spec.rotation().map_or("none (learned positions)".to_owned(), ToString::to_string)
+}
+
+/// The linear layers that have a bias.
+fn biases(spec: &TransformerSpec) -> String {
+    let layers = [
+        ("queries, keys and values", spec.biases.qkv),
+        ("attention's output", spec.biases.output),
+        ("feed-forward", spec.biases.feed_forward),
+    ];
+    or_none(layers.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect::<Vec<_>>().join(", "))
+}
+
+/// Experts, and the layers that have them.
+fn experts(spec: &TransformerSpec) -> String {
+    let kinds = spec.feed_forward.iter().filter_map(|kind| match kind {
+        FeedForward::Experts(experts) => Some(experts),
+        FeedForward::Gelu { .. } | FeedForward::SwiGlu { .. } => None,
+    });
+    let kinds: Vec<_> = kinds.collect();
+    kinds.first().map_or("none".to_owned(), |experts| {
+        format!("{} of {} in {} layers", experts.used, experts.count, kinds.len())
+    })
+}
+
+/// Which row of logits speaks of a position.
+fn shift(shift: bool) -> &'static str {
+    if shift { "row p - 1 for position p" } else { "row p for position p" }
 }
 
 /// Tensors that are not read: how many, and the first one.

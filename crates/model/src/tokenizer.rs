@@ -89,6 +89,14 @@ impl TextTokenizer {
         }
         let lookup = |token: &Option<String>| token.as_ref().and_then(|token| text.token_to_id(token));
         let mask = text.token_to_id(&profile.mask_token).ok_or_else(|| mask_missing(&path, profile))?;
+        if let Some(named) = profile.mask_token_id.filter(|named| *named != mask) {
+            let text = profile.mask_token.escape_debug();
+            let reason = format!(
+                "gives the mask token `{text}` number {mask}, but `mask_token_id` of config.json is {named}; \
+                 --mask-token decides"
+            );
+            return Err(LoadError::MaskToken { path: path.clone(), reason });
+        }
         let (bos, eos) = (lookup(&profile.bos_token), lookup(&profile.eos_token));
         let style = ByteStyle::of(text.get_decoder()).map_err(malformed)?;
         let special: HashSet<TokenId> = profile

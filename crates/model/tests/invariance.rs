@@ -16,7 +16,8 @@ use unmask_model::error::PredictError;
 use unmask_model::predictor::{Ask, CandlePredictor, Guidance, MaskPredictor, Read, Sampling, Want};
 use unmask_model::readout::{RowContext, Scratch, read_row};
 
-const MODELS: [&str; 4] = ["diffugpt-s", "diffugpt-m", "diffullama", "diffullama-gqa"];
+const MODELS: [&str; 7] =
+    ["diffugpt-s", "diffugpt-m", "diffullama", "diffullama-gqa", "llada", "dream", "llada-moe"];
 
 fn golden(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model)

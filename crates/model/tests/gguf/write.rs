@@ -121,6 +121,7 @@ impl Model {
                 (key.replacen("llama.", "llada.", usize::from(key.starts_with("llama."))), value)
             })
             .collect();
+        self.keys.insert("diffusion.shift_logits".to_owned(), Value::Bool(true));
         self.keys.insert("general.architecture".to_owned(), Value::String("llada".to_owned()));
         self
     }
