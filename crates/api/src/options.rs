@@ -197,8 +197,10 @@ impl GivenOptions {
             presence_penalty: presence.unwrap_or(0.0),
             bias: biases("logit_bias", self.logit_bias.as_ref(), state.model.limits.vocabulary)?,
             banned: Vec::new(),
+            distrusted: Vec::new(),
             temperature,
             top_k: top_k as usize,
+            nucleus_first: state.model.profile.defaults.nucleus_first,
             top_p,
             min_p: number("min_p", self.min_p, 0.0..=1.0)?.unwrap_or(0.0),
         })

@@ -119,10 +119,14 @@ pub struct Sampling {
     pub bias: Vec<(TokenId, f32)>,
     /// Ids that are never drawn.
     pub banned: Vec<TokenId>,
+    /// Ids, ascending, that have no part in [`Read::confidence`].
+    pub distrusted: Vec<TokenId>,
     /// Divides the logits; 0 takes the most probable token, the lower id on a tie.
     pub temperature: f64,
     /// Only the k most probable tokens may be drawn, the lower id on a tie; 0 is off.
     pub top_k: usize,
+    /// Whether the nucleus is found before the k most probable tokens of it are kept (Dream); otherwise after.
+    pub nucleus_first: bool,
     /// Nucleus: a token is dropped when the more probable ones already exceed this mass, so the token
     /// that crosses it stays. 1 drops nothing.
     pub top_p: f64,
@@ -139,8 +143,10 @@ impl Default for Sampling {
             presence_penalty: 0.0,
             bias: Vec::new(),
             banned: Vec::new(),
+            distrusted: Vec::new(),
             temperature: 1.0,
             top_k: 0,
+            nucleus_first: false,
             top_p: 1.0,
             min_p: 0.0,
         }
@@ -158,6 +164,8 @@ pub struct Read {
     /// Its log-probability (nats) under the model itself: before penalties, temperature and filters, but
     /// after guidance.
     pub logprob: f32,
+    /// The same without the tokens that the sampling distrusts; −∞ if it is one of them.
+    pub confidence: f32,
     /// Entropy (nats) of the distribution it was drawn from; that at temperature 1 at temperature 0.
     pub entropy: f32,
     /// Difference between the two largest probabilities of that same distribution; 1 when only one token

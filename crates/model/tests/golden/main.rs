@@ -10,6 +10,7 @@
 mod data;
 #[path = "../device/mod.rs"]
 mod device;
+mod families;
 mod numeric;
 #[path = "../reference/mod.rs"]
 mod reference;

@@ -25,8 +25,15 @@ pub static DIFFUGPT: Family = Family {
     document_start: true,
     masks: &[],
     ends: &[],
+    redraws_masks: false,
     bfloat16: false,
-    defaults: SamplingDefaults { preset: "reference", steps: 64, temperature: 0.95, top_p: 0.9 },
+    defaults: SamplingDefaults {
+        preset: "reference",
+        steps: 64,
+        temperature: 0.95,
+        top_p: 0.9,
+        nucleus_first: false,
+    },
     trained_length: None,
     separator: Some("======"),
 };

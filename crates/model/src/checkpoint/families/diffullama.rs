@@ -17,8 +17,15 @@ pub static DIFFULLAMA: Family = Family {
     document_start: true,
     masks: &[],
     ends: &[],
+    redraws_masks: false,
     bfloat16: true,
-    defaults: SamplingDefaults { preset: "reference", steps: 64, temperature: 0.9, top_p: 0.9 },
+    defaults: SamplingDefaults {
+        preset: "reference",
+        steps: 64,
+        temperature: 0.9,
+        top_p: 0.9,
+        nucleus_first: false,
+    },
     trained_length: Some(2048),
     separator: Some("========"),
 };

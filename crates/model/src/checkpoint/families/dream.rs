@@ -16,8 +16,15 @@ pub static DREAM: Family = Family {
     document_start: true,
     masks: &["<|mask|>"],
     ends: &["<|im_end|>", "<|dlm_pad|>"],
+    redraws_masks: true,
     bfloat16: true,
-    defaults: SamplingDefaults { preset: "dream", steps: 512, temperature: 0.2, top_p: 0.95 },
+    defaults: SamplingDefaults {
+        preset: "dream",
+        steps: 512,
+        temperature: 0.2,
+        top_p: 0.95,
+        nucleus_first: true,
+    },
     trained_length: Some(2048),
     separator: None,
 };

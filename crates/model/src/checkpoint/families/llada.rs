@@ -20,8 +20,15 @@ pub static LLADA: Family = Family {
     document_start: false,
     masks: &["<|mdm_mask|>", "<[MASK]>"],
     ends: &["<|eot_id|>"],
+    redraws_masks: true,
     bfloat16: true,
-    defaults: SamplingDefaults { preset: "llada", steps: 256, temperature: 0.0, top_p: 1.0 },
+    defaults: SamplingDefaults {
+        preset: "llada",
+        steps: 256,
+        temperature: 0.0,
+        top_p: 1.0,
+        nucleus_first: false,
+    },
     trained_length: Some(4096),
     separator: None,
 };

@@ -53,6 +53,8 @@ pub struct Family {
     pub masks: &'static [&'static str],
     /// Spellings of tokens that end a text beside the end of document that files name.
     pub ends: &'static [&'static str],
+    /// Whether its samplers know open positions by the mask token, so that a drawn mask leaves its position open.
+    pub redraws_masks: bool,
     /// Whether the authors compute it in bfloat16 (otherwise in f32).
     pub bfloat16: bool,
     /// What it is sampled with when a request says nothing.
@@ -74,6 +76,8 @@ pub struct SamplingDefaults {
     pub temperature: f64,
     /// Nucleus mass.
     pub top_p: f64,
+    /// Whether the nucleus is found before the k most probable tokens of it are kept.
+    pub nucleus_first: bool,
 }
 
 impl SamplingDefaults {

@@ -19,8 +19,15 @@ pub static QWEN2: Family = Family {
     document_start: true,
     masks: &["[MASK]"],
     ends: &["<|im_end|>"],
+    redraws_masks: true,
     bfloat16: true,
-    defaults: SamplingDefaults { preset: "dream", steps: 512, temperature: 0.2, top_p: 0.95 },
+    defaults: SamplingDefaults {
+        preset: "dream",
+        steps: 512,
+        temperature: 0.2,
+        top_p: 0.95,
+        nucleus_first: true,
+    },
     trained_length: None,
     separator: None,
 };
