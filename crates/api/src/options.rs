@@ -131,14 +131,15 @@ impl GivenOptions {
         let greedy = diffusion.preset == Some(Preset::Greedy);
         let natural = if greedy { 0.0 } else { defaults.temperature };
         let temperature = temperature("temperature", self.temperature)?.unwrap_or(natural);
-        let policy = diffusion.policy(defaults.steps, limits.steps)?;
+        let policy =
+            diffusion.policy(Preset::of(state.model.profile.family), defaults.steps, limits.steps)?;
         let samples = count("n", self.n, 1..=limits.samples as i64)?.unwrap_or(1) as usize;
         let state_every = count("diffusion.state_every", diffusion.state_every, 1..=i64::from(u32::MAX))?;
         let min_tokens =
             count("min_tokens", self.min_tokens, 0..=limits.canvas as i64)?.unwrap_or(0) as usize;
         let guidance = number("diffusion.guidance", diffusion.guidance, -1.0..=20.0)?.unwrap_or(0.0);
         let eos = match (diffusion.eos, self.ignore_eos) {
-            (Some(EosRule::Cut | EosRule::Ignore), Some(true)) => {
+            (Some(EosRule::Cut | EosRule::Ignore | EosRule::Distrust), Some(true)) => {
                 let message = "`ignore_eos` and `diffusion.eos` do not go together".to_owned();
                 return Err(ApiError::Conflict { param: "ignore_eos".to_owned(), message });
             }

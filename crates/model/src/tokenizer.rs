@@ -33,6 +33,8 @@ pub struct TextTokenizer {
     mask: TokenId,
     bos: Option<TokenId>,
     eos: Option<TokenId>,
+    ends: Vec<TokenId>,
+    document_start: Option<TokenId>,
     never_drawn: Vec<TokenId>,
     special_texts: Vec<String>,
     longest: usize,
@@ -98,6 +100,15 @@ impl TextTokenizer {
             return Err(LoadError::MaskToken { path: path.clone(), reason });
         }
         let (bos, eos) = (lookup(&profile.bos_token), lookup(&profile.eos_token));
+        let known_ends = profile.ends.iter().filter_map(|end| text.token_to_id(end));
+        let mut ends: Vec<TokenId> = known_ends.chain(eos).filter(|end| *end != mask).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        if eos == Some(mask) {
+            let reason =
+                "names one token as mask and as end of a text; --mask-token names another mask".to_owned();
+            return Err(LoadError::MaskToken { path: path.clone(), reason });
+        }
         let style = ByteStyle::of(text.get_decoder()).map_err(malformed)?;
         let special: HashSet<TokenId> = profile
             .special_tokens
@@ -138,6 +149,8 @@ impl TextTokenizer {
             mask,
             bos,
             eos,
+            ends,
+            document_start: bos.filter(|_| profile.family.document_start),
             never_drawn,
             special_texts,
             longest,
@@ -288,6 +301,18 @@ impl TextTokenizer {
     #[must_use]
     pub fn eos_id(&self) -> Option<TokenId> {
         self.eos
+    }
+
+    /// Tokens that end a text: the document end and the ends of a turn. Ascending.
+    #[must_use]
+    pub fn ends(&self) -> &[TokenId] {
+        &self.ends
+    }
+
+    /// The token that stands at position 0 of every text, for families that begin texts with one.
+    #[must_use]
+    pub fn document_start(&self) -> Option<TokenId> {
+        self.document_start
     }
 
     /// Tokens that are not drawn by default: the mask, rows without a token, and a BOS that is not also

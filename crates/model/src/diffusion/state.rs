@@ -69,7 +69,7 @@ impl DenoisingState {
         let canvas = Canvas::new(spec.given.iter().copied(), limits)?;
         let length = canvas.tokens().len();
         let first_token = spec.first_token.filter(|_| limits.shift);
-        if limits.shift && canvas.is_open(0) && first_token.is_none() {
+        if limits.shift && canvas.is_open(0) && first_token.is_none() && !spec.reads_first {
             return Err(CanvasError::FirstPositionOpen);
         }
         if let Some(id) = first_token.filter(|id| *id as usize >= limits.vocabulary) {

@@ -46,7 +46,7 @@ pub struct ModelLimits {
     pub context: usize,
     /// The id shown at masked positions.
     pub mask_token: TokenId,
-    /// Whether the head's row i predicts position i + 1, so that position 0 cannot be predicted.
+    /// Whether the head's row i predicts position i + 1, so that position 0 has no row of its own.
     pub shift: bool,
 }
 
@@ -55,7 +55,8 @@ pub struct ModelLimits {
 pub struct Ask<'a> {
     /// The canvas as the network sees it.
     pub tokens: &'a [TokenId],
-    /// Which positions to read, ascending; position 0 only for models without shift.
+    /// Which positions to read, ascending. With shift, position 0 is read from the first row, which belongs to
+    /// position 1.
     pub wants: &'a [Want],
     /// The settings that the wants refer to.
     pub samplings: &'a [Sampling],

@@ -8,6 +8,7 @@
 mod blocks;
 #[path = "../device/mod.rs"]
 mod device;
+mod families;
 mod logits;
 mod tokenizer;
 mod write;

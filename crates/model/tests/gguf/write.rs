@@ -187,7 +187,7 @@ impl Model {
 }
 
 /// Rows of each head, seen as (a, b), in the order (b, a).
-fn swap(tensor: &Tensor, heads: usize, a: usize, b: usize) -> Tensor {
+pub fn swap(tensor: &Tensor, heads: usize, a: usize, b: usize) -> Tensor {
     let (rows, columns) = tensor.dims2().unwrap();
     let split = tensor.reshape((heads, a, b, columns)).unwrap();
     split.transpose(1, 2).unwrap().contiguous().unwrap().reshape((rows, columns)).unwrap()

@@ -13,7 +13,7 @@ pub static DREAM: Family = Family {
     layouts: &[transformers::LAYOUT],
     adapted: false,
     shift: true,
-    document_start: true,
+    document_start: false,
     masks: &["<|mask|>"],
     ends: &["<|im_end|>", "<|dlm_pad|>"],
     redraws_masks: true,

@@ -21,7 +21,6 @@ pub use self::qwen2::QWEN2;
 use super::config::Fields;
 use super::layout::Layout;
 use super::spec::TransformerSpec;
-use crate::diffusion::{Order, Policy, Quota, Score, ScoreKind, Window};
 use crate::error::LoadError;
 
 /// Every family that is served, the first that answers to a file's names takes it.
@@ -79,33 +78,6 @@ pub struct SamplingDefaults {
     /// Whether the nucleus is found before the k most probable tokens of it are kept.
     pub nucleus_first: bool,
 }
-
-impl SamplingDefaults {
-    /// The decision rule.
-    #[must_use]
-    pub fn policy(&self) -> Policy {
-        named_policy(self.preset, self.steps).unwrap_or_else(|| Policy::reference(self.steps))
-    }
-}
-
-/// The rules that families use by default, by the names of their presets.
-#[must_use]
-pub fn named_policy(preset: &str, steps: u32) -> Option<Policy> {
-    let score = |kind| Order::Score(Score { kind, temperature: 0.0 });
-    let rule = |window, order, quota| Policy { window, order, quota, ..Policy::reference(steps) };
-    match preset {
-        "reference" => Some(Policy::reference(steps)),
-        "llada" => {
-            let order = score(ScoreKind::Model);
-            Some(rule(Window::Block(LLADA_BLOCK), order, Quota::Evaluations(steps)))
-        }
-        "dream" => Some(rule(Window::All, score(ScoreKind::Entropy), Quota::Times(steps))),
-        _ => None,
-    }
-}
-
-/// Block length of LLaDA's authors' examples.
-pub const LLADA_BLOCK: usize = 32;
 
 impl Family {
     /// The family of a name.

@@ -16,7 +16,7 @@ pub static QWEN2: Family = Family {
     layouts: &[transformers::LAYOUT],
     adapted: true,
     shift: true,
-    document_start: true,
+    document_start: false,
     masks: &["[MASK]"],
     ends: &["<|im_end|>"],
     redraws_masks: true,

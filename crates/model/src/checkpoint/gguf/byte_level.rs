@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::tokenizer::{Refusal, added, around, kinds, tokens, vocabulary};
+use super::tokenizer::{Kind, Refusal, added, around, kinds, tokens};
 
 const RULE: &str = "tokenizer.ggml.pre";
 const MERGES: &str = "tokenizer.ggml.merges";
@@ -13,8 +13,9 @@ const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N
 /// LLaMA 3's words: digits by threes.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The words of Ling's tokenizer, which LLaDA-MoE has: digits one by one, and no contractions in capitals.
-const BAILING: &str = r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
+/// The words of Ling's tokenizer, which LLaDA and LLaDA-MoE have: digits one by one, lines one by one.
+const BAILING: &str =
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
 
 /// A rule by which a text is split, under llama.cpp's names for it.
 struct Rule {
@@ -33,7 +34,7 @@ const RULES: [Rule; 5] = [
     Rule { names: &["gpt-2"], words: None, digits: false, composed: false, whole: false },
     Rule { names: &["smollm", "starcoder"], words: None, digits: true, composed: false, whole: false },
     Rule {
-        names: &["llada-moe", "bailingmoe", "bailingmoe2"],
+        names: &["llada-moe", "llada", "bailingmoe", "bailingmoe2"],
         words: Some(BAILING),
         digits: false,
         composed: false,
@@ -107,12 +108,11 @@ pub(super) fn tokenizer(metadata: &Map<String, Value>) -> Result<Value, Refusal>
     let tokens = tokens(metadata)?;
     let kinds = kinds(metadata, tokens.len())?;
     let merges: Vec<Value> = merges(metadata)?.into_iter().map(|pair| json!(pair)).collect();
-    let parts = Parts {
-        added: added(&tokens, &kinds),
-        around: around(metadata, &tokens)?,
-        merges,
-        vocabulary: vocabulary(&tokens),
-    };
+    // Rows without a token are there as well.
+    let used = |id: &usize| kinds[*id] != Kind::Other;
+    let vocabulary = (0..tokens.len()).filter(used).map(|id| (tokens[id].to_owned(), id.into())).collect();
+    let parts =
+        Parts { added: added(&tokens, &kinds), around: around(metadata, &tokens)?, merges, vocabulary };
     Ok(rule.put_together(parts))
 }
 

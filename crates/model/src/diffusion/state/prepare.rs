@@ -206,8 +206,9 @@ impl DenoisingState {
             .spans
             .iter()
             .filter_map(|span| {
-                let end = span.ends_at?;
-                let found = span.range.clone().find(|&p| open(p) || self.canvas.tokens()[p] == end)?;
+                let ends = |position: usize| span.ends_at.contains(&self.canvas.tokens()[position]);
+                let mut places = span.range.clone().filter(|_| !span.ends_at.is_empty());
+                let found = places.find(|&position| open(position) || ends(position))?;
                 let rest = found..span.range.end;
                 (!open(found)).then(|| rest.filter(|&position| open(position)).count())
             })
