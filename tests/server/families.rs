@@ -26,7 +26,7 @@ async fn a_family_s_own_rule_is_the_default_and_is_shown() {
         assert_eq!((&report["order"], &report["quota"]), (&json!(order), &json!(quota)), "{model}");
         assert_eq!(answer["usage"]["completion_tokens"], 12, "{model}");
         // Steps that commit nothing are not made.
-        assert_eq!(report["forward_passes"], 12, "{model}: {report}");
+        assert!(report["forward_passes"].as_u64().unwrap() <= 12, "{model}: {report}");
         let threshold = json!({ "prompt": "The ship", "max_tokens": 12, "ignore_eos": true,
                                 "diffusion": { "threshold": 0.2, "order": "model_confidence" } });
         let answer = server.ok("/v1/completions", &threshold).await;
@@ -40,7 +40,8 @@ async fn holes_are_filled_from_position_0_on() {
     for (model, ..) in FAMILIES {
         let server = Server::start(model, &[]);
         for (prefix, suffix) in [("", ""), ("", " ships"), ("The", " ships"), ("The ", "")] {
-            let request = json!({ "prefix": prefix, "suffix": suffix, "length": 6, "seed": 3 });
+            let request = json!({ "prefix": prefix, "suffix": suffix, "length": 6, "seed": 3,
+                                  "allow_empty": true });
             let answer = server.ok("/fill", &request).await;
             let text = answer["choices"][0]["text"].as_str().unwrap_or_default().to_owned();
             assert!(text.starts_with(prefix) && text.ends_with(suffix), "{model}: {answer}");

@@ -190,10 +190,10 @@ pub enum LoadError {
     },
     /// A model that generates from left to right.
     #[error(
-        "{}: `{kind}` is an autoregressive model as far as its files say ({place}); it can be adapted to diffusion \
-         (crates/model/adapt), not served. If it is a diffusion model, name its mask with --mask-token, and its \
+        "{}: `{kind}` is an autoregressive model as far as its files say ({place}), which is not served{}. If it is a diffusion model, name its mask with --mask-token, and its \
          family with --family",
-        path.display()
+        path.display(),
+        adaptable(kind)
     )]
     Autoregressive {
         /// The configuration.
@@ -347,6 +347,15 @@ pub enum LoadError {
         /// What went wrong.
         reason: String,
     },
+}
+
+/// What can be done about a model that generates from left to right.
+fn adaptable(kind: &str) -> &'static str {
+    if ["gpt2", "llama", "qwen2", "qwen3"].contains(&kind) {
+        "; python -m adapt makes a diffusion model of it (crates/model/adapt)"
+    } else {
+        ""
+    }
 }
 
 /// What an error says, without the lines (of a backtrace) after the first and without control characters

@@ -195,6 +195,17 @@ pub async fn retrieve(
     Ok(Json(entry(&state)))
 }
 
+/// All orders of commits.
+const ORDERS: [OrderName; 7] = [
+    OrderName::Random,
+    OrderName::Permutation,
+    OrderName::Stratified,
+    OrderName::Confidence,
+    OrderName::ModelConfidence,
+    OrderName::Margin,
+    OrderName::Entropy,
+];
+
 fn entry(state: &AppState) -> Model {
     let AppState { model, limits, .. } = state;
     let defaults = model.profile.defaults;
@@ -215,15 +226,7 @@ fn entry(state: &AppState) -> Model {
             family: model.profile.family.name,
             default_steps: defaults.steps,
             max_steps: limits.steps,
-            orders: [
-                OrderName::Random,
-                OrderName::Permutation,
-                OrderName::Stratified,
-                OrderName::Confidence,
-                OrderName::ModelConfidence,
-                OrderName::Margin,
-                OrderName::Entropy,
-            ],
+            orders: ORDERS,
             block_lengths: [1, canvas],
         },
         meta: Meta {

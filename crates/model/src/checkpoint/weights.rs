@@ -250,8 +250,11 @@ impl Source {
         let is_part =
             |name: &str| self.canonical_name(name).is_some_and(|name| expected::is_part(&config.spec, &name));
         let mut unread = Vec::new();
-        self.each(|name, _, _, _| {
-            if !is_part(name) {
+        self.each(|name, _, shape, _| {
+            // Of a stack, every expert is read or none.
+            let whole =
+                !matches!(self, Self::Gguf { .. }) || gguf::holds_experts_of(name, shape, &config.spec);
+            if !is_part(name) || !whole {
                 unread.push(name.to_owned());
             }
         });

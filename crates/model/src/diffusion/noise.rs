@@ -72,7 +72,7 @@ impl Noise {
         match self {
             Self::Keyed { seed, sample } => keyed(*seed, *sample, purpose, round, position),
             Self::Recorded(draws) => {
-                let rows = if purpose == Purpose::Token { &draws.tokens } else { &draws.order };
+                let rows = if purpose == Purpose::Decision { &draws.order } else { &draws.tokens };
                 let row = round.checked_sub(1).and_then(|round| rows.get(round as usize));
                 row.and_then(|row| row.get(position as usize)).copied().unwrap_or(0.0)
             }

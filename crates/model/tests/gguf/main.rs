@@ -9,6 +9,8 @@ mod blocks;
 #[path = "../device/mod.rs"]
 mod device;
 mod families;
+mod foreign;
 mod logits;
+mod released;
 mod tokenizer;
 mod write;

@@ -114,3 +114,11 @@ fn an_adapter_arrives_byte_for_byte_and_opens() {
     assert_identical(&folder, "diffullama-gsm-lora", &names);
     Adapter::open(&folder, &DIFFULLAMA).unwrap();
 }
+
+/// Some repositories hold `vocab.json` and `merges.txt` in place of `tokenizer.json`.
+#[test]
+fn the_parts_of_a_tokenizer_are_fetched_where_there_is_no_whole_one() {
+    let (hub, home) = (Hub::with("dream"), home());
+    let folder = fetch("unmask/dream", Wanted::Model, &hub.options(home.path())).unwrap();
+    assert_eq!(Checkpoint::open(&folder, None).unwrap().tokenizer.mask_id(), 604);
+}

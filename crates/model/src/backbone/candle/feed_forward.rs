@@ -10,9 +10,17 @@ use crate::kernel::chosen_experts;
 
 #[derive(Debug)]
 pub(super) enum FeedForwardBlock {
-    Gelu { up: Linear, down: Linear },
+    Gelu {
+        up: Linear,
+        down: Linear,
+    },
     SwiGlu(Gated),
-    Experts { router: Tensor, experts: Vec<Gated>, used: usize },
+    Experts {
+        /// Computes in f32 whatever the experts do.
+        router: Linear,
+        experts: Vec<Gated>,
+        used: usize,
+    },
 }
 
 /// down(silu(gate(x)) · up(x)).
@@ -68,13 +76,14 @@ impl FeedForwardBlock {
                 Self::SwiGlu(Gated::load(weights, name, inner, spec, placement)?)
             }
             FeedForward::Experts(Experts { count, used, width: inner }) => {
-                let router = weights.get(&format!("{name}.gate.weight"), &[count, width])?;
-                let turned = router.to_device(placement)?.to_dtype(DType::F32).and_then(|router| router.t());
+                let wide = Placement { dtype: DType::F32, ..placement.clone() };
+                let router = format!("{name}.gate");
+                let router = Linear::load(weights, &router, (width, count), Order::OutIn, false, &wide)?;
                 let each = |number| {
                     Gated::load(weights, &format!("{name}.experts.{number}"), inner, spec, placement)
                 };
                 Self::Experts {
-                    router: turned.map_err(|source| router.failed(source))?,
+                    router,
                     experts: (0..count).map(each).collect::<std::result::Result<_, _>>()?,
                     used,
                 }
@@ -93,8 +102,8 @@ impl FeedForwardBlock {
 
 /// The sum over the experts that each row uses, in ascending order of their numbers. The router's logits go to main
 /// memory, where the rows are grouped by expert, so that the weights of each expert are read once.
-fn route(rows: &Tensor, router: &Tensor, experts: &[Gated], used: usize) -> Result<Tensor> {
-    let logits: Vec<Vec<f32>> = rows.to_dtype(DType::F32)?.matmul(router)?.to_vec2()?;
+fn route(rows: &Tensor, router: &Linear, experts: &[Gated], used: usize) -> Result<Tensor> {
+    let logits: Vec<Vec<f32>> = router.forward(&rows.to_dtype(DType::F32)?)?.to_vec2()?;
     let mut members: Vec<(Vec<u32>, Vec<f32>)> = vec![Default::default(); experts.len()];
     let mut chosen = Vec::new();
     for (row, logits) in (0..).zip(&logits) {

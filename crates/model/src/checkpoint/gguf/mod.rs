@@ -19,6 +19,7 @@ use self::header::Header;
 pub use self::tensor::BlockTensor;
 use super::files::unreadable;
 use super::mistaken;
+use super::spec::{FeedForward, TransformerSpec};
 use crate::error::{LoadError, one_line};
 
 /// What the file calls the tensors outside the blocks.
@@ -198,6 +199,16 @@ fn stacked_name(name: &str) -> Option<(String, usize)> {
     let (expert, part) = inner.strip_suffix(".weight")?.split_once('.')?;
     let (_, stored) = EXPERTS.iter().find(|(canonical, _)| *canonical == part)?;
     Some((format!("blk.{number}.{stored}.weight"), expert.parse().ok()?))
+}
+
+/// Whether a tensor holds as many experts as the network has, if it is a stack of experts.
+pub(super) fn holds_experts_of(stored: &str, shape: &[usize], spec: &TransformerSpec) -> bool {
+    let is_stack = EXPERTS.iter().any(|(_, known)| stored.ends_with(&format!(".{known}.weight")));
+    !is_stack
+        || spec.feed_forward.iter().any(|kind| match kind {
+            FeedForward::Experts(experts) => shape.first() == Some(&experts.count),
+            FeedForward::Gelu { .. } | FeedForward::SwiGlu { .. } => false,
+        })
 }
 
 /// The canonical name of a tensor of the file; of the matrices of all experts, that of the first one's.
