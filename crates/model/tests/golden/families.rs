@@ -245,11 +245,8 @@ impl Run<'_> {
                     state.round() as usize - 1
                 };
                 // Those in between changed nothing.
-                for skipped in before..=forward {
-                    assert_eq!(
-                        states[skipped][canvas], ask.tokens,
-                        "{label}: state before forward {skipped}"
-                    );
+                for (number, skipped) in states.iter().enumerate().take(forward + 1).skip(before) {
+                    assert_eq!(skipped[canvas], ask.tokens, "{label}: state before forward {number}");
                 }
                 before = forward + 1;
                 evaluations += 1;
