@@ -58,7 +58,7 @@ impl Mask {
         if id.is_none() && family.masks.is_empty() {
             return Err(missing(files, family));
         }
-        let added = added_tokens(files)?;
+        let added = added_tokens(files, family)?;
         if let Some(id) = id {
             let text = added.into_iter().find(|(number, _)| *number == u64::from(id)).map(|(_, text)| text);
             let text = text.ok_or_else(|| LoadError::MaskToken {
@@ -105,8 +105,9 @@ fn missing(files: &ModelFiles, family: &Family) -> LoadError {
     LoadError::MaskToken { path: files.path("tokenizer_config.json"), reason }
 }
 
-/// Numbers and texts of the tokens that files list beside the vocabulary.
-fn added_tokens(files: &ModelFiles) -> Result<Vec<(u64, String)>, LoadError> {
+/// Numbers and texts of the tokens that files list beside the vocabulary. A tokenizer that cannot be read lists none, where
+/// its model may be an autoregressive one: that is the first thing to say.
+fn added_tokens(files: &ModelFiles, family: &Family) -> Result<Vec<(u64, String)>, LoadError> {
     let mut added = Vec::new();
     for fields in settings(files)? {
         let Some(tokens) = fields.get("added_tokens_decoder").and_then(Value::as_object) else { continue };
@@ -118,7 +119,10 @@ fn added_tokens(files: &ModelFiles) -> Result<Vec<(u64, String)>, LoadError> {
         added.extend(tokens.iter().filter_map(|(text, id)| Some((id.as_u64()?, text.clone()))));
     }
     if added.is_empty() {
-        let file = files.read("tokenizer.json", "")?;
+        let file = match files.read("tokenizer.json", "") {
+            Err(_) if family.adapted => return Ok(added),
+            read => read?,
+        };
         let spec: Value = serde_json::from_slice(&file).unwrap_or_default();
         let tokens = spec["added_tokens"].as_array().into_iter().flatten();
         added.extend(tokens.filter_map(|token| Some((token["id"].as_u64()?, content(token)?))));

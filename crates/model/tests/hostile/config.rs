@@ -263,3 +263,30 @@ fn configurations_that_are_no_json_object_are_refused() {
     copy.write("config.json", b"{\"model_type\": \"\xff\"}");
     copy.assert_refused(&["config.json"]);
 }
+
+/// A repair of anything else would be of no use.
+#[test]
+fn an_autoregressive_checkpoint_is_told_so_before_anything_else() {
+    let copy = Copy::of("dream");
+    copy.edit_json("config.json", |config| {
+        config["model_type"] = json!("qwen2");
+        config["architectures"] = json!(["Qwen2ForCausalLM"]);
+        drop(config.as_object_mut().unwrap().remove("mask_token_id"));
+    });
+    // Its tokenizer names a mask, so it is a diffusion model.
+    copy.load(None).unwrap();
+    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+        copy.edit_json(name, |settings| drop(settings.as_object_mut().unwrap().remove("mask_token")));
+    }
+    copy.assert_refused(&["config.json", "`qwen2` is an autoregressive model"]);
+    copy.edit_json("config.json", |config| {
+        config["quantization_config"] = json!({ "quant_method": "gptq" });
+        config["hidden_size"] = json!(0);
+    });
+    for name in ["merges.txt", "vocab.json", "added_tokens.json", "model.safetensors.index.json"] {
+        copy.remove(name);
+        copy.assert_refused(&["config.json", "`qwen2` is an autoregressive model"]);
+    }
+    copy.remove("tokenizer_config.json");
+    copy.assert_refused(&["config.json", "`qwen2` is an autoregressive model"]);
+}
