@@ -155,7 +155,7 @@ async fn wrong_types_are_named_in_the_words_of_json() {
         (
             COMPLETIONS,
             r#"{"prompt":"a","diffusion":{"eos":"secret"}}"#,
-            "`diffusion.eos` must be one of `cut`, `ignore`, `ban`",
+            "`diffusion.eos` must be one of `cut`, `ignore`, `ban`, `distrust`",
         ),
         ("/detokenize", r#"{"tokens":["secret"]}"#, "`tokens[0]` must be an integer, not a string"),
     ] {

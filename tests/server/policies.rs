@@ -31,7 +31,7 @@ async fn every_preset_answers_repeats_itself_and_says_what_it_was() {
             ("balanced", "permutation", "balanced"),
             ("budget", "permutation", "entropy"),
             ("confidence", "confidence", "kept"),
-            ("dream", "confidence", "times"),
+            ("dream", "entropy", "times"),
             ("llada", "model_confidence", "evaluations"),
             ("threshold", "model_confidence", "threshold"),
             ("factor", "model_confidence", "factor"),

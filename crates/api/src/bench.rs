@@ -1,5 +1,7 @@
 //! `unmask bench`: what an evaluation takes on this machine, with random weights of a known shape.
 
+mod shape;
+
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -7,12 +9,14 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use unmask_model::backbone::Times;
-use unmask_model::checkpoint::{Architecture, Family, ModelConfig, StoredType, Weights};
+use unmask_model::checkpoint::{TransformerSpec, Weights};
 use unmask_model::device::Placement;
 use unmask_model::diffusion::{DenoisingState, Noise, StateSpec};
 use unmask_model::kernel::CpuFeatures;
 use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want};
 
+pub use self::shape::Shape;
+use self::shape::operations;
 use crate::config_values::{DeviceArg, DtypeArg, at_least_one};
 use crate::policy_names::Preset;
 
@@ -22,6 +26,9 @@ pub struct BenchArgs {
     /// The network's shape.
     #[arg(long, default_value = "diffugpt-s")]
     pub arch: Shape,
+    /// Number of blocks [default: the model's].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub layers: Option<usize>,
     /// Positions of a canvas.
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = at_least_one)]
     pub rows: usize,
@@ -67,69 +74,6 @@ pub struct BenchArgs {
     /// Print one JSON object instead of lines.
     #[arg(long)]
     pub json: bool,
-}
-
-/// Networks by their shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "kebab-case")]
-pub enum Shape {
-    /// 12 blocks of width 768, 50,257 tokens.
-    #[value(name = "diffugpt-s")]
-    DiffuGptS,
-    /// 24 blocks of width 1024, 50,257 tokens.
-    #[value(name = "diffugpt-m")]
-    DiffuGptM,
-    /// LLaMA's blocks in GPT-2 small's size: 12 of width 768, 32,000 tokens.
-    #[value(name = "llama-124m")]
-    Llama124m,
-    /// 32 blocks of width 4096, 32,000 tokens; weights stored as bfloat16.
-    #[value(name = "diffullama-7b")]
-    DiffuLlama7b,
-}
-
-impl Shape {
-    /// Configuration of a network of this shape.
-    #[must_use]
-    pub fn config(self) -> ModelConfig {
-        let (architecture, layers, width, head_count, mlp_width, context) = match self {
-            Self::DiffuGptS => (Architecture::Gpt2, 12, 768, 12, 3072, 1024),
-            Self::DiffuGptM => (Architecture::Gpt2, 24, 1024, 16, 4096, 1024),
-            Self::Llama124m => (Architecture::Llama, 12, 768, 12, 2048, 2048),
-            Self::DiffuLlama7b => (Architecture::Llama, 32, 4096, 32, 11008, 4096),
-        };
-        ModelConfig {
-            architecture,
-            layers,
-            width,
-            head_count,
-            kv_head_count: head_count,
-            head_width: width / head_count,
-            mlp_width,
-            norm_epsilon: 1e-5,
-            context,
-            rope_theta: 10_000.0,
-            generation_length: None,
-            ties_missing_head: true,
-        }
-    }
-
-    fn vocabulary(self) -> usize {
-        match self {
-            Self::DiffuGptS | Self::DiffuGptM => 50257,
-            Self::Llama124m | Self::DiffuLlama7b => 32000,
-        }
-    }
-
-    fn stored(self) -> StoredType {
-        if self == Self::DiffuLlama7b { StoredType::Bf16 } else { StoredType::F32 }
-    }
-
-    fn family(self) -> Family {
-        match self.config().architecture {
-            Architecture::Gpt2 => Family::DiffuGpt,
-            Architecture::Llama => Family::DiffuLlama,
-        }
-    }
 }
 
 /// What was measured; times in milliseconds.
@@ -191,14 +135,9 @@ fn now() -> Instant {
 /// # Errors
 /// The shape does not fit into memory or the settings contradict each other.
 pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    let config = args.arch.config();
+    let spec = args.arch.spec(args.layers);
     let vocabulary = args.arch.vocabulary();
-    ensure!(
-        args.rows <= config.context,
-        "--rows is {}; the shape has {} positions",
-        args.rows,
-        config.context
-    );
+    ensure!(args.rows <= spec.context, "--rows is {}; the shape has {} positions", args.rows, spec.context);
     ensure!(args.rows >= 2, "--rows is {}; it must be at least 2", args.rows);
     let room = args.rows - 1;
     let masked = args.masked.unwrap_or(room);
@@ -213,9 +152,9 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let placement = Placement::new(args.device.0, args.dtype.into(), args.arch.family(), cpu)?;
     let placement = placement.deterministic(args.deterministic);
     let limits =
-        ModelLimits { vocabulary, context: config.context, mask_token: vocabulary as u32 - 1, shift: true };
+        ModelLimits { vocabulary, context: spec.context, mask_token: vocabulary as u32 - 1, shift: true };
     let weights = Weights::random(vocabulary, args.arch.stored());
-    let mut predictor = CandlePredictor::new(&config, &weights, limits, &placement, args.threads)?;
+    let mut predictor = CandlePredictor::new(&spec, &weights, limits, &placement, args.threads)?;
     let samplings = vec![Sampling {
         temperature: args.temperature,
         top_p: args.top_p,
@@ -224,12 +163,12 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
     }];
     // Takes the memory that evaluations need, so that none of them is measured taking it.
     let mut warm = Measured::default();
-    read(args, &config, &mut predictor, &samplings, args.asked.unwrap_or(1), &mut warm)?;
+    read(args, &spec, &mut predictor, &samplings, args.asked.unwrap_or(1), &mut warm)?;
     let mut measured = Measured::default();
     for repetition in 0..args.repetitions {
         match args.asked {
-            Some(asked) => read(args, &config, &mut predictor, &samplings, asked, &mut measured)?,
-            None => fill(args, &config, &mut predictor, &samplings, (masked, repetition), &mut measured)?,
+            Some(asked) => read(args, &spec, &mut predictor, &samplings, asked, &mut measured)?,
+            None => fill(args, &spec, &mut predictor, &samplings, (masked, repetition), &mut measured)?,
         }
     }
     let report = Report::new(args, &placement, predictor.threads(), &measured);
@@ -252,7 +191,7 @@ fn canvases(args: &BenchArgs) -> Vec<Vec<u32>> {
 /// One evaluation that reads `asked` positions of every canvas.
 fn read(
     args: &BenchArgs,
-    config: &ModelConfig,
+    spec: &TransformerSpec,
     predictor: &mut CandlePredictor,
     samplings: &[Sampling],
     asked: usize,
@@ -269,7 +208,7 @@ fn read(
         .collect();
     let asks: Vec<Ask<'_>> =
         canvases.iter().map(|tokens| Ask { tokens, wants: &wants, samplings, ..Ask::default() }).collect();
-    evaluate(config, predictor, &asks, measured)?;
+    evaluate(spec, predictor, &asks, measured)?;
     measured.tokens += asked * asks.len();
     Ok(())
 }
@@ -277,7 +216,7 @@ fn read(
 /// Fills every canvas.
 fn fill(
     args: &BenchArgs,
-    config: &ModelConfig,
+    spec: &TransformerSpec,
     predictor: &mut CandlePredictor,
     samplings: &[Sampling],
     (masked, repetition): (usize, usize),
@@ -286,14 +225,14 @@ fn fill(
     let limits = predictor.limits();
     let state = |(sample, tokens): (usize, Vec<u32>)| {
         let open = tokens.len() - masked;
-        let spec = StateSpec {
+        let start = StateSpec {
             given: (0..).zip(tokens).map(|(position, token)| (position < open).then_some(token)).collect(),
             samplings: samplings.to_vec(),
             policy: args.policy.policy(args.steps),
             noise: Noise::Keyed { seed: repetition as u64, sample: sample as u32 },
             ..StateSpec::default()
         };
-        DenoisingState::new(spec, &limits)
+        DenoisingState::new(start, &limits)
     };
     let mut states = canvases(args)
         .into_iter()
@@ -305,7 +244,7 @@ fn fill(
     let before: Duration = measured.evaluations.iter().sum();
     while states.iter().any(|state| state.ask().is_some()) {
         let asks: Vec<Ask<'_>> = states.iter().filter_map(DenoisingState::ask).collect();
-        let reads = evaluate(config, predictor, &asks, measured)?;
+        let reads = evaluate(spec, predictor, &asks, measured)?;
         let asking = states.iter_mut().filter(|state| state.ask().is_some());
         asking.zip(&reads).for_each(|(state, reads)| drop(state.act(reads)));
     }
@@ -316,7 +255,7 @@ fn fill(
 }
 
 fn evaluate(
-    config: &ModelConfig,
+    spec: &TransformerSpec,
     predictor: &mut CandlePredictor,
     asks: &[Ask<'_>],
     measured: &mut Measured,
@@ -329,24 +268,10 @@ fn evaluate(
     measured.total += took;
     for ask in asks {
         measured.rows += ask.tokens.len();
-        measured.operations += operations(config, ask.tokens.len(), ask.wants.len());
-        measured.operations += 2.0 * (ask.wants.len() * config.width * predictor.limits().vocabulary) as f64;
+        measured.operations += operations(spec, ask.tokens.len(), ask.wants.len());
+        measured.operations += 2.0 * (ask.wants.len() * spec.width * predictor.limits().vocabulary) as f64;
     }
     Ok(reads)
-}
-
-/// Multiplications and additions of the blocks for a canvas: in the last one, queries and all behind
-/// them are computed for the `asked` rows alone.
-fn operations(config: &ModelConfig, rows: usize, asked: usize) -> f64 {
-    let heads = config.head_count * config.head_width;
-    let shared = config.kv_head_count * config.head_width;
-    let mlp = if config.architecture == Architecture::Gpt2 { 2 } else { 3 };
-    let keys = 2 * config.width * shared;
-    let queries = 2 * config.width * heads + mlp * config.width * config.mlp_width;
-    let attention = 2 * rows * heads;
-    let full = rows * (keys + queries + attention);
-    let last = rows * keys + asked.min(rows) * (queries + attention);
-    2.0 * ((config.layers - 1) * full + last) as f64
 }
 
 impl Report {
@@ -447,10 +372,10 @@ mod tests {
     /// 85 M weights in the blocks, twice, for 512 rows, and attention.
     #[test]
     fn operations_are_two_for_each_weight_and_row() {
-        let config = Shape::DiffuGptS.config();
+        let spec = Shape::DiffuGptS.spec(None);
         let blocks = 12.0 * 12.0 * 768.0 * 768.0;
         let expected = 2.0 * 512.0 * blocks + 12.0 * 4.0 * 512.0 * 512.0 * 768.0;
-        assert_eq!(operations(&config, 512, 512), expected);
-        assert!(operations(&config, 512, 8) < expected);
+        assert_eq!(operations(&spec, 512, 512), expected);
+        assert!(operations(&spec, 512, 8) < expected);
     }
 }

@@ -14,7 +14,7 @@ pub use crate::bench::BenchArgs;
 pub use crate::config_access::AccessArgs;
 pub use crate::config_terminal::{FillArgs, LengthArg, TerminalArgs, TryArgs};
 pub use crate::config_values::{
-    DeviceArg, DtypeArg, HostArg, HubEnvironment, ListenArg, LogFormat, OverloadArg, Secret,
+    DeviceArg, DtypeArg, FamilyArg, HostArg, HubEnvironment, ListenArg, LogFormat, OverloadArg, Secret,
 };
 use crate::config_values::{at_least_one, yes_or_no};
 use crate::state::Limits;
@@ -157,6 +157,13 @@ pub struct LoadArgs {
     /// template beside the weights].
     #[arg(long, env = "UNMASK_CHAT_TEMPLATE", value_name = "FILE|NAME")]
     pub chat_template: Option<String>,
+    /// The text of the mask token, for models whose files do not name one.
+    #[arg(long, env = "UNMASK_MASK_TOKEN", value_name = "TEXT")]
+    pub mask_token: Option<String>,
+    /// The family that the model belongs to, whatever its files call themselves: diffugpt, diffullama, llada,
+    /// llada-moe, dream or qwen2.
+    #[arg(long, env = "UNMASK_FAMILY", value_name = "NAME")]
+    pub family: Option<FamilyArg>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, env = "UNMASK_DEVICE", default_value = "auto")]
     pub device: DeviceArg,

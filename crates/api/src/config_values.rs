@@ -7,6 +7,7 @@ use std::str::FromStr;
 use axum::http::StatusCode;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+use unmask_model::checkpoint::families::{FAMILIES, Family};
 use unmask_model::device::{DeviceChoice, Precision};
 
 /// The environment variables of Python's huggingface_hub, with its meanings and its order.
@@ -65,6 +66,21 @@ impl FromStr for Truth {
 /// Of a flag's environment twin: `1`, `true`, `yes` and `on`, or their opposites.
 pub(crate) fn yes_or_no() -> BoolishValueParser {
     BoolishValueParser::new()
+}
+
+/// `--family`: one of the shelf.
+#[derive(Clone, Copy, Debug)]
+pub struct FamilyArg(pub &'static Family);
+
+impl FromStr for FamilyArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Family::named(text).map(Self).ok_or_else(|| {
+            let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+            format!("no family; one of {}", names.join(", "))
+        })
+    }
 }
 
 /// `--listen`: an address and a port; `localhost:8080`; `:8080`, which is every address of the machine.

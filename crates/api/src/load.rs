@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use unmask_model::checkpoint::{Checkpoint, ModelFiles};
+use unmask_model::checkpoint::{Checkpoint, ModelFiles, ReadOptions};
 use unmask_model::device::Placement;
 use unmask_model::kernel::CpuFeatures;
 use unmask_model::predictor::{CandlePredictor, MaskPredictor};
@@ -94,7 +94,12 @@ pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
         None => None,
     };
     let failed = || format!("cannot load model {name}");
-    let checkpoint = Checkpoint::read(files, adapter.as_deref()).with_context(failed)?;
+    let options = ReadOptions {
+        adapter: adapter.as_deref(),
+        family: args.family.map(|family| family.0),
+        mask_token: args.mask_token.as_deref(),
+    };
+    let checkpoint = Checkpoint::read_with(files, options).with_context(failed)?;
     // Before the weights, which may take minutes.
     let given = args.chat_template.as_deref();
     let chat_template = ChatTemplate::choose(given, &checkpoint.profile, &checkpoint.tokenizer)?;

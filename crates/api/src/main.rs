@@ -37,7 +37,9 @@ fn main() -> ExitCode {
         Some(Command::Fill(args)) => terminal::fill_file(&args),
         Some(Command::Verify(args)) => interruptible(|| check(&args)),
         Some(Command::Bench(args)) => interruptible(|| {
-            panics::as_error(&args.arch.config().to_string(), || bench::bench(&args, &mut output::stdout()))
+            panics::as_error(&args.arch.spec(args.layers).to_string(), || {
+                bench::bench(&args, &mut output::stdout())
+            })
         }),
         Some(Command::Healthcheck(args)) => ask(&args),
         Some(Command::PrintOpenapi) => print_openapi(),

@@ -149,7 +149,7 @@ impl GivenMessages {
 /// The tokenizer refused a text.
 pub fn tokens(prompt: &Prompt, model: &ServedModel) -> Result<Vec<TokenId>, ApiError> {
     let mut tokens = prompt.tokens(&model.tokenizer)?;
-    if tokens.first().is_some_and(|first| Some(*first) == model.tokenizer.bos_id()) {
+    if tokens.first().is_some_and(|first| Some(*first) == model.tokenizer.document_start()) {
         tokens.remove(0);
     }
     Ok(tokens)

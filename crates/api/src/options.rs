@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::deadlines::{GivenTimes, TimeoutHeader};
 use crate::error::ApiError;
-use crate::policy_names::EosRule;
+use crate::policy_names::{EosRule, Preset};
 use crate::policy_options::DiffusionOptions;
 use crate::route_defaults::{Route, settle};
 use crate::scoring::Scoring;
@@ -142,13 +142,13 @@ impl GivenOptions {
             defaults.temperature
         };
         let temperature = temperature("temperature", self.temperature)?.unwrap_or(natural);
-        let policy = diffusion.policy(defaults.steps, limits.steps)?;
+        let policy = diffusion.policy(Preset::of(family), defaults.steps, limits.steps)?;
         let state_every = count("diffusion.state_every", diffusion.state_every, 1..=i64::from(u32::MAX))?;
         let min_tokens =
             count("min_tokens", self.min_tokens, 0..=limits.canvas as i64)?.unwrap_or(0) as usize;
         let guidance = number("diffusion.guidance", diffusion.guidance, -1.0..=20.0)?.unwrap_or(0.0);
         let eos = match (diffusion.eos, self.ignore_eos) {
-            (Some(EosRule::Cut | EosRule::Ignore), Some(true)) => {
+            (Some(EosRule::Cut | EosRule::Ignore | EosRule::Distrust), Some(true)) => {
                 let message = "`ignore_eos` and `diffusion.eos` do not go together".to_owned();
                 return Err(ApiError::Conflict { param: "ignore_eos".to_owned(), message });
             }
@@ -207,8 +207,10 @@ impl GivenOptions {
             presence_penalty: presence.unwrap_or(0.0),
             bias: biases("logit_bias", self.logit_bias.as_ref(), state.model.limits.vocabulary)?,
             banned: Vec::new(),
+            distrusted: Vec::new(),
             temperature,
             top_k: top_k as usize,
+            nucleus_first: state.model.profile.defaults.nucleus_first,
             top_p,
             min_p: number("min_p", self.min_p, 0.0..=1.0)?.unwrap_or(0.0),
         })

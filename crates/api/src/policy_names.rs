@@ -1,6 +1,8 @@
 //! The names of decision rules in requests and answers, and what they stand for.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use unmask_model::checkpoint::SamplingDefaults;
 use unmask_model::diffusion::{Order, Policy, Quota, Revise, Score, ScoreKind, Window};
 use utoipa::ToSchema;
 
@@ -19,7 +21,7 @@ pub enum Preset {
     Budget,
     /// The reference's confidence order, of its benchmarks.
     Confidence,
-    /// Dream's: most confident first, on its schedule of times.
+    /// Dream's: least entropy first, on its schedule of times.
     Dream,
     /// LLaDA's: blocks of 32, the least confident wait.
     Llada,
@@ -116,6 +118,9 @@ pub enum EosRule {
     Ignore,
     /// It is never drawn.
     Ban,
+    /// As `cut`, and positions at which the model expects one are filled late: orders by the model's confidence leave
+    /// document ends out (LLaDA's `confidence_eos_eot_inf`).
+    Distrust,
 }
 
 /// The decision rule that resulted.
@@ -159,6 +164,12 @@ pub struct ResolvedPolicy {
 pub(crate) const DEFAULT_BLOCK: usize = 32;
 
 impl Preset {
+    /// The preset that a family uses by default.
+    #[must_use]
+    pub fn of(family: SamplingDefaults) -> Self {
+        Self::from_str(family.preset, false).unwrap_or_default()
+    }
+
     /// The rule behind the name.
     pub(crate) fn policy(self, steps: u32) -> Policy {
         let score = |kind| Order::Score(Score { kind, temperature: 0.0 });
@@ -170,7 +181,7 @@ impl Preset {
             Self::Balanced => rule(Window::All, Order::Permutation, Quota::Balanced(steps)),
             Self::Budget => rule(Window::All, Order::Permutation, Quota::Entropy(0.5)),
             Self::Confidence => Policy::confidence(steps),
-            Self::Dream => rule(Window::All, score(ScoreKind::Drawn), Quota::Times(steps)),
+            Self::Dream => rule(Window::All, score(ScoreKind::Entropy), Quota::Times(steps)),
             Self::Llada => rule(block, score(ScoreKind::Model), Quota::Evaluations(steps)),
             Self::Threshold => rule(block, score(ScoreKind::Model), Quota::Threshold(0.9)),
             Self::Factor => rule(block, score(ScoreKind::Model), Quota::Factor(1.0)),
@@ -285,5 +296,20 @@ impl From<Policy> for ResolvedPolicy {
             }
         };
         Self { quota: name, steps, ..resolved }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use unmask_model::checkpoint::families::FAMILIES;
+
+    use super::*;
+
+    #[test]
+    fn every_family_names_a_preset() {
+        for family in FAMILIES {
+            let found = Preset::from_str(family.defaults.preset, false);
+            assert!(found.is_ok(), "{}: {}", family.name, family.defaults.preset);
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::scoring::ScoreOptions;
 #[serde(default, deny_unknown_fields)]
 pub struct DiffusionOptions {
     /// A named combination of the fields below. Default: the model's for this route, as `/v1/models` shows it under
-    /// `route_defaults`, where no other field of the rule is given; else `reference`.
+    /// `route_defaults`, where no other field of the rule is given; else the family's.
     pub preset: Option<Preset>,
     /// T, the number of rounds or evaluations over which the canvas is filled. Default: the model's. Refused where
     /// the rule has none, as with `preset`: `exact`.
@@ -100,14 +100,14 @@ impl DiffusionOptions {
         names || counts || numbers || self.revise.is_some() || self.reproduce == Some(true)
     }
 
-    /// The decision rule; `default_steps` is the model's T, `most_steps` the server's limit.
+    /// The decision rule; `usual` is the model's preset, `default_steps` its T, `most_steps` the server's limit.
     ///
     /// # Errors
     /// A number outside its range, or two choices that do not go together.
-    pub fn policy(&self, default_steps: u32, most_steps: u32) -> Result<Policy, ApiError> {
+    pub fn policy(&self, usual: Preset, default_steps: u32, most_steps: u32) -> Result<Policy, ApiError> {
         let steps_given = count("diffusion.steps", self.steps, 1..=i64::from(most_steps))?;
-        let steps = steps_given.map_or(default_steps, |steps| steps as u32);
-        let base = self.preset.unwrap_or_default().policy(steps);
+        let steps = steps_given.map_or(default_steps.min(most_steps), |steps| steps as u32);
+        let base = self.preset.unwrap_or(usual).policy(steps);
         let window = self.window(base.window)?;
         let quota_given = self.quota(steps, base.quota)?;
         let alg_temp = number("diffusion.alg_temp", self.alg_temp, 0.0..=1000.0)?;
@@ -271,7 +271,7 @@ mod tests {
 
     fn policy(json: &str) -> Result<Policy, String> {
         let options: DiffusionOptions = serde_json::from_str(json).unwrap();
-        options.policy(64, 512).map_err(|error| error.to_string())
+        options.policy(Preset::Reference, 64, 512).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -368,7 +368,7 @@ mod tests {
             (r#"{"eta": 0.1}"#, "eta", ["`diffusion.eta`", "`diffusion.revise`"]),
         ] {
             let options: DiffusionOptions = serde_json::from_str(json).unwrap();
-            let error = options.policy(64, 512).unwrap_err().object();
+            let error = options.policy(Preset::Reference, 64, 512).unwrap_err().object();
             assert_eq!(error.param, Some(format!("diffusion.{param}")), "{json}: {}", error.message);
             assert!(told.iter().all(|part| error.message.contains(part)), "{json}: {}", error.message);
         }

@@ -165,7 +165,7 @@ impl Layout {
         names: (&'static str, &'static str),
         state: &AppState,
     ) -> Result<Self, ApiError> {
-        let bos = usize::from(!ids_given && state.model.tokenizer.bos_id().is_some());
+        let bos = usize::from(!ids_given && state.model.tokenizer.document_start().is_some());
         let length = room((before.len() + after.len(), bos), size, names, state)?;
         let blank = Blank { id: "0".to_owned(), length, ..Blank::default() };
         Ok(Self {
@@ -203,10 +203,10 @@ impl Layout {
         }
     }
 
-    /// The BOS to put at position 0: always for text, because a shifted model cannot predict position 0
-    /// and the families were trained with it; never for ids, which say what they want there.
+    /// The BOS to put at position 0: for text, if the family begins texts with one; never for ids, which say what they
+    /// want there.
     pub fn bos(&self, model: &ServedModel) -> Option<TokenId> {
-        model.tokenizer.bos_id().filter(|_| !self.ids_given)
+        model.tokenizer.document_start().filter(|_| !self.ids_given)
     }
 
     /// Tokens that the caller gave.
@@ -256,7 +256,7 @@ impl Layout {
         let Drawing { mut given, samplings, spans, allowed, holes, known } = canvas;
         // The reference's unconditional runs leave position 0 open and put id 0 there.
         let starts = holes.first().is_some_and(|hole| hole.at_start && !hole.range.is_empty());
-        let open_start = settings.reproduce && starts && !self.ids_given;
+        let open_start = settings.reproduce && starts && first > 0;
         if open_start {
             given[0] = None;
         }
@@ -269,6 +269,8 @@ impl Layout {
             policy: settings.policy,
             noise: Noise::Keyed { seed: settings.seed.bits, sample },
             first_token: open_start.then_some(0),
+            reads_first: model.profile.family.shift && !model.profile.family.document_start,
+            redraw_masks: settings.reproduce && model.profile.family.redraws_masks,
             guidance: Some(settings.guidance),
             alternatives: settings.logprobs.unwrap_or(0),
             drafts: settings.states == StreamStates::Draft,
@@ -302,7 +304,7 @@ impl Drawing {
             id: blank.id.clone(),
             range: range.clone(),
             at_start: range.start == first,
-            ends_at_eos: last && settings.eos == EosRule::Cut && !decided,
+            ends_at_eos: last && matches!(settings.eos, EosRule::Cut | EosRule::Distrust) && !decided,
             stops: if decided { Vec::new() } else { blank.stops.as_ref().unwrap_or(&settings.stops).clone() },
             decided,
             shared: blank.shared.clone(),
@@ -317,7 +319,7 @@ impl Drawing {
             self.known.extend(tokens.iter().enumerate().map(commit));
             self.given.extend(tokens.iter().map(|(token, _)| Some(*token)));
         } else {
-            let ends_at = model.tokenizer.eos_id().filter(|_| hole.ends_at_eos);
+            let ends_at = if hole.ends_at_eos { model.tokenizer.ends() } else { &[] };
             let begun = (range.start + settings.min_tokens).min(range.end);
             let sampling = self.samplings.len() as u32;
             self.samplings.extend(blank.samplings(last, model, settings));
@@ -335,7 +337,8 @@ impl Drawing {
                 }
             }
             let early = Span { range: range.start..begun, sampling: sampling + 1, ..Span::default() };
-            let rest = Span { range: begun..range.end, sampling, ends_at, ..Span::default() };
+            let rest =
+                Span { range: begun..range.end, sampling, ends_at: ends_at.to_vec(), ..Span::default() };
             self.spans.extend([early, rest]);
             self.given.resize(range.end, None);
         }
@@ -369,14 +372,16 @@ impl Blank {
 
     /// What its tokens are drawn from, and what those are drawn from that come before `min_tokens`.
     fn samplings(&self, last: bool, model: &ServedModel, settings: &Settings) -> [Sampling; 2] {
-        let eos = model.tokenizer.eos_id();
+        let ends = model.tokenizer.ends();
         let mut banned = if settings.reproduce { Vec::new() } else { model.tokenizer.never_drawn().to_vec() };
         if settings.eos == EosRule::Ban || (!last && !settings.reproduce) {
-            banned.extend(eos);
+            banned.extend(ends);
         }
-        let sampling = Sampling { banned, ..self.sampling.as_ref().unwrap_or(&settings.sampling).clone() };
+        let distrusted = if settings.eos == EosRule::Distrust { ends.to_vec() } else { Vec::new() };
+        let sampling =
+            Sampling { banned, distrusted, ..self.sampling.as_ref().unwrap_or(&settings.sampling).clone() };
         let mut early = sampling.clone();
-        early.banned.extend(eos);
+        early.banned.extend(ends);
         [sampling, early]
     }
 }
@@ -401,7 +406,7 @@ pub fn check_cost(
         canvases
             * rows
             * match settings.policy.quota {
-                Quota::Kept(steps) | Quota::Times(steps) => u64::from(steps),
+                Quota::Kept(steps) => u64::from(steps),
                 Quota::Labels(steps) if revised => u64::from(steps),
                 Quota::Labels(steps) if settings.policy.window == Window::All => u64::from(steps).min(hole),
                 _ => hole,

@@ -114,7 +114,7 @@ impl RouteDefaults {
             Route::Complete => self.complete,
             Route::Chat => self.chat,
         };
-        let preset = own.preset.unwrap_or_default();
+        let preset = own.preset.unwrap_or_else(|| Preset::of(family));
         RouteDefault {
             preset,
             steps: own.steps.unwrap_or(family.steps),
@@ -134,13 +134,13 @@ impl fmt::Display for RouteDefault {
 }
 
 /// Settings of a request that says `asked` of the decision rule: the model's for this kind of request where it says
-/// nothing, else those of the preset that it names, or of `reference`.
+/// nothing, else those of the preset that it names, or the family's.
 #[must_use]
 pub fn settle(asked: &DiffusionOptions, own: RouteDefault, family: SamplingDefaults) -> RouteDefault {
     if !asked.chooses_rule() {
         return own;
     }
-    let preset = asked.preset.unwrap_or_default();
+    let preset = asked.preset.unwrap_or_else(|| Preset::of(family));
     let SamplingDefaults { steps, top_p, .. } = family;
     RouteDefault { preset, steps, temperature: preset.temperature(family), top_p }
 }

@@ -150,8 +150,8 @@ impl TextView {
         let shown = if self.revised { &cells[..0] } else { cells };
         let settled: Vec<TokenId> =
             shown.iter().map_while(|cell| cell.as_ref().map(|commit| commit.token)).collect();
-        let eos = tokenizer.eos_id().filter(|_| hole.ends_at_eos);
-        let cut = settled.iter().position(|token| Some(*token) == eos);
+        let ends = if hole.ends_at_eos { tokenizer.ends() } else { &[] };
+        let cut = settled.iter().position(|token| ends.contains(token));
         let tokens = &settled[..cut.unwrap_or(settled.len())];
         let finished = cut.is_some() || settled.len() == cells.len();
         let spelled = tokenizer.bytes(tokens, hole.at_start);
@@ -183,11 +183,11 @@ impl TextView {
     /// where a document end or a stop string is seen, whatever comes before them.
     #[must_use]
     pub fn draft(&self, hole: &Hole, tokenizer: &TextTokenizer) -> String {
-        let eos = tokenizer.eos_id().filter(|_| hole.ends_at_eos);
+        let ends = if hole.ends_at_eos { tokenizer.ends() } else { &[] };
         let mut bytes = Vec::new();
         for (number, cell) in self.tokens[hole.range.clone()].iter().enumerate() {
             match cell.as_ref().map(|commit| commit.token) {
-                Some(token) if Some(token) == eos => break,
+                Some(token) if ends.contains(&token) => break,
                 Some(token) => bytes.extend(tokenizer.bytes(&[token], hole.at_start && number == 0)),
                 None => bytes.extend(MASK.as_bytes()),
             }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Context;
-use unmask_model::checkpoint::{Architecture, ModelConfig};
+use unmask_model::checkpoint::{Checkpoint, FeedForward, SamplingDefaults, TransformerSpec};
 use unmask_model::predictor::{Ask, MaskPredictor, Sampling, Want};
 use unmask_model::tokenizer::TextTokenizer;
 
@@ -17,81 +17,92 @@ use crate::route_defaults::Route;
 /// # Errors
 /// Whatever keeps the model from being served.
 pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    let loaded = load(args.model.as_deref(), &args.load)?;
+    let mut loaded = load(args.model.as_deref(), &args.load)?;
     let described = loaded.description();
-    let Loaded { name, checkpoint, placement, mut predictor, chat_template, defaults } = loaded;
-    let tokenizer = &checkpoint.tokenizer;
-    let (parameters, bytes) = checkpoint.weights.size();
-    let types = checkpoint.weights.types();
-    let types: Vec<String> = types.into_iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-    let config = &checkpoint.config;
-    let profile = &checkpoint.profile;
-    let id = |id: Option<u32>| id.map_or("none".to_owned(), |id| id.to_string());
-    let end = |token: Option<u32>, text: Option<&String>| match (token, text) {
+    for (name, value) in network(&loaded).into_iter().chain(text(&loaded)?) {
+        writeln!(out, "{name:<28} {value}")?;
+    }
+    let best = panics::as_error(&described, || evaluate(&mut loaded))?;
+    writeln!(out, "{:<28} {best:?}", "one evaluation of \"The ▒…\"")?;
+    writeln!(out, "ok")?;
+    Ok(())
+}
+
+/// What is computed, and on what.
+fn network(loaded: &Loaded) -> Vec<(&'static str, String)> {
+    let Loaded { name, checkpoint, placement, .. } = loaded;
+    let (weights, spec) = (&checkpoint.weights, &checkpoint.config.spec);
+    let (parameters, bytes) = weights.size();
+    let types = weights.types().into_iter().map(|(kind, count)| format!("{kind} {count}"));
+    let family = checkpoint.profile.family;
+    vec![
+        ("model", name.clone()),
+        ("files", checkpoint.files.to_string()),
+        ("family", format!("{} ({})", family.name, family.title)),
+        ("network", spec.to_string()),
+        ("parameters", format!("{parameters} in {bytes} bytes")),
+        ("weights in memory", memory(parameters)),
+        ("tensors by type", types.collect::<Vec<_>>().join(", ")),
+        ("unread tensors", unread(weights.unread())),
+        ("rotation", rotation(spec)),
+        ("biases", biases(spec)),
+        ("head norms", if spec.head_norm { "of queries and keys" } else { "none" }.to_owned()),
+        ("experts", experts(spec)),
+        ("head", if weights.has_own_head() { "own" } else { "tied to the embedding" }.to_owned()),
+        ("fingerprint", weights.fingerprint()),
+        ("device", format!("{:?} {}", placement.device.location(), placement.precision())),
+        ("cpu", placement.cpu.to_string()),
+        ("embedding rows", checkpoint.tokenizer.rows().to_string()),
+        ("context", spec.context.to_string()),
+    ]
+}
+
+/// How texts are read and written.
+fn text(loaded: &Loaded) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let Checkpoint { profile, tokenizer, .. } = &loaded.checkpoint;
+    let defaults = loaded.defaults;
+    let token = |token: Option<u32>, text: Option<&String>| match (token, text) {
         (Some(token), Some(text)) => format!("{token} {text:?}"),
         _ => "none".to_owned(),
     };
-    let lines = [
-        ("model", name),
-        ("files", checkpoint.files.to_string()),
-        ("family", format!("{:?}", profile.family)),
-        ("architecture", format!("{:?}", config.architecture)),
-        (
-            "layers / width / heads (kv)",
-            format!(
-                "{} / {} / {} ({})",
-                config.layers, config.width, config.head_count, config.kv_head_count
-            ),
-        ),
-        ("parameters", format!("{parameters} in {bytes} bytes")),
-        ("tensors by type", types.join(", ")),
-        ("unread tensors", unread(checkpoint.weights.unread())),
-        ("rotation", rotation(config)),
-        ("head", if checkpoint.weights.has_own_head() { "own" } else { "tied to the embedding" }.to_owned()),
-        ("fingerprint", checkpoint.weights.fingerprint()),
-        ("device", format!("{:?} {}", placement.device.location(), placement.precision())),
-        ("cpu", placement.cpu.to_string()),
-        ("embedding rows", tokenizer.rows().to_string()),
-        ("context", config.context.to_string()),
-        ("trained length", id(profile.trained_length.map(|length| length as u32))),
-        ("mask", format!("{} {:?}", tokenizer.mask_id(), profile.mask_token)),
-        ("bos", end(tokenizer.bos_id(), profile.bos_token.as_ref())),
-        ("eos", end(tokenizer.eos_id(), profile.eos_token.as_ref())),
+    let start = tokenizer.document_start().map_or("nothing".to_owned(), |id| tokenizer.display(id));
+    let template = loaded.chat_template.as_ref();
+    let SamplingDefaults { preset, steps, temperature, top_p, .. } = profile.defaults;
+    let trained = profile.trained_length.map_or("none".to_owned(), |length| length.to_string());
+    Ok(vec![
+        ("trained length", trained),
+        ("mask", format!("{} {:?}, by {}", tokenizer.mask_id(), profile.mask_token, profile.mask_origin)),
+        ("bos", token(tokenizer.bos_id(), profile.bos_token.as_ref())),
+        ("eos", token(tokenizer.eos_id(), profile.eos_token.as_ref())),
+        ("start of a text", start),
+        ("ends of a text", ends(tokenizer)),
         ("dropped of tokenizer.json", or_none(tokenizer.dropped_settings().join(", "))),
         ("round trip", round_trip(tokenizer)?),
         ("never drawn", format!("{} tokens", tokenizer.never_drawn().len())),
-        ("logit shift", profile.shift.to_string()),
-        ("chat template", chat_template.map_or("none".to_owned(), |template| template.origin().to_owned())),
-        (
-            "defaults",
-            format!(
-                "steps {}, temperature {}, top-p {}",
-                profile.defaults.steps, profile.defaults.temperature, profile.defaults.top_p
-            ),
-        ),
+        ("logit shift", shift(profile.shift).to_owned()),
+        ("chat template", template.map_or("none".to_owned(), |template| template.origin().to_owned())),
+        ("defaults", format!("preset {preset}, steps {steps}, temperature {temperature}, top-p {top_p}")),
         ("  of a hole", defaults.of(Route::Fill, profile.defaults).to_string()),
         ("  of a text that goes on", defaults.of(Route::Complete, profile.defaults).to_string()),
         ("  of a chat", defaults.of(Route::Chat, profile.defaults).to_string()),
-    ];
-    for (name, value) in lines {
-        writeln!(out, "{name:<28} {value}")?;
-    }
-    let mut tokens = vec![tokenizer.bos_id().unwrap_or(0)];
+    ])
+}
+
+/// The most probable tokens of a few masked positions behind a word.
+fn evaluate(loaded: &mut Loaded) -> anyhow::Result<Vec<String>> {
+    let Loaded { checkpoint, predictor, .. } = loaded;
+    let tokenizer = &checkpoint.tokenizer;
+    let mut tokens: Vec<u32> = tokenizer.document_start().into_iter().collect();
     tokens.extend(tokenizer.encode("The")?);
     let first = tokens.len() as u32;
-    tokens.resize((tokens.len() + 8).min(config.context), tokenizer.mask_id());
+    tokens.resize((tokens.len() + 8).min(checkpoint.config.spec.context), tokenizer.mask_id());
     let wants: Vec<Want> =
         (first..tokens.len() as u32).map(|position| Want { position, ..Want::default() }).collect();
     let greedy =
         [Sampling { temperature: 0.0, banned: tokenizer.never_drawn().to_vec(), ..Sampling::default() }];
     let ask = Ask { tokens: &tokens, wants: &wants, samplings: &greedy, ..Ask::default() };
-    let evaluated =
-        panics::as_error(&described, || predictor.predict(&[ask]).context("the evaluation failed"));
-    let reads = evaluated?.remove(0);
-    let best: Vec<String> = reads.iter().map(|read| tokenizer.display(read.token)).collect();
-    writeln!(out, "{:<28} {best:?}", "one evaluation of \"The ▒…\"")?;
-    writeln!(out, "ok")?;
-    Ok(())
+    let reads = predictor.predict(&[ask]).context("the evaluation failed")?.remove(0);
+    Ok(reads.iter().map(|read| tokenizer.display(read.token)).collect())
 }
 
 /// A text with what tokenizers are wrong about: a blank at its start, digits, signs, lines, characters of several bytes.
@@ -108,12 +119,48 @@ fn round_trip(tokenizer: &TextTokenizer) -> anyhow::Result<String> {
     })
 }
 
+/// What the weights take in memory in each precision, about; those of a file's map may take less.
+fn memory(parameters: usize) -> String {
+    let megabytes = |bytes: usize| (parameters * bytes).div_ceil(1_000_000);
+    format!("f32 {} MB, bf16 {} MB, int8 {} MB", megabytes(4), megabytes(2), megabytes(1))
+}
+
+/// The tokens that end a text.
+fn ends(tokenizer: &TextTokenizer) -> String {
+    let ends = tokenizer.ends().iter().map(|id| format!("{id} {:?}", tokenizer.display(*id)));
+    or_none(ends.collect::<Vec<_>>().join(", "))
+}
+
 /// The rotation of queries and keys.
-fn rotation(config: &ModelConfig) -> String {
-    match config.architecture {
-        Architecture::Gpt2 => "none (learned positions)".to_owned(),
-        Architecture::Llama => format!("theta {}, not scaled", config.rope_theta),
-    }
+fn rotation(spec: &TransformerSpec) -> String {
+    spec.rotation().map_or("none (learned positions)".to_owned(), ToString::to_string)
+}
+
+/// The linear layers that have a bias.
+fn biases(spec: &TransformerSpec) -> String {
+    let layers = [
+        ("queries, keys and values", spec.biases.qkv),
+        ("attention's output", spec.biases.output),
+        ("feed-forward", spec.biases.feed_forward),
+    ];
+    or_none(layers.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect::<Vec<_>>().join(", "))
+}
+
+/// Experts, and the layers that have them.
+fn experts(spec: &TransformerSpec) -> String {
+    let kinds = spec.feed_forward.iter().filter_map(|kind| match kind {
+        FeedForward::Experts(experts) => Some(experts),
+        FeedForward::Gelu { .. } | FeedForward::SwiGlu { .. } => None,
+    });
+    let kinds: Vec<_> = kinds.collect();
+    kinds.first().map_or("none".to_owned(), |experts| {
+        format!("{} of {} in {} layers", experts.used, experts.count, kinds.len())
+    })
+}
+
+/// Which row of logits speaks of a position.
+fn shift(shift: bool) -> &'static str {
+    if shift { "row p - 1 for position p" } else { "row p for position p" }
 }
 
 /// Tensors that are not read: how many, and the first one.

@@ -26,8 +26,8 @@ pub enum DeviceChoice {
 /// In which precision to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// On CUDA, the precision that the reference runs the family in: f32 for DiffuGPT, bf16 for
-    /// DiffuLLaMA. On the CPU, f32 arithmetic.
+    /// On CUDA, the precision that the authors run the family in: f32 for DiffuGPT, bf16 for the others.
+    /// On the CPU, f32 arithmetic.
     #[default]
     Auto,
     /// f32 arithmetic. On the CPU, weights stored as BF16 stay so in memory, which changes no result.
@@ -66,7 +66,7 @@ impl Placement {
     pub fn new(
         choice: DeviceChoice,
         precision: Precision,
-        family: Family,
+        family: &Family,
         cpu: CpuFeatures,
     ) -> Result<Self, LoadError> {
         let device = match choice {
@@ -87,11 +87,12 @@ impl Placement {
             };
             return Ok(Self { device, dtype: DType::F32, numbers, cpu, deterministic: true });
         }
-        let dtype = match (precision, family) {
-            (Precision::F32, _) | (Precision::Auto, Family::DiffuGpt) => DType::F32,
-            (Precision::Bf16, _) | (Precision::Auto, Family::DiffuLlama) => DType::BF16,
-            (Precision::F16, _) => DType::F16,
-            (Precision::Int8, _) => return refused("int8", "auto, f32, bf16 and f16"),
+        let dtype = match precision {
+            Precision::F32 => DType::F32,
+            Precision::Auto if !family.bfloat16 => DType::F32,
+            Precision::Auto | Precision::Bf16 => DType::BF16,
+            Precision::F16 => DType::F16,
+            Precision::Int8 => return refused("int8", "auto, f32, bf16 and f16"),
         };
         Ok(Self { device, dtype, numbers: Numbers::F32, cpu, deterministic: false })
     }

@@ -186,7 +186,22 @@ pub enum LoadError {
         /// What it names.
         found: String,
         /// What it could name.
-        supported: &'static str,
+        supported: String,
+    },
+    /// A model that generates from left to right.
+    #[error(
+        "{}: `{kind}` is an autoregressive model as far as its files say ({place}), which is not served{}. If it is a diffusion model, name its mask with --mask-token, and its \
+         family with --family",
+        path.display(),
+        adaptable(kind)
+    )]
+    Autoregressive {
+        /// The configuration.
+        path: PathBuf,
+        /// What the files call it.
+        kind: String,
+        /// What they say, or do not say.
+        place: &'static str,
     },
     /// Weights stored as a Python pickle, which can run code when it is opened.
     #[error("{} is a pickle, which can run code when opened, and is refused; convert it once with: python -c \"import torch; from safetensors.torch import save_file; save_file({{k: v.contiguous().clone() for k, v in torch.load('pytorch_model.bin', weights_only=True).items()}}, 'model.safetensors')\"", path.display())]
@@ -332,6 +347,15 @@ pub enum LoadError {
         /// What went wrong.
         reason: String,
     },
+}
+
+/// What can be done about a model that generates from left to right.
+fn adaptable(kind: &str) -> &'static str {
+    if ["gpt2", "llama", "qwen2", "qwen3"].contains(&kind) {
+        "; python -m adapt makes a diffusion model of it (crates/model/adapt)"
+    } else {
+        ""
+    }
 }
 
 /// What an error says, without the lines (of a backtrace) after the first and without control characters

@@ -33,6 +33,8 @@ pub struct TextTokenizer {
     mask: TokenId,
     bos: Option<TokenId>,
     eos: Option<TokenId>,
+    ends: Vec<TokenId>,
+    document_start: Option<TokenId>,
     never_drawn: Vec<TokenId>,
     special_texts: Vec<String>,
     longest: usize,
@@ -88,8 +90,14 @@ impl TextTokenizer {
             return Err(malformed(format!("token `{token}` has id {id}, but the embedding has {rows} rows")));
         }
         let lookup = |token: &Option<String>| token.as_ref().and_then(|token| text.token_to_id(token));
-        let mask = text.token_to_id(&profile.mask_token).ok_or_else(|| mask_missing(&path, profile))?;
+        let mask = mask(&text, profile, &path)?;
         let (bos, eos) = (lookup(&profile.bos_token), lookup(&profile.eos_token));
+        if eos == Some(mask) {
+            let reason =
+                "names one token as mask and as end of a text; --mask-token names another mask".to_owned();
+            return Err(LoadError::MaskToken { path: path.clone(), reason });
+        }
+        let ends = ends(&text, profile, eos, mask);
         let style = ByteStyle::of(text.get_decoder()).map_err(malformed)?;
         let special: HashSet<TokenId> = profile
             .special_tokens
@@ -130,6 +138,8 @@ impl TextTokenizer {
             mask,
             bos,
             eos,
+            ends,
+            document_start: bos.filter(|_| profile.family.document_start),
             never_drawn,
             special_texts,
             longest,
@@ -282,6 +292,18 @@ impl TextTokenizer {
         self.eos
     }
 
+    /// Tokens that end a text: the document end and the ends of a turn. Ascending.
+    #[must_use]
+    pub fn ends(&self) -> &[TokenId] {
+        &self.ends
+    }
+
+    /// The token that stands at position 0 of every text, for families that begin texts with one.
+    #[must_use]
+    pub fn document_start(&self) -> Option<TokenId> {
+        self.document_start
+    }
+
     /// Tokens that are not drawn by default: the mask, rows without a token, and a BOS that is not also
     /// the EOS. Ascending.
     #[must_use]
@@ -321,10 +343,29 @@ fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<To
     }
 }
 
-fn mask_missing(path: &Path, profile: &Profile) -> LoadError {
-    let mask = profile.mask_token.escape_debug();
-    let reason = format!("does not know the mask token `{mask}` that tokenizer_config.json names");
-    LoadError::MaskToken { path: PathBuf::from(path), reason }
+/// The mask token, which the tokenizer must know by the number that the configuration gives it.
+fn mask(text: &Tokenizer, profile: &Profile, path: &Path) -> Result<TokenId, LoadError> {
+    let spelled = profile.mask_token.escape_debug();
+    let refuse = |reason| Err(LoadError::MaskToken { path: PathBuf::from(path), reason });
+    match (text.token_to_id(&profile.mask_token), profile.mask_token_id) {
+        (None, _) => {
+            refuse(format!("does not know the mask token `{spelled}` ({} names it)", profile.mask_origin))
+        }
+        (Some(mask), Some(named)) if mask != named => refuse(format!(
+            "gives the mask token `{spelled}` number {mask}, but `mask_token_id` of config.json is {named}; \
+             --mask-token decides"
+        )),
+        (Some(mask), _) => Ok(mask),
+    }
+}
+
+/// The tokens that end a text, ascending; those that the tokenizer does not know are none.
+fn ends(text: &Tokenizer, profile: &Profile, eos: Option<TokenId>, mask: TokenId) -> Vec<TokenId> {
+    let known = profile.ends.iter().filter_map(|end| text.token_to_id(end));
+    let mut ends: Vec<TokenId> = known.chain(eos).filter(|end| *end != mask).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends
 }
 
 /// The tokenizer's description without the steps that put a space before a text.

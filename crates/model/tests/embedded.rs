@@ -59,7 +59,7 @@ fn files_in_memory_give_the_same_bits_as_files_of_a_folder() {
     let (memory, disk) = (open(), Checkpoint::open(&folder, None).unwrap());
     assert_eq!(memory.weights.fingerprint(), disk.weights.fingerprint());
     assert_eq!((&memory.config, &memory.profile), (&disk.config, &disk.profile));
-    let canvas: Vec<u32> = (0..memory.config.context as u32).map(|position| position * 7 + 2).collect();
+    let canvas: Vec<u32> = (0..memory.config.spec.context as u32).map(|position| position * 7 + 2).collect();
     let bits = |checkpoint: &Checkpoint| -> Vec<u32> {
         let logits = predictor(checkpoint).all_logits(&[&canvas]).unwrap();
         logits.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()

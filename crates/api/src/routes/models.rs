@@ -13,7 +13,7 @@ use crate::config::Patience;
 use crate::error::ApiError;
 use crate::messages::{LONGEST_MESSAGE, MOST_MESSAGES};
 use crate::options::{MOST_ALTERNATIVES, MOST_BIASES};
-use crate::policy_names::OrderName;
+use crate::policy_names::{OrderName, Preset, ResolvedPolicy};
 use crate::route_defaults::{Route, RouteDefault};
 use crate::server::{HEAD, HEADERS};
 use crate::state::AppState;
@@ -72,6 +72,8 @@ pub struct Modalities {
 /// How a model can be denoised.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Denoising {
+    /// The model's family.
+    family: &'static str,
     /// T when a request gives none.
     default_steps: u32,
     /// Largest T.
@@ -96,6 +98,8 @@ pub struct Meta {
 /// Settings when a request gives none.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Defaults {
+    /// The decision rule.
+    preset: Preset,
     /// T.
     steps: u32,
     /// Divides the logits.
@@ -203,9 +207,21 @@ pub async fn retrieve(
     Ok(Json(entry(&state)))
 }
 
+/// All orders of commits.
+const ORDERS: [OrderName; 7] = [
+    OrderName::Random,
+    OrderName::Permutation,
+    OrderName::Stratified,
+    OrderName::Confidence,
+    OrderName::ModelConfidence,
+    OrderName::Margin,
+    OrderName::Entropy,
+];
+
 fn entry(state: &AppState) -> Model {
     let AppState { model, limits, .. } = state;
     let defaults = model.profile.defaults;
+    let preset = Preset::of(defaults);
     let text = ["text"];
     let chat = model.chat_template.as_ref().map(|_| "chat");
     let canvas = limits.canvas;
@@ -219,17 +235,10 @@ fn entry(state: &AppState) -> Model {
         architecture: Modalities { input_modalities: text, output_modalities: text },
         capabilities: ["completion", "fill", "score"].into_iter().chain(chat).collect(),
         diffusion: Denoising {
+            family: model.profile.family.name,
             default_steps: defaults.steps,
             max_steps: limits.steps,
-            orders: [
-                OrderName::Random,
-                OrderName::Permutation,
-                OrderName::Stratified,
-                OrderName::Confidence,
-                OrderName::ModelConfidence,
-                OrderName::Margin,
-                OrderName::Entropy,
-            ],
+            orders: ORDERS,
             block_lengths: [1, canvas],
         },
         meta: Meta {
@@ -241,7 +250,8 @@ fn entry(state: &AppState) -> Model {
             steps: defaults.steps,
             temperature: defaults.temperature,
             top_p: defaults.top_p,
-            order: OrderName::Random,
+            order: ResolvedPolicy::from(preset.policy(defaults.steps)).order,
+            preset,
         },
         route_defaults: Routes {
             fill: model.defaults.of(Route::Fill, defaults),

@@ -174,7 +174,8 @@ impl TokenizeRequest {
             }
         };
         let count = ids.len();
-        let ids: Vec<TokenId> = model.tokenizer.bos_id().filter(|_| start).into_iter().chain(ids).collect();
+        let ids: Vec<TokenId> =
+            model.tokenizer.document_start().filter(|_| start).into_iter().chain(ids).collect();
         let pieces = self.with_pieces.unwrap_or(false);
         let entry = |&id: &TokenId| match (pieces, String::from_utf8(model.tokenizer.bytes(&[id], false))) {
             (false, _) => TokenEntry::Id(id),

@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::Value;
-use unmask_model::checkpoint::{Family, Profile};
+use unmask_model::checkpoint::Profile;
 use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::{TextTokenizer, TokenizeError};
 
@@ -283,11 +283,14 @@ fn jinja(source: String, profile: &Profile) -> anyhow::Result<Form> {
 
 /// The separator that the tokenizer's files name, or else the one that the family was fine-tuned with.
 fn separator(profile: &Profile, tokenizer: &TextTokenizer) -> anyhow::Result<Form> {
-    let usual = match profile.family {
-        Family::DiffuGpt => "======",
-        Family::DiffuLlama => "========",
+    let own = profile.named_tokens.get("sep_token").map(String::as_str);
+    let Some(text) = own.or(profile.family.separator) else {
+        bail!(
+            "chat template diffullama-sft needs a separator, which {} does not have; `sep_token` of \
+             tokenizer_config.json names one",
+            profile.family.title
+        );
     };
-    let text = profile.named_tokens.get("sep_token").map_or(usual, String::as_str);
     match tokenizer.token_id(text) {
         Some(id) => Ok(Form::Separator(id, text.to_owned())),
         None => bail!(

@@ -1,21 +1,16 @@
 //! The networks: packed token ids to hidden states to logits, every position seeing its whole canvas.
 
-mod attention;
+mod candle;
 mod cpu;
 #[cfg(any(test, feature = "cuda"))]
 mod cuda;
-mod gpt2;
-mod linear;
-mod llama;
 
-use candle_core::{DType, Device, Result, Tensor, bail};
-use rayon::prelude::*;
+use candle_core::{Device, Result, Tensor, bail};
 
+use self::candle::Transformer;
 pub use self::cpu::Times;
 use self::cpu::Trunk;
-use self::gpt2::Gpt2;
-use self::llama::Llama;
-use crate::checkpoint::{Architecture, ModelConfig, Weights};
+use crate::checkpoint::{TransformerSpec, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
 use crate::predictor::TokenId;
@@ -23,12 +18,10 @@ use crate::predictor::TokenId;
 /// A network without time input: the noise level reaches it only as the number of mask tokens.
 #[derive(Debug)]
 pub enum Backbone {
-    /// Either network on the CPU, in our kernels.
+    /// On the CPU, in our kernels.
     Cpu(Box<Trunk>),
-    /// GPT-2, the trunk of DiffuGPT, in candle's operations.
-    Gpt2(Gpt2),
-    /// LLaMA, the trunk of DiffuLLaMA, in candle's operations.
-    Llama(Llama),
+    /// In candle's operations, as on a GPU.
+    Candle(Box<Transformer>),
 }
 
 /// Called with the name and value of the hidden states as they are computed: `embedding`, `block.0` …,
@@ -82,14 +75,14 @@ impl Backbone {
     /// A tensor is missing, has another shape than the configuration implies, or a type that cannot be
     /// computed with.
     pub fn load(
-        config: &ModelConfig,
+        spec: &TransformerSpec,
         weights: &Weights,
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         if placement.device.is_cpu() {
-            return Ok(Self::Cpu(Box::new(Trunk::load(config, weights, placement.numbers, placement.cpu)?)));
+            return Ok(Self::Cpu(Box::new(Trunk::load(spec, weights, placement.numbers, placement.cpu)?)));
         }
-        Self::in_candle(config, weights, placement)
+        Self::in_candle(spec, weights, placement)
     }
 
     /// As [`Self::load`], in candle's operations on any device: so the path of a GPU is tested without one.
@@ -97,18 +90,15 @@ impl Backbone {
     /// # Errors
     /// As [`Self::load`].
     pub fn in_candle(
-        config: &ModelConfig,
+        spec: &TransformerSpec,
         weights: &Weights,
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         #[cfg(feature = "cuda")]
-        if placement.needs_our_product() && config.head_width > cuda::LARGEST_HEAD {
-            return Err(LoadError::WideHeads { found: config.head_width, largest: cuda::LARGEST_HEAD });
+        if placement.needs_our_product() && spec.head_width > cuda::LARGEST_HEAD {
+            return Err(LoadError::WideHeads { found: spec.head_width, largest: cuda::LARGEST_HEAD });
         }
-        Ok(match config.architecture {
-            Architecture::Gpt2 => Self::Gpt2(Gpt2::load(config, weights, placement)?),
-            Architecture::Llama => Self::Llama(Llama::load(config, weights, placement)?),
-        })
+        Ok(Self::Candle(Box::new(Transformer::load(spec, weights, placement)?)))
     }
 
     /// The GPU that computes, if one does.
@@ -117,8 +107,7 @@ impl Backbone {
     pub fn gpu(&self) -> Option<&candle_core::CudaDevice> {
         let device = match self {
             Self::Cpu(_) => return None,
-            Self::Gpt2(model) => model.device(),
-            Self::Llama(model) => model.device(),
+            Self::Candle(model) => model.device(),
         };
         device.as_cuda_device().ok()
     }
@@ -131,7 +120,7 @@ impl Backbone {
                 let (numbers, head) = trunk.numbers();
                 Workspace::Cpu(Box::new(cpu::Workspace::new(numbers, head, threads)))
             }
-            Self::Gpt2(_) | Self::Llama(_) => Workspace::Device { hidden: None, logits: Vec::new() },
+            Self::Candle(_) => Workspace::Device { hidden: None, logits: Vec::new() },
         }
     }
 
@@ -152,12 +141,7 @@ impl Backbone {
         let fewer = |device| (asked.len() < rows.rows()).then(|| Tensor::new(asked, device)).transpose();
         match (self, workspace) {
             (Self::Cpu(trunk), Workspace::Cpu(workspace)) => trunk.hidden(rows, asked, workspace, observe),
-            (Self::Gpt2(model), Workspace::Device { hidden, .. }) => {
-                let asked = fewer(model.device())?;
-                *hidden = Some(model.hidden(rows, asked.as_ref(), observe.unwrap_or(&mut nobody))?);
-                Ok(())
-            }
-            (Self::Llama(model), Workspace::Device { hidden, .. }) => {
+            (Self::Candle(model), Workspace::Device { hidden, .. }) => {
                 let asked = fewer(model.device())?;
                 *hidden = Some(model.hidden(rows, asked.as_ref(), observe.unwrap_or(&mut nobody))?);
                 Ok(())
@@ -193,49 +177,11 @@ impl Backbone {
     /// # Errors
     /// The device failed, or this is the CPU's backbone.
     pub fn logits_on_device(&self, places: &[u32], workspace: &Workspace) -> Result<Tensor> {
-        let head = match self {
-            Self::Gpt2(model) => &model.head,
-            Self::Llama(model) => &model.head,
-            Self::Cpu(_) => bail!("the logits are in main memory"),
-        };
-        let Workspace::Device { hidden: Some(hidden), .. } = workspace else {
-            bail!("there are no hidden states");
-        };
-        let rows = match places {
-            // Neighbours are there already, and nothing has to be uploaded.
-            [first, .., last] if (last - first) as usize == places.len() - 1 => {
-                hidden.narrow(0, *first as usize, places.len())?
-            }
-            [only] => hidden.narrow(0, *only as usize, 1)?,
-            _ => hidden.index_select(&Tensor::new(places, hidden.device())?, 0)?,
-        };
-        head.forward(&rows)?.to_dtype(DType::F32)
+        match (self, workspace) {
+            (Self::Candle(model), Workspace::Device { hidden, .. }) => model.logits(places, hidden.as_ref()),
+            _ => bail!("the logits are in main memory"),
+        }
     }
-}
-
-/// Blocks that are loaded at the same time. Some take memory for conversions meanwhile, which must not grow with
-/// the number of cores.
-const LOADED_AT_ONCE: usize = 4;
-
-/// All blocks, side by side, so that the file is read on while a part of it is on its way to the device. The
-/// first one goes ahead: candle's modules of kernels must not be loaded by several threads at the same time,
-/// of which the last one would unload the others' while they may be at work.
-fn load_blocks<B: Send>(
-    count: usize,
-    load: impl Fn(usize) -> std::result::Result<B, LoadError> + Sync,
-) -> std::result::Result<Vec<B>, LoadError> {
-    let mut blocks = Vec::with_capacity(count);
-    for first in std::iter::once(0).chain((1..count).step_by(LOADED_AT_ONCE)) {
-        let behind = if first == 0 { 1 } else { first + LOADED_AT_ONCE }.min(count);
-        let some: std::result::Result<Vec<B>, _> = (first..behind).into_par_iter().map(&load).collect();
-        blocks.extend(some?);
-    }
-    Ok(blocks)
-}
-
-/// The rows `asked`, or all.
-fn only(rows: &Tensor, asked: Option<&Tensor>) -> Result<Tensor> {
-    asked.map_or_else(|| Ok(rows.clone()), |asked| rows.index_select(asked, 0))
 }
 
 /// Several canvases of any lengths, one after another.

@@ -11,15 +11,16 @@ use sha2::{Digest, Sha256};
 
 use self::settings::Settings;
 use super::expected::is_in_out;
+use super::families::Family;
 use super::files::{ModelFiles, TensorFile};
+use super::layout::{EMBEDDING, HEAD};
 use super::tensor::StoredTensor;
-use super::weights::{EMBEDDING, HEAD};
 use crate::error::LoadError;
 
 /// What PEFT puts before every name.
 const WRAPPER: &str = "base_model.model.";
 /// Prefixes of the trunk, as in the base's layouts. The authors train on their wrapper.
-const TRUNKS: [&str; 3] = ["denoise_model.", "model.", "transformer."];
+const TRUNKS: [&str; 4] = ["denoise_model.", "model.transformer.", "model.", "transformer."];
 /// What PEFT puts into the name of a module that it saves whole.
 const SAVED: [&str; 3] = [".modules_to_save.default", ".modules_to_save", ".base_layer"];
 /// What GPT-2 calls the embedding.
@@ -65,7 +66,7 @@ impl Adapter {
     ///
     /// # Errors
     /// A file is missing or damaged, or the adapter is of a kind that cannot be merged by W + s·B·A.
-    pub fn open(folder: &Path) -> Result<Self, LoadError> {
+    pub fn open(folder: &Path, family: &Family) -> Result<Self, LoadError> {
         let files = ModelFiles::Folder(folder.to_owned());
         let settings = Settings::read(&files)?;
         let pickle = "adapter_model.bin";
@@ -78,7 +79,7 @@ impl Adapter {
         let names: BTreeSet<String> = file.tensors().into_iter().map(|(name, _)| name).collect();
         for name in &names {
             let Some((stem, ends, other)) = factor(name) else {
-                whole.insert(canonical(name), name.clone());
+                whole.insert(canonical(name, family), name.clone());
                 continue;
             };
             let other = format!("{stem}{other}");
@@ -87,7 +88,7 @@ impl Adapter {
                 return Err(LoadError::Adapter { path, reason });
             }
             let module = stem.strip_prefix(WRAPPER).unwrap_or(stem).to_owned();
-            let changed = canonical(&format!("{stem}.weight"));
+            let changed = canonical(&format!("{stem}.weight"), family);
             factors.insert(changed, Factors { module, stem: stem.to_owned(), ends });
         }
         if factors.is_empty() && whole.is_empty() {
@@ -177,10 +178,13 @@ fn factor(name: &str) -> Option<(&str, [&'static str; 2], &'static str)> {
 }
 
 /// The canonical name of a tensor, from its name in the adapter's file.
-fn canonical(name: &str) -> String {
+fn canonical(name: &str, family: &Family) -> String {
     let name = name.strip_prefix(WRAPPER).unwrap_or(name);
-    let name = TRUNKS.iter().find_map(|trunk| name.strip_prefix(trunk)).unwrap_or(name);
     let saved = SAVED.iter().find_map(|part| name.strip_suffix(".weight")?.strip_suffix(part));
     let name = saved.map_or_else(|| name.to_owned(), |module| format!("{module}.weight"));
-    if name == GPT2_EMBEDDING { EMBEDDING.to_owned() } else { name }
+    if let Some(name) = family.layouts.iter().find_map(|layout| layout.canonical(&name)) {
+        return name;
+    }
+    let inner = TRUNKS.iter().find_map(|trunk| name.strip_prefix(trunk)).unwrap_or(&name);
+    if inner == GPT2_EMBEDDING { EMBEDDING.to_owned() } else { inner.to_owned() }
 }

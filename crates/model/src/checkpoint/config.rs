@@ -1,73 +1,111 @@
-//! `config.json`, or a GGUF file's keys: the shapes and constants of the network.
+//! `config.json`, or a GGUF file's keys: the family of a model, and the shapes and constants of its network.
 
 mod fields;
 mod gguf;
-mod rope;
+pub(crate) mod rope;
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Value;
 
-use self::fields::Fields;
+pub use self::fields::Fields;
 use super::ModelFiles;
-use crate::error::LoadError;
-use crate::kernel::Heads;
+use super::families::{FAMILIES, Family};
+use super::spec::TransformerSpec;
+use crate::error::{LoadError, one_line};
 
-/// The trunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Architecture {
-    /// GPT-2: learned positions, LayerNorm, tanh-GELU.
-    Gpt2,
-    /// LLaMA: rotated positions, RMSNorm, SwiGLU.
-    Llama,
-}
-
-/// What the architecture needs to know. The vocabulary is not part of it: the embedding's own shape
-/// decides, and may differ from the configured one.
+/// What the files say of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
-    /// The trunk.
-    pub architecture: Architecture,
-    /// Number of blocks.
-    pub layers: usize,
-    /// Width of a hidden state.
-    pub width: usize,
-    /// Query heads.
-    pub head_count: usize,
-    /// Key and value heads.
-    pub kv_head_count: usize,
-    /// Width of one head.
-    pub head_width: usize,
-    /// Width inside the feed-forward part.
-    pub mlp_width: usize,
-    /// ε of the norms.
-    pub norm_epsilon: f64,
-    /// Longest canvas: rows of the position table, or `max_position_embeddings`.
-    pub context: usize,
-    /// Base of the rotation frequencies (LLaMA).
-    pub rope_theta: f64,
-    /// The length that the reference's example script generates, when the file names one.
+    /// Its family.
+    pub family: &'static Family,
+    /// Its network.
+    pub spec: TransformerSpec,
+    /// The length that the files say texts should have, if they name one.
     pub generation_length: Option<usize>,
-    /// Whether a head that the files do not have is the embedding (`tie_word_embeddings`). GPT-2 ties it unless the
-    /// configuration says otherwise, LLaMA does not, as in transformers; a GGUF file without a head always does.
-    pub ties_missing_head: bool,
+    /// The number of the mask token, if the files name one.
+    pub mask_token_id: Option<u32>,
 }
 
-/// The shape in words, such as `LLaMA, 3 layers, width 64, 4 heads of 16 (2 for keys), feed-forward width 172`.
+/// Family and shape in words.
 impl fmt::Display for ModelConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { layers, width, head_count, kv_head_count, head_width, mlp_width, .. } = self;
-        let architecture = match self.architecture {
-            Architecture::Gpt2 => "GPT-2",
-            Architecture::Llama => "LLaMA",
-        };
-        write!(
-            f,
-            "{architecture}, {layers} layers, width {width}, {head_count} heads of {head_width} ({kv_head_count} for \
-             keys), feed-forward width {mlp_width}"
-        )
+        write!(f, "{}, {}", self.family.title, self.spec)
     }
+}
+
+/// What a file calls the kind of its network, and the family that answers to it.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    /// `model_type` or `general.architecture`.
+    pub(super) kind: String,
+    /// `None` for a kind that no family answers to.
+    pub(super) family: Option<&'static Family>,
+    /// Whether the file says that it generates from left to right.
+    pub(super) autoregressive: bool,
+}
+
+impl Identity {
+    /// The family that answers to the files.
+    ///
+    /// # Errors
+    /// The file is missing or damaged, or does not say what it is.
+    pub(super) fn read(files: &ModelFiles) -> Result<Self, LoadError> {
+        let fields = fields_of(files)?;
+        if matches!(files, ModelFiles::Gguf(_)) {
+            let key = "general.architecture";
+            let kind = fields.text(key)?;
+            let kind = kind.ok_or_else(|| fields.error(key, "is missing; it names the architecture"))?;
+            let family = FAMILIES.into_iter().find(|family| family.gguf.contains(&kind));
+            let autoregressive = fields.get("tokenizer.ggml.mask_token_id").is_none();
+            return Ok(Self { kind: kind.to_owned(), family, autoregressive });
+        }
+        let kind = fields.text("model_type")?;
+        let kind = kind.ok_or_else(|| fields.error("model_type", "is missing; it names the architecture"))?;
+        let answers = |family: &&Family| family.model_types.contains(&kind) && (family.claims)(&fields);
+        let names = fields.get("architectures").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let causal = |name: &Value| {
+            name.as_str().is_some_and(|name| name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel"))
+        };
+        Ok(Self {
+            kind: kind.to_owned(),
+            family: FAMILIES.into_iter().find(answers),
+            autoregressive: names.iter().any(causal),
+        })
+    }
+
+    /// The error for a kind that no family answers to.
+    pub(super) fn unsupported(&self, files: &ModelFiles) -> LoadError {
+        let gguf = matches!(files, ModelFiles::Gguf(_));
+        if self.autoregressive {
+            let place = if gguf {
+                "the file names no `tokenizer.ggml.mask_token_id`"
+            } else {
+                "`architectures` names a causal model"
+            };
+            let (path, kind) = (files.path("config.json"), one_line(&self.kind));
+            return LoadError::Autoregressive { path, kind, place };
+        }
+        let names = |family: &Family| {
+            let names = if gguf { family.gguf } else { family.model_types };
+            (!names.is_empty()).then(|| format!("{} ({})", names.join(", "), family.title))
+        };
+        let supported: Vec<String> = FAMILIES.into_iter().filter_map(names).collect();
+        LoadError::UnsupportedArchitecture {
+            path: files.path("config.json"),
+            found: one_line(&self.kind),
+            supported: supported.join(", "),
+        }
+    }
+}
+
+fn fields_of(files: &ModelFiles) -> Result<Fields<'_>, LoadError> {
+    if let ModelFiles::Gguf(file) = files {
+        return Ok(Fields::new(file.path(), Cow::Borrowed(file.metadata())));
+    }
+    let fields = Cow::Owned(files.json("config.json")?);
+    Ok(Fields::new(&files.path("config.json"), fields))
 }
 
 impl ModelConfig {
@@ -77,97 +115,43 @@ impl ModelConfig {
     /// The file is missing or damaged, names another architecture, lacks a field, or asks for a variant
     /// of the architecture that this server does not compute.
     pub fn read(files: &ModelFiles) -> Result<Self, LoadError> {
-        if let ModelFiles::Gguf(file) = files {
-            let fields = Cow::Borrowed(file.metadata());
-            return gguf::read(&Fields::new(file.path(), fields));
+        let identity = Identity::read(files)?;
+        match identity.family {
+            Some(family) => Self::read_as(files, family),
+            None => Err(identity.unsupported(files)),
         }
-        let fields = Cow::Owned(files.json("config.json")?);
-        let fields = Fields::new(&files.path("config.json"), fields);
+    }
+
+    /// As [`Self::read`], as a model of a family whatever the files call themselves.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_as(files: &ModelFiles, family: &'static Family) -> Result<Self, LoadError> {
+        let fields = fields_of(files)?;
+        if matches!(files, ModelFiles::Gguf(_)) {
+            let spec = gguf::read(&fields)?;
+            return Ok(Self { family, spec, generation_length: None, mask_token_id: None });
+        }
         if fields.get("quantization_config").is_some() {
             let reason = "is set; quantised weights are read from GGUF files only: give the model in bfloat16, or \
                           a GGUF file of it";
             return Err(fields.error("quantization_config", reason));
         }
-        match fields.text("model_type")? {
-            Some("gpt2") => Self::gpt2(&fields),
-            Some("llama") => Self::llama(&fields),
-            Some(other) => {
-                let supported = "gpt2 (DiffuGPT) and llama (DiffuLLaMA)";
-                Err(fields.unsupported(other, supported))
-            }
-            None => Err(fields.error("model_type", "is missing; it names the architecture")),
-        }
-    }
-
-    /// The shape of an attention layer.
-    #[must_use]
-    pub fn heads(&self) -> Heads {
-        Heads { count: self.head_count, shared: self.kv_head_count, width: self.head_width }
-    }
-
-    fn gpt2(fields: &Fields<'_>) -> Result<Self, LoadError> {
-        fields.expect("activation_function", &["gelu_new", "gelu_pytorch_tanh"], "gelu_new")?;
-        fields.expect_flag("scale_attn_weights", true)?;
-        fields.expect_flag("scale_attn_by_inverse_layer_idx", false)?;
-        let width = fields.count(&["n_embd", "hidden_size"])?;
-        let head_count = fields.count(&["n_head", "num_attention_heads"])?;
-        fields.divides("n_head", head_count, "n_embd", width)?;
-        let generation_length = fields
-            .get("task_specific_params")
-            .and_then(|value| value.pointer("/text-generation/max_length"))
-            .and_then(Value::as_u64)
-            .and_then(|length| usize::try_from(length).ok());
-        Ok(Self {
-            architecture: Architecture::Gpt2,
-            layers: fields.count(&["n_layer", "num_hidden_layers"])?,
-            width,
-            head_count,
-            kv_head_count: head_count,
-            head_width: width / head_count,
-            mlp_width: fields.optional_count("n_inner")?.unwrap_or(4 * width),
-            norm_epsilon: fields.number("layer_norm_epsilon", 1e-5)?,
-            context: fields.count(&["n_positions", "max_position_embeddings"])?,
-            rope_theta: 0.0,
-            generation_length,
-            ties_missing_head: fields.flag("tie_word_embeddings")?.unwrap_or(true),
-        })
-    }
-
-    fn llama(fields: &Fields<'_>) -> Result<Self, LoadError> {
-        fields.expect("hidden_act", &["silu", "swish"], "silu")?;
-        fields.expect_flag("attention_bias", false)?;
-        fields.expect_flag("mlp_bias", false)?;
-        let width = fields.count(&["hidden_size"])?;
-        let head_count = fields.count(&["num_attention_heads"])?;
-        let kv_head_count = fields.optional_count("num_key_value_heads")?.unwrap_or(head_count);
-        fields.divides("num_key_value_heads", kv_head_count, "num_attention_heads", head_count)?;
-        let head_width = match fields.optional_count("head_dim")? {
-            Some(given) => given,
-            None => {
-                fields.divides("num_attention_heads", head_count, "hidden_size", width)?;
-                width / head_count
+        let length = fields.get("task_specific_params");
+        let length = length.and_then(|value| value.pointer("/text-generation/max_length"));
+        let mask_token_id = match fields.get("mask_token_id") {
+            None => None,
+            Some(value) => {
+                let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+                let reason = format!("is {value}; it must be the number of a token");
+                Some(id.ok_or_else(|| fields.error("mask_token_id", &reason))?)
             }
         };
-        fields.divides("2", 2, "head_dim (hidden_size / num_attention_heads)", head_width)?;
-        // Or the rotation's table would be reserved before any tensor contradicts it.
-        if head_width > width {
-            return Err(
-                fields.error("head_dim", &format!("is {head_width}, more than hidden_size = {width}"))
-            );
-        }
         Ok(Self {
-            architecture: Architecture::Llama,
-            layers: fields.count(&["num_hidden_layers"])?,
-            width,
-            head_count,
-            kv_head_count,
-            head_width,
-            mlp_width: fields.count(&["intermediate_size"])?,
-            norm_epsilon: fields.number("rms_norm_eps", 1e-6)?,
-            context: fields.count(&["max_position_embeddings"])?,
-            rope_theta: rope::theta(fields)?,
-            generation_length: None,
-            ties_missing_head: fields.flag("tie_word_embeddings")?.unwrap_or(false),
+            family,
+            spec: (family.read)(&fields)?,
+            generation_length: length.and_then(Value::as_u64).and_then(|length| length.try_into().ok()),
+            mask_token_id,
         })
     }
 }

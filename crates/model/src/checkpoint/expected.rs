@@ -1,42 +1,100 @@
 //! The tensors of a network, by their canonical names, and those that files hold beside them.
 
-use super::config::{Architecture, ModelConfig};
-use super::weights::{EMBEDDING, HEAD};
-
-/// Parts of a block of GPT-2; each has a weight and a bias.
-const GPT2_PARTS: [&str; 6] = ["ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"];
-/// Parts of a block of LLaMA; each has a weight.
-const LLAMA_PARTS: [&str; 9] = [
-    "input_layernorm",
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "post_attention_layernorm",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-];
+use super::layout::{EMBEDDING, HEAD};
+use super::spec::{FeedForward, NormKind, Positions, Projections, TransformerSpec};
 
 /// Ends of names of tensors that follow from the configuration: older versions of transformers saved the mask of
 /// causal attention and the frequencies of the rotation.
 const LEFTOVERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq"];
 
-/// Whether the network has a tensor, by its canonical name.
-pub(super) fn is_part(config: &ModelConfig, name: &str) -> bool {
-    let (outside, blocks, parts, ends): (&[&str], _, &[&str], &[&str]) = match config.architecture {
-        Architecture::Gpt2 => {
-            (&["wpe.weight", "ln_f.weight", "ln_f.bias"], "h.", &GPT2_PARTS, &["weight", "bias"])
+/// What the parts of a block are called.
+pub(crate) struct BlockNames {
+    /// Before the number of a block.
+    pub(crate) blocks: &'static str,
+    /// The norm before attention.
+    pub(crate) norm_1: &'static str,
+    /// What attention gives back.
+    pub(crate) output: &'static str,
+    /// The norm before the feed-forward part.
+    pub(crate) norm_2: &'static str,
+    /// The final norm, which is outside the blocks.
+    pub(crate) last: &'static str,
+}
+
+impl BlockNames {
+    /// Those of a network.
+    pub(crate) fn of(spec: &TransformerSpec) -> &'static Self {
+        match spec.projections {
+            Projections::Fused => {
+                &Self { blocks: "h.", norm_1: "ln_1", output: "attn.c_proj", norm_2: "ln_2", last: "ln_f" }
+            }
+            Projections::Separate => &Self {
+                blocks: "layers.",
+                norm_1: "input_layernorm",
+                output: "self_attn.o_proj",
+                norm_2: "post_attention_layernorm",
+                last: "norm",
+            },
         }
-        Architecture::Llama => (&["norm.weight"], "layers.", &LLAMA_PARTS, &["weight"]),
+    }
+}
+
+/// Whether the network has a tensor, by its canonical name.
+pub(super) fn is_part(spec: &TransformerSpec, name: &str) -> bool {
+    let names = BlockNames::of(spec);
+    let layer_norm = spec.norm == NormKind::Layer;
+    let outside = || {
+        let (part, end) = name.rsplit_once('.').unwrap_or_default();
+        (part == names.last && (end == "weight" || end == "bias" && layer_norm))
+            || (name == "wpe.weight" && spec.positions == Positions::Learned)
     };
     let in_block = || {
-        let (number, rest) = name.strip_prefix(blocks)?.split_once('.')?;
+        let (number, rest) = name.strip_prefix(names.blocks)?.split_once('.')?;
         let (part, end) = rest.rsplit_once('.')?;
-        let number: usize = number.parse().ok().filter(|parsed: &usize| parsed.to_string() == number)?;
-        Some(number < config.layers && parts.contains(&part) && ends.contains(&end))
+        let feed_forward = spec.feed_forward.get(index(number)?)?;
+        let biased = match (part == names.norm_1 || part == names.norm_2, part == names.output) {
+            (true, _) => layer_norm,
+            (_, true) => spec.biases.output,
+            _ => attention_bias(spec, part).or_else(|| feed_forward_bias(spec, *feed_forward, part))?,
+        };
+        Some(end == "weight" || end == "bias" && biased)
     };
-    [EMBEDDING, HEAD].contains(&name) || outside.contains(&name) || in_block().unwrap_or(false)
+    [EMBEDDING, HEAD].contains(&name) || outside() || in_block().unwrap_or(false)
+}
+
+/// A number as it is written.
+fn index(number: &str) -> Option<usize> {
+    number.parse().ok().filter(|parsed: &usize| parsed.to_string() == number)
+}
+
+/// Whether a part of attention has a bias; `None` if attention has no such part.
+fn attention_bias(spec: &TransformerSpec, part: &str) -> Option<bool> {
+    match (spec.projections, part) {
+        (Projections::Fused, "attn.c_attn")
+        | (Projections::Separate, "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj") => {
+            Some(spec.biases.qkv)
+        }
+        (Projections::Separate, "self_attn.q_norm" | "self_attn.k_norm") if spec.head_norm => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether a part of the feed-forward network has a bias; `None` if it has no such part.
+fn feed_forward_bias(spec: &TransformerSpec, feed_forward: FeedForward, part: &str) -> Option<bool> {
+    let dense = ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
+    match feed_forward {
+        FeedForward::Gelu { .. } if ["mlp.c_fc", "mlp.c_proj"].contains(&part) => {
+            Some(spec.biases.feed_forward)
+        }
+        FeedForward::SwiGlu { .. } if dense.contains(&part) => Some(spec.biases.feed_forward),
+        FeedForward::Experts(_) if part == "mlp.gate" => Some(false),
+        FeedForward::Experts(experts) => {
+            let (number, matrix) = part.strip_prefix("mlp.experts.")?.split_once('.')?;
+            let known = ["gate_proj", "up_proj", "down_proj"].contains(&matrix);
+            (index(number)? < experts.count && known).then_some(false)
+        }
+        _ => None,
+    }
 }
 
 /// Whether a tensor that the network does not have may be left unread.

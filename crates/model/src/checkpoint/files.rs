@@ -10,7 +10,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Map, Value};
 
 use super::gguf::Gguf;
-use super::mistaken;
+use super::{mistaken, vocabulary};
 use crate::error::{LoadError, one_line};
 
 /// The files of a model, which are known by their names.
@@ -118,7 +118,13 @@ impl ModelFiles {
     /// A whole file; `hint` is added to the message when it is not there.
     pub(crate) fn read(&self, name: &str, hint: &str) -> Result<Cow<'static, [u8]>, LoadError> {
         match self {
-            Self::Folder(folder) => read_file(&folder.join(name), hint).map(Cow::Owned),
+            Self::Folder(folder) => {
+                let path = folder.join(name);
+                if name == "tokenizer.json" && !path.exists() && vocabulary::exists(self) {
+                    return vocabulary::tokenizer(self).map(Cow::Owned);
+                }
+                read_file(&path, hint).map(Cow::Owned)
+            }
             Self::Gguf(file) => {
                 let beside = file.path().with_file_name(name);
                 if name == "tokenizer.json" && !beside.exists() {

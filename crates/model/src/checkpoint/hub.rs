@@ -137,6 +137,12 @@ impl Wanted {
         get: impl Fn(&str) -> Result<PathBuf, LoadError>,
     ) -> Result<(), LoadError> {
         let (needed, optional, weights): (&[_], &[_], &[_]) = match self {
+            // Some repositories have the parts of a tokenizer instead.
+            Self::Model if !listed("tokenizer.json") && listed("vocab.json") => (
+                &["config.json", "vocab.json", "merges.txt", "tokenizer_config.json"],
+                &["added_tokens.json", "special_tokens_map.json", "chat_template.jinja"],
+                &["model.safetensors", INDEX],
+            ),
             Self::Model => (
                 &["config.json", "tokenizer.json"],
                 &[

@@ -6,27 +6,41 @@ mod config;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod expected;
+pub mod families;
 mod files;
 mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod layout;
+mod mask;
 mod mistaken;
 mod profile;
 mod progress;
 mod random;
+mod rotation;
 mod safetensors;
+mod spec;
 mod tensor;
+mod vocabulary;
 mod weights;
 
 use std::path::Path;
 
 pub use self::adapter::Adapter;
-pub use self::config::{Architecture, ModelConfig};
+use self::config::Identity;
+pub use self::config::{Fields, ModelConfig};
+pub(crate) use self::expected::BlockNames;
+pub use self::families::{Family, SamplingDefaults};
 pub use self::files::ModelFiles;
 pub(crate) use self::files::no_json;
 pub use self::gguf::{BlockTensor, Gguf};
-pub use self::profile::{Family, Profile, SamplingDefaults};
+pub use self::layout::Layout;
+pub use self::mask::Mask;
+pub use self::profile::Profile;
 pub use self::random::StoredType;
+pub use self::spec::{
+    Biases, Experts, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec,
+};
 pub use self::tensor::StoredTensor;
 pub use self::weights::Weights;
 use crate::error::LoadError;
@@ -37,14 +51,25 @@ use crate::tokenizer::TextTokenizer;
 pub struct Checkpoint {
     /// Where it was read from.
     pub files: ModelFiles,
-    /// Shapes and constants of the network.
+    /// Its family, and shapes and constants of the network.
     pub config: ModelConfig,
-    /// How the family is used: shift, special tokens, defaults.
+    /// How it is used: shift, special tokens, defaults.
     pub profile: Profile,
     /// Text to tokens and back.
     pub tokenizer: TextTokenizer,
     /// The tensors, still in their files.
     pub weights: Weights,
+}
+
+/// What is said of a model beside its files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOptions<'a> {
+    /// An adapter folder to merge into it.
+    pub adapter: Option<&'a Path>,
+    /// The family, whatever the files call themselves.
+    pub family: Option<&'static Family>,
+    /// The mask token, whatever the files say.
+    pub mask_token: Option<&'a str>,
 }
 
 impl Checkpoint {
@@ -59,14 +84,31 @@ impl Checkpoint {
     /// Reads a checkpoint from wherever its files are, and an adapter folder to merge into it.
     ///
     /// # Errors
-    /// Any file that is missing, damaged, contradicts another, or describes a model of another family.
+    /// As [`Self::read_with`].
     pub fn read(files: ModelFiles, adapter: Option<&Path>) -> Result<Self, LoadError> {
-        let config = ModelConfig::read(&files)?;
-        let own_files = adapter.map(|folder| ModelFiles::Folder(folder.to_owned()));
-        let adapter = adapter.map(Adapter::open).transpose()?;
+        Self::read_with(files, ReadOptions { adapter, ..ReadOptions::default() })
+    }
+
+    /// Reads a checkpoint from wherever its files are, with what is said beside them.
+    ///
+    /// # Errors
+    /// The model is autoregressive, which is said before all else that may be wrong with it. Any file that is missing,
+    /// damaged, contradicts another, or describes a model of another family.
+    pub fn read_with(files: ModelFiles, options: ReadOptions<'_>) -> Result<Self, LoadError> {
+        let identity = Identity::read(&files)?;
+        let Some(family) = options.family.or(identity.family) else {
+            return Err(identity.unsupported(&files));
+        };
+        let own_files = options.adapter.map(|folder| ModelFiles::Folder(folder.to_owned()));
+        let mask = Mask::find(&files, own_files.as_ref(), family, options.mask_token)?;
+        if let ModelFiles::Gguf(file) = &files {
+            file.expect_types()?;
+        }
+        let config = ModelConfig::read_as(&files, family)?;
+        let adapter = options.adapter.map(|folder| Adapter::open(folder, family)).transpose()?;
         let weights = Weights::open(&files, &config, adapter)?;
-        let rows = weights.embedding(config.width)?.shape()[0];
-        let profile = Profile::read(&files, own_files.as_ref(), &config)?;
+        let rows = weights.embedding(config.spec.width)?.shape()[0];
+        let profile = Profile::read(&files, &config, mask)?;
         let tokenizer = TextTokenizer::read(&files, &profile, rows)?;
         Ok(Self { files, config, profile, tokenizer, weights })
     }

@@ -1,42 +1,20 @@
-//! How a family of models is used: shift, special tokens, sampling defaults.
-//!
-//! Everything that differs between families and is no tensor shape is decided here, from the
-//! checkpoint's own files, so that a further family is a further arm of a few matches and no caller
-//! changes.
+//! How a model is used: special tokens and templates of its files, and what its family adds.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use super::ModelFiles;
-use super::config::{Architecture, ModelConfig};
+use super::config::ModelConfig;
+use super::families::{Family, SamplingDefaults};
+use super::mask::{Mask, token_text};
 use crate::error::LoadError;
-
-/// A family of masked diffusion models.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// GPT-2 adapted to diffusion.
-    DiffuGpt,
-    /// LLaMA adapted to diffusion.
-    DiffuLlama,
-}
-
-/// The settings of the reference's example scripts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SamplingDefaults {
-    /// T.
-    pub steps: u32,
-    /// Divides the logits.
-    pub temperature: f64,
-    /// Nucleus mass.
-    pub top_p: f64,
-}
 
 /// How the model is used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     /// The family.
-    pub family: Family,
+    pub family: &'static Family,
     /// Whether the head's row i predicts position i + 1.
     pub shift: bool,
     /// Sampling settings when the caller gives none.
@@ -45,10 +23,17 @@ pub struct Profile {
     pub trained_length: Option<usize>,
     /// What is shown at masked positions, as text.
     pub mask_token: String,
+    /// Its number, where the files say.
+    pub mask_token_id: Option<u32>,
+    /// Where the mask token was found.
+    pub mask_origin: String,
     /// Document start, as text.
     pub bos_token: Option<String>,
     /// Document end, as text.
     pub eos_token: Option<String>,
+    /// Tokens that end a text beside the document end, as text; those that the tokenizer does not know are left out
+    /// there.
+    pub ends: Vec<String>,
     /// All strings that the tokenizer files declare as special.
     pub special_tokens: Vec<String>,
     /// The same by their roles, `bos_token` to `mask_token`: what chat templates call them.
@@ -61,65 +46,41 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Reads the tokenizer's configuration files. A mask token that `adapter`'s own `tokenizer_config.json` names comes
-    /// first: an adapter that makes a diffusion model of an autoregressive one stands on a base that names none.
+    /// Reads the tokenizer's configuration files. `mask` is what [`Mask::find`] found.
     ///
     /// # Errors
-    /// A file is damaged, or none names a mask token.
-    pub fn read(
-        files: &ModelFiles,
-        adapter: Option<&ModelFiles>,
-        config: &ModelConfig,
-    ) -> Result<Self, LoadError> {
-        let names = ["tokenizer_config.json", "special_tokens_map.json"];
-        let mut settings = Vec::new();
-        if let Some(own) = adapter.filter(|own| own.exists(names[0])) {
-            let mask = own.json(names[0])?.remove("mask_token");
-            settings.extend(mask.map(|mask| Map::from_iter([("mask_token".to_owned(), mask)])));
+    /// A file is damaged.
+    pub fn read(files: &ModelFiles, config: &ModelConfig, mask: Mask) -> Result<Self, LoadError> {
+        let mut settings = settings(files)?;
+        if let Some(first) = settings.first_mut() {
+            first.insert("mask_token".to_owned(), mask.text.clone().into());
         }
-        for name in names.iter().filter(|name| files.exists(name)) {
-            settings.push(files.json(name)?);
-        }
-        let (shift, missing) = match files {
-            ModelFiles::Gguf(file) => {
-                settings.push(file.settings()?);
-                (file.logit_shift()?, "names no `tokenizer.ggml.mask_token_id`")
-            }
-            _ => (true, "names no `mask_token`, and neither does special_tokens_map.json"),
-        };
         let special = |name: &str| settings.iter().find_map(|fields| token_text(fields, name));
-        let mask_token = special("mask_token").ok_or_else(|| LoadError::MaskToken {
-            path: files.path(names[0]),
-            reason: format!(
-                "{missing}; a diffusion model needs one \
-                 (a plain GPT-2 or LLaMA checkpoint cannot be served)"
-            ),
-        })?;
-        let roles =
-            ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
-        let named_tokens: BTreeMap<&'static str, String> =
+        let roles = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token"];
+        let mut named_tokens: BTreeMap<&'static str, String> =
             roles.iter().filter_map(|role| Some((*role, special(role)?))).collect();
+        named_tokens.insert("mask_token", mask.text.clone());
         let mut special_tokens: Vec<String> = named_tokens.values().cloned().collect();
+        special_tokens.extend(settings.iter().flat_map(additional));
         special_tokens.sort();
         special_tokens.dedup();
-        let (family, defaults, trained_length) = match config.architecture {
-            Architecture::Gpt2 => (
-                Family::DiffuGpt,
-                SamplingDefaults { steps: 64, temperature: 0.95, top_p: 0.9 },
-                config.generation_length,
-            ),
-            Architecture::Llama => {
-                (Family::DiffuLlama, SamplingDefaults { steps: 64, temperature: 0.9, top_p: 0.9 }, Some(2048))
-            }
+        let family = config.family;
+        let shift = match files {
+            ModelFiles::Gguf(file) => file.logit_shift()?,
+            _ => None,
         };
+        let trained_length = family.trained_length.or(config.generation_length);
         Ok(Self {
             family,
-            shift,
-            defaults,
-            trained_length: trained_length.map(|length| length.min(config.context)),
-            mask_token,
+            shift: shift.unwrap_or(family.shift),
+            defaults: family.defaults,
+            trained_length: trained_length.map(|length| length.min(config.spec.context)),
+            mask_token: mask.text,
+            mask_token_id: mask.id,
+            mask_origin: mask.origin,
             bos_token: special("bos_token"),
             eos_token: special("eos_token"),
+            ends: family.ends.iter().map(|end| (*end).to_owned()).collect(),
             special_tokens,
             named_tokens,
             tokenizer_class: settings
@@ -131,6 +92,30 @@ impl Profile {
             )?,
         })
     }
+}
+
+/// The fields of the tokenizer's configuration files, those of the first file first; at least one map.
+pub(super) fn settings(files: &ModelFiles) -> Result<Vec<Map<String, Value>>, LoadError> {
+    let names = ["tokenizer_config.json", "special_tokens_map.json"].into_iter();
+    let mut settings: Vec<Map<String, Value>> =
+        names.filter(|name| files.exists(name)).map(|name| files.json(name)).collect::<Result<_, _>>()?;
+    if let ModelFiles::Gguf(file) = files {
+        settings.push(file.settings()?);
+    }
+    if settings.is_empty() {
+        settings.push(Map::new());
+    }
+    Ok(settings)
+}
+
+/// Special tokens without a role.
+fn additional(fields: &Map<String, Value>) -> Vec<String> {
+    let list = fields.get("additional_special_tokens").and_then(Value::as_array);
+    let texts = list.into_iter().flatten();
+    texts
+        .filter_map(|token| token.as_str().or_else(|| token.get("content")?.as_str()))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The chat template among a model's files. `config` is `tokenizer_config.json`. One that is no text is none, and the
@@ -161,10 +146,4 @@ fn chat_template(
             None
         }
     })
-}
-
-/// A special token is written as a string or as an object with its text in `content`.
-fn token_text(fields: &Map<String, Value>, name: &str) -> Option<String> {
-    let value = fields.get(name)?;
-    value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
 }

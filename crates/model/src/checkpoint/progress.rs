@@ -106,7 +106,7 @@ mod tests {
             .unwrap();
             let weights = &checkpoint.weights;
             let read = weights.watched(0, || {
-                Backbone::load(&checkpoint.config, weights, &placement)?;
+                Backbone::load(&checkpoint.config.spec, weights, &placement)?;
                 Ok::<_, LoadError>(weights.loading().as_ref().map(|progress| progress.done))
             });
             assert_eq!(read.unwrap(), Some(weights.size().1 as u64), "{name}");

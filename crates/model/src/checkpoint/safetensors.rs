@@ -7,19 +7,12 @@ use std::sync::Arc;
 use safetensors::tensor::TensorView;
 use serde_json::{Map, Value};
 
-use super::config::Architecture;
+use super::families::Family;
 use super::files::{ModelFiles, TensorFile};
+use super::layout::Layout;
 use super::mistaken;
 use super::tensor::StoredTensor;
-use super::weights::{EMBEDDING, HEAD};
 use crate::error::{LoadError, one_line};
-
-/// The name of the embedding and the prefix of the trunk, in every layout seen: the reference's wrapper
-/// (as its hub mixin and its fine-tuning save it), then the plain layouts of transformers.
-const GPT2_LAYOUTS: [(&str, &str); 3] =
-    [("embed_tokens.weight", WRAPPER), ("transformer.wte.weight", "transformer."), ("wte.weight", "")];
-const LLAMA_LAYOUTS: [(&str, &str); 2] =
-    [("model.embed_tokens.weight", "model."), ("embed_tokens.weight", WRAPPER)];
 
 /// The prefix of the trunk in the reference's wrapper.
 const WRAPPER: &str = "denoise_model.";
@@ -32,12 +25,11 @@ pub(super) struct Safetensors {
     files: Vec<(PathBuf, Arc<TensorFile>)>,
     /// Which file holds a tensor.
     index: HashMap<String, usize>,
-    embedding: &'static str,
-    prefix: &'static str,
+    layout: &'static Layout,
 }
 
 impl Safetensors {
-    pub(super) fn open(files: &ModelFiles, architecture: Architecture) -> Result<Self, LoadError> {
+    pub(super) fn open(files: &ModelFiles, family: &Family) -> Result<Self, LoadError> {
         let mut opened: Vec<(PathBuf, Arc<TensorFile>)> = Vec::new();
         let mut index = HashMap::new();
         for name in weight_files(files)? {
@@ -53,49 +45,30 @@ impl Safetensors {
             }
             opened.push((path, Arc::new(file)));
         }
-        let layouts = match architecture {
-            Architecture::Gpt2 => &GPT2_LAYOUTS[..],
-            Architecture::Llama => &LLAMA_LAYOUTS[..],
-        };
-        let found = layouts.iter().find(|(embedding, _)| index.contains_key(*embedding));
-        let Some(&(embedding, prefix)) = found else {
+        let found = family.layouts.iter().find(|layout| index.contains_key(layout.embedding));
+        let Some(layout) = found else {
             let path = opened.first().map_or_else(|| files.path(SINGLE), |(path, _)| path.clone());
-            return Err(LoadError::TensorMissing { path, name: layouts[0].0.to_owned() });
+            let name = family.layouts.first().map_or("", |layout| layout.embedding).to_owned();
+            return Err(LoadError::TensorMissing { path, name });
         };
-        Ok(Self { files: opened, index, embedding, prefix })
-    }
-
-    /// What the files call a tensor.
-    pub(super) fn stored_name(&self, name: &str) -> String {
-        match name {
-            EMBEDDING => self.embedding.to_owned(),
-            HEAD => HEAD.to_owned(),
-            _ => format!("{}{name}", self.prefix),
-        }
+        Ok(Self { files: opened, index, layout })
     }
 
     /// The canonical name of a tensor of the files; `None` outside the layout.
     pub(super) fn canonical_name(&self, stored: &str) -> Option<String> {
-        match stored {
-            HEAD => Some(HEAD.to_owned()),
-            _ if stored == self.embedding => Some(EMBEDDING.to_owned()),
-            _ => {
-                let inner = stored.strip_prefix(self.prefix)?;
-                (![EMBEDDING, HEAD].contains(&inner)).then(|| inner.to_owned())
-            }
-        }
+        self.layout.canonical(stored)
     }
 
     /// Whether a tensor is the embedding under the name that it has inside the trunk. The reference's wrapper holds
     /// the embedding outside, and its trunk is never given ids.
     pub(super) fn is_copy_of_embedding(&self, name: &str) -> bool {
-        let inner = name.strip_prefix(self.prefix);
-        self.prefix == WRAPPER && matches!(inner, Some("wte.weight" | "embed_tokens.weight"))
+        let inner = name.strip_prefix(self.layout.trunk);
+        self.layout.trunk == WRAPPER && matches!(inner, Some("wte.weight" | "embed_tokens.weight"))
     }
 
     /// Whether there is a tensor, by its canonical name.
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.index.contains_key(&self.stored_name(name))
+        self.index.contains_key(&self.layout.stored(name))
     }
 
     /// Every tensor with its name in the files.
@@ -105,7 +78,7 @@ impl Safetensors {
 
     /// A tensor by its canonical name.
     pub(super) fn load(&self, name: &str) -> Result<StoredTensor, LoadError> {
-        let name = self.stored_name(name);
+        let name = self.layout.stored(name);
         match self.index.get(&name) {
             Some(&file) => StoredTensor::in_file(&self.files[file].1, &self.files[file].0, &name),
             None => Err(LoadError::TensorMissing { path: self.files[0].0.clone(), name }),

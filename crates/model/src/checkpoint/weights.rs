@@ -11,17 +11,12 @@ use super::config::ModelConfig;
 use super::expected;
 use super::files::ModelFiles;
 use super::gguf::{self, Gguf};
+use super::layout::{EMBEDDING, HEAD};
 use super::progress::ByteProgress;
 use super::random::{Random, StoredType};
 use super::safetensors::Safetensors;
 use super::tensor::StoredTensor;
 use crate::error::LoadError;
-
-/// The embedding, whatever the layout calls it.
-pub(super) const EMBEDDING: &str = "embed_tokens.weight";
-
-/// The head, in every layout.
-pub(super) const HEAD: &str = "lm_head.weight";
 
 /// The tensors of a checkpoint, read from their files on demand.
 pub struct Weights {
@@ -62,11 +57,14 @@ impl Weights {
         adapter: Option<Adapter>,
     ) -> Result<Self, LoadError> {
         let source = match files {
-            ModelFiles::Gguf(file) => Source::Gguf { file: file.clone(), head_width: config.head_width },
-            _ => Source::Safetensors(Safetensors::open(files, config.architecture)?),
+            ModelFiles::Gguf(file) => {
+                file.expect_types()?;
+                Source::Gguf { file: file.clone(), head_width: config.spec.head_width }
+            }
+            _ => Source::Safetensors(Safetensors::open(files, config.family)?),
         };
         let unread = source.unread(files, config)?;
-        if !config.ties_missing_head && !source.contains(HEAD) {
+        if !config.spec.ties_missing_head && !source.contains(HEAD) {
             return Err(LoadError::HeadMissing { path: files.path("config.json") });
         }
         if let Some(adapter) = &adapter {
@@ -250,10 +248,13 @@ impl Source {
     /// One of them is part of a network, and not of the configured one.
     fn unread(&self, files: &ModelFiles, config: &ModelConfig) -> Result<Vec<String>, LoadError> {
         let is_part =
-            |name: &str| self.canonical_name(name).is_some_and(|name| expected::is_part(config, &name));
+            |name: &str| self.canonical_name(name).is_some_and(|name| expected::is_part(&config.spec, &name));
         let mut unread = Vec::new();
-        self.each(|name, _, _, _| {
-            if !is_part(name) {
+        self.each(|name, _, shape, _| {
+            // Of a stack, every expert is read or none.
+            let whole =
+                !matches!(self, Self::Gguf { .. }) || gguf::holds_experts_of(name, shape, &config.spec);
+            if !is_part(name) || !whole {
                 unread.push(name.to_owned());
             }
         });
@@ -264,7 +265,7 @@ impl Source {
         };
         match unread.iter().find(|name| !is_harmless(name)) {
             Some(name) => {
-                let (path, layers) = (files.path("config.json"), config.layers);
+                let (path, layers) = (files.path("config.json"), config.spec.layers());
                 Err(LoadError::TensorUnread { path, name: name.escape_debug().to_string(), layers })
             }
             None => Ok(unread),

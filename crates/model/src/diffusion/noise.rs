@@ -40,6 +40,10 @@ pub struct RecordedDraws {
     /// `tokens[f][p]`: the number that draws the token for position p at evaluation f. Empty when the
     /// run was greedy.
     pub tokens: Vec<Vec<f64>>,
+    /// Shares in place of 1/(T − f), by evaluation.
+    pub shares: Vec<f32>,
+    /// `order[f][p]`: what decides the place of position p among those that evaluation f may commit.
+    pub order: Vec<Vec<f64>>,
 }
 
 /// What a number decides. Purposes have streams of their own.
@@ -68,7 +72,8 @@ impl Noise {
         match self {
             Self::Keyed { seed, sample } => keyed(*seed, *sample, purpose, round, position),
             Self::Recorded(draws) => {
-                let row = round.checked_sub(1).and_then(|round| draws.tokens.get(round as usize));
+                let rows = if purpose == Purpose::Decision { &draws.order } else { &draws.tokens };
+                let row = round.checked_sub(1).and_then(|round| rows.get(round as usize));
                 row.and_then(|row| row.get(position as usize)).copied().unwrap_or(0.0)
             }
         }

@@ -13,7 +13,8 @@ use crate::predictor::Position;
 pub fn draw_round(noise: &Noise, steps: u32, position: Position) -> u32 {
     if let Noise::Recorded(draws) = noise {
         let committed = (0..steps - 1).find(|&evaluation| {
-            let threshold = 1.0 / (steps - evaluation) as f32;
+            let share = draws.shares.get(evaluation as usize).copied();
+            let threshold = share.unwrap_or(1.0 / (steps - evaluation) as f32);
             let row = draws.rounds.get(evaluation as usize);
             row.and_then(|row| row.get(position as usize)).is_some_and(|number| *number < threshold)
         });
@@ -82,6 +83,13 @@ pub(super) fn plan(
             // One position a round: how many go together is decided as they are read.
             _ => members.len() as u32,
         };
+        if order == Order::Permutation
+            && let Noise::Recorded(draws) = noise
+        {
+            planned.extend(recorded_rounds(members, (before, rounds), &draws.order));
+            before += rounds;
+            continue;
+        }
         planned
             .extend(rounds_of(members, order, quota, rounds, noise).map(|(round, at)| (before + round, at)));
         before += rounds;
@@ -93,6 +101,41 @@ pub(super) fn plan(
 /// The part of `total` that block `number` of `blocks` gets: even, the larger parts first, at least 1.
 pub(super) fn share(total: u32, number: u32, blocks: u32) -> u32 {
     (total / blocks + u32::from(number < total % blocks)).max(1)
+}
+
+/// The rounds after `before` in which a run committed the members of a block, if each of `rounds` even parts was those
+/// with the largest of the numbers that the run drew for its evaluation.
+fn recorded_rounds(
+    members: &[Position],
+    (before, rounds): (u32, u32),
+    drawn: &[Vec<f64>],
+) -> Vec<(u32, Position)> {
+    let mut open = members.to_vec();
+    let mut planned = Vec::new();
+    for round in before..before + rounds {
+        let row = drawn.get(round as usize).map_or(&[][..], Vec::as_slice);
+        let number = |position: &Position| row.get(*position as usize).copied().unwrap_or(0.0);
+        open.sort_by(|a, b| number(b).total_cmp(&number(a)).then(a.cmp(b)));
+        let part = part_size(members.len(), rounds as usize, members.len() - open.len());
+        planned.extend(open.drain(..part.min(open.len())).map(|position| (round + 1, position)));
+    }
+    planned
+}
+
+/// The step after `step` at which Dream's schedule over `steps` commits any of `open` positions; `None` behind the last.
+pub(super) fn next_dream_step(open: usize, step: u32, steps: u32) -> Option<u32> {
+    (step + 1..=steps).find(|&step| dream_quota(open, step, steps) > 0)
+}
+
+/// How many of the steps after `step` of Dream's schedule commit any of `open` positions.
+pub(super) fn dream_steps_left(mut open: usize, step: u32, steps: u32) -> u32 {
+    let mut count = 0;
+    for step in step + 1..=steps {
+        let quota = dream_quota(open, step, steps);
+        count += u32::from(quota > 0);
+        open -= quota;
+    }
+    count
 }
 
 /// Every member with its round in 1..=`rounds`.

@@ -39,7 +39,7 @@ pub(super) fn rank(candidates: &mut [Candidate<'_>], score: Score, noise: &Noise
 fn quantity(kind: ScoreKind, read: &Read) -> f64 {
     f64::from(match kind {
         ScoreKind::Drawn => read.score,
-        ScoreKind::Model => read.logprob,
+        ScoreKind::Model => read.confidence,
         ScoreKind::Margin => read.margin,
         ScoreKind::Entropy => -read.entropy,
     })
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn reads(probabilities: &[f32]) -> Vec<Read> {
-        let read = |p: &f32| Read { score: p.ln(), logprob: p.ln(), entropy: 1.0 - p, ..Read::default() };
+        let read = |p: &f32| Read { score: p.ln(), confidence: p.ln(), entropy: 1.0 - p, ..Read::default() };
         probabilities.iter().map(read).collect()
     }
 

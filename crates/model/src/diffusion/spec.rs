@@ -27,6 +27,12 @@ pub struct StateSpec {
     /// What an open position 0 becomes when its round comes, for models with shift, whose head cannot
     /// predict it. The reference puts the caller's own id there. `None` refuses such a canvas.
     pub first_token: Option<TokenId>,
+    /// Whether an open position 0 of a model with shift is read from the first row, which also speaks of position 1
+    /// (Dream); otherwise only `first_token` fills it.
+    pub reads_first: bool,
+    /// Whether a position whose drawn token is the mask itself stays open, as in samplers that know open positions by
+    /// their token. Of those that have a fixed number of evaluations: the others might not end.
+    pub redraw_masks: bool,
     /// Weight of classifier-free guidance against the canvas without its given tokens.
     pub guidance: Option<f64>,
     /// How many of the most probable tokens to report with each commit.
@@ -45,9 +51,9 @@ pub struct Span {
     pub sampling: u32,
     /// Index into [`StateSpec::allowed`]: only these tokens are drawn here.
     pub allowed: Option<u32>,
-    /// A token that ends the stretch: what lies right of its first one is not shown. Once nothing else
+    /// Tokens that end the stretch: what lies right of the first of them is not shown. Once nothing else
     /// is masked, the sample is done.
-    pub ends_at: Option<TokenId>,
+    pub ends_at: Vec<TokenId>,
 }
 
 /// One change to a canvas.
@@ -117,13 +123,17 @@ pub(super) fn penalises(sampling: &Sampling) -> bool {
         || sampling.presence_penalty != 0.0
 }
 
-/// The canvas with every given token masked but the one at position 0, where a document starts.
-pub(super) fn without_condition(canvas: &Canvas) -> Vec<TokenId> {
+/// The canvas with every given token masked; `keeps_first` leaves the one at position 0, where a document starts.
+pub(super) fn without_condition(canvas: &Canvas, keeps_first: bool) -> Vec<TokenId> {
     let cells = canvas.cells().iter().zip(canvas.tokens()).enumerate();
     cells
         .map(
             |(position, (cell, &token))| {
-                if *cell == Cell::Fixed && position > 0 { canvas.mask_token() } else { token }
+                if *cell == Cell::Fixed && (position > 0 || !keeps_first) {
+                    canvas.mask_token()
+                } else {
+                    token
+                }
             },
         )
         .collect()

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::canvas::Canvas;
 use super::noise::Noise;
 use super::policy::{Order, Policy, Quota, Revise};
-use super::schedule::plan;
+use super::schedule::{dream_quota, dream_steps_left, plan};
 use super::spec::{self, EarlyExit, Edit, Span, StateSpec};
 use crate::error::CanvasError;
 use crate::predictor::{Ask, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want};
@@ -28,6 +28,10 @@ pub struct DenoisingState {
     policy: Policy,
     noise: Noise,
     first_token: Option<TokenId>,
+    /// Whether position 0 stays when the condition is taken away.
+    keeps_first: bool,
+    /// Whether a drawn mask leaves its position open.
+    redraws: bool,
     guidance: Option<f64>,
     alternatives: usize,
     /// With drafts, what to add to the index of a sampling to make it greedy.
@@ -65,7 +69,7 @@ impl DenoisingState {
         let canvas = Canvas::new(spec.given.iter().copied(), limits)?;
         let length = canvas.tokens().len();
         let first_token = spec.first_token.filter(|_| limits.shift);
-        if limits.shift && canvas.is_open(0) && first_token.is_none() {
+        if limits.shift && canvas.is_open(0) && first_token.is_none() && !spec.reads_first {
             return Err(CanvasError::FirstPositionOpen);
         }
         if let Some(id) = first_token.filter(|id| *id as usize >= limits.vocabulary) {
@@ -91,6 +95,10 @@ impl DenoisingState {
             policy: spec.policy,
             noise: spec.noise,
             first_token,
+            keeps_first: limits.shift,
+            redraws: spec.redraw_masks
+                && !planned
+                && matches!(quota, Quota::Times(_) | Quota::Evaluations(_)),
             guidance: spec.guidance.filter(|weight| *weight != 0.0),
             alternatives: spec.alternatives,
             drafts: spec.drafts.then_some(settings),
@@ -140,7 +148,9 @@ impl DenoisingState {
         self.draft =
             self.drafts.map_or_else(Vec::new, |_| self.wants.iter().zip(reads).map(thought).collect());
         let asked = self.set_guesses_aside(reads);
-        for commit in self.commits(&asked) {
+        let mask = self.canvas.mask_token();
+        let commits = self.commits(&asked);
+        for commit in commits.into_iter().filter(|commit| !self.redraws || commit.token != mask) {
             self.canvas.commit(commit.position, commit.token);
             edits.push(Edit::Commit(commit));
         }
@@ -235,7 +245,17 @@ impl DenoisingState {
                 let costs = |round: &[(u32, Position)]| round.iter().any(|member| !self.is_first(member.1));
                 1 + self.plan.chunk_by(|a, b| a.0 == b.0).filter(|round| costs(round)).count() as u32
             }
-            (Quota::Times(steps) | Quota::Kept(steps), _) => steps - self.evaluations,
+            (Quota::Times(steps), _) => {
+                1 + {
+                    let due = dream_quota(self.canvas.masked(), self.round, steps);
+                    dream_steps_left(self.canvas.masked() - due, self.round, steps)
+                }
+            }
+            (Quota::Kept(steps), _) => steps - self.evaluations,
+            (Quota::Evaluations(total), Order::Score(_)) if self.redraws => {
+                let later = self.round + 1..=self.rounds(total);
+                1 + later.filter(|round| self.part_at(*round) > 0).count() as u32
+            }
             _ => masked,
         }
     }

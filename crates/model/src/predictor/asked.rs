@@ -78,8 +78,9 @@ fn locate<'a>(
         && allowed.is_none_or(|set| set.is_some())
         && want.target.is_none_or(|token| (token as usize) < limits.vocabulary)
         && ask.guidance.is_none_or(|guidance| guidance.tokens.len() == length);
-    let place = if limits.shift { want.position.checked_sub(1) } else { Some(want.position) };
-    let Some((place, sampling)) = place.zip(sampling).filter(|_| valid) else {
+    // The first row speaks of position 0 as well, as in Dream's sampler.
+    let place = if limits.shift { want.position.saturating_sub(1) } else { want.position };
+    let Some(sampling) = sampling.filter(|_| valid) else {
         return Err(PredictError::Unreadable { ask: number, position: want.position });
     };
     let guide = guidance(ask).zip(firsts.1).map(|(guidance, first)| (first + place, guidance.weight));

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::asked::{Asked, Batch, rows_of};
 use super::{Ask, MaskPredictor, ModelLimits, Read};
 use crate::backbone::{Backbone, PackedRows, Times, Workspace};
-use crate::checkpoint::{Checkpoint, ModelConfig, Weights};
+use crate::checkpoint::{Checkpoint, TransformerSpec, Weights};
 use crate::device::Placement;
 use crate::error::{LoadError, PredictError};
 use crate::kernel::CpuFeatures;
@@ -45,7 +45,7 @@ impl CandlePredictor {
     pub fn load(checkpoint: &Checkpoint, placement: Placement, threads: usize) -> Result<Self, LoadError> {
         let limits = limits(checkpoint);
         checkpoint.weights.watched(LARGE, || {
-            Self::new(&checkpoint.config, &checkpoint.weights, limits, &placement, threads)
+            Self::new(&checkpoint.config.spec, &checkpoint.weights, limits, &placement, threads)
         })
     }
 
@@ -55,14 +55,14 @@ impl CandlePredictor {
     /// # Errors
     /// As [`Self::load`].
     pub fn new(
-        config: &ModelConfig,
+        spec: &TransformerSpec,
         weights: &Weights,
         limits: ModelLimits,
         placement: &Placement,
         threads: usize,
     ) -> Result<Self, LoadError> {
         let threads = compute_threads(threads)?;
-        let backbone = threads.install(|| Backbone::load(config, weights, placement))?;
+        let backbone = threads.install(|| Backbone::load(spec, weights, placement))?;
         Ok(Self::of(backbone, limits, threads, placement.cpu))
     }
 
@@ -71,7 +71,7 @@ impl CandlePredictor {
     /// # Errors
     /// As [`Self::load`].
     pub fn in_candle(checkpoint: &Checkpoint, placement: &Placement) -> Result<Self, LoadError> {
-        let backbone = Backbone::in_candle(&checkpoint.config, &checkpoint.weights, placement)?;
+        let backbone = Backbone::in_candle(&checkpoint.config.spec, &checkpoint.weights, placement)?;
         Ok(Self::of(backbone, limits(checkpoint), compute_threads(1)?, placement.cpu))
     }
 
@@ -212,7 +212,7 @@ impl CandlePredictor {
 fn limits(checkpoint: &Checkpoint) -> ModelLimits {
     ModelLimits {
         vocabulary: checkpoint.tokenizer.rows(),
-        context: checkpoint.config.context,
+        context: checkpoint.config.spec.context,
         mask_token: checkpoint.tokenizer.mask_id(),
         shift: checkpoint.profile.shift,
     }

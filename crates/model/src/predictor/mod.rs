@@ -46,7 +46,7 @@ pub struct ModelLimits {
     pub context: usize,
     /// The id shown at masked positions.
     pub mask_token: TokenId,
-    /// Whether the head's row i predicts position i + 1, so that position 0 cannot be predicted.
+    /// Whether the head's row i predicts position i + 1, so that position 0 has no row of its own.
     pub shift: bool,
 }
 
@@ -55,7 +55,8 @@ pub struct ModelLimits {
 pub struct Ask<'a> {
     /// The canvas as the network sees it.
     pub tokens: &'a [TokenId],
-    /// Which positions to read, ascending; position 0 only for models without shift.
+    /// Which positions to read, ascending. With shift, position 0 is read from the first row, which belongs to
+    /// position 1.
     pub wants: &'a [Want],
     /// The settings that the wants refer to.
     pub samplings: &'a [Sampling],
@@ -119,10 +120,14 @@ pub struct Sampling {
     pub bias: Vec<(TokenId, f32)>,
     /// Ids that are never drawn.
     pub banned: Vec<TokenId>,
+    /// Ids, ascending, that have no part in [`Read::confidence`].
+    pub distrusted: Vec<TokenId>,
     /// Divides the logits; 0 takes the most probable token, the lower id on a tie.
     pub temperature: f64,
     /// Only the k most probable tokens may be drawn, the lower id on a tie; 0 is off.
     pub top_k: usize,
+    /// Whether the nucleus is found before the k most probable tokens of it are kept (Dream); otherwise after.
+    pub nucleus_first: bool,
     /// Nucleus: a token is dropped when the more probable ones already exceed this mass, so the token
     /// that crosses it stays. 1 drops nothing.
     pub top_p: f64,
@@ -139,8 +144,10 @@ impl Default for Sampling {
             presence_penalty: 0.0,
             bias: Vec::new(),
             banned: Vec::new(),
+            distrusted: Vec::new(),
             temperature: 1.0,
             top_k: 0,
+            nucleus_first: false,
             top_p: 1.0,
             min_p: 0.0,
         }
@@ -158,6 +165,8 @@ pub struct Read {
     /// Its log-probability (nats) under the model itself: before penalties, temperature and filters, but
     /// after guidance.
     pub logprob: f32,
+    /// The same without the tokens that the sampling distrusts; −∞ if it is one of them.
+    pub confidence: f32,
     /// Entropy (nats) of the distribution it was drawn from; that at temperature 1 at temperature 0.
     pub entropy: f32,
     /// Difference between the two largest probabilities of that same distribution; 1 when only one token

@@ -161,6 +161,7 @@ fn read(ask: &Ask<'_>, want: &Want, limits: &ModelLimits) -> Read {
         token,
         score: logprob,
         logprob,
+        confidence: logprob,
         entropy: -nats(mix(belief)),
         margin: nats(mix(!belief)).exp(),
         target: want.target.map(|target| nats(mix(belief ^ u64::from(target)))),

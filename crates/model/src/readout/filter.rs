@@ -77,38 +77,17 @@ pub(super) fn filter(
     kept: &mut Kept,
 ) -> bool {
     let Ranking { cpu, logits, .. } = ranking;
-    let mut listed = false;
-    if (1..weights.len()).contains(&sampling.top_k)
-        && let Some(last) = search.last(ranking, Mass::Drawable(weights), (sampling.top_k - 1) as f64)
-    {
-        let lowest = logits[last as usize];
-        listed = kept.take(cpu, logits, lowest.next_down(), logits, weights);
-        if listed {
-            kept.keep_down_to(cpu, kept.places.partition_point(|&place| place < last));
-        } else {
-            kernel::keep_from(cpu, logits, lowest, last as usize, weights);
+    let mut row = Row { ranking, weights, search, kept, listed: false };
+    if sampling.nucleus_first {
+        row.nucleus(sampling.top_p, mass);
+        row.top_k(sampling.top_k);
+    } else {
+        if row.top_k(sampling.top_k) && sampling.top_p < 1.0 {
+            mass = kernel::wide_sum(cpu, if row.listed { &row.kept.weights } else { row.weights });
         }
-        if sampling.top_p < 1.0 {
-            mass = kernel::wide_sum(cpu, if listed { &kept.weights } else { weights });
-        }
+        row.nucleus(sampling.top_p, mass);
     }
-    if sampling.top_p < 1.0 {
-        let limit = sampling.top_p * mass;
-        if !listed {
-            // The last token that stays and all less probable ones hold at least what lies beyond the limit,
-            // so it has at least their mean. A little less: weights are rounded.
-            let lightest = 0.999 * (mass - limit) / weights.len() as f64;
-            listed = kept.take(cpu, weights, lightest.max(0.0) as f32, logits, weights);
-        }
-        if listed {
-            let ranking = Ranking { logits: &kept.logits, ..ranking };
-            if let Some(last) = search.last(ranking, Mass::Weights(&kept.weights), limit) {
-                kept.keep_down_to(cpu, last as usize);
-            }
-        } else if let Some(last) = search.last(ranking, Mass::Weights(weights), limit) {
-            kernel::keep_from(cpu, logits, logits[last as usize], last as usize, weights);
-        }
-    }
+    let Row { weights, kept, listed, .. } = row;
     if sampling.min_p > 0.0 {
         // On the side of the logits, which are exact; the most probable token always stays.
         let lowest = f64::from(ranking.largest) + sampling.temperature * sampling.min_p.min(1.0).ln();
@@ -121,4 +100,66 @@ pub(super) fn filter(
         }
     }
     listed
+}
+
+/// A row, and what filters have left of it so far.
+struct Row<'a> {
+    ranking: Ranking<'a>,
+    /// 0 for what is dropped, unless there is a list.
+    weights: &'a mut [f32],
+    search: &'a mut PrefixSearch,
+    kept: &'a mut Kept,
+    /// Whether `kept` is what is left.
+    listed: bool,
+}
+
+impl Row<'_> {
+    /// Keeps the `count` most probable ones; whether that changes anything.
+    fn top_k(&mut self, count: usize) -> bool {
+        let Self { ranking, weights, search, kept, listed } = self;
+        let Ranking { cpu, logits, .. } = *ranking;
+        if !(1..weights.len()).contains(&count) {
+            return false;
+        }
+        let limit = (count - 1) as f64;
+        if *listed {
+            let ranking = Ranking { logits: &kept.logits, ..*ranking };
+            let last = search.last(ranking, Mass::Drawable(&kept.weights), limit);
+            last.into_iter().for_each(|last| kept.keep_down_to(cpu, last as usize));
+            return last.is_some();
+        }
+        let Some(last) = search.last(*ranking, Mass::Drawable(weights), limit) else { return false };
+        let lowest = logits[last as usize];
+        *listed = kept.take(cpu, logits, lowest.next_down(), logits, weights);
+        if *listed {
+            kept.keep_down_to(cpu, kept.places.partition_point(|&place| place < last));
+        } else {
+            kernel::keep_from(cpu, logits, lowest, last as usize, weights);
+        }
+        true
+    }
+
+    /// Keeps the most probable ones up to the one that crosses `share` of `mass`, the sum of what is left.
+    fn nucleus(&mut self, share: f64, mass: f64) {
+        let Self { ranking, weights, search, kept, listed } = self;
+        let Ranking { cpu, logits, .. } = *ranking;
+        if share >= 1.0 {
+            return;
+        }
+        let limit = share * mass;
+        if !*listed {
+            // The last token that stays and all less probable ones hold at least what lies beyond the limit,
+            // so it has at least their mean. A little less: weights are rounded.
+            let lightest = 0.999 * (mass - limit) / weights.len() as f64;
+            *listed = kept.take(cpu, weights, lightest.max(0.0) as f32, logits, weights);
+        }
+        if *listed {
+            let ranking = Ranking { logits: &kept.logits, ..*ranking };
+            if let Some(last) = search.last(ranking, Mass::Weights(&kept.weights), limit) {
+                kept.keep_down_to(cpu, last as usize);
+            }
+        } else if let Some(last) = search.last(*ranking, Mass::Weights(weights), limit) {
+            kernel::keep_from(cpu, logits, logits[last as usize], last as usize, weights);
+        }
+    }
 }

@@ -108,6 +108,7 @@ pub fn read_row(
         token,
         score,
         logprob: model.logprob(token)?,
+        confidence: model.confidence(token, &sampling.distrusted)?,
         entropy: shape.entropy,
         margin: shape.margin,
         target: context.target.and_then(|target| model.logprob(target)),
@@ -128,6 +129,26 @@ impl<'a> Model<'a> {
     fn logprob(&self, token: TokenId) -> Option<f32> {
         let logit = self.logits.get(token as usize)?;
         Some((f64::from(*logit) - f64::from(self.highest) - self.normaliser) as f32)
+    }
+
+    /// The same when other tokens have no part in the distribution.
+    fn confidence(&self, token: TokenId, without: &[TokenId]) -> Option<f32> {
+        if without.is_empty() {
+            return self.logprob(token);
+        }
+        if without.contains(&token) {
+            return Some(f32::NEG_INFINITY);
+        }
+        // Not the difference of two sums: what is left may be little.
+        let mut rest = self.logits.to_vec();
+        without.iter().for_each(|token| {
+            if let Some(logit) = rest.get_mut(*token as usize) {
+                *logit = f32::NEG_INFINITY;
+            }
+        });
+        let highest = kernel::largest(self.cpu, &rest);
+        let sum: f64 = rest.iter().map(|logit| f64::from(logit - highest).exp()).sum();
+        Some((f64::from(*rest.get(token as usize)?) - f64::from(highest) - sum.ln()) as f32)
     }
 
     /// The `count` most probable tokens, best first.

@@ -44,8 +44,9 @@ fn penalised(logits: &[f32], context: &RowContext<'_>) -> Vec<f32> {
 /// Drops from the end of `order` what top-k, top-p and min-p drop; the distance from the nearest edge.
 fn filter(order: &mut Vec<usize>, weight: impl Fn(usize) -> f64, sampling: &Sampling) -> f64 {
     let mut edge = f64::INFINITY;
-    if sampling.top_k > 0 {
-        order.truncate(sampling.top_k);
+    let most = if sampling.top_k > 0 { sampling.top_k } else { usize::MAX };
+    if !sampling.nucleus_first {
+        order.truncate(most);
     }
     if sampling.top_p < 1.0 {
         let mass: f64 = order.iter().map(|&token| weight(token)).sum();
@@ -57,6 +58,7 @@ fn filter(order: &mut Vec<usize>, weight: impl Fn(usize) -> f64, sampling: &Samp
             keep
         });
     }
+    order.truncate(most);
     if sampling.min_p > 0.0 {
         order.retain(|&token| {
             edge = edge.min((weight(token) / sampling.min_p - 1.0).abs());
@@ -101,10 +103,20 @@ pub(super) fn oracle(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> 
     });
     let token = if greedy { best } else { drawn.unwrap_or(best) };
     let distance = (f64::from(edited[best]) - f64::from(edited[token])) / temperature;
+    let trusted = everything.iter().filter(|(token, _)| !sampling.distrusted.contains(&(*token as u32)));
+    let best_trusted = ranked(&trusted.copied().collect::<Vec<_>>()).first().copied().unwrap_or_default();
     let read = Read {
         token: token as u32,
         score: (-distance - mass.ln()) as f32,
         logprob: raw(token),
+        confidence: if sampling.distrusted.contains(&(token as u32)) {
+            f32::NEG_INFINITY
+        } else {
+            let trusted = |token: &usize| !sampling.distrusted.contains(&(*token as u32));
+            let difference = |token: usize| f64::from(logits[token]) - f64::from(logits[best_trusted]);
+            let sum: f64 = (0..logits.len()).filter(trusted).map(|token| difference(token).exp()).sum();
+            (difference(token) - sum.ln()) as f32
+        },
         entropy: order.iter().map(information).sum::<f64>() as f32,
         margin: (share(best) - second) as f32,
         target: context.target.map(|target| raw(target as usize)),
@@ -142,21 +154,26 @@ fn samplings() -> impl Strategy<Value = Sampling> {
         prop_oneof![Just(1.0), 0.0_f64..1.0],
         prop_oneof![Just(0.0), 0.0_f64..0.3],
         prop::collection::vec(0_u32..220, 0..3),
+        (any::<bool>(), prop_oneof![Just(Vec::new()), Just(vec![3, 17]), Just(vec![0])]),
     );
-    (temperature, penalties, filters).prop_map(|(temperature, penalties, (top_k, top_p, min_p, banned))| {
-        let (repetition_penalty, frequency_penalty, presence_penalty, bias) = penalties;
-        Sampling {
-            repetition_penalty,
-            frequency_penalty,
-            presence_penalty,
-            bias,
-            banned,
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-        }
-    })
+    (temperature, penalties, filters).prop_map(
+        |(temperature, penalties, (top_k, top_p, min_p, banned, others))| {
+            let (repetition_penalty, frequency_penalty, presence_penalty, bias) = penalties;
+            Sampling {
+                repetition_penalty,
+                frequency_penalty,
+                presence_penalty,
+                bias,
+                banned,
+                distrusted: others.1,
+                temperature,
+                top_k,
+                nucleus_first: others.0,
+                top_p,
+                min_p,
+            }
+        },
+    )
 }
 
 pub(super) fn cases() -> impl Strategy<Value = Case> {
@@ -185,6 +202,8 @@ fn compare(found: &Read, expected: &Read) -> Result<(), TestCaseError> {
     prop_assert_eq!(found.token, expected.token);
     prop_assert!(near(found.score, expected.score), "score {} {}", found.score, expected.score);
     prop_assert!(near(found.logprob, expected.logprob), "logprob {} {}", found.logprob, expected.logprob);
+    let confident = found.confidence == expected.confidence || near(found.confidence, expected.confidence);
+    prop_assert!(confident, "confidence {} {}", found.confidence, expected.confidence);
     prop_assert!(near(found.entropy, expected.entropy), "entropy {} {}", found.entropy, expected.entropy);
     prop_assert!(near(found.margin, expected.margin), "margin {} {}", found.margin, expected.margin);
     prop_assert!(near(found.target.unwrap(), expected.target.unwrap()));

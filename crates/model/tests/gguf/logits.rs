@@ -153,9 +153,10 @@ fn an_adapter_is_merged_into_a_file_as_into_a_folder() {
 
 #[test]
 fn the_file_says_whether_logits_are_shifted() {
-    for (value, shift) in [(None, true), (Some(true), true), (Some(false), false)] {
+    for (value, shift) in [(None, false), (Some(true), true), (Some(false), false)] {
         let folder = tempdir().unwrap();
         let mut model = Model::golden("diffullama").into_llada();
+        model.keys.remove("diffusion.shift_logits");
         model.keys.extend(value.map(|value| ("diffusion.shift_logits".to_owned(), Value::Bool(value))));
         model.write(&folder.path().join("model.gguf"), |_| GgmlDType::F16);
         assert_eq!(load(folder.path(), None, Precision::F32, 1).limits().shift, shift);

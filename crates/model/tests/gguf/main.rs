@@ -8,6 +8,9 @@
 mod blocks;
 #[path = "../device/mod.rs"]
 mod device;
+mod families;
+mod foreign;
 mod logits;
+mod released;
 mod tokenizer;
 mod write;

@@ -121,6 +121,7 @@ impl Model {
                 (key.replacen("llama.", "llada.", usize::from(key.starts_with("llama."))), value)
             })
             .collect();
+        self.keys.insert("diffusion.shift_logits".to_owned(), Value::Bool(true));
         self.keys.insert("general.architecture".to_owned(), Value::String("llada".to_owned()));
         self
     }
@@ -186,7 +187,7 @@ impl Model {
 }
 
 /// Rows of each head, seen as (a, b), in the order (b, a).
-fn swap(tensor: &Tensor, heads: usize, a: usize, b: usize) -> Tensor {
+pub fn swap(tensor: &Tensor, heads: usize, a: usize, b: usize) -> Tensor {
     let (rows, columns) = tensor.dims2().unwrap();
     let split = tensor.reshape((heads, a, b, columns)).unwrap();
     split.transpose(1, 2).unwrap().contiguous().unwrap().reshape((rows, columns)).unwrap()

@@ -10,6 +10,8 @@
 mod data;
 #[path = "../device/mod.rs"]
 mod device;
+mod families;
+mod likelihoods;
 mod numeric;
 #[path = "../reference/mod.rs"]
 mod reference;

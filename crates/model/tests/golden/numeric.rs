@@ -31,6 +31,8 @@ fn compare_logits(load: impl Fn(&Model) -> CandlePredictor) {
             cases += 1;
         }
         let expected = model.cases().and_then(|json| json["forward_cases"].as_u64());
+        let listed = |json: serde_json::Value| Some(json["forward"].as_array()?.len() as u64);
+        let expected = expected.or_else(|| model.family().and_then(listed));
         assert!(cases > 0, "{} has no case", model.name);
         assert!(expected.is_none_or(|count| count == cases), "{}: {cases} of {expected:?}", model.name);
     }
@@ -70,11 +72,16 @@ fn compare_hidden_states(load: impl Fn(&Model) -> CandlePredictor) {
         let input = ids(&tensors["input_ids"]);
         let canvases: Vec<&[u32]> = input.iter().map(Vec::as_slice).collect();
         let states = predictor.hidden_states(&canvases).unwrap();
-        let recorded = tensors.keys().filter(|name| !matches!(name.as_str(), "input_ids" | "logits")).count();
+        // Which experts a row used is not observed: another one would move its state by far more than the tolerance.
+        let state =
+            |name: &&String| *name != "input_ids" && *name != "logits" && !name.starts_with("router.");
+        let recorded = tensors.keys().filter(state).count();
+        let tolerance = if model.family().is_some() { 2.0 * TOLERANCE } else { TOLERANCE };
         assert_eq!(states.len(), recorded, "{}: number of states", model.name);
         for (name, state) in states {
             let error = worst(&floats(&state), &floats(&tensors[&name]));
-            assert!(error < TOLERANCE, "{} {name}: {error}", model.name);
+            println!("{} {name}: largest difference {error:.1e}", model.name);
+            assert!(error < tolerance, "{} {name}: {error}", model.name);
         }
         let error = worst(&logits(&predictor, &input), &floats(&tensors["logits"]));
         assert!(error < TOLERANCE, "{} logits: {error}", model.name);

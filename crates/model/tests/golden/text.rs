@@ -68,9 +68,13 @@ fn golden_tokenizer_user_text_is_never_special() {
                 .flat_map(|t| tokenizer.encode_template(t, false).unwrap())
                 .collect();
             if !tokens.iter().any(|token| declared.contains(token)) {
-                assert_eq!(tokenizer.decode(&tokens, true), text, "{model}");
-                let piece = tokenizer.encode_piece(&text).unwrap();
-                assert_eq!(tokenizer.decode(&piece, false), text, "{model}: as a piece");
+                // Some tokenizers compose characters (NFC); what comes back is recorded then.
+                let composed = case["decoded"].as_str().filter(|_| case["text"] == text.as_str());
+                let is_text = |found: &str| found == text || Some(found) == composed;
+                let found = tokenizer.decode(&tokens, true);
+                assert!(is_text(&found), "{model}: {text:?} {found:?}");
+                let piece = tokenizer.decode(&tokenizer.encode_piece(&text).unwrap(), false);
+                assert!(is_text(&piece), "{model}: as a piece, {text:?} {piece:?}");
             }
         }
     });

@@ -95,6 +95,7 @@ impl Run {
         RecordedDraws {
             rounds: self.unmask.iter().map(|round| round[canvas].clone()).collect(),
             tokens: self.category.iter().map(|forward| shifted(&forward[canvas])).collect(),
+            ..RecordedDraws::default()
         }
     }
 

@@ -2,18 +2,20 @@
 
 use serde_json::json;
 
-use crate::damage::{Copy, WEIGHTS};
+use crate::damage::Copy;
 
 #[test]
 fn other_architectures_are_refused_by_name() {
     for found in ["mistral", "bert", "a\nb", ""] {
         let copy = Copy::of("diffullama");
         copy.edit_json("config.json", |config| config["model_type"] = json!(found));
-        copy.assert_refused(&["config.json", "llama"]);
+        copy.assert_refused(&["config.json", "autoregressive"]);
+        copy.edit_json("config.json", |config| config["architectures"] = json!(["BertModel"]));
+        copy.assert_refused(&["config.json", "llama (DiffuLLaMA)", "dream (Dream)"]);
     }
     let copy = Copy::of("diffullama");
     copy.edit_json("config.json", |config| config["model_type"] = json!("gpt2"));
-    copy.assert_refused(&[WEIGHTS, "embed_tokens.weight"]);
+    copy.assert_refused(&["config.json", "rope_theta"]);
     let copy = Copy::of("diffugpt-s");
     copy.edit_json("config.json", |config| config["model_type"] = json!("llama"));
     copy.assert_refused(&["config.json"]);
@@ -67,7 +69,36 @@ fn numbers_and_flags_of_the_configuration_that_make_no_sense_are_refused_by_fiel
         ("diffugpt-s", "activation_function", &[json!("relu"), json!("a\nb"), json!(7)]),
         ("diffullama", "rms_norm_eps", &numbers[..]),
         ("diffullama", "rope_theta", &numbers[..]),
-        ("diffullama", "rope_scaling", &[json!({"type": "linear", "factor": 2.0}), json!("x"), json!(2)]),
+        ("diffullama", "rope_scaling", &[json!({"type": "linear", "factor": 0.5}), json!("x"), json!(2)]),
+        ("diffullama", "rope_freqs", &[json!(2)]),
+        ("diffullama", "attention_multiplier", &[json!(0.5)]),
+        ("diffullama", "logits_scaling", &[json!(8.0)]),
+        ("diffullama", "use_sliding_window", &[json!(true)]),
+        ("diffullama", "layer_types", &[json!(["full_attention", "sliding_attention"]), json!(1)]),
+        ("diffullama", "mask_token_id", &[json!(-1), json!("m"), json!(1.5)]),
+        ("llada", "alibi", &[json!(true), json!(1)]),
+        ("llada", "input_emb_norm", &[json!(true)]),
+        ("llada", "attention_layer_norm", &[json!(true)]),
+        ("llada", "scale_logits", &[json!(true)]),
+        ("llada", "include_qkv_bias", &[json!(true)]),
+        ("llada", "block_type", &[json!("sequential")]),
+        ("llada", "activation_type", &[json!("gelu")]),
+        ("llada", "layer_norm_type", &[json!("default")]),
+        ("llada", "rope", &[json!(false)]),
+        ("llada", "clip_qkv", &[json!(8.0)]),
+        ("llada", "d_model", &numbers[..3]),
+        ("llada", "n_heads", &[json!(0), json!(5)]),
+        ("llada", "n_kv_heads", &[json!(3)]),
+        ("dream", "use_mrope", &[json!(true)]),
+        ("dream", "rope_scaling", &[json!({"type": "su", "factor": 2.0})]),
+        ("llada-moe", "norm_topk_prob", &[json!(true)]),
+        ("llada-moe", "num_experts_per_tok", &[json!(0), json!(9)]),
+        ("llada-moe", "num_experts", &[json!(0), json!(2)]),
+        ("llada-moe", "shared_expert_intermediate_size", &[json!(32)]),
+        ("llada-moe", "moe_router_score_function", &[json!("sigmoid")]),
+        ("llada-moe", "moe_router_enable_expert_bias", &[json!(true)]),
+        ("llada-moe", "moe_layer_freq", &[json!([1, 1]), json!([1, 1, 2]), json!(1)]),
+        ("llada-moe", "routed_scaling_factor", &[json!(2.5)]),
         ("diffullama", "attention_bias", &[json!(true), json!("no")]),
         ("diffullama", "mlp_bias", &[json!(true)]),
         ("diffullama", "hidden_act", &[json!("relu"), json!(null)][..1]),
@@ -132,8 +163,11 @@ fn the_base_of_the_rotation_is_read_wherever_it_stands() {
 #[test]
 fn rotations_that_are_not_computed_are_refused_by_field() {
     for (name, value) in [
-        ("rope_parameters", json!({"rope_type": "linear", "factor": 2.0})),
-        ("rope_parameters", json!({"rope_type": "yarn", "factor": 1.0})),
+        ("rope_parameters", json!({"rope_type": "linear"})),
+        ("rope_parameters", json!({"rope_type": "linear", "factor": 0.25})),
+        ("rope_parameters", json!({"rope_type": "yarn", "factor": 0.5})),
+        ("rope_parameters", json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0})),
+        ("rope_parameters", json!({"rope_type": "longrope", "factor": 4.0})),
         ("rope_parameters", json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0})),
         ("rope_parameters", json!({"rope_type": "dynamic", "factor": 1.0})),
         ("rope_parameters", json!({"rope_type": 7})),
@@ -228,4 +262,31 @@ fn configurations_that_are_no_json_object_are_refused() {
     }
     copy.write("config.json", b"{\"model_type\": \"\xff\"}");
     copy.assert_refused(&["config.json"]);
+}
+
+/// A repair of anything else would be of no use.
+#[test]
+fn an_autoregressive_checkpoint_is_told_so_before_anything_else() {
+    let copy = Copy::of("dream");
+    copy.edit_json("config.json", |config| {
+        config["model_type"] = json!("qwen2");
+        config["architectures"] = json!(["Qwen2ForCausalLM"]);
+        drop(config.as_object_mut().unwrap().remove("mask_token_id"));
+    });
+    // Its tokenizer names a mask, so it is a diffusion model.
+    copy.load(None).unwrap();
+    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+        copy.edit_json(name, |settings| drop(settings.as_object_mut().unwrap().remove("mask_token")));
+    }
+    copy.assert_refused(&["config.json", "`qwen2` is an autoregressive model"]);
+    copy.edit_json("config.json", |config| {
+        config["quantization_config"] = json!({ "quant_method": "gptq" });
+        config["hidden_size"] = json!(0);
+    });
+    for name in ["merges.txt", "vocab.json", "added_tokens.json", "model.safetensors.index.json"] {
+        copy.remove(name);
+        copy.assert_refused(&["config.json", "`qwen2` is an autoregressive model"]);
+    }
+    copy.remove("tokenizer_config.json");
+    copy.assert_refused(&["config.json", "`qwen2` is an autoregressive model"]);
 }

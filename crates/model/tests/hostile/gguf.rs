@@ -50,7 +50,15 @@ fn text(text: &str) -> Vec<u8> {
 
 impl Default for Raw {
     fn default() -> Self {
-        let keys = vec![("general.architecture", 8, text("llama"))];
+        let keys = vec![
+            ("general.architecture", 8, text("llama")),
+            ("tokenizer.ggml.mask_token_id", 4, 0_u32.to_le_bytes().to_vec()),
+            (
+                "tokenizer.ggml.tokens",
+                9,
+                [&8_u32.to_le_bytes()[..], &1_u64.to_le_bytes(), &text("m")].concat(),
+            ),
+        ];
         Self { version: 3, keys, shape: vec![32], kind: 0, offset: 0 }
     }
 }
@@ -160,7 +168,7 @@ fn models_that_are_no_llama_are_refused() {
     let keyed =
         |key: &'static str, value: Value| file(|model| drop(model.keys.insert(key.to_owned(), value)));
     let text = |text: &str| Value::String(text.to_owned());
-    assert_refused(keyed("general.architecture", text("qwen\n2")), &["`qwen`", "llama and llada"]);
+    assert_refused(keyed("general.architecture", text("qwen\n2")), &["`qwen`", "llama (DiffuLLaMA)"]);
     assert_refused(keyed("general.architecture", Value::U32(1)), &["general.architecture", "string"]);
     assert_refused(
         keyed("llama.rope.scaling.type", text("yarn")),
@@ -187,7 +195,7 @@ fn models_that_are_no_llama_are_refused() {
         let norm = model.tensors["model.layers.0.input_layernorm.weight"].clone();
         model.tensors.insert("model.layers.0.self_attn.q_norm.weight".to_owned(), norm);
     });
-    assert_refused(bias, &["blk.0.attn_q_norm.weight", "not supported"]);
+    assert_refused(bias, &["blk.0.attn_q_norm.weight", "does not have"]);
 }
 
 #[test]
@@ -255,8 +263,8 @@ proptest! {
 fn keys_that_change_the_network_are_refused() {
     for (key, value) in [
         ("llama.rope.scaling.type", Value::String("yarn".to_owned())),
-        ("llama.rope.scaling.factor", Value::F32(4.0)),
-        ("llama.rope.scale_linear", Value::F32(2.0)),
+        ("llama.rope.scaling.factor", Value::F32(0.25)),
+        ("llama.rope.scale_linear", Value::F32(0.5)),
         ("llama.rope.scaling.attn_factor", Value::F32(0.5)),
         ("llama.expert_count", Value::U32(8)),
         ("llama.attention.sliding_window", Value::U32(512)),

@@ -40,6 +40,8 @@ fn a_repository_with_only_pickles_is_refused_before_any_transfer() {
 fn a_file_that_is_needed_and_not_listed_is_named() {
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {
         let (hub, home) = (Hub::with("diffugpt-s"), home());
+        // Of which a tokenizer could be made.
+        hub.remove("vocab.json");
         hub.remove(name);
         let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
         assert!(message.contains(name), "{message}");

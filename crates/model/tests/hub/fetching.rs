@@ -1,5 +1,6 @@
 //! What arrives: every file once and byte for byte, also after transfers that broke off.
 
+use unmask_model::checkpoint::families::DIFFULLAMA;
 use unmask_model::checkpoint::hub::{HubOptions, Wanted, fetch};
 use unmask_model::checkpoint::{Adapter, Checkpoint};
 
@@ -111,5 +112,13 @@ fn an_adapter_arrives_byte_for_byte_and_opens() {
     let folder = fetch("unmask/diffullama-gsm-lora", Wanted::Adapter, &options).unwrap();
     let names = ["adapter_config.json", "adapter_model.safetensors"];
     assert_identical(&folder, "diffullama-gsm-lora", &names);
-    Adapter::open(&folder).unwrap();
+    Adapter::open(&folder, &DIFFULLAMA).unwrap();
+}
+
+/// Some repositories hold `vocab.json` and `merges.txt` in place of `tokenizer.json`.
+#[test]
+fn the_parts_of_a_tokenizer_are_fetched_where_there_is_no_whole_one() {
+    let (hub, home) = (Hub::with("dream"), home());
+    let folder = fetch("unmask/dream", Wanted::Model, &hub.options(home.path())).unwrap();
+    assert_eq!(Checkpoint::open(&folder, None).unwrap().tokenizer.mask_id(), 604);
 }

@@ -1,6 +1,6 @@
 //! Both networks in plain loops over f64, written from the definitions and from nothing of the crate.
 //!
-//! GPT-2 and LLaMA with full attention: every position sees the whole canvas. Slow, short, and independent of
+//! GPT-2 and LLaMA (with biases, norms of heads and experts, as its relatives have them) with full attention: every position sees the whole canvas. Slow, short, and independent of
 //! layouts, instructions and threads, so that a kernel that is wrong for one shape differs from it.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
@@ -21,6 +21,12 @@ pub struct Network {
     pub inner: usize,
     pub epsilon: f64,
     pub theta: f64,
+    /// Whether queries, keys and values have biases (LLaMA's relatives).
+    pub qkv_bias: bool,
+    /// Whether query and key heads are normed before the rotation.
+    pub head_norm: bool,
+    /// How many experts there are in place of one feed-forward part, and how many a row uses.
+    pub experts: Option<(usize, usize)>,
     pub tensors: BTreeMap<String, Matrix>,
     /// Rounds weights and the result of every operation to bfloat16, as a network in that type does.
     pub bf16: bool,
@@ -86,18 +92,66 @@ impl Network {
     fn llama_block(&self, layer: usize, rows: &mut Rows) {
         let name = |part: &str| format!("layers.{layer}.{part}");
         let normed = self.norm(&name("input_layernorm"), rows);
-        let query = self.rotated(self.linear(&name("self_attn.q_proj"), &normed));
-        let key = self.rotated(self.linear(&name("self_attn.k_proj"), &normed));
-        let mixed = self.attention(&query, &key, &self.linear(&name("self_attn.v_proj"), &normed));
+        let projected = |part: &str| self.biased(&name(&format!("self_attn.{part}_proj")), &normed);
+        let query = self.rotated(self.normed_heads(&name("self_attn.q_norm"), projected("q")));
+        let key = self.rotated(self.normed_heads(&name("self_attn.k_norm"), projected("k")));
+        let mixed = self.attention(&query, &key, &projected("v"));
         self.add_all(rows, &self.linear(&name("self_attn.o_proj"), &mixed));
         let normed = self.norm(&name("post_attention_layernorm"), rows);
-        let mut gate = self.linear(&name("mlp.gate_proj"), &normed);
+        let inner = match self.experts {
+            None => self.gated(&name("mlp"), &normed),
+            Some((_, used)) => normed.iter().map(|row| self.routed(&name("mlp"), row, used)).collect(),
+        };
+        self.add_all(rows, &inner);
+    }
+
+    /// With a bias, if the network has such.
+    fn biased(&self, name: &str, rows: &Rows) -> Rows {
+        let mut out = self.linear(name, rows);
+        if self.qkv_bias {
+            let bias = self.weights(self.tensor(&format!("{name}.bias")), 0);
+            out.iter_mut().for_each(|row| self.add(row, &bias));
+        }
+        out
+    }
+
+    /// Each head over the root of its mean square, times a gain.
+    fn normed_heads(&self, name: &str, mut rows: Rows) -> Rows {
+        if !self.head_norm {
+            return rows;
+        }
+        let gain = self.weights(self.tensor(&format!("{name}.weight")), 0);
+        for head in rows.iter_mut().flat_map(|row| row.chunks_exact_mut(self.head_width)) {
+            let square = head.iter().map(|x| x * x).sum::<f64>() / head.len() as f64;
+            let factor = 1.0 / (square + self.epsilon).sqrt();
+            head.iter_mut().zip(&gain).for_each(|(x, gain)| *x = self.round(*x * factor * gain));
+        }
+        rows
+    }
+
+    /// The experts of the largest probabilities, each times its probability.
+    fn routed(&self, name: &str, row: &[f64], used: usize) -> Vec<f64> {
+        let logits = self.linear(&format!("{name}.gate"), &vec![row.to_vec()]).remove(0);
+        let total: f64 = logits.iter().map(|x| x.exp()).sum();
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        let mut sum = vec![0.0; row.len()];
+        for expert in &order[..used] {
+            let out = self.gated(&format!("{name}.experts.{expert}"), &vec![row.to_vec()]).remove(0);
+            let weight = logits[*expert].exp() / total;
+            sum.iter_mut().zip(&out).for_each(|(sum, x)| *sum += weight * x);
+        }
+        sum
+    }
+
+    fn gated(&self, name: &str, normed: &Rows) -> Rows {
+        let mut gate = self.linear(&format!("{name}.gate_proj"), normed);
         self.each(&mut gate, |x| x / (1.0 + (-x).exp()));
-        let up = self.linear(&name("mlp.up_proj"), &normed);
+        let up = self.linear(&format!("{name}.up_proj"), normed);
         for (gate, up) in gate.iter_mut().zip(&up) {
             gate.iter_mut().zip(up).for_each(|(gate, up)| *gate = self.round(*gate * up));
         }
-        self.add_all(rows, &self.linear(&name("mlp.down_proj"), &gate));
+        self.linear(&format!("{name}.down_proj"), &gate)
     }
 
     /// softmax(q·k/√width)·v for each head; query head h shares the keys of head h / (heads / shared).

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde_json::json;
 use unmask_model::checkpoint::Family;
+use unmask_model::checkpoint::families::{DIFFUGPT, DIFFULLAMA, DREAM, LLADA_MOE};
 
 use crate::reference::{Matrix, Network};
 
@@ -81,10 +82,17 @@ impl Shape {
             inner: draw.between(1, 600),
             epsilon: 1e-5,
             theta: [10_000.0, 500_000.0][draw.between(0, 1)],
+            qkv_bias: false,
+            head_norm: false,
+            experts: None,
             tensors: BTreeMap::new(),
             bf16: false,
         };
-        for (name, shape) in tensors(&network, vocabulary, draw.between(0, 1) == 1) {
+        let own_head = draw.between(0, 1) == 1;
+        if !gpt2 {
+            relative(&mut network, &mut draw);
+        }
+        for (name, shape) in tensors(&network, vocabulary, own_head) {
             let matrix = matrix(&mut draw, &name, &shape, stored);
             network.tensors.insert(name, matrix);
         }
@@ -96,22 +104,31 @@ impl Shape {
         Self { seed, network, vocabulary, canvases, stored }
     }
 
-    pub fn family(&self) -> Family {
-        if self.network.gpt2 { Family::DiffuGpt } else { Family::DiffuLlama }
+    pub fn family(&self) -> &'static Family {
+        match self.network {
+            Network { gpt2: true, .. } => &DIFFUGPT,
+            Network { qkv_bias: true, .. } => &DREAM,
+            Network { experts: Some(_), .. } => &LLADA_MOE,
+            _ => &DIFFULLAMA,
+        }
     }
 
     /// `config.json` and `model.safetensors`.
     pub fn write(&self, folder: &Path) {
-        let Network { gpt2, layers, width, heads, shared, head_width, inner, epsilon, theta, .. } =
-            self.network;
+        let Network {
+            gpt2, layers, width, heads, shared, head_width, inner, epsilon, theta, head_norm, ..
+        } = self.network;
         let config = if gpt2 {
             json!({
                 "model_type": "gpt2", "n_layer": layers, "n_embd": width, "n_head": heads, "n_inner": inner,
                 "n_positions": LONGEST, "layer_norm_epsilon": epsilon,
             })
         } else {
+            let experts = self.network.experts;
             json!({
-                "model_type": "llama", "num_hidden_layers": layers, "hidden_size": width, "head_dim": head_width,
+                "model_type": self.family().model_types[0], "num_experts": experts.map(|experts| experts.0),
+                "num_experts_per_tok": experts.map(|experts| experts.1), "qk_layernorm": head_norm,
+                "expert_intermediate_size": experts.map(|_| inner), "num_hidden_layers": layers, "hidden_size": width, "head_dim": head_width,
                 "num_attention_heads": heads, "num_key_value_heads": shared, "intermediate_size": inner,
                 "max_position_embeddings": LONGEST, "rms_norm_eps": epsilon, "rope_theta": theta,
                 "tie_word_embeddings": !self.network.tensors.contains_key("lm_head.weight"),
@@ -155,9 +172,6 @@ fn tensors(network: &Network, vocabulary: usize, own_head: bool) -> Vec<(String,
                 ("self_attn.k_proj", [narrow, width]),
                 ("self_attn.v_proj", [narrow, width]),
                 ("self_attn.o_proj", [width, wide]),
-                ("mlp.gate_proj", [inner, width]),
-                ("mlp.up_proj", [inner, width]),
-                ("mlp.down_proj", [width, inner]),
             ]
         };
         let block = if gpt2 { format!("h.{layer}") } else { format!("layers.{layer}") };
@@ -165,6 +179,11 @@ fn tensors(network: &Network, vocabulary: usize, own_head: bool) -> Vec<(String,
             add(format!("{block}.{part}.weight"), &shape);
             if gpt2 {
                 add(format!("{block}.{part}.bias"), &shape[1..]);
+            }
+        }
+        if !gpt2 {
+            for (name, shape) in relatives_parts(network) {
+                add(format!("{block}.{name}"), &shape);
             }
         }
         for norm in if gpt2 { ["ln_1", "ln_2"] } else { ["input_layernorm", "post_attention_layernorm"] } {
@@ -180,6 +199,44 @@ fn tensors(network: &Network, vocabulary: usize, own_head: bool) -> Vec<(String,
         add(format!("{last}.bias"), &[width]);
     }
     all
+}
+
+/// A third of the networks has biases, a third norms of heads and experts.
+fn relative(network: &mut Network, draw: &mut Draw) {
+    match draw.between(0, 2) {
+        0 => {}
+        1 => network.qkv_bias = true,
+        _ => {
+            let count = draw.between(1, 9);
+            network.experts = Some((count, draw.between(1, count)));
+            network.head_norm = draw.between(0, 1) == 1;
+        }
+    }
+}
+
+/// Feed-forward parts of a block, and what LLaMA's relatives have beside.
+fn relatives_parts(network: &Network) -> Vec<(String, Vec<usize>)> {
+    let Network { width, heads, shared, head_width, inner, .. } = *network;
+    let mut parts = Vec::new();
+    for (part, count) in [("q", heads), ("k", shared), ("v", shared)].iter().filter(|_| network.qkv_bias) {
+        parts.push((format!("self_attn.{part}_proj.bias"), vec![count * head_width]));
+    }
+    for part in ["q", "k"].iter().filter(|_| network.head_norm) {
+        parts.push((format!("self_attn.{part}_norm.weight"), vec![head_width]));
+    }
+    let names = match network.experts {
+        None => vec!["mlp".to_owned()],
+        Some((count, _)) => {
+            parts.push(("mlp.gate.weight".to_owned(), vec![count, width]));
+            (0..count).map(|number| format!("mlp.experts.{number}")).collect()
+        }
+    };
+    for name in names {
+        parts.push((format!("{name}.gate_proj.weight"), vec![inner, width]));
+        parts.push((format!("{name}.up_proj.weight"), vec![inner, width]));
+        parts.push((format!("{name}.down_proj.weight"), vec![width, inner]));
+    }
+    parts
 }
 
 /// Gains around 1, biases around 0, and matrices whose products keep the size of what enters; each number is

@@ -179,7 +179,7 @@ impl Questions {
         cut: bool,
         state: &AppState,
     ) -> Result<Self, ApiError> {
-        let bos = state.model.tokenizer.bos_id();
+        let bos = state.model.tokenizer.document_start();
         let mut tokens = tokens.to_vec();
         let lengths: Vec<usize> = ranges.iter().map(|(min, max)| (min + max) / 2).collect();
         if let ([before, after], true) = (&mut tokens[..], cut) {

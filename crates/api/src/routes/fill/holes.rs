@@ -216,7 +216,7 @@ impl HoledText {
         state: &AppState,
     ) -> Result<Vec<(usize, usize)>, ApiError> {
         let context = state.model.limits.context;
-        let bos = usize::from(state.model.tokenizer.bos_id().is_some());
+        let bos = usize::from(state.model.tokenizer.document_start().is_some());
         let text: usize = tokens.iter().map(Vec::len).sum();
         let kept = if cut { text.min(context / KEPT_SHARE) } else { text };
         let free = context.saturating_sub(kept + bos).min(state.limits.canvas);

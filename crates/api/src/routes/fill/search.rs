@@ -81,7 +81,7 @@ impl Canvases {
         cut: bool,
         state: &AppState,
     ) -> Self {
-        let bos = usize::from(state.model.tokenizer.bos_id().is_some());
+        let bos = usize::from(state.model.tokenizer.document_start().is_some());
         let mut truncated = false;
         let mut layouts = Vec::with_capacity(lengths.len());
         for lengths in lengths {

@@ -45,7 +45,7 @@ pub struct InfillRequest {
     input_extra: Option<Vec<Extra>>,
     /// The text before the cursor in its line.
     prompt: Option<String>,
-    /// The most tokens to generate: the text gets as many as fit between the prefix and the suffix best, at most 64.
+    /// The most tokens to generate: between a prefix and a suffix as many as fit best, at most 64.
     /// -1 is the same as 64; 0 generates nothing and is answered at once.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = -1)]
@@ -207,9 +207,11 @@ fn prepare(
     // the document start.
     let room = context.saturating_sub(most.min(context / 4).max(1) + 1);
     let truncated = keep_nearest(&mut tokens, &mut after, room);
+    // Before the end of a file, nothing tells how much is missing; a document end will.
+    let found = !after.is_empty() && !settings.reproduce;
     let size = Size::AtMost(most);
     let layout = Layout::around(tokens, after, false, size, ("input_prefix", "n_predict"), state)?;
     let layout = layout.healing(settings.healing);
-    let layout = if settings.reproduce { layout } else { layout.at_least(1) };
+    let layout = if found { layout.at_least(1) } else { layout };
     Ok((layout, truncated, settings))
 }

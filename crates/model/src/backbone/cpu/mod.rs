@@ -1,23 +1,26 @@
-//! Both networks on the CPU: one sequence of our kernels over buffers that are kept.
+//! Networks on the CPU: one sequence of our kernels over buffers that are kept.
 //!
-//! GPT-2 and LLaMA differ in the norm, in where positions enter, and in the activation; how a block
-//! passes from one kernel to the next is the same.
+//! Networks differ in the norm, in where positions enter, and in the feed-forward part; how a block passes from one
+//! kernel to the next is the same.
 
+mod block;
+mod experts;
 mod layout;
 mod load;
+mod load_block;
 mod workspace;
 
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
+use self::experts::ExpertBlock;
 use self::workspace::Part;
 pub use self::workspace::Times;
 pub(super) use self::workspace::Workspace;
 use super::{Observe, PackedRows};
 use crate::checkpoint::BlockTensor;
 use crate::kernel::{
-    Activation, Activations, CpuFeatures, Finish, Heads, Norm, Operands, PackedMatrix, Rotation, Rows,
-    attention, product,
+    Activations, CpuFeatures, Finish, HeadNorm, Heads, Norm, PackedMatrix, Rotation, Rows, product,
 };
 
 /// Numbers of a stored row that are decoded at a time: whole blocks of every encoding.
@@ -69,8 +72,23 @@ struct Block {
     query: Linear,
     key: Linear,
     value: Linear,
+    /// Norms of query and key heads before the rotation.
+    head_norms: Option<[HeadNorm; 2]>,
     output: Linear,
     norm_2: Norm,
+    feed_forward: FeedForwardBlock,
+}
+
+/// The feed-forward part of a block.
+#[derive(Debug)]
+enum FeedForwardBlock {
+    Dense(Dense),
+    Experts(ExpertBlock),
+}
+
+/// One feed-forward network.
+#[derive(Debug)]
+struct Dense {
     expand: Linear,
     /// Whether `expand` holds a gate as well, for SwiGLU instead of GELU.
     gated: bool,
@@ -218,82 +236,5 @@ impl Trunk {
             }
         });
         Ok(())
-    }
-
-    /// What becomes of queries and keys.
-    fn placed<'a>(&self, rotation: &'a Rotation) -> Activation<'a> {
-        if self.rotary.is_some() { Activation::Rotate(rotation) } else { Activation::Linear }
-    }
-
-    /// One block; from its queries on for the rows `asked` alone, which are then all that is left.
-    fn block(&self, block: &Block, packed: &PackedRows, asked: Option<&[u32]>, workspace: &mut Workspace) {
-        let (cpu, stride) = (self.cpu, self.stride);
-        let count = packed.ids.len();
-        block.norm_1.apply(cpu, &workspace.rows, stride, &mut workspace.normed);
-        workspace.lap(Part::Rest);
-        let Workspace { normed, integers, key, value, rotation, .. } = &mut *workspace;
-        let activation = self.placed(rotation);
-        key.shape(count, block.key.matrix.columns());
-        block.key.apply(
-            cpu,
-            normed,
-            integers,
-            Finish::Activate { out: key, bias: &block.key.bias, activation },
-        );
-        value.shape(count, block.value.matrix.columns());
-        let activation = Activation::Linear;
-        block.value.apply(
-            cpu,
-            normed,
-            integers,
-            Finish::Activate { out: value, bias: &block.value.bias, activation },
-        );
-        workspace.lap(Part::Product);
-        if let Some(asked) = asked {
-            workspace.narrow(asked, stride);
-            if let Some(rotary) = &self.rotary {
-                let positions = asked.iter().map(|row| packed.positions[*row as usize]);
-                rotary.at(positions, &mut workspace.rotation);
-            }
-            block.norm_1.apply(cpu, &workspace.rows, stride, &mut workspace.normed);
-            workspace.lap(Part::Rest);
-        }
-        let count = asked.map_or(count, <[u32]>::len);
-        let Workspace { normed, integers, query, rotation, .. } = &mut *workspace;
-        let activation = self.placed(rotation);
-        query.shape(count, block.query.matrix.columns());
-        block.query.apply(
-            cpu,
-            normed,
-            integers,
-            Finish::Activate { out: query, bias: &block.query.bias, activation },
-        );
-        workspace.lap(Part::Product);
-        let Workspace { query, key, value, mixed, spans, scratch, .. } = &mut *workspace;
-        attention(cpu, Operands { query, key, value }, spans, self.heads, mixed, scratch);
-        workspace.lap(Part::Attention);
-        let Workspace { rows, mixed, integers, .. } = &mut *workspace;
-        block.output.apply(cpu, mixed, integers, Finish::Add { out: rows, stride, bias: &block.output.bias });
-        workspace.lap(Part::Product);
-        block.norm_2.apply(cpu, &workspace.rows, stride, &mut workspace.normed);
-        workspace.lap(Part::Rest);
-        let Workspace { rows, normed, integers, inner, .. } = &mut *workspace;
-        let columns = block.expand.matrix.columns();
-        let (width, activation) =
-            if block.gated { (columns / 2, Activation::Swiglu) } else { (columns, Activation::Gelu) };
-        inner.shape(count, width);
-        block.expand.apply(
-            cpu,
-            normed,
-            integers,
-            Finish::Activate { out: inner, bias: &block.expand.bias, activation },
-        );
-        block.contract.apply(
-            cpu,
-            inner,
-            integers,
-            Finish::Add { out: rows, stride, bias: &block.contract.bias },
-        );
-        workspace.lap(Part::Product);
     }
 }

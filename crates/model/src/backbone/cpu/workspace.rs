@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::experts::Groups;
 use crate::kernel::{Activations, Numbers, Rotation, Rows, Scratch, Span};
 
 /// Memory of one engine's forward passes: taken when an evaluation is larger than all before, and kept.
@@ -18,6 +19,9 @@ pub struct Workspace {
     pub(super) value: Activations,
     pub(super) mixed: Activations,
     pub(super) inner: Activations,
+    /// Sums of a product that are finished row by row.
+    pub(super) sums: Rows,
+    pub(super) groups: Groups,
     /// Whatever enters a product as integers.
     pub(super) integers: Activations,
     /// The rows for the head, and those that are multiplied with it at a time.
@@ -72,6 +76,8 @@ impl Workspace {
             value: empty(),
             mixed: empty(),
             inner: empty(),
+            sums: Rows::default(),
+            groups: Groups::new(numbers),
             integers: Activations::new(Numbers::Int8),
             last: Activations::new(head),
             some: Activations::new(head),

@@ -11,8 +11,10 @@ use crate::error::{LoadError, one_line};
 /// contradicts them.
 const LARGEST: u64 = 1 << 20;
 
-/// The fields of a file, or of an object in it.
-pub(super) struct Fields<'a> {
+/// The fields of a file, or of an object in it. Its methods fail with the name of the file, the field, its value and
+/// what is allowed.
+#[derive(Debug)]
+pub struct Fields<'a> {
     path: PathBuf,
     /// What stands before the name of a field in a message: empty, or the object's name and a dot.
     within: String,
@@ -21,12 +23,16 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The fields of a file.
-    pub(super) fn new(path: &Path, fields: Cow<'a, Map<String, Value>>) -> Self {
+    #[must_use]
+    pub fn new(path: &Path, fields: Cow<'a, Map<String, Value>>) -> Self {
         Self { path: path.to_owned(), within: String::new(), fields }
     }
 
     /// The fields of an object in them; `None` when it is absent or null.
-    pub(super) fn object(&self, name: &str) -> Result<Option<Fields<'_>>, LoadError> {
+    ///
+    /// # Errors
+    /// It is no object.
+    pub fn object(&self, name: &str) -> Result<Option<Fields<'_>>, LoadError> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::Object(fields)) => {
@@ -38,26 +44,34 @@ impl<'a> Fields<'a> {
     }
 
     /// Every field that is there and not null.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.as_str(), value))
     }
 
-    pub(super) fn unsupported(&self, architecture: &str, supported: &'static str) -> LoadError {
-        let found = one_line(&architecture);
-        LoadError::UnsupportedArchitecture { path: self.path.clone(), found, supported }
-    }
-
-    pub(super) fn error(&self, field: &str, reason: &str) -> LoadError {
+    /// The error for a field.
+    #[must_use]
+    pub fn error(&self, field: &str, reason: &str) -> LoadError {
         let field = format!("{}{field}", self.within);
         LoadError::Field { path: self.path.clone(), field: one_line(&field), reason: one_line(&reason) }
     }
 
+    /// The file that they stand in.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A field that is there and not null.
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, LoadError> {
+    /// A string, if it is there.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, LoadError> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -65,7 +79,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn optional_count(&self, name: &str) -> Result<Option<usize>, LoadError> {
+    /// A number of things, if it is there.
+    ///
+    /// # Errors
+    /// It is no integer, or outside the range that makes sense.
+    pub fn optional_count(&self, name: &str) -> Result<Option<usize>, LoadError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.as_u64().filter(|count| (1..=LARGEST).contains(count)) {
             Some(count) => Ok(usize::try_from(count).ok()),
@@ -74,7 +92,10 @@ impl<'a> Fields<'a> {
     }
 
     /// The first of several names for the same count.
-    pub(super) fn count(&self, names: &[&str]) -> Result<usize, LoadError> {
+    ///
+    /// # Errors
+    /// None is there, or the first one found is no count.
+    pub fn count(&self, names: &[&str]) -> Result<usize, LoadError> {
         for name in names {
             if let Some(count) = self.optional_count(name)? {
                 return Ok(count);
@@ -83,7 +104,11 @@ impl<'a> Fields<'a> {
         Err(self.error(names[0], &format!("is missing; it must be an integer from 1 to {LARGEST}")))
     }
 
-    pub(super) fn optional_number(&self, name: &str) -> Result<Option<f64>, LoadError> {
+    /// A number above 0, if it is there.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn optional_number(&self, name: &str) -> Result<Option<f64>, LoadError> {
         match self.get(name).map(|value| (value, value.as_f64())) {
             None => Ok(None),
             Some((_, Some(number))) if number > 0.0 && number.is_finite() => Ok(Some(number)),
@@ -91,11 +116,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn number(&self, name: &str, default: f64) -> Result<f64, LoadError> {
+    /// A number above 0, or a default.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn number(&self, name: &str, default: f64) -> Result<f64, LoadError> {
         Ok(self.optional_number(name)?.unwrap_or(default))
     }
 
-    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, LoadError> {
+    /// A truth value, if it is there.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, LoadError> {
         match self.get(name) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
@@ -103,7 +136,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn expect(&self, name: &str, allowed: &[&str], default: &str) -> Result<(), LoadError> {
+    /// Refuses a string that is none of those allowed.
+    ///
+    /// # Errors
+    /// As it says.
+    pub fn expect(&self, name: &str, allowed: &[&str], default: &str) -> Result<(), LoadError> {
         let found = self.text(name)?.unwrap_or(default);
         if allowed.contains(&found) {
             return Ok(());
@@ -111,7 +148,11 @@ impl<'a> Fields<'a> {
         Err(self.error(name, &format!("is `{found}`; supported: {}", allowed.join(", "))))
     }
 
-    pub(super) fn expect_flag(&self, name: &str, expected: bool) -> Result<(), LoadError> {
+    /// Refuses another truth value.
+    ///
+    /// # Errors
+    /// As it says.
+    pub fn expect_flag(&self, name: &str, expected: bool) -> Result<(), LoadError> {
         match self.get(name) {
             None => Ok(()),
             Some(Value::Bool(found)) if *found == expected => Ok(()),
@@ -120,7 +161,10 @@ impl<'a> Fields<'a> {
     }
 
     /// Refuses a number that is none of those that ask for nothing.
-    pub(super) fn expect_number(&self, name: &str, neutral: &[f64]) -> Result<(), LoadError> {
+    ///
+    /// # Errors
+    /// As it says.
+    pub fn expect_number(&self, name: &str, neutral: &[f64]) -> Result<(), LoadError> {
         match self.get(name) {
             None => Ok(()),
             Some(value) if value.as_f64().is_some_and(|number| neutral.contains(&number)) => Ok(()),
@@ -131,13 +175,37 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn divides(
-        &self,
-        part: &str,
-        count: usize,
-        whole: &str,
-        width: usize,
-    ) -> Result<(), LoadError> {
+    /// Refuses every field that begins like one of `beginnings`, asks for something, and is none of `known`: it would
+    /// make another network of the weights.
+    ///
+    /// # Errors
+    /// The first such field.
+    pub fn refuse_others(&self, beginnings: &[&str], known: &[&str]) -> Result<(), LoadError> {
+        let other = self.all().find(|(name, value)| {
+            let changes = beginnings.iter().any(|beginning| name.starts_with(beginning));
+            let training = name.ends_with("dropout");
+            changes && !training && !known.contains(name) && !matches!(value, Value::Bool(false))
+        });
+        match other {
+            Some((name, value)) => {
+                Err(self.error(name, &format!("is {value}; networks with this field are not supported")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `architectures` holds a name.
+    #[must_use]
+    pub fn names_architecture(&self, name: &str) -> bool {
+        let names = self.get("architectures").and_then(Value::as_array);
+        names.is_some_and(|names| names.iter().any(|found| found == name))
+    }
+
+    /// Refuses a width that is no multiple of a part of it.
+    ///
+    /// # Errors
+    /// As it says.
+    pub fn divides(&self, part: &str, count: usize, whole: &str, width: usize) -> Result<(), LoadError> {
         if width.is_multiple_of(count) {
             return Ok(());
         }

@@ -24,6 +24,8 @@ pub(super) struct Header {
     /// Scalars and arrays of them.
     pub(super) metadata: Map<String, Value>,
     pub(super) tensors: BTreeMap<String, TensorInfo>,
+    /// The first tensor of a type that is not read, which is not among them, and its type.
+    pub(super) unread_type: Option<(String, String)>,
 }
 
 /// One tensor.
@@ -36,31 +38,16 @@ pub(super) struct TensorInfo {
     pub(super) bytes: Range<usize>,
 }
 
-/// Why a header cannot be used.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// It makes no sense.
-    Malformed(String),
-    /// A tensor, and the type in which it is stored.
-    TensorType(String, String),
-}
-
-impl From<String> for Refusal {
-    fn from(reason: String) -> Self {
-        Self::Malformed(reason)
-    }
-}
-
 impl Header {
-    pub(super) fn parse(file: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn parse(file: &[u8]) -> Result<Self, String> {
         let mut reader = Reader { file, place: 0, elements: ELEMENTS };
         if reader.take(4)? != b"GGUF" {
-            return Err("it does not begin with `GGUF`".to_owned().into());
+            return Err("it does not begin with `GGUF`".to_owned());
         }
         let version = reader.u32()?;
         if !(2..=3).contains(&version) {
             let reason = format!("its version is {version}; supported are 2 and 3, little-endian");
-            return Err(reason.into());
+            return Err(reason);
         }
         let (tensor_count, key_count) = (reader.u64()?, reader.u64()?);
         let mut metadata = Map::new();
@@ -69,7 +56,7 @@ impl Header {
             let kind = reader.u32()?;
             let value = reader.value(kind).map_err(|reason| format!("key `{key}`: {reason}"))?;
             if metadata.contains_key(&key) {
-                return Err(format!("key `{key}` stands there twice").into());
+                return Err(format!("key `{key}` stands there twice"));
             }
             metadata.insert(key, value);
         }
@@ -86,22 +73,31 @@ impl Header {
         };
         let data = (reader.place as u64).next_multiple_of(alignment);
         let mut tensors = BTreeMap::new();
+        let mut unread_type = None;
         for Described { name, encoding, shape, offset } in described {
+            let encoding = match encoding {
+                Ok(encoding) => encoding,
+                Err(found) => {
+                    unread_type.get_or_insert((name, found));
+                    continue;
+                }
+            };
             let bytes = locate(encoding, &shape, data, offset, file.len())
                 .map_err(|reason| format!("tensor `{name}`: {reason}"))?;
             if tensors.contains_key(&name) {
-                return Err(format!("tensor `{name}` stands there twice").into());
+                return Err(format!("tensor `{name}` stands there twice"));
             }
             tensors.insert(name, TensorInfo { encoding, shape, bytes });
         }
-        Ok(Self { metadata, tensors })
+        Ok(Self { metadata, tensors, unread_type })
     }
 }
 
 /// A tensor as the header describes it.
 struct Described {
     name: String,
-    encoding: Encoding,
+    /// Or the name of a type that is not read.
+    encoding: Result<Encoding, String>,
     shape: Vec<usize>,
     offset: u64,
 }
@@ -197,13 +193,13 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| self.value(kind)).collect::<Result<Vec<_>, _>>().map(Value::Array)
     }
 
-    fn tensor(&mut self) -> Result<Described, Refusal> {
+    fn tensor(&mut self) -> Result<Described, String> {
         let name = self.text()?;
         let dimensions = self.u32()?;
         if dimensions > DIMENSIONS {
             let reason =
                 format!("tensor `{name}` has {dimensions} dimensions; at most {DIMENSIONS} are possible");
-            return Err(reason.into());
+            return Err(reason);
         }
         let mut shape = Vec::new();
         for _ in 0..dimensions {
@@ -211,8 +207,7 @@ impl<'a> Reader<'a> {
             let length = usize::try_from(length).map_err(|_| format!("tensor `{name}` is {length} long"))?;
             shape.insert(0, length);
         }
-        let kind = self.u32()?;
-        let encoding = encoding(kind).map_err(|kind| Refusal::TensorType(name.clone(), kind))?;
+        let encoding = encoding(self.u32()?);
         Ok(Described { name, encoding, shape, offset: self.u64()? })
     }
 }

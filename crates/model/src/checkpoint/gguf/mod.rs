@@ -2,7 +2,7 @@
 //!
 //! A tokenizer's files that stand beside it come first; without them they are made from its keys.
 
-mod byte_level;
+pub(super) mod byte_level;
 mod header;
 mod tensor;
 mod tokenizer;
@@ -15,10 +15,11 @@ use bytes::Bytes;
 use memmap2::Mmap;
 use serde_json::{Map, Value};
 
-use self::header::{Header, Refusal};
+use self::header::Header;
 pub use self::tensor::BlockTensor;
 use super::files::unreadable;
 use super::mistaken;
+use super::spec::{FeedForward, TransformerSpec};
 use crate::error::{LoadError, one_line};
 
 /// What the file calls the tensors outside the blocks.
@@ -28,17 +29,25 @@ const OUTSIDE: [(&str, &str); 3] = [
     ("lm_head.weight", "output.weight"),
 ];
 /// What it calls the parts of a block.
-const PARTS: [(&str, &str); 9] = [
+const PARTS: [(&str, &str); 12] = [
     ("input_layernorm", "attn_norm"),
     ("self_attn.q_proj", "attn_q"),
     ("self_attn.k_proj", "attn_k"),
     ("self_attn.v_proj", "attn_v"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
     ("self_attn.o_proj", "attn_output"),
     ("post_attention_layernorm", "ffn_norm"),
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
     ("mlp.down_proj", "ffn_down"),
+    ("mlp.gate", "ffn_gate_inp"),
 ];
+/// What it calls the matrices of all experts of a block, one after another.
+const EXPERTS: [(&str, &str); 3] =
+    [("gate_proj", "ffn_gate_exps"), ("up_proj", "ffn_up_exps"), ("down_proj", "ffn_down_exps")];
+/// Architectures whose queries and keys the converter reorders.
+const REORDERED: [&str; 2] = ["llama", "llada"];
 /// Types that tensors may have.
 const TYPES: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K and Q6_K";
 
@@ -57,23 +66,13 @@ impl Gguf {
     /// Maps a file and reads its header.
     ///
     /// # Errors
-    /// It is not there, or damaged, or holds tensors that no network here has, or of a type that is not
-    /// read.
+    /// It is not there, or damaged.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
         let malformed = |reason: String| LoadError::Malformed { path: path.to_owned(), reason };
         let file = map(path)?;
-        let header = Header::parse(&file).map_err(|refusal| match refusal {
-            Refusal::Malformed(reason) => {
-                let what =
-                    mistaken::weights(&file[..file.len().min(128)]).filter(|_| !file.starts_with(b"GGUF"));
-                malformed(what.map_or_else(|| one_line(&reason), str::to_owned))
-            }
-            Refusal::TensorType(name, found) => LoadError::TensorType {
-                path: path.to_owned(),
-                name: one_line(&name),
-                found,
-                supported: TYPES,
-            },
+        let header = Header::parse(&file).map_err(|reason| {
+            let what = mistaken::weights(&file[..file.len().min(128)]).filter(|_| !file.starts_with(b"GGUF"));
+            malformed(what.map_or_else(|| one_line(&reason), str::to_owned))
         })?;
         let opened = Self(Arc::new(Content { path: path.to_owned(), header, file }));
         if let Some(parts) =
@@ -82,12 +81,6 @@ impl Gguf {
             let reason =
                 format!("is {parts}: this is one part of a model; join them with llama-gguf-split --merge");
             return Err(opened.refuse("split.count", &reason));
-        }
-        // Biases, experts or factors of the rotation: with them, it is another network.
-        if let Some(name) = opened.0.header.tensors.keys().find(|name| canonical_name(name).is_none()) {
-            let reason =
-                format!("cannot be served: tensor `{name}` belongs to a network that is not supported");
-            return Err(opened.refuse("general.architecture", &reason));
         }
         Ok(opened)
     }
@@ -107,23 +100,47 @@ impl Gguf {
         self.0.header.tensors.keys().filter_map(|name| Some((name.as_str(), self.stored(name, None)?)))
     }
 
+    /// Refuses tensors of a type that is not read.
+    pub(super) fn expect_types(&self) -> Result<(), LoadError> {
+        let Content { path, header, .. } = &*self.0;
+        match &header.unread_type {
+            Some((name, found)) => Err(LoadError::TensorType {
+                path: path.clone(),
+                name: one_line(name),
+                found: found.clone(),
+                supported: TYPES,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// A tensor by its canonical name, with what the file calls it; `head_width` is that of queries and
     /// keys.
     pub(super) fn tensor(&self, name: &str, head_width: usize) -> Result<(String, BlockTensor), LoadError> {
+        let missing =
+            |stored: &str| LoadError::TensorMissing { path: self.0.path.clone(), name: stored.to_owned() };
+        if let Some((stored, expert)) = stacked_name(name) {
+            let all = self.stored(&stored, None).ok_or_else(|| missing(&stored))?;
+            let one = all.part(expert).ok_or_else(|| missing(&stored))?;
+            return Ok((stored, one));
+        }
         let stored = stored_name(name);
         // llama.cpp rotates neighbours where the reference rotates the halves of a head. For `llama` and
         // for `llada` alike, its converter (convert_hf_to_gguf.py, `permute`) therefore reorders the rows
         // of queries and keys: element i of the first half becomes 2i, its partner 2i + 1.
-        let turned = ["q_proj.weight", "k_proj.weight"].iter().any(|end| name.ends_with(end));
+        let architecture = self.metadata().get("general.architecture").and_then(Value::as_str);
+        let turned = architecture.is_some_and(|name| REORDERED.contains(&name))
+            && ["q_proj.weight", "k_proj.weight"].iter().any(|end| name.ends_with(end));
         match self.stored(&stored, turned.then_some(head_width)) {
             Some(tensor) => Ok((stored, tensor)),
-            None => Err(LoadError::TensorMissing { path: self.0.path.clone(), name: stored }),
+            None => Err(missing(&stored)),
         }
     }
 
     /// Whether it has a tensor, by its canonical name.
     pub(super) fn contains(&self, name: &str) -> bool {
-        self.0.header.tensors.contains_key(&stored_name(name))
+        let stored = stacked_name(name).map_or_else(|| stored_name(name), |(stored, _)| stored);
+        self.0.header.tensors.contains_key(&stored)
     }
 
     fn stored(&self, name: &str, turned: Option<usize>) -> Option<BlockTensor> {
@@ -136,12 +153,12 @@ impl Gguf {
         ))
     }
 
-    /// Whether row i of the head speaks of position i + 1. llama.cpp's own default is the same.
-    pub(super) fn logit_shift(&self) -> Result<bool, LoadError> {
+    /// Whether row i of the head speaks of position i + 1, where the file says so.
+    pub(super) fn logit_shift(&self) -> Result<Option<bool>, LoadError> {
         let key = "diffusion.shift_logits";
         match self.metadata().get(key) {
-            None => Ok(true),
-            Some(Value::Bool(shift)) => Ok(*shift),
+            None => Ok(None),
+            Some(Value::Bool(shift)) => Ok(Some(*shift)),
             Some(other) => Err(self.refuse(key, &format!("is {other}; it must be true or false"))),
         }
     }
@@ -167,22 +184,45 @@ fn stored_name(name: &str) -> String {
     if let Some((_, stored)) = OUTSIDE.iter().find(|(canonical, _)| *canonical == name) {
         return (*stored).to_owned();
     }
-    let block = name.strip_prefix("layers.").and_then(|rest| rest.strip_suffix(".weight")?.split_once('.'));
-    let named = block.and_then(|(number, part)| {
+    let named = || {
+        let (number, inner) = name.strip_prefix("layers.")?.split_once('.')?;
+        let (part, end) = inner.rsplit_once('.')?;
         let (_, stored) = PARTS.iter().find(|(canonical, _)| *canonical == part)?;
-        Some(format!("blk.{number}.{stored}.weight"))
-    });
-    named.unwrap_or_else(|| name.to_owned())
+        Some(format!("blk.{number}.{stored}.{end}"))
+    };
+    named().unwrap_or_else(|| name.to_owned())
 }
 
-/// The canonical name of a tensor of the file.
+/// What the file calls the tensor that a matrix of an expert is part of, and the expert's number.
+fn stacked_name(name: &str) -> Option<(String, usize)> {
+    let (number, inner) = name.strip_prefix("layers.")?.split_once(".mlp.experts.")?;
+    let (expert, part) = inner.strip_suffix(".weight")?.split_once('.')?;
+    let (_, stored) = EXPERTS.iter().find(|(canonical, _)| *canonical == part)?;
+    Some((format!("blk.{number}.{stored}.weight"), expert.parse().ok()?))
+}
+
+/// Whether a tensor holds as many experts as the network has, if it is a stack of experts.
+pub(super) fn holds_experts_of(stored: &str, shape: &[usize], spec: &TransformerSpec) -> bool {
+    let is_stack = EXPERTS.iter().any(|(_, known)| stored.ends_with(&format!(".{known}.weight")));
+    !is_stack
+        || spec.feed_forward.iter().any(|kind| match kind {
+            FeedForward::Experts(experts) => shape.first() == Some(&experts.count),
+            FeedForward::Gelu { .. } | FeedForward::SwiGlu { .. } => false,
+        })
+}
+
+/// The canonical name of a tensor of the file; of the matrices of all experts, that of the first one's.
 pub(super) fn canonical_name(stored: &str) -> Option<String> {
     if let Some((canonical, _)) = OUTSIDE.iter().find(|(_, outside)| *outside == stored) {
         return Some((*canonical).to_owned());
     }
-    let (number, part) = stored.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.')?;
+    let (number, inner) = stored.strip_prefix("blk.")?.split_once('.')?;
+    let (part, end) = inner.rsplit_once('.')?;
+    if let Some((canonical, _)) = EXPERTS.iter().find(|(_, known)| *known == part) {
+        return (end == "weight").then(|| format!("layers.{number}.mlp.experts.0.{canonical}.weight"));
+    }
     let (canonical, _) = PARTS.iter().find(|(_, known)| *known == part)?;
-    Some(format!("layers.{number}.{canonical}.weight"))
+    Some(format!("layers.{number}.{canonical}.{end}"))
 }
 
 fn map(path: &Path) -> Result<Bytes, LoadError> {

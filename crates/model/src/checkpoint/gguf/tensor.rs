@@ -22,6 +22,16 @@ impl BlockTensor {
         Self { encoding, shape, bytes, turned }
     }
 
+    /// Matrix `number` of several that lie one after another.
+    pub(super) fn part(&self, number: usize) -> Option<Self> {
+        let (count, shape) = self.shape.split_first().filter(|(count, shape)| {
+            shape.len() == 2 && number < **count && self.bytes.len().is_multiple_of(**count)
+        })?;
+        let bytes = self.bytes.len() / count;
+        let own = self.bytes.slice(number * bytes..(number + 1) * bytes);
+        Some(Self { encoding: self.encoding, shape: shape.to_vec(), bytes: own, turned: None })
+    }
+
     /// Its shape.
     #[must_use]
     pub fn shape(&self) -> &[usize] {

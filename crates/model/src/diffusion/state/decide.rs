@@ -73,12 +73,56 @@ impl DenoisingState {
         cut(scores, positions_kept_open(self.targets.len(), self.round, steps))
     }
 
+    /// Evaluations over which even parts are filled, `total` in all.
+    pub(super) fn rounds(&self, total: u32) -> u32 {
+        let blocks = self.block_count();
+        (0..blocks).map(|block| share(total, block, blocks)).sum()
+    }
+
+    fn block_count(&self) -> u32 {
+        match self.policy.window {
+            Window::Block(size) => self.targets.len().div_ceil(size) as u32,
+            _ => 1,
+        }
+    }
+
+    /// The block that evaluation `round` belongs to when each takes its share of them, and its number there from 0.
+    pub(super) fn block_at(&self, round: u32) -> (usize, u32) {
+        let Quota::Evaluations(total) = self.policy.quota else { return (0, 0) };
+        let (blocks, mut inside) = (self.block_count(), round - 1);
+        for block in 0..blocks {
+            let own = share(total, block, blocks);
+            if inside < own {
+                return (block as usize, inside);
+            }
+            inside -= own;
+        }
+        (blocks.saturating_sub(1) as usize, inside)
+    }
+
+    /// How many positions an evaluation commits when each block is filled evenly in its share of them.
+    pub(super) fn part_at(&self, round: u32) -> usize {
+        let Quota::Evaluations(total) = self.policy.quota else { return 0 };
+        let (block, inside) = self.block_at(round);
+        let size = match self.policy.window {
+            Window::Block(size) => size,
+            _ => self.targets.len(),
+        };
+        let members = size.min(self.targets.len().saturating_sub(block * size));
+        let rounds = share(total, block as u32, self.block_count()) as usize;
+        members / rounds + usize::from((inside as usize) < members % rounds)
+    }
+
     /// Where even parts stand: how many of the `open` positions of the window are due.
     fn progress(&self, open: usize) -> Progress {
         let size = match self.policy.window {
             Window::Block(size) => size,
             _ => self.targets.len(),
         };
+        if self.redraws && matches!(self.policy.quota, Quota::Evaluations(_)) {
+            // As if nothing had been drawn again.
+            return Progress { round: self.round, part: self.part_at(self.round) };
+        }
         let block = self.wants.first().map_or(0, |want| self.block_of(want.position));
         let members = size.min(self.targets.len() - (block * size).min(self.targets.len()));
         let blocks = self.targets.len().div_ceil(size.max(1)) as u32;

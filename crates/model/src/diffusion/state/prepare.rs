@@ -7,6 +7,7 @@ use crate::diffusion::canvas::Cell;
 use crate::diffusion::noise::Purpose;
 use crate::diffusion::policy::{LOOKAHEAD, Order, Quota, Revise, Window};
 use crate::diffusion::remask;
+use crate::diffusion::schedule::next_dream_step;
 use crate::diffusion::spec::{self, EarlyExit, Edit};
 use crate::predictor::{Position, Want};
 
@@ -123,7 +124,22 @@ impl DenoisingState {
 
     /// The open positions that the window shows.
     fn prepare_window(&mut self) {
-        self.round = self.evaluations + 1;
+        let open = self.canvas.masked();
+        match self.policy.quota {
+            // Steps that commit nothing change nothing, and are left out.
+            Quota::Times(steps) => match next_dream_step(open, self.round, steps) {
+                Some(step) => self.round = step,
+                None => return,
+            },
+            Quota::Evaluations(total) if self.redraws => {
+                let mut rounds = self.round + 1..=self.rounds(total);
+                match rounds.find(|round| self.part_at(*round) > 0) {
+                    Some(round) => self.round = round,
+                    None => return,
+                }
+            }
+            _ => self.round = self.evaluations + 1,
+        }
         for position in self.visible() {
             self.want(position);
         }
@@ -138,6 +154,12 @@ impl DenoisingState {
             Window::All => open.collect(),
             Window::Sliding(size) => open.take(size).collect(),
             Window::LeftToRight => open.take(1).collect(),
+            Window::Block(size) if self.redraws && matches!(self.policy.quota, Quota::Evaluations(_)) => {
+                // Blocks end with their evaluations; what drew the mask competes on.
+                let (block, _) = self.block_at(self.round);
+                let members = self.targets.get(..(block + 1) * size).unwrap_or(&self.targets);
+                open.take_while(|position| members.contains(position)).collect()
+            }
             Window::Block(_) => {
                 let current = first.map(|position| self.block_of(position));
                 open.take_while(|&position| Some(self.block_of(position)) == current).collect()
@@ -184,8 +206,9 @@ impl DenoisingState {
             .spans
             .iter()
             .filter_map(|span| {
-                let end = span.ends_at?;
-                let found = span.range.clone().find(|&p| open(p) || self.canvas.tokens()[p] == end)?;
+                let ends = |position: usize| span.ends_at.contains(&self.canvas.tokens()[position]);
+                let mut places = span.range.clone().filter(|_| !span.ends_at.is_empty());
+                let found = places.find(|&position| open(position) || ends(position))?;
                 let rest = found..span.range.end;
                 (!open(found)).then(|| rest.filter(|&position| open(position)).count())
             })
@@ -207,7 +230,7 @@ impl DenoisingState {
     /// Writes down what the pending ask says about the canvas besides its tokens.
     fn describe(&mut self) {
         if self.guidance.is_some() {
-            self.unconditional = spec::without_condition(&self.canvas);
+            self.unconditional = spec::without_condition(&self.canvas, self.keeps_first);
         }
         if self.samplings.iter().any(spec::penalises) {
             self.counts = spec::counts(&self.canvas);

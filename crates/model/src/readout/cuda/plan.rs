@@ -8,8 +8,8 @@ use crate::readout::RowContext;
 /// What no token and no row has.
 const NONE: u32 = u32::MAX;
 /// Words of a row, of what was read, and of an alternative.
-pub(super) const ROW: usize = 28;
-pub(super) const FOUND: usize = 6;
+pub(super) const ROW: usize = 32;
+pub(super) const FOUND: usize = 7;
 pub(super) const ALTERNATIVE: usize = 2;
 /// As many as `TOKEN_BITS` name, but for the one that marks a key's end.
 #[cfg(feature = "cuda")]
@@ -60,6 +60,8 @@ impl Plan {
                 None => Span { first: NONE, count: 0 },
             },
         ];
+        let distrusted = self.list(&context.sampling.distrusted, |&token| [token]);
+        let nucleus_first = context.sampling.nucleus_first;
         let penalties = [repetition_penalty, frequency_penalty, presence_penalty];
         for number in [uniform].into_iter().chain(penalties).chain([top_p, lowest]) {
             let bits = number.to_bits();
@@ -77,6 +79,7 @@ impl Plan {
             context.alternatives as u32,
         ]);
         self.rows.extend(lists.iter().flat_map(|span| [span.first, span.count]));
+        self.rows.extend([distrusted.first, distrusted.count, u32::from(nucleus_first), 0]);
         self.most_alternatives = self.most_alternatives.max(context.alternatives);
     }
 
@@ -142,13 +145,14 @@ impl Plan {
         let mut alternatives = alternatives.chunks_exact(wide);
         let read = |(row, found): (&[u32], &[u32])| {
             let alternatives = alternatives.next().unwrap_or_default();
-            let [token, score, logprob, entropy, margin, target] = *found.as_array::<FOUND>()?;
+            let [token, score, logprob, entropy, margin, target, confidence] = *found.as_array::<FOUND>()?;
             let (wanted, count) = (row[18], row[19] as usize);
             let pairs = alternatives.chunks_exact(ALTERNATIVE).take(count).filter(|pair| pair[0] != NONE);
             (token != NONE).then(|| Read {
                 token,
                 score: f32::from_bits(score),
                 logprob: f32::from_bits(logprob),
+                confidence: f32::from_bits(confidence),
                 entropy: f32::from_bits(entropy),
                 margin: f32::from_bits(margin),
                 target: (wanted != NONE).then(|| f32::from_bits(target)),

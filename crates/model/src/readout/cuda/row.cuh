@@ -52,8 +52,12 @@ struct Row {
     Span banned;
     // Ascending; `first` is NONE when all are allowed.
     Span allowed;
+    // Have no part in the confidence.
+    Span distrusted;
+    uint32_t nucleus_first;
+    uint32_t unused;
 };
-static_assert(sizeof(Row) == 28 * 4, "`plan.rs` writes 28 words");
+static_assert(sizeof(Row) == 32 * 4, "`plan.rs` writes 32 words");
 
 // What was read.
 struct Found {
@@ -64,8 +68,9 @@ struct Found {
     float entropy;
     float margin;
     float target;
+    float confidence;
 };
-static_assert(sizeof(Found) == 6 * 4, "`plan.rs` reads 6 words");
+static_assert(sizeof(Found) == 7 * 4, "`plan.rs` reads 7 words");
 
 struct Alternative {
     uint32_t token;
@@ -214,7 +219,7 @@ DEVICE void read_row(Block &block, const Row &row, const uint32_t *lists, const 
         },
         sums);
     if (block.first())
-        *found = {NONE, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+        *found = {NONE, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
     // A sum is finite exactly when its terms are: f64 has room for all f32.
     if (!(fabs(sums[1]) < INFINITY))
         return;
@@ -243,13 +248,19 @@ DEVICE void read_row(Block &block, const Row &row, const uint32_t *lists, const 
         return key >= bound ? key : 0;
     };
     const auto weight = [&](uint32_t i) { return expf(fmaxf((work[i] - largest) * row.factor, -FARTHEST)); };
-    if (row.top_k > 0 && !row.greedy)
-        raise(last_to_stay(block, n, VALUE_KEY, double(row.top_k) - 1.0, key, [](uint32_t) { return 1.0; }));
+    const auto most_probable = [&] {
+        if (row.top_k > 0 && !row.greedy)
+            raise(last_to_stay(block, n, VALUE_KEY, double(row.top_k) - 1.0, key, [](uint32_t) { return 1.0; }));
+    };
+    if (!row.nucleus_first)
+        most_probable();
     if (row.top_p < 1.0 && !row.greedy) {
         block.totals(n, [&](uint32_t i, double *sums) { sums[0] += key(i) ? double(weight(i)) : 0.0; }, sums);
         const auto mass = [&](uint32_t i) { return double(weight(i)); };
         raise(last_to_stay(block, n, VALUE_KEY, row.top_p * sums[0], key, mass));
     }
+    if (row.nucleus_first)
+        most_probable();
     if (row.lowest > -INFINITY && !row.greedy) {
         const double lowest = double(largest) + row.lowest;
         float nearest = float(lowest);
@@ -279,6 +290,18 @@ DEVICE void read_row(Block &block, const Row &row, const uint32_t *lists, const 
         const uint64_t drawn = block.largest(n, [&](uint32_t i) { return place(i) >= last ? i + uint64_t(1) : 0; });
         token = uint32_t(drawn - 1);
     }
+    double trusted = model.normaliser;
+    const uint32_t *distrusted = lists + row.distrusted.first;
+    if (row.distrusted.count) {
+        block.totals(
+            n,
+            [&](uint32_t i, double *sums) {
+                if (!contains(distrusted, row.distrusted.count, i))
+                    sums[0] += double(expf(fmaxf(model.logit(i) - model.highest, -FARTHEST)));
+            },
+            sums);
+        trusted = log(sums[0]);
+    }
     if (block.first()) {
         const double behind = (double(largest) - double(work[token])) * double(row.factor);
         const float next = second ? weight(token_of(second)) : 0.0f;
@@ -287,6 +310,8 @@ DEVICE void read_row(Block &block, const Row &row, const uint32_t *lists, const 
         found->logprob = model.logprob(token);
         found->entropy = float(fmax(log(mass) + distance / mass, 0.0));
         found->margin = float(double(1.0f - next) / mass);
+        const double above = double(model.logit(token)) - double(model.highest);
+        found->confidence = contains(distrusted, row.distrusted.count, token) ? -INFINITY : float(above - trusted);
         found->target = row.target == NONE ? 0.0f : model.logprob(row.target);
     }
 }

@@ -88,6 +88,7 @@ fn same(found: &Read, expected: &Read) -> bool {
     found.token == expected.token
         && near(found.score, expected.score)
         && near(found.logprob, expected.logprob)
+        && (found.confidence == expected.confidence || near(found.confidence, expected.confidence))
         && near(found.entropy, expected.entropy)
         && near(found.margin, expected.margin)
         && found.target.zip(expected.target).is_none_or(|(found, expected)| near(found, expected))

@@ -13,7 +13,7 @@ pub(super) struct Canvases<'a> {
     lengths: &'a [usize],
     /// As our kernel takes them, on a GPU.
     #[cfg(feature = "cuda")]
-    tiles: Option<super::cuda::Tiles>,
+    tiles: Option<crate::backbone::cuda::Tiles>,
 }
 
 impl<'a> Canvases<'a> {
@@ -28,7 +28,7 @@ impl<'a> Canvases<'a> {
             #[cfg(feature = "cuda")]
             tiles: match rows.device() {
                 candle_core::Device::Cuda(device) => {
-                    Some(super::cuda::Tiles::new(lengths, rows.dtype(), device)?)
+                    Some(crate::backbone::cuda::Tiles::new(lengths, rows.dtype(), device)?)
                 }
                 _ => None,
             },
@@ -48,9 +48,9 @@ pub(super) fn attention(
 ) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if let Some(tiles) = &canvases.tiles
-        && heads.width <= super::cuda::LARGEST_HEAD
+        && heads.width <= crate::backbone::cuda::LARGEST_HEAD
     {
-        return super::cuda::attention([query, key, value], tiles, heads);
+        return crate::backbone::cuda::attention([query, key, value], tiles, heads);
     }
     // On the queries, which are smaller than the scores.
     let query = (query * (1.0 / (heads.width as f64).sqrt()))?;

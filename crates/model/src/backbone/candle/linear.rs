@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::checkpoint::{StoredTensor, Weights};
+use crate::checkpoint::{Projections, StoredTensor, TransformerSpec, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
 
@@ -11,8 +11,18 @@ use crate::error::LoadError;
 pub(super) enum Order {
     /// GPT-2's convolutions of width 1.
     InOut,
-    /// Everybody else's linear layers.
+    /// All other linear layers.
     OutIn,
+}
+
+impl Order {
+    /// That of a network's files.
+    pub(super) fn of(spec: &TransformerSpec) -> Self {
+        match spec.projections {
+            Projections::Fused => Self::InOut,
+            Projections::Separate => Self::OutIn,
+        }
+    }
 }
 
 /// x·W + b: (in, out) and (out).
@@ -80,7 +90,7 @@ impl Linear {
     fn product(&self, rows: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if self.by_our_kernel {
-            return super::cuda::product(rows, &self.matrix);
+            return crate::backbone::cuda::product(rows, &self.matrix);
         }
         rows.matmul(&self.matrix)
     }

@@ -1,0 +1,137 @@
+//! Networks that `unmask bench` measures, by their shape.
+
+use clap::ValueEnum;
+use unmask_model::checkpoint::families::{DIFFUGPT, DIFFULLAMA, DREAM, LLADA, LLADA_MOE};
+use unmask_model::checkpoint::{
+    Biases, Experts, Family, FeedForward, NormKind, Positions, Projections, Rotation, StoredType,
+    TransformerSpec,
+};
+
+/// Networks by their shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "kebab-case")]
+pub enum Shape {
+    /// 12 blocks of width 768, 50,257 tokens.
+    #[value(name = "diffugpt-s")]
+    DiffuGptS,
+    /// 24 blocks of width 1024, 50,257 tokens.
+    #[value(name = "diffugpt-m")]
+    DiffuGptM,
+    /// LLaMA's blocks in GPT-2 small's size: 12 of width 768, 32,000 tokens.
+    #[value(name = "llama-124m")]
+    Llama124m,
+    /// 32 blocks of width 4096, 32,000 tokens; weights stored as bfloat16.
+    #[value(name = "diffullama-7b")]
+    DiffuLlama7b,
+    /// 32 blocks of width 4096, 126,464 tokens; weights stored as bfloat16.
+    #[value(name = "llada-8b")]
+    Llada8b,
+    /// 28 blocks of width 3584, 4 of 28 heads for keys, 152,064 tokens; weights stored as bfloat16.
+    #[value(name = "dream-7b")]
+    Dream7b,
+    /// 16 blocks of width 2048 with 8 of 64 experts, 157,184 tokens; weights stored as bfloat16.
+    #[value(name = "llada-moe-7b-a1b")]
+    LladaMoe7bA1b,
+    /// A dense network with the active parameters of llada-moe-7b-a1b.
+    #[value(name = "llada-dense-1b")]
+    LladaDense1b,
+}
+
+impl Shape {
+    /// A network of this shape with `layers` blocks, or as many as the model has.
+    #[must_use]
+    pub fn spec(self, layers: Option<usize>) -> TransformerSpec {
+        let (own_layers, width, head_count, kv_head_count, context) = match self {
+            Self::DiffuGptS => (12, 768, 12, 12, 1024),
+            Self::DiffuGptM => (24, 1024, 16, 16, 1024),
+            Self::Llama124m => (12, 768, 12, 12, 2048),
+            Self::DiffuLlama7b | Self::Llada8b => (32, 4096, 32, 32, 4096),
+            Self::Dream7b => (28, 3584, 28, 4, 4096),
+            Self::LladaMoe7bA1b | Self::LladaDense1b => (16, 2048, 16, 16, 8192),
+        };
+        let learned = self.family() == &DIFFUGPT;
+        TransformerSpec {
+            width,
+            head_count,
+            kv_head_count,
+            head_width: width / head_count,
+            context,
+            norm: if learned { NormKind::Layer } else { NormKind::Rms },
+            norm_epsilon: 1e-5,
+            positions: if learned {
+                Positions::Learned
+            } else {
+                Positions::Rotary(Rotation::plain(10_000.0))
+            },
+            projections: if learned { Projections::Fused } else { Projections::Separate },
+            biases: Biases { qkv: learned || self == Self::Dream7b, output: learned, feed_forward: learned },
+            head_norm: matches!(self, Self::LladaMoe7bA1b | Self::LladaDense1b),
+            feed_forward: vec![self.feed_forward(); layers.unwrap_or(own_layers)],
+            ties_missing_head: true,
+        }
+    }
+
+    fn feed_forward(self) -> FeedForward {
+        match self {
+            Self::DiffuGptS => FeedForward::Gelu { width: 3072 },
+            Self::DiffuGptM => FeedForward::Gelu { width: 4096 },
+            Self::Llama124m => FeedForward::SwiGlu { width: 2048 },
+            Self::DiffuLlama7b => FeedForward::SwiGlu { width: 11008 },
+            Self::Llada8b => FeedForward::SwiGlu { width: 12288 },
+            Self::Dream7b => FeedForward::SwiGlu { width: 18944 },
+            Self::LladaMoe7bA1b => FeedForward::Experts(Experts { count: 64, used: 8, width: 1024 }),
+            Self::LladaDense1b => FeedForward::SwiGlu { width: 8192 },
+        }
+    }
+
+    /// Rows of the embedding.
+    pub(super) fn vocabulary(self) -> usize {
+        match self {
+            Self::DiffuGptS | Self::DiffuGptM => 50257,
+            Self::Llama124m | Self::DiffuLlama7b => 32000,
+            Self::Llada8b => 126_464,
+            Self::Dream7b => 152_064,
+            Self::LladaMoe7bA1b | Self::LladaDense1b => 157_184,
+        }
+    }
+
+    /// How the weights are stored.
+    pub(super) fn stored(self) -> StoredType {
+        match self {
+            Self::DiffuGptS | Self::DiffuGptM | Self::Llama124m => StoredType::F32,
+            _ => StoredType::Bf16,
+        }
+    }
+
+    /// The family that a network of this shape belongs to.
+    pub(super) fn family(self) -> &'static Family {
+        match self {
+            Self::DiffuGptS | Self::DiffuGptM => &DIFFUGPT,
+            Self::Llama124m | Self::DiffuLlama7b => &DIFFULLAMA,
+            Self::Llada8b => &LLADA,
+            Self::Dream7b => &DREAM,
+            Self::LladaMoe7bA1b | Self::LladaDense1b => &LLADA_MOE,
+        }
+    }
+}
+
+/// Multiplications and additions of the blocks for a canvas: in the last one, queries and all behind
+/// them are computed for the `asked` rows alone.
+pub(super) fn operations(spec: &TransformerSpec, rows: usize, asked: usize) -> f64 {
+    let heads = spec.head_count * spec.head_width;
+    let shared = spec.kv_head_count * spec.head_width;
+    let keys = 2 * spec.width * shared;
+    let attention = 2 * rows * heads;
+    let each = spec.feed_forward.iter().enumerate().map(|(number, kind)| {
+        let inner = match kind {
+            FeedForward::Gelu { width } => 2 * spec.width * width,
+            FeedForward::SwiGlu { width } => 3 * spec.width * width,
+            FeedForward::Experts(experts) => spec.width * (experts.count + 3 * experts.used * experts.width),
+        };
+        let queries = 2 * spec.width * heads + inner;
+        let last = number + 1 == spec.layers();
+        let behind = if last { asked.min(rows) } else { rows };
+        rows * keys + behind * (queries + attention)
+    });
+    2.0 * each.sum::<usize>() as f64
+}

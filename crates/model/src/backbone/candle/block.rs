@@ -1,0 +1,119 @@
+//! One block in candle's operations.
+
+use candle_core::{Result, Tensor};
+
+use super::attention::{Canvases, attention};
+use super::feed_forward::FeedForwardBlock;
+use super::linear::{Linear, Order};
+use super::norm::Norm;
+use super::rotary::Rotary;
+use crate::checkpoint::{BlockNames, Projections, TransformerSpec, Weights};
+use crate::device::Placement;
+use crate::error::LoadError;
+use crate::kernel::Heads;
+
+#[derive(Debug)]
+pub(super) struct Block {
+    norm_1: Norm,
+    projection: Projection,
+    /// Norms of query and key heads before the rotation.
+    head_norms: Option<[Norm; 2]>,
+    output: Linear,
+    norm_2: Norm,
+    feed_forward: FeedForwardBlock,
+    heads: Heads,
+}
+
+/// Queries, keys and values.
+#[derive(Debug)]
+enum Projection {
+    /// In one product, in that order.
+    Fused(Linear),
+    Separate([Linear; 3]),
+}
+
+impl Projection {
+    fn forward(&self, rows: &Tensor) -> Result<[Tensor; 3]> {
+        match self {
+            Self::Fused(linear) => {
+                let width = rows.dim(1)?;
+                let fused = linear.forward(rows)?;
+                let part = |i: usize| fused.narrow(1, i * width, width);
+                Ok([part(0)?, part(1)?, part(2)?])
+            }
+            Self::Separate([query, key, value]) => {
+                Ok([query.forward(rows)?, key.forward(rows)?, value.forward(rows)?])
+            }
+        }
+    }
+}
+
+impl Block {
+    pub(super) fn load(
+        weights: &Weights,
+        names: &BlockNames,
+        number: usize,
+        spec: &TransformerSpec,
+        placement: &Placement,
+    ) -> std::result::Result<Self, LoadError> {
+        let name = |part: &str| format!("{}{number}.{part}", names.blocks);
+        let (heads, width, biases) = (spec.heads(), spec.width, spec.biases);
+        let (wide, narrow) = (heads.count * heads.width, heads.shared * heads.width);
+        let order = Order::of(spec);
+        let linear =
+            |part: &str, shape, bias| Linear::load(weights, &name(part), shape, order, bias, placement);
+        let projection = match spec.projections {
+            Projections::Fused => Projection::Fused(linear("attn.c_attn", (width, 3 * width), biases.qkv)?),
+            Projections::Separate => Projection::Separate([
+                linear("self_attn.q_proj", (width, wide), biases.qkv)?,
+                linear("self_attn.k_proj", (width, narrow), biases.qkv)?,
+                linear("self_attn.v_proj", (width, narrow), biases.qkv)?,
+            ]),
+        };
+        let head_norm = |part: &str| Norm::of_heads(weights, &name(part), spec, placement);
+        let head_norms = if spec.head_norm {
+            Some([head_norm("self_attn.q_norm")?, head_norm("self_attn.k_norm")?])
+        } else {
+            None
+        };
+        let kind = spec.feed_forward[number];
+        Ok(Self {
+            norm_1: Norm::load(weights, &name(names.norm_1), spec, placement)?,
+            projection,
+            head_norms,
+            output: linear(names.output, (wide, width), biases.output)?,
+            norm_2: Norm::load(weights, &name(names.norm_2), spec, placement)?,
+            feed_forward: FeedForwardBlock::load(weights, &name("mlp"), kind, spec, placement)?,
+            heads,
+        })
+    }
+
+    /// Of the rows `asked` only, when there are such: the others are seen by attention and leave nothing.
+    pub(super) fn forward(
+        &self,
+        rows: &Tensor,
+        canvases: &Canvases<'_>,
+        rotary: Option<&Rotary>,
+        asked: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let [mut query, mut key, value] = self.projection.forward(&self.norm_1.forward(rows)?)?;
+        if let Some([query_norm, key_norm]) = &self.head_norms {
+            query = query_norm.forward_heads(&query)?;
+            key = key_norm.forward_heads(&key)?;
+        }
+        if let Some(rotary) = rotary {
+            query = rotary.rotate(&query)?;
+            key = rotary.rotate(&key)?;
+        }
+        let mixed = attention(&query, &key, &value, canvases, self.heads)?;
+        let (rows, mixed) = (only(rows, asked)?, only(&mixed, asked)?);
+        let rows = (rows + self.output.forward(&mixed)?)?;
+        let inner = self.feed_forward.forward(&self.norm_2.forward(&rows)?)?;
+        rows + inner
+    }
+}
+
+/// The rows `asked`, or all.
+fn only(rows: &Tensor, asked: Option<&Tensor>) -> Result<Tensor> {
+    asked.map_or_else(|| Ok(rows.clone()), |asked| rows.index_select(asked, 0))
+}

@@ -1,0 +1,30 @@
+//! Dream-7B, Dream-Coder and DiffuCoder (2508.15487, 2506.20639): Qwen2 with full attention.
+
+use super::{Family, SamplingDefaults, any, qwen2, transformers};
+
+/// Dream and its relatives.
+pub static DREAM: Family = Family {
+    name: "dream",
+    title: "Dream",
+    model_types: &["Dream", "dream"],
+    gguf: &["dream"],
+    claims: any,
+    read: qwen2::read,
+    layouts: &[transformers::LAYOUT],
+    adapted: false,
+    shift: true,
+    document_start: false,
+    masks: &["<|mask|>"],
+    ends: &["<|im_end|>", "<|dlm_pad|>"],
+    redraws_masks: true,
+    bfloat16: true,
+    defaults: SamplingDefaults {
+        preset: "dream",
+        steps: 512,
+        temperature: 0.2,
+        top_p: 0.95,
+        nucleus_first: true,
+    },
+    trained_length: Some(2048),
+    separator: None,
+};

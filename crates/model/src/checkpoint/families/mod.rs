@@ -1,0 +1,105 @@
+//! The shelf of families: everything that differs between models and is not arithmetic, one file each.
+//!
+//! A further family is a further file with a [`Family`] in it, and an entry of [`FAMILIES`].
+
+mod diffugpt;
+mod diffullama;
+mod dream;
+mod llada;
+mod llada_moe;
+mod qwen2;
+pub mod transformers;
+
+use std::fmt;
+
+pub use self::diffugpt::DIFFUGPT;
+pub use self::diffullama::DIFFULLAMA;
+pub use self::dream::DREAM;
+pub use self::llada::LLADA;
+pub use self::llada_moe::LLADA_MOE;
+pub use self::qwen2::QWEN2;
+use super::config::Fields;
+use super::layout::Layout;
+use super::spec::TransformerSpec;
+use crate::error::LoadError;
+
+/// Every family that is served, the first that answers to a file's names takes it.
+pub static FAMILIES: [&Family; 6] = [&DIFFUGPT, &DIFFULLAMA, &LLADA_MOE, &LLADA, &DREAM, &QWEN2];
+
+/// A family of masked diffusion models.
+pub struct Family {
+    /// Its name, as `--family` takes it.
+    pub name: &'static str,
+    /// Its name in texts.
+    pub title: &'static str,
+    /// Values of `model_type` in `config.json` that it answers to.
+    pub model_types: &'static [&'static str],
+    /// Values of `general.architecture` in GGUF files that it answers to.
+    pub gguf: &'static [&'static str],
+    /// Of configurations with such a `model_type`, those that are its own.
+    pub claims: fn(&Fields<'_>) -> bool,
+    /// Reads the keys of `config.json`.
+    pub read: fn(&Fields<'_>) -> Result<TransformerSpec, LoadError>,
+    /// What safetensors files call the tensors; the first layout whose embedding is there is taken.
+    pub layouts: &'static [Layout],
+    /// Whether files of this kind hold autoregressive models unless they name a mask token.
+    pub adapted: bool,
+    /// Whether row i of the head speaks of position i + 1.
+    pub shift: bool,
+    /// Whether a document begins with its start token where the caller gives no tokens.
+    pub document_start: bool,
+    /// Spellings of the mask token, for files that do not name it.
+    pub masks: &'static [&'static str],
+    /// Spellings of tokens that end a text beside the end of document that files name.
+    pub ends: &'static [&'static str],
+    /// Whether its samplers know open positions by the mask token, so that a drawn mask leaves its position open.
+    pub redraws_masks: bool,
+    /// Whether the authors compute it in bfloat16 (otherwise in f32).
+    pub bfloat16: bool,
+    /// What it is sampled with when a request says nothing.
+    pub defaults: SamplingDefaults,
+    /// Longest text of the training, where the files do not say.
+    pub trained_length: Option<usize>,
+    /// What stands between the messages of a chat, for models without a chat template.
+    pub separator: Option<&'static str>,
+}
+
+/// The settings of the authors' example scripts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SamplingDefaults {
+    /// The decision rule's name in requests.
+    pub preset: &'static str,
+    /// T.
+    pub steps: u32,
+    /// Divides the logits.
+    pub temperature: f64,
+    /// Nucleus mass.
+    pub top_p: f64,
+    /// Whether the nucleus is found before the k most probable tokens of it are kept.
+    pub nucleus_first: bool,
+}
+
+impl Family {
+    /// The family of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FAMILIES.into_iter().find(|family| family.name == name)
+    }
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+/// Every configuration is the family's.
+pub(super) fn any(_: &Fields<'_>) -> bool {
+    true
+}

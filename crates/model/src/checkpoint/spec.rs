@@ -1,0 +1,155 @@
+//! What the arithmetic of a network is. Every family's network is a value of [`TransformerSpec`]; the executors
+//! compute any of them.
+
+use std::fmt;
+
+pub use super::rotation::{Rotation, Scaling};
+use crate::kernel::Heads;
+
+/// Shapes and constants of a network with full attention. The vocabulary is not part of it: the embedding's own
+/// shape decides, and may differ from the configured one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransformerSpec {
+    /// Width of a hidden state.
+    pub width: usize,
+    /// Query heads.
+    pub head_count: usize,
+    /// Key and value heads.
+    pub kv_head_count: usize,
+    /// Width of one head; heads need not add up to the width of a hidden state.
+    pub head_width: usize,
+    /// Longest canvas: rows of the position table, or the configured number of positions.
+    pub context: usize,
+    /// The norms of hidden states.
+    pub norm: NormKind,
+    /// ε of the norms.
+    pub norm_epsilon: f64,
+    /// Where positions enter.
+    pub positions: Positions,
+    /// How attention's linear layers lie in files, and what blocks call their parts.
+    pub projections: Projections,
+    /// Which linear layers have a bias.
+    pub biases: Biases,
+    /// Whether every query and key head has an RMS norm of its own before the rotation.
+    pub head_norm: bool,
+    /// The feed-forward part of each block.
+    pub feed_forward: Vec<FeedForward>,
+    /// Whether a head that the files do not have is the embedding.
+    pub ties_missing_head: bool,
+}
+
+/// A norm of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// LayerNorm with gain and bias.
+    Layer,
+    /// RMSNorm with a gain.
+    Rms,
+}
+
+/// Where positions enter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Positions {
+    /// A table of vectors, added to the embedding.
+    Learned,
+    /// Queries and keys are rotated, halves of a head against each other.
+    Rotary(Rotation),
+}
+
+/// How attention's linear layers lie in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Projections {
+    /// GPT-2's: queries, keys and values in one matrix; all matrices are (in, out).
+    Fused,
+    /// One matrix each, (out, in).
+    Separate,
+}
+
+/// Which linear layers have a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Biases {
+    /// Queries, keys and values.
+    pub qkv: bool,
+    /// What attention gives back.
+    pub output: bool,
+    /// The feed-forward part.
+    pub feed_forward: bool,
+}
+
+/// The feed-forward part of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedForward {
+    /// down(gelu(up(x))).
+    Gelu {
+        /// Width inside.
+        width: usize,
+    },
+    /// down(silu(gate(x)) · up(x)).
+    SwiGlu {
+        /// Width inside.
+        width: usize,
+    },
+    /// Several of [`Self::SwiGlu`], of which each row uses a few.
+    Experts(Experts),
+}
+
+/// Experts of a block: softmax over all of the router's logits in f32, then the most probable ones, each weighted with
+/// its probability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many a row uses.
+    pub used: usize,
+    /// Width inside each.
+    pub width: usize,
+}
+
+impl TransformerSpec {
+    /// Number of blocks.
+    #[must_use]
+    pub fn layers(&self) -> usize {
+        self.feed_forward.len()
+    }
+
+    /// The shape of an attention layer.
+    #[must_use]
+    pub fn heads(&self) -> Heads {
+        Heads { count: self.head_count, shared: self.kv_head_count, width: self.head_width }
+    }
+
+    /// The rotation of queries and keys, if there is one.
+    #[must_use]
+    pub fn rotation(&self) -> Option<&Rotation> {
+        match &self.positions {
+            Positions::Learned => None,
+            Positions::Rotary(rotation) => Some(rotation),
+        }
+    }
+}
+
+/// The shape in words, such as `3 layers, width 64, 4 heads of 16 (2 for keys), feed-forward width 172`.
+impl fmt::Display for TransformerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { width, head_count, kv_head_count, head_width, .. } = self;
+        let layers = self.layers();
+        write!(
+            f,
+            "{layers} layers, width {width}, {head_count} heads of {head_width} ({kv_head_count} for keys)"
+        )?;
+        let mut kinds: Vec<FeedForward> = Vec::new();
+        for kind in &self.feed_forward {
+            if !kinds.contains(kind) {
+                kinds.push(*kind);
+            }
+        }
+        kinds.iter().try_for_each(|kind| match kind {
+            FeedForward::Gelu { width } | FeedForward::SwiGlu { width } => {
+                write!(f, ", feed-forward width {width}")
+            }
+            FeedForward::Experts(Experts { count, used, width }) => {
+                write!(f, ", {used} of {count} experts of width {width}")
+            }
+        })
+    }
+}
