@@ -50,7 +50,7 @@ export async function browse() {
  * content policy may have been violated only as `violated` says, which is not at all.
  */
 export async function onPage(browser, url, options, test) {
-  const { hash = "", expected = [], violated = [], before, ...context } = options;
+  const { hash = "#complete", expected = [], violated = [], before, ...context } = options;
   const opened = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...context });
   opened.setDefaultTimeout(DEADLINE);
   const page = await opened.newPage();

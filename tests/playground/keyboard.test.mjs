@@ -19,7 +19,7 @@ async function tabTo(page, id) {
 test("a hole is punched, sized, filled and replayed by keyboard alone", () =>
   onPage(browser, url, {}, async (page) => {
     await tabTo(page, "tab-complete");
-    await page.keyboard.press("ArrowRight");
+    await page.keyboard.press("ArrowLeft");
     assert.equal(await page.evaluate(() => document.activeElement.id), "tab-fill");
     await tabTo(page, "holed");
     await page.keyboard.press("Control+a");
@@ -137,11 +137,11 @@ test("tabs are walked with arrows, and addresses name them", () =>
   onPage(browser, url, { hash: "#score" }, async (page) => {
     assert.equal(await page.getAttribute("#tab-score", "aria-selected"), "true");
     await page.focus("#tab-score");
-    for (const next of ["complete", "fill", "instruct"]) {
+    for (const next of ["fill", "complete", "instruct"]) {
       await page.keyboard.press("ArrowRight");
       assert.equal(await page.evaluate(() => location.hash), `#${next}`);
       assert.ok(await page.isVisible(`#panel-${next}`));
     }
     await page.keyboard.press("Home");
-    assert.ok(await page.isVisible("#panel-complete"));
+    assert.ok(await page.isVisible("#panel-fill"));
   }));

@@ -45,6 +45,34 @@ test("filled holes stand in the text that the API gives back", () =>
     assert.deepEqual(await texts(page), [choices[0].text]);
   }));
 
+/** What each example of the page becomes, by its name. */
+const EXAMPLES = {
+  "two methods": ["self.items.append(item)", "len(self.items)"],
+  "a test for None": ["if default is None:"],
+  "a name that is used later": ["open(path) as f:"],
+  "a loop": ["for i in range"],
+  "enter and exit": ["return self", "self.close()"],
+  "an exception": ["except ImportError:"],
+};
+
+test("the page opens with a hole, and its examples are filled with sense", () =>
+  onPage(browser, url, { hash: "" }, async (page) => {
+    assert.equal(await page.getAttribute("#tab-fill", "aria-selected"), "true");
+    assert.ok(await page.isVisible("#toy"), "the page says that the model is a toy");
+    assert.ok(!(await page.isVisible("#open-key")), "nobody needs a key here");
+    assert.deepEqual(await page.locator("#examples button").allTextContents(), Object.keys(EXAMPLES));
+    await page.selectOption("#speed", "live");
+    for (const [name, parts] of Object.entries(EXAMPLES)) {
+      await page.click(`#examples button:text-is("${name}")`);
+      await shown(page);
+      const [text] = await texts(page);
+      for (const part of parts) assert.ok(text.includes(part), `${name}: ${text}`);
+    }
+    assert.match(await page.textContent("#preset option:first-child"), /greedy/);
+    await page.click("#tab-complete");
+    assert.match(await page.textContent("#preset option:first-child"), /exact/);
+  }));
+
 test("lengths are searched, and the winner can be watched", () =>
   onPage(browser, url, { hash: "#fill" }, async (page) => {
     await page.fill("#holed", "import os\nimport ▒\n");

@@ -1,6 +1,7 @@
 import { Canvas } from "./canvas.js";
 import { $, make, on } from "./dom.js";
-import { blame, describe, requested, winner } from "./form.js";
+import { EXAMPLES } from "./examples.js";
+import { blame, describe, requested, suggest, winner } from "./form.js";
 import { heat } from "./heat.js";
 import { Holes } from "./holes.js";
 import { begin, picture, preview, record } from "./replay.js";
@@ -9,12 +10,12 @@ import { LANGUAGES } from "./snippets.js";
 import { Reader, showError, showNumbers, showSearch, showStatus } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
-const TABS = ["complete", "fill", "instruct", "score"];
+const TABS = ["fill", "complete", "instruct", "score"];
 
 /** What each tab has asked last: `run` or `scores`, `running` with the means to stop it, `error`. */
 const sessions = Object.fromEntries(TABS.map((tab) => [tab, {}]));
 
-let tab = "complete";
+let tab = "fill";
 let language = "curl";
 let model = null;
 
@@ -120,7 +121,7 @@ async function perform(run, signal, heard) {
 }
 
 function select(name, focus) {
-  tab = TABS.includes(name) ? name : "complete";
+  tab = TABS.includes(name) ? name : "fill";
   for (const other of TABS) {
     const chosen = other === tab;
     $(`tab-${other}`).setAttribute("aria-selected", String(chosen));
@@ -129,6 +130,7 @@ function select(name, focus) {
   }
   if (focus) $(`tab-${tab}`).focus();
   history.replaceState(null, "", `#${tab}`);
+  if (model) suggest(model, tab);
   show(Boolean(sessions[tab].running));
   showSnippet();
 }
@@ -139,6 +141,8 @@ async function introduce() {
     const response = await ask("/v1/models");
     model = (await response.json()).data[0];
     describe(model);
+    suggest(model, tab);
+    $("open-key").hidden = !access.key;
     sessions[tab].error = null;
   } catch (error) {
     sessions[tab].error = error;
@@ -148,6 +152,7 @@ async function introduce() {
 }
 
 function openKey() {
+  $("open-key").hidden = false;
   if (!$("key-dialog").open) $("key-dialog").showModal();
 }
 
@@ -209,19 +214,21 @@ document.querySelector(".segmented").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", () => select(location.hash.slice(1)));
 
+/** Puts a text with holes into the editor, and fills it. */
+function tryOut(text) {
+  $("holed").value = text;
+  holes.edited();
+  $("form").requestSubmit();
+}
+
+$("examples").append(
+  ...EXAMPLES.map(([name, text]) => make("button", { type: "button", className: "plain", onclick: () => tryOut(text) }, name)),
+);
 $("prompt").value = "def push(self, item):\n    self.items.append(item)\n\ndef pop(self):";
 $("instruction").value = "Return the number of items in the queue.";
 $("scored").value = "for item in items:\n    print(item)\n\nfor item in items:\n    print(itme)\n";
-$("holed").value = [
-  "class Stack:",
-  "    def __init__(self):",
-  "        self.items = []\n",
-  "    def push(self, item):",
-  "        self.▒▒▒(item)\n",
-  "    def __len__(self):",
-  "        return len(▒▒▒)\n",
-].join("\n");
+$("holed").value = EXAMPLES[0][1];
 holes.edited();
 $("settings").open = matchMedia("(min-width: 56rem)").matches;
-select(location.hash.slice(1) || "complete");
+select(location.hash.slice(1));
 introduce();

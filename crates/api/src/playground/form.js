@@ -45,11 +45,21 @@ export function winner({ texts }, answer) {
 export function describe(model) {
   const millions = (model.meta.n_params / 1e6).toPrecision(2).replace(/\.0$/, "");
   $("model").textContent = `${model.id} · ${millions} M · ${model.max_model_len} positions`;
-  $("steps").placeholder = model.diffusion.default_steps;
-  $("temperature").placeholder = model.sampling_defaults.temperature;
   const names = model.diffusion.orders.map((order) => make("option", {}, order));
   $("order").replaceChildren($("order").firstElementChild, ...names);
   $("no-chat").hidden = model.capabilities.includes("chat");
+  const embedded = model.root === "unmask-code";
+  $("toy").hidden = $("examples").hidden = $("experiment").hidden = !embedded;
+}
+
+const ROUTES = { fill: "fill", complete: "complete", instruct: "chat", score: "complete" };
+
+/** What the settings are when they are left empty: models have some for each kind of request. */
+export function suggest(model, tab) {
+  const { preset, steps, temperature } = model.route_defaults[ROUTES[tab]];
+  $("preset").options[0].textContent = `the model’s (${preset})`;
+  $("steps").placeholder = ["exact", "greedy"].includes(preset) ? "none" : steps;
+  $("temperature").placeholder = temperature;
 }
 
 /** Marks the field that a refusal is about. */

@@ -20,7 +20,7 @@ const HTML: &str = include_str!("index.html");
 const STYLE: &str = include_str!("page.css");
 
 /// Every module stands after those that it imports from.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 13] = [
     include_str!("dom.js"),
     include_str!("server.js"),
     include_str!("replay.js"),
@@ -30,6 +30,7 @@ const MODULES: [&str; 12] = [
     include_str!("timeline.js"),
     include_str!("holes.js"),
     include_str!("heat.js"),
+    include_str!("examples.js"),
     include_str!("form.js"),
     include_str!("stage.js"),
     include_str!("app.js"),
