@@ -8,12 +8,11 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use unmask_api::access::Access;
 use unmask_api::config::{Cli, Command};
-use unmask_api::fair_pool::FairPool;
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::route_defaults::RouteDefaults;
 use unmask_api::server::Listeners;
-use unmask_api::state::{AppState, ServedModel, room_for_bodies};
+use unmask_api::state::{AppState, ServedModel};
 use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor, TokenId};
 use unmask_scheduler::{CostModel, Engine};
 
@@ -42,33 +41,21 @@ impl Gated {
         let labels = ModelLabels { id: "toy".into(), dtype: "f32".into(), device: "cpu".into() };
         let (metrics, engine_metrics) = Metrics::new(labels, Duration::ZERO);
         let config = args.engine.config(CostModel::default());
-        let state = AppState {
-            model: Arc::new(ServedModel {
-                id: "toy".into(),
-                created: 0,
-                fingerprint: "toy".into(),
-                profile: checkpoint.profile,
-                defaults: RouteDefaults::default(),
-                parameters: 0,
-                tokenizer: checkpoint.tokenizer,
-                chat_template,
-                limits,
-            }),
-            engine: Engine::spawn(scripted, config, engine_metrics).unwrap(),
-            cost: CostModel::default(),
-            access: Arc::new(Access::open(&args.access, args.server.address()).unwrap()),
-            slots: args.engine.max_running,
-            queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
-            patience: args.server.patience(),
-            limits: args.limits.limits(limits.context),
-            draining: Arc::default(),
-            pool: FairPool::of_machine(),
-            bodies: room_for_bodies(),
-            watchdog,
-            overload_status: args.server.overload_status.into(),
-            playground: !args.server.no_playground,
-            metrics: Arc::new(metrics),
+        let model = ServedModel {
+            id: "toy".into(),
+            created: 0,
+            fingerprint: "toy".into(),
+            profile: checkpoint.profile,
+            defaults: RouteDefaults::default(),
+            parameters: 0,
+            tokenizer: checkpoint.tokenizer,
+            chat_template,
+            limits,
         };
+        let engine = Engine::spawn(scripted, config, engine_metrics).unwrap();
+        let access = Arc::new(Access::open(&args.access, args.server.address()).unwrap());
+        let state = AppState::new(model, (engine, CostModel::default()), access, metrics, &args);
+        let state = AppState { watchdog, ..state };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let listeners = Listeners { public: listener, admin: None };

@@ -82,6 +82,19 @@ fn a_signal_ends_a_start_at_once() {
 }
 
 #[test]
+fn a_signal_ends_every_later_stage_of_a_start() {
+    for line in ["loading weights", "measured an evaluation", "listening on"] {
+        for signal in ["TERM", "INT"] {
+            let mut serve = unmask(&["serve", "--listen", "127.0.0.1:0", "--model"]);
+            serve.arg(golden("diffugpt-s"));
+            let (process, _log) = started(&mut serve, line);
+            send(signal, process.id());
+            assert_eq!(ended(process), Some(0), "{line}, {signal}");
+        }
+    }
+}
+
+#[test]
 fn a_signal_ends_the_start_of_a_containers_first_process() {
     let possible =
         Command::new("unshare").args(["--user", "--map-root-user", "--pid", "--fork", "true"]).status();

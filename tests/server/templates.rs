@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::chat::start;
 use crate::harness::{Server, golden, unmask};
-use crate::startup::copy;
+use crate::startup::{assert_last_line, copy};
 
 fn render(body: &Value) -> Value {
     json!({ "messages": [{ "role": "user", "content": body }] })
@@ -199,4 +199,24 @@ async fn clients_find_out_what_is_served() {
     for path in ["/v1/models/some", "/v1/models/..%2f..%2fetc", "/v1/models/a/b/c"] {
         server.get(path).await.refusal(404, "model_not_found");
     }
+}
+
+/// Everything but chat works without a template, so one that a model brings may be broken; one that the operator names
+/// may not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_models_own_template_that_does_not_compile_turns_chat_off_alone() {
+    let folder = copy("diffugpt-s");
+    let broken = folder.path().join("chat_template.jinja");
+    fs::write(&broken, "{% for message in messages %}").unwrap();
+    let server = serve(&folder, &[]);
+    server.ok("/v1/completions", &json!({ "prompt": "The", "max_tokens": 2 })).await;
+    let chat = json!({ "messages": [{ "role": "user", "content": "Hi" }] });
+    server.post("/v1/chat/completions", &chat).await.refusal(400, "chat_template_missing");
+    let models = server.get("/v1/models").await.json();
+    assert_eq!(models["data"][0]["capabilities"], json!(["completion", "fill", "score"]));
+    let (_, log) = server.stop().await;
+    assert!(log.iter().any(|line| line.contains("WARN") && line.contains("chat")), "{log:?}");
+    let mut named = unmask(&["serve", "--listen", "127.0.0.1:0", "--model"]);
+    named.arg(golden("diffugpt-s")).arg("--chat-template").arg(&broken);
+    assert_last_line(named, &["chat_template.jinja"]);
 }

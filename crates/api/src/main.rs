@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use unmask_api::access::{Access, reload_on_hangup};
 use unmask_api::config::{Cli, Command, HealthcheckArgs, ListenArg, ServeArgs, VerifyArgs};
-use unmask_api::fair_pool::FairPool;
 use unmask_api::load::load;
 use unmask_api::log::{Log, log_panics};
 use unmask_api::server::Bound;
 use unmask_api::shutdown::{Signals, Starting};
-use unmask_api::state::{AppState, room_for_bodies};
+use unmask_api::state::AppState;
 use unmask_api::{
     bench, descriptors, healthcheck, output, panics, routes, serve, shutdown, terminal, verify,
 };
@@ -102,23 +101,8 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         if args.model.is_none() {
             tracing::info!("this is the embedded model; --model chooses another");
         }
-        let state = AppState {
-            limits: args.limits.limits(served.limits.context),
-            model: Arc::new(served),
-            engine,
-            cost,
-            access,
-            slots: args.engine.max_running,
-            queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
-            patience,
-            draining: Arc::default(),
-            pool: FairPool::of_machine(),
-            bodies: room_for_bodies(),
-            watchdog: Duration::from_secs(args.server.watchdog),
-            overload_status: args.server.overload_status.into(),
-            playground: !args.server.no_playground,
-            metrics: Arc::new(metrics),
-        };
+        let state = AppState::new(served, (engine, cost), access, metrics, args);
+        let state = AppState { patience, ..state };
         serve(listeners, state, shutdown::first(signals)).await.context("cannot serve")
     })?;
     // Handlers that a client keeps waiting must not keep the process.

@@ -11,7 +11,7 @@ use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{CostModel, EngineHandle};
 
 use crate::access::Access;
-use crate::config::Patience;
+use crate::config::{Patience, ServeArgs};
 use crate::fair_pool::FairPool;
 use crate::metrics::Metrics;
 use crate::route_defaults::RouteDefaults;
@@ -52,6 +52,36 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
 }
 
+impl AppState {
+    /// The state of a server with these settings, which has answered nothing yet.
+    #[must_use]
+    pub fn new(
+        model: ServedModel,
+        (engine, cost): (EngineHandle, CostModel),
+        access: Arc<Access>,
+        metrics: Metrics,
+        args: &ServeArgs,
+    ) -> Self {
+        Self {
+            limits: args.limits.limits(model.limits.context),
+            model: Arc::new(model),
+            engine,
+            slots: args.engine.max_running,
+            queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
+            patience: args.server.patience(),
+            access,
+            cost,
+            pool: FairPool::of_machine(),
+            bodies: room_for_bodies(),
+            draining: Arc::default(),
+            watchdog: Duration::from_secs(args.server.watchdog),
+            overload_status: args.server.overload_status.into(),
+            playground: !args.server.no_playground,
+            metrics: Arc::new(metrics),
+        }
+    }
+}
+
 /// Everything about the model that is text or numbers.
 #[derive(Debug)]
 pub struct ServedModel {
@@ -80,7 +110,7 @@ const BODIES: (usize, usize) = (32 << 20, 16 << 20);
 
 /// Room for large bodies.
 #[must_use]
-pub fn room_for_bodies() -> FairPool {
+pub(crate) fn room_for_bodies() -> FairPool {
     let (room, share) = BODIES;
     FairPool::new(room, share)
 }

@@ -16,12 +16,14 @@ use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, 
 const MOST_NUMBERS: usize = 1 << 20;
 const VOCABULARY: usize = 37;
 
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a folder for temporary files"));
+static FOLDER: LazyLock<TempDir> =
+    LazyLock::new(|| tempfile::tempdir().expect("a folder for temporary files"));
 
 fuzz_target!(|input: &[u8]| {
     let Some((first, sizes)) = input.split_first() else { return };
     let kind = ["gpt2", "llama", "Dream", "llada_moe"][usize::from(first % 4)];
-    let size = |field: usize| sizes.get(2 * field..2 * field + 2).map(|size| u16::from_le_bytes([size[0], size[1]]));
+    let size =
+        |field: usize| sizes.get(2 * field..2 * field + 2).map(|size| u16::from_le_bytes([size[0], size[1]]));
     let fields = if kind == "gpt2" {
         &["n_layer", "n_embd", "n_head", "n_positions", "n_inner"][..]
     } else {
@@ -66,10 +68,13 @@ fuzz_target!(|input: &[u8]| {
     let precision = [Precision::F32, Precision::Bf16, Precision::Int8][usize::from(first / 8) % 3];
     for cpu in CpuFeatures::available() {
         let placement = Placement::new(DeviceChoice::Cpu, precision, config.family, cpu).expect("a CPU");
-        let limits = ModelLimits { vocabulary: VOCABULARY, context: spec.context, mask_token: 0, shift: true };
+        let limits =
+            ModelLimits { vocabulary: VOCABULARY, context: spec.context, mask_token: 0, shift: true };
         let weights = Weights::random(VOCABULARY, StoredType::F32);
-        let mut predictor = CandlePredictor::new(spec, &weights, limits, &placement, 1).expect("weights that fit");
-        let tokens: Vec<u32> = (0..spec.context.min(20) as u32).map(|position| position % VOCABULARY as u32).collect();
+        let mut predictor =
+            CandlePredictor::new(spec, &weights, limits, &placement, 1).expect("weights that fit");
+        let tokens: Vec<u32> =
+            (0..spec.context.min(20) as u32).map(|position| position % VOCABULARY as u32).collect();
         let wants: Vec<Want> =
             (1..tokens.len() as u32).map(|position| Want { position, ..Want::default() }).collect();
         let ask = Ask { tokens: &tokens, wants: &wants, samplings: &[Sampling::default()], ..Ask::default() };

@@ -16,7 +16,8 @@ static MODEL: LazyLock<Checkpoint> =
     LazyLock::new(|| Checkpoint::open(&golden("diffugpt-s"), None).expect("the golden model"));
 
 static CONVERSATIONS: LazyLock<[Conversation; 2]> = LazyLock::new(|| {
-    let turn = |(role, content): (&'static str, &str)| Turn { role, content: content.to_owned(), ..Turn::default() };
+    let turn =
+        |(role, content): (&'static str, &str)| Turn { role, content: content.to_owned(), ..Turn::default() };
     let turns: Vec<Turn> = [
         ("system", "Be brief."),
         ("user", "Hi <|endoftext|>\n  ☃"),

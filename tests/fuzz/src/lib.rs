@@ -10,11 +10,10 @@ use clap::Parser;
 use tempfile::TempDir;
 use unmask_api::access::Access;
 use unmask_api::config::{Cli, Command, ServeArgs};
-use unmask_api::fair_pool::FairPool;
 use unmask_api::load::{Loaded, load};
 use unmask_api::metrics::{Metrics, ModelLabels};
 use unmask_api::route_defaults::RouteDefaults;
-use unmask_api::state::{AppState, ServedModel, room_for_bodies};
+use unmask_api::state::{AppState, ServedModel};
 use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor};
 use unmask_scheduler::{CostModel, Engine};
 
@@ -63,33 +62,20 @@ pub fn application(flags: &[&str]) -> AppState {
     let (metrics, engine_metrics) = Metrics::new(labels, Duration::ZERO);
     let scripted = ScriptedPredictor::new(limits, Script::default());
     let config = args.engine.config(CostModel::default());
-    AppState {
-        model: Arc::new(ServedModel {
-            id: "toy".into(),
-            created: 0,
-            fingerprint: "toy".into(),
-            profile: checkpoint.profile,
-            defaults: RouteDefaults::default(),
-            parameters: 0,
-            tokenizer: checkpoint.tokenizer,
-            chat_template,
-            limits,
-        }),
-        engine: Engine::spawn(scripted, config, engine_metrics).expect("the engine"),
-        cost: CostModel::default(),
-        access: Arc::new(Access::open(&args.access, args.server.address()).expect("no keys")),
-        slots: args.engine.max_running,
-        queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
-        patience: args.server.patience(),
-        limits: args.limits.limits(limits.context),
-        draining: Arc::default(),
-        pool: FairPool::of_machine(),
-        bodies: room_for_bodies(),
-        watchdog: Duration::from_secs(args.server.watchdog),
-        overload_status: args.server.overload_status.into(),
-        playground: !args.server.no_playground,
-        metrics: Arc::new(metrics),
-    }
+    let model = ServedModel {
+        id: "toy".into(),
+        created: 0,
+        fingerprint: "toy".into(),
+        profile: checkpoint.profile,
+        defaults: RouteDefaults::default(),
+        parameters: 0,
+        tokenizer: checkpoint.tokenizer,
+        chat_template,
+        limits,
+    };
+    let engine = Engine::spawn(scripted, config, engine_metrics).expect("the engine");
+    let access = Arc::new(Access::open(&args.access, args.server.address()).expect("no keys"));
+    AppState::new(model, (engine, CostModel::default()), access, metrics, &args)
 }
 
 /// A copy of a golden model whose files can be replaced. The loader reads it as it reads any folder.
