@@ -83,6 +83,7 @@ async fn without_a_length_the_best_up_to_32_are_filled() {
 }
 
 /// Editors and SDKs say how much they would take, not how much they want.
+#[cfg(feature = "embedded")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_between_two_others_gets_the_length_that_fits() {
     let server = Server::start_embedded();
