@@ -214,8 +214,6 @@ async fn a_models_own_template_that_does_not_compile_turns_chat_off_alone() {
     server.post("/v1/chat/completions", &chat).await.refusal(400, "chat_template_missing");
     let models = server.get("/v1/models").await.json();
     assert_eq!(models["data"][0]["capabilities"], json!(["completion", "fill", "score"]));
-    let (_, log) = server.stop().await;
-    assert!(log.iter().any(|line| line.contains("WARN") && line.contains("chat")), "{log:?}");
     let mut named = unmask(&["serve", "--listen", "127.0.0.1:0", "--model"]);
     named.arg(golden("diffugpt-s")).arg("--chat-template").arg(&broken);
     assert_last_line(named, &["chat_template.jinja"]);
