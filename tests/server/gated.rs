@@ -8,11 +8,9 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use unmask_api::access::Access;
 use unmask_api::config::{Cli, Command};
-use unmask_api::load::{Loaded, load};
-use unmask_api::metrics::{Metrics, ModelLabels};
-use unmask_api::route_defaults::RouteDefaults;
+use unmask_api::load::load;
 use unmask_api::server::Listeners;
-use unmask_api::state::{AppState, ServedModel};
+use unmask_api::state::AppState;
 use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor, TokenId};
 use unmask_scheduler::{CostModel, Engine};
 
@@ -34,24 +32,13 @@ impl Gated {
         let cli = Cli::parse_from(arguments.into_iter().chain(flags.iter().copied()));
         let Some(Command::Serve(command)) = cli.command else { panic!("another command") };
         let args = command.settings();
-        let Loaded { checkpoint, predictor, chat_template, .. } = load(Some(&model), &args.load).unwrap();
+        let loaded = load(Some(&model), &args.load).unwrap();
+        let (predictor, model, (metrics, engine_metrics)) =
+            loaded.served_as(Some("toy".to_owned()), Duration::ZERO);
         let limits = predictor.limits();
         let ((seen_sender, seen), (permits, gate)) = (sync_channel(1 << 16), channel());
         let scripted = ScriptedPredictor::new(limits, Script::default().gate(seen_sender, gate));
-        let labels = ModelLabels { id: "toy".into(), dtype: "f32".into(), device: "cpu".into() };
-        let (metrics, engine_metrics) = Metrics::new(labels, Duration::ZERO);
         let config = args.engine.config(CostModel::default());
-        let model = ServedModel {
-            id: "toy".into(),
-            created: 0,
-            fingerprint: "toy".into(),
-            profile: checkpoint.profile,
-            defaults: RouteDefaults::default(),
-            parameters: 0,
-            tokenizer: checkpoint.tokenizer,
-            chat_template,
-            limits,
-        };
         let engine = Engine::spawn(scripted, config, engine_metrics).unwrap();
         let access = Arc::new(Access::open(&args.access, args.server.address()).unwrap());
         let state = AppState::new(model, (engine, CostModel::default()), access, metrics, &args);

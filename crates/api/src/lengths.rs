@@ -1,7 +1,7 @@
 //! Lengths of holes that the caller does not know: how well each of them fits between its texts.
 //!
-//! A model that fills masks is told how many tokens stand in a hole. Where nobody knows, one evaluation answers for
-//! every length in question. The hole of L mask tokens is put between its texts, the first tokens of the text after it
+//! A model that fills masks is told how many tokens stand in a hole. Where that is not known, one evaluation answers
+//! for every length in question. The hole of L mask tokens is put between its texts, the first tokens of the text after it
 //! are masked too, and two things are read: how sure the model is of its best token at each position of the hole, and
 //! how probable it finds the first token after the hole at just this distance. The fit of a length is
 //!
@@ -19,6 +19,7 @@ use unmask_scheduler::{DenoiseRequest, Timings};
 
 use crate::error::ApiError;
 use crate::generation::{Found, evaluate, scored};
+use crate::healing::without_blanks;
 use crate::observation::Observation;
 use crate::options::Settings;
 use crate::prompt::{Layout, Piece, check_cost};
@@ -201,7 +202,6 @@ pub async fn find(
         for length in points(least, layout.open()) {
             let mut shorter = layout.clone();
             shorter.resize(length);
-            shorter.cut_blanks(&state.model.tokenizer)?;
             tried.push(shorter);
             of.push(number);
         }
@@ -209,6 +209,7 @@ pub async fn find(
     if tried.is_empty() {
         return Ok((layouts, None));
     }
+    let tried = without_blanks(tried, state, observation).await?;
     let (fits, first) = measure(&tried, settings, state, observation).await?;
     let mut order: Vec<usize> = (0..tried.len()).collect();
     order.sort_by(|a, b| fits[*b].rate.total_cmp(&fits[*a].rate));

@@ -10,10 +10,8 @@ use clap::Parser;
 use tempfile::TempDir;
 use unmask_api::access::Access;
 use unmask_api::config::{Cli, Command, ServeArgs};
-use unmask_api::load::{Loaded, load};
-use unmask_api::metrics::{Metrics, ModelLabels};
-use unmask_api::route_defaults::RouteDefaults;
-use unmask_api::state::{AppState, ServedModel};
+use unmask_api::load::load;
+use unmask_api::state::AppState;
 use unmask_model::predictor::{MaskPredictor, Script, ScriptedPredictor};
 use unmask_scheduler::{CostModel, Engine};
 
@@ -56,23 +54,11 @@ pub fn application(flags: &[&str]) -> AppState {
     let own = ["--model", &model, "--chat-template", &template];
     let args = serve_args(&[&own[..], flags].concat());
     let loaded = load(Some(&model), &args.load).expect("the golden model");
-    let Loaded { checkpoint, predictor, chat_template, .. } = loaded;
+    let (predictor, model, (metrics, engine_metrics)) =
+        loaded.served_as(Some("toy".to_owned()), Duration::ZERO);
     let limits = predictor.limits();
-    let labels = ModelLabels { id: "toy".into(), dtype: "f32".into(), device: "cpu".into() };
-    let (metrics, engine_metrics) = Metrics::new(labels, Duration::ZERO);
     let scripted = ScriptedPredictor::new(limits, Script::default());
     let config = args.engine.config(CostModel::default());
-    let model = ServedModel {
-        id: "toy".into(),
-        created: 0,
-        fingerprint: "toy".into(),
-        profile: checkpoint.profile,
-        defaults: RouteDefaults::default(),
-        parameters: 0,
-        tokenizer: checkpoint.tokenizer,
-        chat_template,
-        limits,
-    };
     let engine = Engine::spawn(scripted, config, engine_metrics).expect("the engine");
     let access = Arc::new(Access::open(&args.access, args.server.address()).expect("no keys"));
     AppState::new(model, (engine, CostModel::default()), access, metrics, &args)

@@ -11,8 +11,10 @@ pub(super) enum Side {
     Left,
     Right,
 }
+
 /// Tokens of a word that are taken for cut at most: a word of more has hardly a token of its own.
 const MOST_CUT: usize = 3;
+
 /// Tokens that end at a hole or begin there.
 #[derive(Debug)]
 pub(super) struct CutWord {
@@ -23,6 +25,7 @@ pub(super) struct CutWord {
     /// Their bytes.
     pub bytes: Vec<u8>,
 }
+
 /// The tokens at the end of a text (on the left of a hole) or at its beginning (on the right) that a longer token may
 /// spell together: as many of them as there is such a token for.
 pub(super) fn cut_word(side: Side, text: &[TokenId], tokenizer: &TextTokenizer) -> Option<CutWord> {
@@ -58,6 +61,7 @@ pub(super) fn drawable<'a>(
 ) -> impl Iterator<Item = TokenId> + 'a {
     tokens.iter().copied().filter(|token| !tokenizer.never_drawn().contains(token))
 }
+
 /// Takes one blank from the end of some tokens, of which the first `least` stay as they are, if the tokenizer gives it to
 /// the word that follows: some give it to an indentation. The whitespace before it is tokenized anew, as it is in a text
 /// where a word follows.
@@ -76,10 +80,8 @@ pub(crate) fn cut_blank(
     let count = tokens[least.min(tokens.len())..].iter().rev().take_while(white).count();
     let run = tokenizer.bytes(&tokens[tokens.len() - count..], false);
     let words = tokenizer.spelled_like(b" ", &[]);
-    if run.last() != Some(&b' ') || drawable(&words, tokenizer).next().is_none() {
-        return Ok(false);
-    }
-    if stands_alone(&run, tokenizer)? {
+    let exists = run.last() == Some(&b' ') && drawable(&words, tokenizer).next().is_some();
+    if !exists || stands_alone(&run, tokenizer)? {
         return Ok(false);
     }
     let rest = String::from_utf8_lossy(&run[..run.len() - 1]).into_owned();

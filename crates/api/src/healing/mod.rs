@@ -40,6 +40,7 @@ struct Edge {
     /// Where its first token (on the left of a hole) or its last one (on the right) stands on the canvas.
     position: usize,
 }
+
 /// Heals the holes of layouts that ask for it. Returns the layouts, and the time of the evaluation that decides which
 /// words go on, if there was one.
 ///
@@ -79,6 +80,23 @@ pub async fn heal(
         }
     }
     Ok((layouts, Some(timings)))
+}
+
+/// Layouts as they are looked at while their lengths are searched: with the blanks before their holes cut.
+///
+/// # Errors
+/// The tokenizer refused the whitespace.
+pub(crate) async fn without_blanks(
+    mut layouts: Vec<Layout>,
+    state: &AppState,
+    observation: &Observation,
+) -> Result<Vec<Layout>, ApiError> {
+    let model = Arc::clone(&state.model);
+    let work = move |_: &Abandoned| {
+        layouts.iter_mut().try_for_each(|layout| layout.cut_blanks(&model.tokenizer))?;
+        Ok(layouts)
+    };
+    state.pool.run(observation.client(), work).await.map_err(|_| ApiError::Internal)?
 }
 
 /// The most probable token at every edge, in order, of those that spell the same there; none where nothing may be
@@ -186,7 +204,7 @@ impl Layout {
     }
 
     /// Takes the blank before each hole out of the text: the hole's first token brings it.
-    pub(crate) fn cut_blanks(&mut self, tokenizer: &TextTokenizer) -> Result<(), ApiError> {
+    fn cut_blanks(&mut self, tokenizer: &TextTokenizer) -> Result<(), ApiError> {
         for hole in 1..self.pieces.len() {
             let (before, rest) = self.pieces.split_at_mut(hole);
             let [.., Piece::Given(tokens)] = before else { continue };

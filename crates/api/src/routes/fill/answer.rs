@@ -133,16 +133,13 @@ impl Answer {
 
     /// The sample that is a choice, and the scores of all candidates: of each the best one of its samples.
     fn rated(&self, running: &Running, choice: usize) -> (Vec<Option<f64>>, usize) {
+        if !self.searches() {
+            return (vec![self.score(running, choice)], choice);
+        }
         let rate = |sample: usize| (running.views[sample].done, self.score(running, sample));
         let rated: Vec<(bool, Option<f64>)> = (0..running.views.len()).map(rate).collect();
-        let sample = if self.searches() { ranked(&rated)[choice] } else { choice };
         let best = |samples: &[(bool, Option<f64>)]| samples[ranked(samples)[0]].1;
-        let scores = if self.searches() {
-            rated.chunks(self.settings.samples).map(best).collect()
-        } else {
-            vec![rated[choice].1]
-        };
-        (scores, sample)
+        (rated.chunks(self.settings.samples).map(best).collect(), ranked(&rated)[choice])
     }
 
     /// How good a sample is; `None` without a token.

@@ -29,7 +29,7 @@ use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::generation::Running;
-use crate::healing::heal;
+use crate::healing::{heal, without_blanks};
 use crate::lengths::measure;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, StreamStates};
@@ -73,8 +73,8 @@ pub async fn fill(
     };
     let (mut after, mut found) = (Vec::new(), None);
     if lengths.len() > 1 {
-        let Canvases { mut layouts, .. } = Canvases::new(&text, &tokens, &lengths, cut, &state);
-        layouts.iter_mut().try_for_each(|layout| layout.cut_blanks(&state.model.tokenizer))?;
+        let Canvases { layouts, .. } = Canvases::new(&text, &tokens, &lengths, cut, &state);
+        let layouts = without_blanks(layouts, &state, &observation).await?;
         let (fits, timings) = measure(&layouts, &settings, &state, &observation).await?;
         (lengths, after) = best_fits(lengths, fits, candidates);
         settings.samples = choices.div_ceil(lengths.len());
