@@ -5,10 +5,8 @@ use rayon::prelude::*;
 use super::cpu_features::{CpuFeatures, Kernel};
 use super::lanes::{LANES, Lanes};
 use super::line::{Activations, PANEL};
-use super::product::Rotation;
+use super::product::{Rotation, rotate};
 
-/// Columns of a panel that turn with the others.
-const HALF: usize = PANEL / 2;
 /// Rows of a task.
 const TASK: usize = 8;
 
@@ -76,14 +74,7 @@ impl Kernel for NormHeads<'_> {
                 lanes.store(lanes.mul(lanes.mul(lanes.load(x), factor), lanes.load(gain)), x);
             }
             for (panel, sums) in head.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-                let start = number * rotation.width + panel * HALF;
-                let (cos, sin) = (&rotation.cos[start..start + HALF], &rotation.sin[start..start + HALF]);
-                let (first, second) = sums.split_at_mut(HALF);
-                for i in 0..HALF {
-                    let (x, y) = (first[i], second[i]);
-                    first[i] = x * cos[i] - y * sin[i];
-                    second[i] = x * sin[i] + y * cos[i];
-                }
+                rotate(sums, rotation, number, panel);
             }
         }
     }

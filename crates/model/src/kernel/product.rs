@@ -14,9 +14,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub(super) use self::finish::write;
 pub use self::finish::{Activation, Finish, Rotation};
 use self::finish::{FinishTile, Target};
+pub(super) use self::finish::{rotate, write};
 use super::cpu_features::CpuFeatures;
 use super::line::{Activations, Line, PANEL};
 use super::matrix::PackedMatrix;

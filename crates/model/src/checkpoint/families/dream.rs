@@ -2,6 +2,10 @@
 
 use super::{Family, SamplingDefaults, any, qwen2, transformers};
 
+/// The settings of Dream's own scripts.
+pub(super) const DEFAULTS: SamplingDefaults =
+    SamplingDefaults { preset: "dream", steps: 512, temperature: 0.2, top_p: 0.95, nucleus_first: true };
+
 /// Dream and its relatives.
 pub static DREAM: Family = Family {
     name: "dream",
@@ -18,13 +22,7 @@ pub static DREAM: Family = Family {
     ends: &["<|im_end|>", "<|dlm_pad|>"],
     redraws_masks: true,
     bfloat16: true,
-    defaults: SamplingDefaults {
-        preset: "dream",
-        steps: 512,
-        temperature: 0.2,
-        top_p: 0.95,
-        nucleus_first: true,
-    },
+    defaults: DEFAULTS,
     trained_length: Some(2048),
     separator: None,
 };

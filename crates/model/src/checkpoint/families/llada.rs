@@ -6,6 +6,10 @@ use crate::checkpoint::layout::Layout;
 use crate::checkpoint::spec::{Biases, FeedForward, NormKind, Positions, Projections, TransformerSpec};
 use crate::error::LoadError;
 
+/// The settings of LLaDA's own scripts.
+pub(super) const DEFAULTS: SamplingDefaults =
+    SamplingDefaults { preset: "llada", steps: 256, temperature: 0.0, top_p: 1.0, nucleus_first: false };
+
 /// LLaDA, its later versions, and iLLaDA in LLaMA's keys.
 pub static LLADA: Family = Family {
     name: "llada",
@@ -22,13 +26,7 @@ pub static LLADA: Family = Family {
     ends: &["<|eot_id|>"],
     redraws_masks: true,
     bfloat16: true,
-    defaults: SamplingDefaults {
-        preset: "llada",
-        steps: 256,
-        temperature: 0.0,
-        top_p: 1.0,
-        nucleus_first: false,
-    },
+    defaults: DEFAULTS,
     trained_length: Some(4096),
     separator: None,
 };

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Family, SamplingDefaults, transformers};
+use super::{Family, llada, transformers};
 use crate::checkpoint::config::Fields;
 use crate::checkpoint::spec::{Experts, FeedForward, TransformerSpec};
 use crate::error::LoadError;
@@ -24,13 +24,7 @@ pub static LLADA_MOE: Family = Family {
     ends: &["<|role_end|>"],
     redraws_masks: true,
     bfloat16: true,
-    defaults: SamplingDefaults {
-        preset: "llada",
-        steps: 256,
-        temperature: 0.0,
-        top_p: 1.0,
-        nucleus_first: false,
-    },
+    defaults: llada::DEFAULTS,
     trained_length: Some(4096),
     separator: None,
 };

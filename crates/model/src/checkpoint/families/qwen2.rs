@@ -1,6 +1,6 @@
 //! Open-dCoder and other conversions of Qwen2 that keep its `model_type`: diffusion models by their mask token alone.
 
-use super::{Family, SamplingDefaults, any, transformers};
+use super::{Family, any, dream, transformers};
 use crate::checkpoint::config::Fields;
 use crate::checkpoint::spec::{Biases, TransformerSpec};
 use crate::error::LoadError;
@@ -21,13 +21,7 @@ pub static QWEN2: Family = Family {
     ends: &["<|im_end|>"],
     redraws_masks: true,
     bfloat16: true,
-    defaults: SamplingDefaults {
-        preset: "dream",
-        steps: 512,
-        temperature: 0.2,
-        top_p: 0.95,
-        nucleus_first: true,
-    },
+    defaults: dream::DEFAULTS,
     trained_length: None,
     separator: None,
 };

@@ -233,8 +233,9 @@ fn dequantise<L: Lanes>(
     }
 }
 
+/// Rotates the pairs of a panel of queries or keys; `row` is the position of the token.
 #[inline(always)]
-fn rotate(sums: &mut [f32; PANEL], rotation: &Rotation, row: usize, panel: usize) {
+pub(in crate::kernel) fn rotate(sums: &mut [f32; PANEL], rotation: &Rotation, row: usize, panel: usize) {
     let start = row * rotation.width + panel * HALF % rotation.width;
     let (cos, sin) = (&rotation.cos[start..start + HALF], &rotation.sin[start..start + HALF]);
     let (first, second) = sums.split_at_mut(HALF);
