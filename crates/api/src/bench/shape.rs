@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use unmask_model::checkpoint::families::{DIFFUGPT, DIFFULLAMA, DREAM, LLADA, LLADA_MOE};
 use unmask_model::checkpoint::{
     Biases, Experts, Family, FeedForward, NormKind, Positions, Projections, Rotation, StoredType,
-    TransformerSpec,
+    TransformerSpec, Visibility,
 };
 
 /// Networks by their shape.
@@ -67,6 +67,7 @@ impl Shape {
             biases: Biases { qkv: learned || self == Self::Dream7b, output: learned, feed_forward: learned },
             head_norm: matches!(self, Self::LladaMoe7bA1b | Self::LladaDense1b),
             feed_forward: vec![self.feed_forward(); layers.unwrap_or(own_layers)],
+            visibility: Visibility::Full,
             ties_missing_head: true,
         }
     }

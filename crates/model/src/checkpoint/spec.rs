@@ -6,7 +6,7 @@ use std::fmt;
 pub use super::rotation::{Rotation, Scaling};
 use crate::kernel::Heads;
 
-/// Shapes and constants of a network with full attention. The vocabulary is not part of it: the embedding's own
+/// Shapes and constants of a network. The vocabulary is not part of it: the embedding's own
 /// shape decides, and may differ from the configured one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransformerSpec {
@@ -34,8 +34,23 @@ pub struct TransformerSpec {
     pub head_norm: bool,
     /// The feed-forward part of each block.
     pub feed_forward: Vec<FeedForward>,
+    /// Which positions a position sees.
+    pub visibility: Visibility,
     /// Whether a head that the files do not have is the embedding.
     pub ties_missing_head: bool,
+}
+
+/// Which positions of a canvas a position sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// All of them.
+    #[default]
+    Full,
+    /// Those of its own block and of the blocks before it, counted from position 0.
+    BlockCausal {
+        /// Positions of a block, at least 1.
+        block: usize,
+    },
 }
 
 /// A norm of rows.

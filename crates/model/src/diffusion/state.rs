@@ -12,7 +12,9 @@ use super::policy::{Order, Policy, Quota, Revise};
 use super::schedule::{dream_quota, dream_steps_left, plan};
 use super::spec::{self, EarlyExit, Edit, Span, StateSpec};
 use crate::error::CanvasError;
-use crate::predictor::{Ask, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want};
+use crate::predictor::{
+    Ask, Context, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want,
+};
 
 /// Everything one sample remembers. Between two steps it can be kept, moved or dropped at no cost:
 /// attention is bidirectional, so there is nothing cached to keep in step with it.
@@ -126,6 +128,7 @@ impl DenoisingState {
         let guidance = self.guidance.map(|weight| Guidance { tokens: &self.unconditional, weight });
         let ask = Ask {
             tokens: self.canvas.tokens(),
+            context: Context::Fresh,
             wants: &self.wants,
             samplings: &self.samplings,
             allowed: &self.allowed,

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use half::bf16;
 
 use super::layout::Layout;
+use super::workspace::between;
 use super::{Rotary, Table, Trunk};
 use crate::checkpoint::{
     self, BlockNames, BlockTensor, NormKind, Positions, StoredTensor, TransformerSpec, Weights,
 };
 use crate::error::LoadError;
 use crate::kernel::{
-    Blocks, Columns, CpuFeatures, Format, Norm, Numbers, PackedMatrix, PanelBuffers, Rotation,
+    Blocks, Columns, CpuFeatures, Format, LINE_BYTES, Norm, Numbers, PackedMatrix, PanelBuffers, Rotation,
 };
 
 /// Which tensors to read, and what to make of them.
@@ -72,6 +73,7 @@ impl Trunk {
             norm: loader.norm(BlockNames::of(spec).last)?,
             head,
             heads: spec.heads(),
+            visibility: spec.visibility,
             vocabulary,
             context: spec.context,
             width: spec.width,
@@ -84,6 +86,12 @@ impl Trunk {
         let block = self.blocks.first().map(|block| block.query.matrix.format().left());
         let head = self.head.format().left();
         (block.unwrap_or(head), head)
+    }
+
+    /// Bytes that the keys and values of one position take in all layers.
+    pub(in crate::backbone) fn memo_bytes(&self) -> u64 {
+        let lines = between(self.numbers().0).lines(self.heads.width) * self.heads.shared;
+        (2 * self.blocks.len() * lines * LINE_BYTES) as u64
     }
 }
 

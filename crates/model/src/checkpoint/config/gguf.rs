@@ -2,6 +2,7 @@
 
 use super::super::spec::{
     Biases, Experts, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec,
+    Visibility,
 };
 use super::fields::Fields;
 use crate::error::LoadError;
@@ -65,6 +66,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         biases: Biases { qkv, ..Biases::default() },
         head_norm,
         feed_forward: vec![feed_forward(fields, kind, experts)?; layers],
+        visibility: Visibility::Full,
         ties_missing_head: true,
     })
 }
