@@ -11,7 +11,7 @@ use crate::kernel::Heads;
 pub(super) struct Canvases<'a> {
     /// Rows of each.
     lengths: &'a [usize],
-    /// As our kernel takes them, on a GPU.
+    /// The canvases divided into tiles for our kernel, on a GPU.
     #[cfg(feature = "cuda")]
     tiles: Option<crate::backbone::cuda::Tiles>,
 }
@@ -57,7 +57,8 @@ pub(super) fn attention(
     let mut parts = Vec::new();
     let mut first = 0;
     for equal in canvases.lengths.chunk_by(|a, b| a == b) {
-        let (canvases, length) = (equal.len(), equal[0]);
+        let canvases = equal.len();
+        let length = equal[0];
         let split = |rows: &Tensor, count: usize| {
             rows.narrow(0, first, canvases * length)?
                 .reshape((canvases, length, count, heads.width))?

@@ -57,8 +57,11 @@ impl Block {
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         let name = |part: &str| format!("{}{number}.{part}", names.blocks);
-        let (heads, width, biases) = (spec.heads(), spec.width, spec.biases);
-        let (wide, narrow) = (heads.count * heads.width, heads.shared * heads.width);
+        let heads = spec.heads();
+        let width = spec.width;
+        let biases = spec.biases;
+        let wide = heads.count * heads.width;
+        let narrow = heads.shared * heads.width;
         let order = Order::of(spec);
         let linear =
             |part: &str, shape, bias| Linear::load(weights, &name(part), shape, order, bias, placement);
@@ -88,7 +91,8 @@ impl Block {
         })
     }
 
-    /// Of the rows `asked` only, when there are such: the others are seen by attention and leave nothing.
+    /// The hidden states after this block: those of the rows `asked` if given, otherwise all. The other rows
+    /// take part in attention only.
     pub(super) fn forward(
         &self,
         rows: &Tensor,
@@ -106,7 +110,8 @@ impl Block {
             key = rotary.rotate(&key)?;
         }
         let mixed = attention(&query, &key, &value, canvases, self.heads)?;
-        let (rows, mixed) = (only(rows, asked)?, only(&mixed, asked)?);
+        let rows = only(rows, asked)?;
+        let mixed = only(&mixed, asked)?;
         let rows = (rows + self.output.forward(&mixed)?)?;
         let inner = self.feed_forward.forward(&self.norm_2.forward(&rows)?)?;
         rows + inner
