@@ -91,7 +91,8 @@ pub fn attention(
         out: out.shared(),
     };
     (0..spans.len() * heads.shared).into_par_iter().for_each(|number| {
-        let (span, head) = (&spans[number / heads.shared], number % heads.shared);
+        let span = &spans[number / heads.shared];
+        let head = number % heads.shared;
         let thread = rayon::current_thread_index().unwrap_or(0) % scratch.len();
         // A buffer that a panic has left behind is as good as any.
         let mut scratch = scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,7 +135,8 @@ impl Task<'_> {
         let columns = padded(count);
         let value_depth = numbers.lines(count);
         let Scratch { keys, values, scores, weights } = scratch;
-        let (panel_lines, value_lines) = (format.panel_lines(depth), format.panel_lines(value_depth));
+        let panel_lines = format.panel_lines(depth);
+        let value_lines = format.panel_lines(value_depth);
         let lines_of_panel = numbers.lines(PANEL);
         let value_panels = depth / lines_of_panel;
         grow(keys, columns / PANEL * panel_lines);
@@ -153,7 +155,8 @@ impl Task<'_> {
         let resumes = false;
         let tiles = span.queries.len().div_ceil(height);
         for number in 0..self.group * tiles {
-            let (head, number) = (shared * self.group + number / tiles, number % tiles);
+            let head = shared * self.group + number / tiles;
+            let number = number % tiles;
             let rows = share(span.queries.len(), tiles, number);
             let first = span.queries.start + rows.start;
             let left = query.lines_at(head * depth, first);

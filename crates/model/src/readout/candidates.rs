@@ -1,4 +1,4 @@
-//! Which tokens compete for a position, and with which logits.
+//! The tokens that compete for a position, and their logits.
 
 use super::RowContext;
 use crate::kernel::{self, CpuFeatures};
@@ -16,9 +16,9 @@ pub(super) struct Buffers {
 pub(super) struct Candidates<'a> {
     /// Their logits after penalties and bias.
     pub(super) logits: &'a [f32],
-    /// Which places among them may not be drawn.
+    /// Places among them that may not be drawn.
     pub(super) banned: &'a [TokenId],
-    /// Whether `logits` is anything but the model's row.
+    /// True if `logits` differs from the model's row.
     pub(super) edited: bool,
     /// Their ids; `None` when they are the vocabulary.
     ids: Option<&'a [TokenId]>,
@@ -79,7 +79,7 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Whether any logit changes.
+/// Returns true if any logit changes.
 fn changes(context: &RowContext<'_>) -> bool {
     let Sampling { repetition_penalty, frequency_penalty, presence_penalty, bias, .. } = context.sampling;
     let penalties = *repetition_penalty != 1.0 || *frequency_penalty != 0.0 || *presence_penalty != 0.0;

@@ -1,4 +1,4 @@
-//! What a distribution looks like, and a draw from it.
+//! The shape of a distribution, and a draw from it.
 
 use crate::kernel::{self, CpuFeatures};
 
@@ -58,7 +58,8 @@ impl<'a> Distribution<'a> {
             kernel::weighted_distance(self.cpu, self.logits, self.weights, largest, self.factor, FARTHEST);
         // −Σ p·ln p with p = weight/mass and ln weight = −distance.
         let entropy = (mass.ln() + distance / mass).max(0.0) as f32;
-        let (before, after) = (&self.weights[..self.best], &self.weights[self.best + 1..]);
+        let before = &self.weights[..self.best];
+        let after = &self.weights[self.best + 1..];
         let second = kernel::largest(self.cpu, before).max(kernel::largest(self.cpu, after)).max(0.0);
         Shape { mass, entropy, margin: (f64::from(1.0 - second) / mass) as f32 }
     }

@@ -9,10 +9,10 @@ use crate::predictor::Sampling;
 /// A list has at most this part of a row.
 const LISTED: usize = 3;
 
-/// What filters have left, ascending.
+/// The tokens that filters have kept, ascending.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    /// Where they stand among the candidates.
+    /// Their places among the candidates.
     pub(super) places: Vec<u32>,
     /// Their logits.
     pub(super) logits: Vec<f32>,
@@ -109,7 +109,7 @@ struct Row<'a> {
     weights: &'a mut [f32],
     search: &'a mut PrefixSearch,
     kept: &'a mut Kept,
-    /// Whether `kept` is what is left.
+    /// True if `kept` holds the result.
     listed: bool,
 }
 

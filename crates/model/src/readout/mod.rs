@@ -19,10 +19,10 @@ use self::prefix::{PrefixSearch, Ranking};
 use crate::kernel::{self, CpuFeatures};
 use crate::predictor::{Read, Sampling, TokenCount, TokenId};
 
-/// What a row is read with, besides its logits.
+/// The settings with which a row of logits is read.
 #[derive(Clone, Copy, Debug)]
 pub struct RowContext<'a> {
-    /// How the token is drawn.
+    /// The steps from logits to a token.
     pub sampling: &'a Sampling,
     /// Only these tokens may be drawn, ascending; `None` allows all.
     pub allowed: Option<&'a [TokenId]>,
@@ -30,7 +30,7 @@ pub struct RowContext<'a> {
     pub counts: &'a [TokenCount],
     /// A token whose own log-probability is wanted.
     pub target: Option<TokenId>,
-    /// How many of the most probable tokens to report.
+    /// Most probable tokens to report.
     pub alternatives: usize,
     /// The row that the caller reads next; it makes this one no other, only the next one faster.
     pub ahead: &'a [f32],

@@ -15,14 +15,15 @@ pub(super) struct Ranking<'a> {
     pub(super) logits: &'a [f32],
     /// The largest of those that are ranked.
     pub(super) largest: f32,
-    /// What turns differences of logits into nats.
+    /// Nats per difference of logits.
     pub(super) factor: f32,
 }
 
 impl Ranking<'_> {
     /// The more probable token is the lesser.
     pub(super) fn compare(&self, a: u32, b: u32) -> Ordering {
-        let (first, second) = (self.logits[a as usize], self.logits[b as usize]);
+        let first = self.logits[a as usize];
+        let second = self.logits[b as usize];
         // Not `total_cmp`: 0 and −0 are a tie.
         second.partial_cmp(&first).unwrap_or(Ordering::Equal).then(a.cmp(&b))
     }
@@ -44,7 +45,8 @@ impl PrefixSearch {
     pub(super) fn last(&mut self, ranking: Ranking<'_>, mass: Mass<'_>, limit: f64) -> Option<u32> {
         let above = |threshold: f32| kernel::mass_above(ranking.cpu, ranking.logits, mass, threshold);
         // The mass above `high` does not exceed the limit, that above `low` does. Above the largest there is none.
-        let (mut high, mut before) = (ranking.largest, 0.0);
+        let mut high = ranking.largest;
+        let mut before = 0.0;
         let mut low = high;
         let mut distance = 1.0 / ranking.factor;
         loop {
