@@ -387,7 +387,7 @@ impl ServerArgs {
     }
 }
 
-/// What the server bears from others; by default nothing, as where nobody connects.
+/// Limits on shutdown and connections. All zero by default, for servers without sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Patience {
     /// From the signal to stop to the refusal of requests.

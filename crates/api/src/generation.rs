@@ -34,7 +34,7 @@ pub struct Running {
     before: Option<Timings>,
 }
 
-/// How far a sample is.
+/// The progress of a sample.
 #[derive(Debug)]
 pub struct Progress {
     /// Its text.
@@ -43,13 +43,13 @@ pub struct Progress {
     pub remaining: usize,
     /// Tokens of its texts as far as they are settled.
     kept: usize,
-    /// Whether it has ended.
+    /// True if it has ended.
     pub done: bool,
     /// Why it ended before its schedule, if it did.
     pub early_exit: Option<Ending>,
     /// Why each hole's text ends where it does, from when that can no longer change.
     pub endings: Vec<Option<Ending>>,
-    /// What the model would put at open positions by now, if drafts are wanted.
+    /// With drafts, the most probable tokens at the open positions.
     pub draft: Vec<(Position, TokenId)>,
     /// Evaluations so far.
     pub evaluations: u32,
@@ -103,12 +103,12 @@ impl Progress {
     }
 }
 
-/// What happened to one sample.
+/// An evaluation of one sample.
 #[derive(Debug)]
 pub struct Step {
-    /// Which.
+    /// The sample.
     pub sample: usize,
-    /// What was committed.
+    /// Positions that were committed or masked again.
     pub edits: Vec<Edit>,
 }
 
@@ -304,14 +304,14 @@ pub fn submit(
     Ok(state.engine.submit(request).inspect_err(|_| observation.give_back(tokens))?)
 }
 
-/// What evaluations before an answer found.
+/// The results of evaluations before an answer.
 #[derive(Debug)]
 pub struct Found {
-    /// What was committed, by sample.
+    /// The commits, by sample.
     pub commits: Vec<Vec<Commit>>,
     /// The score of each text.
     pub scores: Vec<SequenceScore>,
-    /// What it took.
+    /// Times and amounts of work.
     pub timings: Timings,
 }
 
@@ -349,7 +349,7 @@ pub async fn evaluate(
     }
 }
 
-/// What [`Running::next`] found.
+/// The result of [`Running::next`].
 #[derive(Debug)]
 pub enum Next {
     /// A step of one sample.

@@ -9,7 +9,7 @@ use unmask_model::tokenizer::TextTokenizer;
 use crate::logprobs::Judged;
 use crate::stop_strings::{begun_stop, first_stop};
 
-/// What is shown at open positions.
+/// The text shown at open positions.
 pub const MASK: &str = "▒";
 
 /// A stretch of a canvas that is generated.
@@ -19,17 +19,17 @@ pub struct Hole {
     pub id: String,
     /// Its positions on the canvas.
     pub range: Range<usize>,
-    /// Whether no text stands before it.
+    /// True if no text is before it.
     pub at_start: bool,
-    /// Whether the first document end in it ends its text.
+    /// True if the first document end in it ends its text.
     pub ends_at_eos: bool,
     /// Its text ends before the first of these.
     pub stops: Vec<String>,
-    /// Whether its tokens were known before; nothing of it is generated.
+    /// True if its tokens were known before; no part of it is generated.
     pub decided: bool,
     /// Bytes that its tokens begin and end with and that are not part of its text.
     pub shared: (Vec<u8>, Vec<u8>),
-    /// Whether its length was found: its text ends because it is complete.
+    /// True if its length was found: its text ends because it is complete.
     pub found: bool,
 }
 
@@ -64,7 +64,7 @@ pub struct HoleText {
     pub tokens: usize,
     /// Why it ends; [`End::Full`] also while it still grows.
     pub end: End,
-    /// Whether it has stopped growing.
+    /// True if it has stopped growing.
     pub settled: bool,
 }
 
@@ -74,7 +74,7 @@ pub struct TextView {
     holes: Vec<Hole>,
     /// By position on the canvas; `None` is open or not generated.
     tokens: Vec<Option<Commit>>,
-    /// Whether committed tokens may be taken back, so that nothing is settled before all is.
+    /// True if committed tokens may be masked again, so that nothing is settled before all is.
     revised: bool,
 }
 
@@ -116,7 +116,7 @@ impl TextView {
         cells.filter(|cell| cell.is_none()).count()
     }
 
-    /// Whether any token is settled, wherever its text then ends.
+    /// Returns true if any token is settled, wherever its text then ends.
     #[must_use]
     pub fn begun(&self) -> bool {
         !self.revised && self.generated().any(|hole| self.tokens[hole.range.start].is_some())
@@ -127,7 +127,7 @@ impl TextView {
         self.holes.iter().filter(|hole| !hole.decided)
     }
 
-    /// Where a canvas position lies among all generated positions, holes joined left to right.
+    /// The index of a canvas position among all generated positions, holes joined left to right.
     #[must_use]
     pub fn generated_index(&self, position: usize) -> Option<usize> {
         let mut before = 0;
@@ -212,7 +212,7 @@ impl TextView {
         String::from_utf8_lossy(own.strip_suffix(&right[..]).unwrap_or(own)).into_owned()
     }
 
-    /// Whether what is settled of every hole already holds a stop string.
+    /// Returns true if the settled text of every hole already holds a stop string.
     #[must_use]
     pub fn stopped(&self, tokenizer: &TextTokenizer) -> bool {
         self.generated().all(|hole| !hole.stops.is_empty() && self.text(hole, tokenizer).end == End::Stop)
@@ -240,7 +240,7 @@ impl TextView {
         })
     }
 
-    /// How many tokens of a hole are spelled in full by the first `length` bytes of its text.
+    /// The number of a hole's tokens that are spelled in full by the first `length` bytes of its text.
     #[must_use]
     pub fn spelled(&self, hole: &Hole, length: usize, tokenizer: &TextTokenizer) -> usize {
         let cells = self.tokens[hole.range.clone()].iter();
@@ -249,7 +249,7 @@ impl TextView {
     }
 }
 
-/// How many bytes remain when a last character that is not complete is left out.
+/// The number of bytes without a last character that is incomplete.
 pub(crate) fn complete_characters(bytes: &[u8]) -> usize {
     let mut done = 0;
     loop {
@@ -267,7 +267,7 @@ pub(crate) fn complete_characters(bytes: &[u8]) -> usize {
     }
 }
 
-/// How many of `tokens` it takes to spell `length` bytes.
+/// The number of `tokens` that it takes to spell `length` bytes.
 fn tokens_of(tokens: &[TokenId], length: usize, tokenizer: &TextTokenizer, at_start: bool) -> usize {
     if length == 0 {
         return 0;

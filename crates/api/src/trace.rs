@@ -1,4 +1,4 @@
-//! Who a request is: its id, and its place in a distributed trace.
+//! The identity of a request: its id, and its place in a distributed trace.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

@@ -1,4 +1,4 @@
-//! Who may ask, from where, and how much.
+//! Access: the clients that may call, from where, and how much.
 //!
 //! Routes stand behind [`admit`] or before it, and that is decided in the route table: a path that is not
 //! there, however it is written, stands behind it like all the others.
@@ -37,7 +37,7 @@ use crate::state::AppState;
 pub struct Access {
     /// `None`: everybody may ask.
     keys: Option<Keys>,
-    /// Of clients whose key says nothing else.
+    /// The quotas of clients whose key names none.
     allowance: Allowance,
     quotas: Quotas,
     proxies: Vec<Proxy>,
@@ -60,7 +60,7 @@ pub enum AccessError {
     NoKeys,
 }
 
-/// Where `/metrics` is.
+/// The place of `/metrics`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetricsDoor {
     /// Beside the probes, for everybody.
@@ -72,16 +72,16 @@ pub enum MetricsDoor {
     Admin,
 }
 
-/// What counts as one client.
+/// The identity that counts as one client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Identity {
-    /// Whoever has a key of this name.
+    /// The name of a key.
     Key(Arc<str>),
-    /// Where there are no keys: whoever asks from this address.
+    /// The address, in a server without keys.
     Address(IpAddr),
 }
 
-/// Who asks.
+/// The client of a request.
 #[derive(Clone, Debug)]
 pub struct Client {
     identity: Identity,
@@ -143,13 +143,13 @@ impl Access {
         })
     }
 
-    /// Where `/metrics` is.
+    /// The place of `/metrics`.
     #[must_use]
     pub fn metrics(&self) -> MetricsDoor {
         self.metrics
     }
 
-    /// What lets other sites' pages call, if any may.
+    /// The layer that lets pages of other sites call, if any may.
     #[must_use]
     pub fn cors(&self) -> Option<CorsLayer> {
         (!self.origins.is_empty()).then(|| cors::layer(&self.origins))
@@ -167,7 +167,7 @@ impl Access {
         }
     }
 
-    /// Who asks, if they may.
+    /// Finds the client of a request, if it may call.
     fn identify(&self, request: &Request) -> Result<Client, ApiError> {
         let headers = request.headers();
         let (identity, own) = match &self.keys {

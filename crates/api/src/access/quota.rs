@@ -1,4 +1,4 @@
-//! How much a client may ask for in a minute: token buckets, of requests and of tokens.
+//! Quotas of a client per minute: token buckets, of requests and of tokens.
 //!
 //! A bucket holds a minute's allowance and fills evenly. Time is an argument.
 
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use super::{Client, Identity};
 use crate::error::ApiError;
 
-/// What a client may ask for in a minute; `None` is as much as it wants.
+/// The quotas of a client per minute; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
     /// Requests with a body.
@@ -41,7 +41,7 @@ pub(super) struct Quotas {
 #[derive(Debug, Default)]
 struct Accounts {
     of: HashMap<Identity, Account>,
-    /// How many there may be before those that are full again are forgotten.
+    /// The most accounts before full ones are dropped.
     room: usize,
 }
 
@@ -125,7 +125,7 @@ impl Quotas {
     }
 }
 
-/// As OpenAI writes times in these headers.
+/// A time in the format of OpenAI's headers.
 fn seconds(time: Duration) -> HeaderValue {
     let text = format!("{}s", time.as_millis() as f64 / 1e3);
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("0s"))
@@ -144,10 +144,10 @@ impl Accounts {
     }
 }
 
-/// What a bucket may be short by and count as enough: levels are sums of fractions.
+/// The deficit of a bucket that counts as none: levels are sums of fractions.
 const ROUNDING: f64 = 1e-6;
 
-/// What is missing from a bucket, and since when.
+/// The deficit of a bucket, and its time.
 #[derive(Debug, Default)]
 struct Bucket {
     missing: f64,
@@ -183,20 +183,20 @@ impl Bucket {
         self.missing = (self.missing - amount as f64).clamp(0.0, f64::from(limit.get()));
     }
 
-    /// What is left, and how long it takes until nothing is missing.
+    /// The remaining amount, and the time until the bucket is full.
     fn state(&mut self, limit: NonZeroU32, now: Instant) -> (u32, Duration) {
         self.fill(limit, now);
         let limit = f64::from(limit.get());
         ((limit - self.missing + ROUNDING) as u32, time(self.missing, limit))
     }
 
-    /// Whether a minute has passed, in which any bucket fills.
+    /// Returns true if a minute has passed, in which any bucket fills.
     fn rested(&self, now: Instant) -> bool {
         self.at.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(60))
     }
 }
 
-/// How long it takes to fill by `amount`, in whole milliseconds.
+/// The time to fill by `amount`, in whole milliseconds.
 fn time(amount: f64, limit: f64) -> Duration {
     Duration::from_millis((amount * 60_000.0 / limit).ceil() as u64)
 }

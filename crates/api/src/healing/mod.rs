@@ -37,7 +37,7 @@ struct Edge {
     hole: usize,
     side: Side,
     cut: CutWord,
-    /// Where its first token (on the left of a hole) or its last one (on the right) stands on the canvas.
+    /// The position of its first token (on the left of a hole) or its last one (on the right).
     position: usize,
 }
 
@@ -197,7 +197,7 @@ fn edges(number: usize, layout: &Layout, model: &ServedModel) -> Vec<Edge> {
     found
 }
 impl Layout {
-    /// Whether any of its holes is healed.
+    /// Returns true if any of its holes is healed.
     fn heals(&self) -> bool {
         let heals = |piece: &Piece| matches!(piece, Piece::Open(blank) if blank.heals());
         !self.ids_given && self.pieces.iter().any(heals)

@@ -110,14 +110,14 @@ pub struct CompletionRequest {
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
     timeout_ms: Option<i64>,
-    /// What else a stream carries.
+    /// Further contents of a stream.
     #[serde(default, deserialize_with = "object")]
     stream_options: Option<StreamOptions>,
     /// Heal a blank or a word that the text before or after the hole cuts: the hole's first token brings the blank,
     /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
     /// `reproduce` turns it off.
     token_healing: Option<bool>,
-    /// How the canvas is denoised.
+    /// Settings of the denoising.
     #[serde(default, deserialize_with = "object")]
     diffusion: Option<DiffusionOptions>,
 }
@@ -273,7 +273,7 @@ fn prepare(
         None => Vec::new(),
     };
     let size = match max_tokens {
-        // Whoever scores a text wants no more of it.
+        // A request that scores a text generates none.
         Some(0) if echo => Size::Exactly(0),
         given => size(length, given, DEFAULT_TOKENS, state)?,
     };
@@ -303,7 +303,7 @@ fn prepare(
 
 /// One prompt.
 struct Given {
-    /// As it was given, unless it was given as ids.
+    /// The prompt as given; `None` if it was given as ids.
     text: Option<String>,
     tokens: Vec<TokenId>,
     ids_given: bool,

@@ -118,7 +118,7 @@ fn here(listener: TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener.into_std()?)
 }
 
-/// What all connections of a listener share.
+/// State shared by all connections of a listener.
 struct Server {
     /// Answers probes, and passes everything else on.
     front: Router,

@@ -90,8 +90,8 @@ fn a_hub_that_never_answers_is_waited_for_as_long_as_was_said() {
 #[test]
 fn cache_and_token_may_lie_elsewhere() {
     let hub = Hub::with("diffugpt-s");
-    let home = home();
     let elsewhere = home();
+    let home = home();
     std::fs::write(elsewhere.path().join("token"), "secret\n").unwrap();
     let options = HubOptions {
         token: None,

@@ -33,7 +33,7 @@ pub(super) struct Choices {
     tokens: Vec<Vec<TokenId>>,
 }
 
-/// What was decided about a hole.
+/// The decision about a hole.
 #[derive(Clone, Debug)]
 pub(super) struct Decision {
     pub(super) text: String,

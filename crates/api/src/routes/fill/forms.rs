@@ -12,7 +12,7 @@ const MOST_MARKER: usize = 64;
 
 const DEFAULT_MARKER: &str = "<fill>";
 
-/// How a text with holes was given.
+/// The form of a text with holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// `prefix` and `suffix`.
@@ -51,7 +51,7 @@ pub(super) struct GivenText {
 /// A hole, as it was given.
 #[derive(Debug, Default)]
 pub(super) struct GivenHole {
-    /// Where it is in the request, for errors.
+    /// Its place in the request, for errors.
     pub(super) at: String,
     pub(super) options: HoleOptions,
 }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_side_by_side_are_one_text_and_holes_side_by_side_have_none_between_them() {
+    fn adjacent_strings_are_one_text_and_adjacent_holes_have_none_between() {
         let segments = json!(["a", "b", { "hole": "x" }, {}, "c", "", "d"]);
         assert_eq!(texts(json!({ "segments": segments })), ["ab", "", "cd"]);
         assert_eq!(texts(json!({ "template": "__b", "marker": "_" })), ["", "", "b"]);

@@ -139,11 +139,11 @@ struct Prepared {
     tokens: Vec<Vec<TokenId>>,
     /// Lengths of the holes that are looked at.
     lengths: Vec<Vec<usize>>,
-    /// How many of several are filled.
+    /// The number of candidates that are filled.
     candidates: usize,
-    /// Whether the text may be cut.
+    /// True if the text may be cut.
     cut: bool,
-    /// What is decided before anything is generated.
+    /// The decisions to take before anything is generated.
     questions: Option<Questions>,
     settings: Settings,
     score: ScoreName,
@@ -173,7 +173,7 @@ fn prepare(
     }
     if settings.states != StreamStates::None && lengths.len() > 1 {
         let message = "`diffusion.stream_states` needs holes of exact lengths: where lengths are searched, \
-                       nobody knows before the end which states are those of the answer";
+                       it is not known before the end which states are those of the answer";
         let param = "diffusion.stream_states".to_owned();
         return Err(ApiError::Conflict { param, message: message.to_owned() });
     }

@@ -15,7 +15,7 @@ const DEFAULT_CANDIDATES: usize = 8;
 /// Lengths that may be filled.
 pub(in crate::routes) const MOST_CANDIDATES: usize = 8;
 
-/// How many lengths are filled: those that fit best.
+/// The number of lengths that are filled: those that fit best.
 ///
 /// # Errors
 /// Too many are asked for.
@@ -67,7 +67,7 @@ pub(super) fn ranked(rated: &[(bool, Option<f64>)]) -> Vec<usize> {
 /// One canvas per candidate.
 pub(super) struct Canvases {
     pub(super) layouts: Vec<Layout>,
-    /// Whether text was left out of any.
+    /// True if text was left out of any.
     pub(super) truncated: bool,
 }
 

@@ -49,13 +49,13 @@ pub struct Infilled {
     /// 0: nothing is kept between requests.
     #[schema(required = false)]
     tokens_cached: usize,
-    /// Whether some of the given text was left out.
+    /// True if some of the given text was left out.
     #[schema(required = false)]
     truncated: bool,
-    /// What the text was generated with.
+    /// The settings of the generation.
     #[schema(value_type = Object, required = false)]
     generation_settings: Map<String, Value>,
-    /// How long it took.
+    /// Times of the generation.
     #[schema(required = false)]
     timings: InfillTimings,
 }
@@ -93,7 +93,7 @@ pub struct InfillTimings {
     predicted_per_second: f64,
 }
 
-/// What all parts of an answer share.
+/// State shared by all parts of an answer.
 pub(super) struct Answer {
     pub(super) state: AppState,
     pub(super) settings: Settings,

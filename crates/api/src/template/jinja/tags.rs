@@ -20,7 +20,7 @@ pub(super) fn with_scopes(source: &str) -> String {
     out
 }
 
-/// What begins at a brace.
+/// The part that begins at a brace.
 enum Part<'a> {
     /// `{% … %}`.
     Tag(&'a str),
@@ -60,7 +60,7 @@ fn next(text: &str) -> (Part<'_>, &str) {
     (Part::Other(part), after)
 }
 
-/// Where code that begins `text` ends: behind the first `end` outside a string.
+/// The end of the code that begins `text`: after the first `end` outside a string.
 fn end_of_code(text: &str, end: &str) -> usize {
     let mut quote = None;
     let mut escaped = false;
