@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn the_earlier_time_counts_and_none_is_longer_than_the_servers() {
-        let (arrived, longest) = (crate::observation::now(), Duration::from_millis(1000));
+        let arrived = crate::observation::now();
+        let longest = Duration::from_millis(1000);
         let resolve = |header, timeout, budget| {
             GivenTimes { header, timeout, budget }
                 .resolve(arrived, longest)

@@ -132,10 +132,14 @@ impl Running {
         for layout in layouts {
             for number in 0..settings.samples as u32 {
                 let Sample { state: sample, view } = layout.sample(&state.model, settings, number)?;
-                let (remaining, planned) = (view.open(), sample.evaluations_left());
-                let (done, early_exit) = (false, None);
+                let remaining = view.open();
+                let planned = sample.evaluations_left();
+                let done = false;
+                let early_exit = None;
                 let endings = vec![None; view.holes().len()];
-                let (draft, evaluations, counted) = (Vec::new(), 0, 0);
+                let draft = Vec::new();
+                let evaluations = 0;
+                let counted = 0;
                 let mut progress = Progress {
                     view,
                     remaining,

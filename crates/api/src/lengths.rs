@@ -107,7 +107,8 @@ async fn look(
     state: &AppState,
     observation: &Observation,
 ) -> Result<(Vec<Vec<Look>>, Timings), ApiError> {
-    let (mut texts, mut holes) = (Vec::new(), Vec::new());
+    let mut texts = Vec::new();
+    let mut holes = Vec::new();
     for layout in layouts {
         let mut own = Vec::new();
         for number in 0..layout.pieces.len() {
@@ -128,7 +129,8 @@ async fn look(
         let looks = holes.into_iter().zip(scores.by_ref()).map(|(hole, score)| {
             let after = score.logprobs.get(hole.end).copied().flatten().unwrap_or(0.0);
             let best = score.alternatives[hole].iter().flatten();
-            let (tokens, sum) = (best.clone().count(), best.map(|(_, best)| f64::from(*best)).sum());
+            let tokens = best.clone().count();
+            let sum = best.map(|(_, best)| f64::from(*best)).sum();
             Look { sum, tokens, after }
         });
         looks.collect()
@@ -196,7 +198,8 @@ pub async fn find(
     state: &AppState,
     observation: &Observation,
 ) -> Result<(Vec<Layout>, Option<Timings>), ApiError> {
-    let (mut tried, mut of) = (Vec::new(), Vec::new());
+    let mut tried = Vec::new();
+    let mut of = Vec::new();
     for (number, layout) in layouts.iter().enumerate() {
         let Some(least) = layout.shortest.filter(|least| *least < layout.open()) else { continue };
         for length in points(least, layout.open()) {

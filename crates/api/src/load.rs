@@ -68,7 +68,9 @@ impl Loaded {
             tokenizer: checkpoint.tokenizer,
             limits: predictor.limits(),
         };
-        let (id, dtype, device) = (served.id.clone(), precision.to_owned(), device.to_owned());
+        let id = served.id.clone();
+        let dtype = precision.to_owned();
+        let device = device.to_owned();
         let metrics = Metrics::new(ModelLabels { id, dtype, device }, loading);
         (predictor, served, metrics)
     }

@@ -122,7 +122,8 @@ pub fn room(
 /// # Errors
 /// It has more bytes than the context has room for if all its tokens are of the longest kind.
 pub fn check_text(param: &'static str, bytes: usize, model: &ServedModel) -> Result<(), ApiError> {
-    let (most, context) = (model.longest_text(), model.limits.context);
+    let most = model.longest_text();
+    let context = model.limits.context;
     if bytes <= most {
         return Ok(());
     }
@@ -141,7 +142,8 @@ pub fn too_long(
     asked: usize,
     state: &AppState,
 ) -> ApiError {
-    let (context, canvas) = (state.model.limits.context, state.limits.canvas);
+    let context = state.model.limits.context;
+    let canvas = state.limits.canvas;
     let start = if bos == 0 { "" } else { " (the document start takes one position more)" };
     let mut message = format!(
         "{given} tokens are given{start} and {asked} more were asked for, but this model's context is {context}"
@@ -313,7 +315,8 @@ impl Drawing {
         if let Some(tokens) = &blank.decided {
             let commit = |(at, (token, logprob)): (usize, &(TokenId, f32))| {
                 let position = (range.start + at) as Position;
-                let (token, logprob) = (*token, *logprob);
+                let token = *token;
+                let logprob = *logprob;
                 Edit::Commit(Commit { position, token, score: logprob, logprob, alternatives: Vec::new() })
             };
             self.known.extend(tokens.iter().enumerate().map(commit));
@@ -401,7 +404,8 @@ pub fn check_cost(
 ) -> Result<(), ApiError> {
     let canvases = if settings.guidance == 0.0 { 1 } else { 2 };
     let cost = |layout: &Layout| {
-        let (rows, hole) = (layout.length(&state.model) as u64, layout.open() as u64);
+        let rows = layout.length(&state.model) as u64;
+        let hole = layout.open() as u64;
         let revised = settings.policy.revise != Revise::None;
         canvases
             * rows

@@ -230,7 +230,8 @@ impl TextView {
         let cells = self.tokens[hole.range.clone()].iter().enumerate().take(range.end).skip(range.start);
         cells.map_while(|(place, cell)| {
             let Commit { token, logprob, alternatives, .. } = cell.as_ref()?;
-            let (logprob, alternatives) = (Some(f64::from(*logprob)), alternatives.clone());
+            let logprob = Some(f64::from(*logprob));
+            let alternatives = alternatives.clone();
             Some(Judged {
                 token: *token,
                 logprob,
@@ -283,7 +284,8 @@ fn spelled_lengths<'a>(
     tokenizer: &'a TextTokenizer,
     at_start: bool,
 ) -> impl Iterator<Item = usize> + 'a {
-    let (mut spelled, mut first) = (0, at_start);
+    let mut spelled = 0;
+    let mut first = at_start;
     tokens.iter().map(move |token| {
         spelled += tokenizer.bytes(&[*token], first).len();
         // Special tokens spell nothing: the first bytes of a text are those of the first token that has any.

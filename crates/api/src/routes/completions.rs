@@ -257,7 +257,8 @@ fn prepare(
         timeout_ms: request.timeout_ms,
     }
     .validate(state)?;
-    let (prompt, suffix) = (request.prompt, request.suffix);
+    let prompt = request.prompt;
+    let suffix = request.suffix;
     let (length, max_tokens) = match request.max_completion_tokens {
         Some(given) => ("max_completion_tokens", Some(given)),
         None => ("max_tokens", request.max_tokens),
@@ -281,7 +282,9 @@ fn prepare(
     // Between two texts, as many as fit there best.
     let found = !after.is_empty() && !settings.reproduce && size != Size::Exactly(0);
     let size = if found { size.at_most(LONGEST.max(settings.min_tokens)) } else { size };
-    let (mut layouts, mut echoes, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut layouts = Vec::new();
+    let mut echoes = Vec::new();
+    let mut texts = Vec::new();
     for prompt in prompts(prompt, state, abandoned)? {
         let Given { text, tokens, ids_given } = prompt;
         let names = ("prompt", length);
@@ -317,7 +320,8 @@ fn prompts(prompt: Prompt, state: &AppState, abandoned: &Abandoned) -> Result<Ve
         Prompt::Ids(ids) => (Vec::new(), vec![ids]),
         Prompt::IdLists(lists) => (Vec::new(), lists),
     };
-    let (most, given) = (state.limits.prompts, texts.len() + lists.len());
+    let most = state.limits.prompts;
+    let given = texts.len() + lists.len();
     if !(1..=most).contains(&given) {
         return Err(out_of_range("prompt", format!("a list of {given}"), format!("a list of 1 to {most}")));
     }

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn only_an_evaluation_that_takes_too_long_is_stuck() {
-        let (now, watchdog) = (now(), Duration::from_secs(2));
+        let now = now();
+        let watchdog = Duration::from_secs(2);
         let check = |age: Option<u64>| {
             let evaluating_since = age.map(|age| now - Duration::from_millis(age));
             let status = EngineStatus { evaluating_since, ..EngineStatus::default() };

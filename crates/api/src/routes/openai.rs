@@ -213,7 +213,8 @@ pub(super) async fn respond<D: Dialect>(
     let mut running = running.after(found).after(healed);
     let prompt_tokens = layouts.iter().map(Layout::prompt_tokens).sum();
     let id = format!("{}{}", D::PREFIX, observation.id());
-    let (created, state_of) = (unix_seconds(), state.clone());
+    let created = unix_seconds();
+    let state_of = state.clone();
     let answer = Answer { id, created, state: state_of, settings, prompt_tokens, echoes, evaluations };
     let mut response = if let Some(options) = stream {
         observation.streams();
@@ -266,7 +267,8 @@ impl Answer {
     }
 
     fn choice(&self, running: &Running, index: usize) -> Part {
-        let (text, view) = (running.text(index), &running.views[index].view);
+        let text = running.text(index);
+        let view = &running.views[index].view;
         let tokenizer = &self.state.model.tokenizer;
         let mut whole = String::new();
         let mut tokens = Vec::new();

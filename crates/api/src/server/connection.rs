@@ -51,7 +51,10 @@ impl Connection {
         stalled: Counter,
         activity: Arc<Activity>,
     ) -> Self {
-        let (blocked, half_closed, written_for, partial) = (None, None, 0, false);
+        let blocked = None;
+        let half_closed = None;
+        let written_for = 0;
+        let partial = false;
         Self { stream, patience, blocked, stalled, activity, half_closed, written_for, partial }
     }
 

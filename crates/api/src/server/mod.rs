@@ -86,7 +86,8 @@ async fn accept_all(
     workers: Handle,
 ) -> io::Result<()> {
     let Listeners { public, admin } = listeners;
-    let (public, admin) = (here(public)?, admin.map(here).transpose()?);
+    let public = here(public)?;
+    let admin = admin.map(here).transpose()?;
     let patience = state.patience;
     let server = |app: Router| Server {
         front: routes::probes(state.clone()).fallback_service(Handoff::new(app, workers.clone())),

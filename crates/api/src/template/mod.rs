@@ -195,7 +195,8 @@ impl ChatTemplate {
             },
             (None, None) => return Ok(None),
         };
-        let (specials, tokens) = (tokenizer.special_texts().to_vec(), profile.named_tokens.clone());
+        let specials = tokenizer.special_texts().to_vec();
+        let tokens = profile.named_tokens.clone();
         Ok(Some(Self { origin, form, specials, tokens }))
     }
 

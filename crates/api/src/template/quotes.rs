@@ -32,7 +32,8 @@ impl Quotes {
     pub(super) fn quote(self, text: &str, specials: &[String]) -> String {
         let core = text.trim();
         let start = text.len() - text.trim_start().len();
-        let (before, after) = (&text[..start], &text[start + core.len()..]);
+        let before = &text[..start];
+        let after = &text[start + core.len()..];
         let longest_first = |s: &&String| std::cmp::Reverse(s.len());
         let mut specials: Vec<&String> = specials.iter().collect();
         specials.sort_by_key(longest_first);

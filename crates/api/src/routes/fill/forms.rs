@@ -62,9 +62,12 @@ impl GivenText {
     /// # Errors
     /// More than one form, no hole or too many, no text, or a template that does not fit its holes.
     pub(super) fn of(request: &mut FillRequest) -> Result<Self, ApiError> {
-        let (prefix, suffix) = (request.prefix.take(), request.suffix.take());
-        let (segments, template) = (request.segments.take(), request.template.take());
-        let (marker, holes) = (request.marker.take(), request.holes.take());
+        let prefix = request.prefix.take();
+        let suffix = request.suffix.take();
+        let segments = request.segments.take();
+        let template = request.template.take();
+        let marker = request.marker.take();
+        let holes = request.holes.take();
         let around = prefix.is_some() || suffix.is_some();
         if [around, segments.is_some(), template.is_some()].into_iter().filter(|given| *given).count() > 1 {
             let param = if template.is_some() { "template" } else { "segments" };
@@ -89,7 +92,8 @@ impl GivenText {
     }
 
     fn of_segments(segments: Vec<Segment>) -> Self {
-        let (mut texts, mut holes) = (vec![String::new()], Vec::new());
+        let mut texts = vec![String::new()];
+        let mut holes = Vec::new();
         for (number, segment) in segments.into_iter().enumerate() {
             match segment {
                 Segment::Text(text) => {

@@ -114,7 +114,8 @@ impl Hole {
             sampling.bias = biases(&field("logit_bias"), Some(given), state.model.limits.vocabulary)?;
         }
         let given = options.stop.map(|given| stops(&field("stop"), Some(given), state.limits.stops));
-        let (sampling, stops) = (own.then_some(sampling), given.transpose()?);
+        let sampling = own.then_some(sampling);
+        let stops = given.transpose()?;
         let healing = !settings.reproduce && options.token_healing.unwrap_or(settings.healing);
         let shared = Default::default();
         Ok(Self { id, length, sampling, stops, choices, decision: None, healing, shared })

@@ -71,7 +71,8 @@ pub async fn fill(
         Some(questions) => Some(questions.answer(&mut text, &settings, &state, &observation).await?),
         None => None,
     };
-    let (mut after, mut found) = (Vec::new(), None);
+    let mut after = Vec::new();
+    let mut found = None;
     if lengths.len() > 1 {
         let Canvases { layouts, .. } = Canvases::new(&text, &tokens, &lengths, cut, &state);
         let layouts = without_blanks(layouts, &state, &observation).await?;
@@ -159,7 +160,8 @@ fn prepare(
     let text = GivenText::of(&mut request)?;
     let cut = text.form == Form::Around && request.truncate.unwrap_or(true);
     let search = request.length_search.unwrap_or_default();
-    let (length, stream) = (request.length, request.stream.unwrap_or(false));
+    let length = request.length;
+    let stream = request.stream.unwrap_or(false);
     let states = request.diffusion.as_ref().and_then(|diffusion| diffusion.stream_states);
     let mut settings = given(request, timeout_header).validate(state)?;
     let mut text = HoledText::of(text, length, &settings, state)?;

@@ -128,7 +128,8 @@ pub async fn infill(
 ) -> Result<Response, ApiError> {
     let Body { mut request, ignored, bytes } = body;
     check_model(request.model.as_deref(), &state.model)?;
-    let (stream, fields) = (request.stream.unwrap_or(false), request.response_fields.take());
+    let stream = request.stream.unwrap_or(false);
+    let fields = request.response_fields.take();
     let indent = count("n_indent", request.n_indent, 0..=MOST_INDENT)?.unwrap_or(0) as usize;
     if request.n_predict == Some(0) {
         // Editors warm servers up like this; there is nothing to keep warm.

@@ -62,7 +62,8 @@ impl<D: Dialect> Chunks<D> {
         sent.bytes = text.text.len();
         let mut part = Part { text: gained, ..Part::default() };
         if self.answer.settings.logprobs.is_some() {
-            let (view, tokenizer) = (&running.views[index].view, &self.answer.state.model.tokenizer);
+            let view = &running.views[index].view;
+            let tokenizer = &self.answer.state.model.tokenizer;
             let hole = &view.holes()[0];
             let spelled = if all { text.tokens } else { view.spelled(hole, sent.bytes, tokenizer) };
             let before = self.answer.echo(index).map_or(0, |echo| echo.text.chars().count());

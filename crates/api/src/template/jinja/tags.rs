@@ -92,7 +92,8 @@ fn scoped(tag: &str) -> Option<String> {
     let inner = tag.strip_prefix("{%")?.strip_suffix("%}")?;
     let sign =
         |found: Option<char>| found.filter(|c| matches!(c, '-' | '+')).map_or(String::new(), String::from);
-    let (before, after) = (sign(inner.chars().next()), sign(inner.chars().next_back()));
+    let before = sign(inner.chars().next());
+    let after = sign(inner.chars().next_back());
     Some(format!("{{%{before} {name} {}{after}%}}", "\n".repeat(inner.matches('\n').count())))
 }
 
