@@ -175,7 +175,7 @@ async fn an_open_door_to_the_network_is_said_aloud() {
     let mut command = unmask(&["serve", "--listen", "0.0.0.0:0", "--model"]);
     command.arg(golden("diffugpt-s"));
     let (server, before) = Server::spawn_with_log(command);
-    assert!(before.contains("anybody who reaches") && before.contains("--api-key-file"), "{before}");
+    assert!(before.contains("every client that reaches") && before.contains("--api-key-file"), "{before}");
     // Nor is there any name that it should have.
     let request = server.http.get(format!("{}/version", server.url)).header("host", "models.example");
     assert_eq!(server.send(request).await.status, 200);

@@ -38,7 +38,24 @@ pub struct ErrorObject {
     pub code: Option<&'static str>,
 }
 
-/// Everything that a request can fail with.
+/// Every error of a request, and its form in HTTP.
+///
+/// A handler returns the error, and axum turns it into a response: [`Self::status`] is the status, [`Self::object`] the
+/// body in OpenAI's shape. Headers such as `retry-after` follow from the same table. An error after the head of a stream
+/// becomes the stream's last event.
+///
+/// ```
+/// use unmask_api::error::ApiError;
+///
+/// let error = ApiError::OutOfRange {
+///     param: "temperature".to_owned(),
+///     given: "3".to_owned(),
+///     allowed: "from 0 to 2".to_owned(),
+/// };
+/// assert_eq!(error.status(), 400);
+/// assert_eq!(error.code(), "out_of_range");
+/// assert_eq!(error.object().message, "`temperature` is 3; it must be from 0 to 2");
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The body is not JSON, or not of the right shape.
@@ -128,7 +145,7 @@ pub enum ApiError {
         given: bool,
     },
     /// A `Host` that is no name of this server.
-    #[error("this server does not answer to the name in `Host`; --allowed-host adds names")]
+    #[error("host not allowed; add it with --allowed-host")]
     HostNotAllowed,
     /// The client has asked for too much in a minute.
     #[error("the limit of {limit} {what} a minute is used up; there is room again in {} ms", wait.as_millis())]
@@ -151,7 +168,7 @@ pub enum ApiError {
         limit: u32,
     },
     /// Every place of a connection is taken.
-    #[error("all {limit} connections that this server bears are in use; try again")]
+    #[error("all {limit} connections of this server are in use; try again later")]
     Crowded {
         /// Connections at a time.
         limit: usize,
@@ -205,10 +222,10 @@ pub enum ApiError {
         since: Duration,
     },
     /// Its client has left, so the answer is not read.
-    #[error("the request was given up by its client")]
+    #[error("the client has disconnected")]
     Abandoned,
     /// A bug in a handler.
-    #[error("the server made a mistake; its log says more under this request's id")]
+    #[error("internal error; see the server log for this request id")]
     Internal,
 }
 

@@ -42,7 +42,7 @@ impl Hole {
     }
 }
 
-/// Why a text ends where it does.
+/// The reason for a text's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The hole is full.
@@ -62,13 +62,49 @@ pub struct HoleText {
     pub text: String,
     /// Tokens that it takes.
     pub tokens: usize,
-    /// Why it ends; [`End::Full`] also while it still grows.
+    /// The reason for its end; [`End::Full`] also while it still grows.
     pub end: End,
     /// True if it has stopped growing.
     pub settled: bool,
 }
 
-/// One sample's generated tokens, as far as they are committed.
+/// One sample's generated tokens, as far as they are committed, and the text that they spell.
+///
+/// [`Self::fold`] takes the edits of an evaluation, and [`Self::text`] returns the text of a hole. That text only ever
+/// grows: it ends before the first open position, before an incomplete character, and before anything that may become
+/// a stop string. Streams send what it has gained.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// use unmask_api::text_view::{End, Hole, TextView};
+/// use unmask_model::checkpoint::{Checkpoint, embedded};
+/// use unmask_model::diffusion::{Commit, Edit};
+///
+/// let tokenizer = Checkpoint::read(embedded::FILES.clone(), None)?.tokenizer;
+/// let tokens = tokenizer.encode("import os")?;
+/// let hole = Hole {
+///     id: "0".to_owned(),
+///     range: 0..tokens.len(),
+///     at_start: true,
+///     ends_at_eos: false,
+///     stops: Vec::new(),
+///     decided: false,
+///     shared: (Vec::new(), Vec::new()),
+///     found: false,
+/// };
+/// let mut view = TextView::new(tokens.len(), vec![hole], false);
+/// // Tokens arrive from right to left: nothing is settled before the first one.
+/// for (position, &token) in tokens.iter().enumerate().rev() {
+///     assert_eq!(view.text(&view.holes()[0], &tokenizer).text, "");
+///     let position = position as u32;
+///     let commit = Commit { position, token, score: 0.0, logprob: 0.0, alternatives: Vec::new() };
+///     view.fold(&[Edit::Commit(commit)]);
+/// }
+/// let text = view.text(&view.holes()[0], &tokenizer);
+/// assert_eq!((text.text.as_str(), text.end, text.settled), ("import os", End::Full, true));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TextView {
     holes: Vec<Hole>,

@@ -118,7 +118,7 @@ impl Access {
             None if args.require_api_key => return Err(AccessError::NoKeys),
             None if public => {
                 tracing::warn!(
-                    "anybody who reaches {listen} can use this server; --api-key-file asks for keys"
+                    "every client that reaches {listen} can use this server; set --api-key-file to require keys"
                 );
             }
             _ => {}
@@ -162,7 +162,7 @@ impl Access {
             Ok(count) => tracing::info!(count, "keys read again"),
             Err(error) => {
                 let error = anyhow::Error::new(error);
-                tracing::error!("the old keys stay: {error:#}");
+                tracing::error!("the old keys stay in use: {error:#}");
             }
         }
     }

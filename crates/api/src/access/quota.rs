@@ -22,7 +22,7 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// With the other's numbers where this one says nothing.
+    /// These quotas, with the other's where this has none.
     pub(super) fn or(self, other: Self) -> Self {
         Self { requests: self.requests.or(other.requests), tokens: self.tokens.or(other.tokens) }
     }
@@ -32,7 +32,13 @@ impl Allowance {
     }
 }
 
-/// The buckets of all clients.
+/// The token buckets of all clients.
+///
+/// Each client has one bucket of requests and one of tokens. A bucket holds a minute's quota and fills evenly, so a
+/// client that has been idle may use a minute's quota at once. [`Self::count_request`] and [`Self::count_tokens`] take
+/// from a bucket or refuse with the time until there is enough; [`Self::give_back`] returns tokens that were not computed
+/// after all. Accounts that are full again are dropped, so addresses that come once take no memory. Time is an argument
+/// of every function. The tests at the bottom of this file show a bucket emptied and filled.
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
     accounts: Mutex<Accounts>,
@@ -45,7 +51,7 @@ struct Accounts {
     room: usize,
 }
 
-/// Forgotten accounts are worth looking for from this many on.
+/// The number of accounts from which full ones are looked for.
 const FEW: usize = 1024;
 
 #[derive(Debug)]
@@ -55,24 +61,30 @@ struct Account {
 }
 
 impl Quotas {
-    /// A request has come.
+    /// Takes one request from a client's bucket.
+    ///
+    /// # Errors
+    /// The bucket is empty.
     pub(super) fn count_request(&self, client: &Client, now: Instant) -> Result<(), ApiError> {
         self.take(client, "requests", client.allowance.requests, 1, now, |account| &mut account.requests)
     }
 
-    /// It is about to have `tokens` computed.
+    /// Takes `tokens` that are about to be computed.
+    ///
+    /// # Errors
+    /// The bucket holds fewer now, or never holds as many.
     pub(super) fn count_tokens(&self, client: &Client, tokens: u64, now: Instant) -> Result<(), ApiError> {
         self.take(client, "tokens", client.allowance.tokens, tokens, now, |account| &mut account.tokens)
     }
 
-    /// It has cost what `tokens` cost: they are taken as far as they are there.
+    /// Takes `tokens` that were computed, or all that are left.
     pub(super) fn spend(&self, client: &Client, tokens: u64, now: Instant) {
         if let Some(limit) = client.allowance.tokens {
             self.lock().account(client, now).tokens.spend(tokens, limit, now);
         }
     }
 
-    /// They were not computed after all.
+    /// Returns tokens that were not computed after all.
     pub(super) fn give_back(&self, client: &Client, tokens: u64, now: Instant) {
         if let Some(limit) = client.allowance.tokens {
             self.lock().account(client, now).tokens.put_back(tokens, limit);
@@ -96,7 +108,7 @@ impl Quotas {
         taken.map_err(|wait| ApiError::RateLimited { what, limit: limit.get(), wait })
     }
 
-    /// Says how much is left, on any answer.
+    /// Writes the remaining quotas into an answer's headers.
     pub(super) fn describe(&self, client: &Client, headers: &mut HeaderMap, now: Instant) {
         let Allowance { requests, tokens } = client.allowance;
         if !client.allowance.limited() {

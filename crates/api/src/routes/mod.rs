@@ -100,7 +100,7 @@ pub fn probes(state: AppState) -> Router {
     entrance(across_origins(router(open()), &state), state)
 }
 
-/// The same for connections beyond those that the server bears: everything else is refused.
+/// [`probes`] for connections beyond the server's limit: everything else is refused.
 pub fn crowded(state: AppState) -> Router {
     let limit = state.patience.connections;
     let router = router(open()).fallback(async move || ApiError::Crowded { limit });

@@ -66,7 +66,7 @@ pub(super) struct Filled {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EventError {
     /// Not what the API sends.
-    #[error("an event that is not understood ({0}): is this an Unmask server?")]
+    #[error("unknown event ({0}); --url must name an Unmask server")]
     Foreign(String),
     /// The request failed on the way.
     #[error("{0}")]

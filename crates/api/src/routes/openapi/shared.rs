@@ -52,7 +52,7 @@ const FAILURES: [Failure; 13] = [
         &["retry-after", "retry-after-ms", "x-should-retry"],
     ),
     ("431", "RequestHeaderFieldsTooLarge", Of::Any, HEAD_TOO_LARGE, &[]),
-    ("500", "InternalServerError", Of::Any, "The server made a mistake", &["x-should-retry"]),
+    ("500", "InternalServerError", Of::Any, "Internal error; see the server's log", &["x-should-retry"]),
     (
         "503",
         "ServiceUnavailable",
