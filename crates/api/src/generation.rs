@@ -17,7 +17,11 @@ use crate::prompt::{Layout, Sample, check_cost};
 use crate::state::{AppState, ServedModel};
 use crate::text_view::{End, HoleText, TextView};
 
-/// A request that the engine has taken.
+/// A request that the engine has taken: its stream of events, and the texts folded from them.
+///
+/// All generating routes share this path. A plain answer collects until the end, a stream calls [`Self::next`] and sends
+/// the changes after each step. Dropping the value cancels the request, so a client that disconnects frees the device
+/// before the next evaluation.
 #[derive(Debug)]
 pub struct Running {
     /// One per sample; prompt after prompt, each with all its samples.

@@ -12,6 +12,10 @@ use crate::state::{AppState, ServedModel};
 use crate::text_view::{Hole, TextView};
 
 /// The contents of one canvas, before its tokens are known to fit.
+///
+/// Routes make layouts from their prompts and holes. Healing may then cut blanks and words at the edges of holes, and
+/// the search for lengths measures the same layout with holes of other lengths. A layout becomes one [`Sample`] for each
+/// answer: the canvas with settings, seed and stop strings, and the view that shows it as text.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// Its pieces from left to right, without the document start.

@@ -6,6 +6,13 @@ use crate::cost::CostModel;
 use crate::pace::RowTarget;
 
 /// The limits of an engine. Each should be at least 1.
+///
+/// ```
+/// use unmask_scheduler::EngineConfig;
+///
+/// let config = EngineConfig { max_running: 16, ..EngineConfig::default() };
+/// assert_eq!((config.max_rows, config.queue), (2048, 128));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EngineConfig {
     /// Token rows per evaluation: the summed lengths of the canvases in a batch. A longer canvas is

@@ -32,10 +32,14 @@ use crate::error::ApiError;
 use crate::observation::{Observation, now};
 use crate::state::AppState;
 
-/// The rules of access and what they have to remember.
+/// The rules of access, and the state that they keep.
+///
+/// A client is a key, or an address where there are no keys. [`admit`] finds the client of a request and takes one request
+/// from its quota before the handler runs; the handler's [`Observation`] takes tokens once they are known. [`check_host`]
+/// refuses names that are not the server's, and [`Self::cors`] lets pages of named origins call.
 #[derive(Debug, Default)]
 pub struct Access {
-    /// `None`: everybody may ask.
+    /// `None` lets every client call.
     keys: Option<Keys>,
     /// The quotas of clients whose key names none.
     allowance: Allowance,

@@ -140,7 +140,12 @@ impl Prompt {
     }
 }
 
-/// A model's template for messages.
+/// A model's template for messages: the way from a chat to a prompt.
+///
+/// A template is Jinja, as transformers renders it (`jinja`), or the reference's own format with a separator. Its steps
+/// and its output are bounded, so no template can stop the server. Users' text in a prompt never becomes a special
+/// token: `quotes` keeps the two apart. [`Self::choose`] finds the template at start and renders one question with it, so
+/// that a broken one is reported before the server listens.
 #[derive(Debug)]
 pub struct ChatTemplate {
     origin: String,

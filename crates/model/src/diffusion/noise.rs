@@ -12,6 +12,19 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::predictor::Position;
 
 /// The source of a sample's uniform numbers.
+///
+/// A number is a function of its address, so the same seed gives the same text in any batch and in any order of
+/// computation. Samples of one request differ in `sample` only.
+///
+/// ```
+/// use unmask_model::diffusion::Noise;
+///
+/// let noise = Noise::Keyed { seed: 7, sample: 0 };
+/// let number = noise.token(1, 5);
+/// assert!((0.0..1.0).contains(&number));
+/// assert_eq!(number, Noise::Keyed { seed: 7, sample: 0 }.token(1, 5));
+/// assert_ne!(number, Noise::Keyed { seed: 7, sample: 1 }.token(1, 5));
+/// ```
 #[derive(Clone, Debug)]
 pub enum Noise {
     /// ChaCha8 under the request's seed, one stream per sample, purpose and round.

@@ -88,8 +88,29 @@ pub struct SequenceScore {
     pub alternatives: Vec<Vec<(TokenId, f32)>>,
 }
 
-/// Everything one text remembers between two evaluations, as
-/// [`DenoisingState`](super::DenoisingState) does for a sample.
+/// One text that is scored, and everything that it remembers between two evaluations.
+///
+/// It is driven like a [`DenoisingState`](super::DenoisingState): [`Self::ask`] until there is none, and [`Self::act`]
+/// with the answers. [`Self::score`] is then complete.
+///
+/// ```
+/// # #[cfg(feature = "testing")] {
+/// use unmask_model::diffusion::{ScoreMode, ScoreSpec, ScoringState};
+/// use unmask_model::predictor::{MarkovOracle, MaskPredictor};
+///
+/// let mut oracle = MarkovOracle::random(10, 1.0, 32, 3);
+/// let tokens = vec![4, 1, 8, 8, 2];
+/// let spec = ScoreSpec { tokens: tokens.clone(), mode: ScoreMode::Chain, ..ScoreSpec::default() };
+/// let mut text = ScoringState::new(spec, &oracle.limits())?;
+/// while let Some(ask) = text.ask() {
+///     let reads = oracle.predict(&[ask])?.remove(0);
+///     text.act(&reads);
+/// }
+/// // The oracle's conditionals are exact, so their sum is the chain's own log-probability.
+/// assert!((text.score().total - oracle.log_probability(&tokens)).abs() < 1e-3);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ScoringState {
     text: Vec<TokenId>,

@@ -7,6 +7,17 @@ use super::lanes::{LANES, Lanes};
 use super::line::Activations;
 
 /// A norm over the width of a row, with its learned gain.
+///
+/// [`Self::apply`] writes normed rows as the left-hand side of a product, [`Self::apply_row`] one row as plain numbers.
+///
+/// ```
+/// use unmask_model::kernel::{CpuFeatures, Norm};
+///
+/// let norm = Norm::Rms { gain: vec![1.0, 2.0], epsilon: 0.0 };
+/// let mut out = [0.0; 2];
+/// norm.apply_row(CpuFeatures::portable(), &[3.0, -3.0], &mut out);
+/// assert_eq!(out, [1.0, -2.0]);
+/// ```
 #[derive(Debug)]
 pub enum Norm {
     /// (x − mean)/√(variance + ε)·gain + bias.

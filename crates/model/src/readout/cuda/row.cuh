@@ -1,4 +1,4 @@
-// One row of logits to one token and its log-probabilities, as `readout/mod.rs` defines them.
+// One row of logits to one token and its log-probabilities, as `readout/row.rs` defines them.
 //
 // Every filter keeps a prefix of the ranking, so all that is known of a row is one number: the smallest key that stays.
 // top-k, top-p and the draw are the same search for it, with other keys and other masses.

@@ -7,7 +7,7 @@ use proptest::test_runner::TestRunner;
 use super::plan::{ALTERNATIVE, FOUND, Place, Plan};
 use crate::kernel::CpuFeatures;
 use crate::predictor::{Read, Sampling};
-use crate::readout::tests::{Case, cases, near, oracle};
+use crate::readout::row::tests::{Case, cases, near, oracle};
 use crate::readout::{RowContext, Scratch, read_row};
 use crate::twin::Kernels;
 
