@@ -29,12 +29,12 @@ pub enum Backbone {
 /// `final_norm`, each (rows, width).
 pub type Observe<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
 
-/// What a backbone remembers from the trunk to the head, and the memory that it computes in.
+/// State passed from the trunk to the head, and the memory that both compute in.
 #[derive(Debug)]
 pub enum Workspace {
-    /// Of [`Backbone::Cpu`].
+    /// For [`Backbone::Cpu`].
     Cpu(Box<cpu::Workspace>),
-    /// Of a network in candle's operations.
+    /// For [`Backbone::Candle`].
     Device {
         /// Hidden states of the rows that were asked for.
         hidden: Option<Tensor>,
@@ -44,7 +44,7 @@ pub enum Workspace {
 }
 
 impl Workspace {
-    /// Where the time went since the last call; on the CPU only.
+    /// The time spent in each part since the last call; zero on a GPU.
     pub fn take_times(&mut self) -> Times {
         match self {
             Self::Cpu(workspace) => workspace.take_times(),
@@ -86,7 +86,8 @@ impl Backbone {
         Self::in_candle(spec, weights, placement)
     }
 
-    /// As [`Self::load`], in candle's operations on any device: so the path of a GPU is tested without one.
+    /// [`Self::load`] with candle's operations on any device, so that the path of a GPU is tested without
+    /// one.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -150,13 +151,13 @@ impl Backbone {
         workspace: &mut Workspace,
         observe: Option<Observe<'_>>,
     ) -> Result<()> {
-        let mut nobody = |_: &str, _: &Tensor| Ok(());
+        let mut ignore = |_: &str, _: &Tensor| Ok(());
         let fewer = |device| (asked.len() < rows.rows()).then(|| Tensor::new(asked, device)).transpose();
         match (self, workspace) {
             (Self::Cpu(trunk), Workspace::Cpu(workspace)) => trunk.hidden(rows, asked, workspace, observe),
             (Self::Candle(model), Workspace::Device { hidden, .. }) => {
                 let asked = fewer(model.device())?;
-                *hidden = Some(model.hidden(rows, asked.as_ref(), observe.unwrap_or(&mut nobody))?);
+                *hidden = Some(model.hidden(rows, asked.as_ref(), observe.unwrap_or(&mut ignore))?);
                 Ok(())
             }
             _ => bail!("the workspace is another backbone's"),

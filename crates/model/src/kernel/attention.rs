@@ -133,7 +133,8 @@ pub fn attention(
         out: out.shared(),
     };
     (0..spans.len() * heads.shared).into_par_iter().for_each(|number| {
-        let (span, head) = (&spans[number / heads.shared], number % heads.shared);
+        let span = &spans[number / heads.shared];
+        let head = number % heads.shared;
         let thread = rayon::current_thread_index().unwrap_or(0) % scratch.len();
         // A buffer that a panic has left behind is as good as any.
         let mut scratch = scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,7 +190,8 @@ impl Task<'_> {
         grow(scores, height * score_stride);
         let tiles = span.queries.len().div_ceil(height);
         for number in 0..self.group * tiles {
-            let (head, number) = (shared * self.group + number / tiles, number % tiles);
+            let head = shared * self.group + number / tiles;
+            let number = number % tiles;
             let rows = share(span.queries.len(), tiles, number);
             let first = span.queries.start + rows.start;
             let mut counts = [total; MOST_ROWS];

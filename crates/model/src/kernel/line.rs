@@ -98,9 +98,25 @@ impl DerefMut for Rows {
     }
 }
 
-/// A matrix of activations, the left-hand side of a product. Line c of all rows comes before line c + 1
-/// of any: a tile of neighbouring rows is found at constant distances, and a column panel of a result
-/// becomes whole lines.
+/// A matrix of activations: the left-hand side of products, kept between them in the layout that the
+/// micro-kernels read.
+///
+/// A row is cut into lines of 64 bytes, and line c of all rows comes before line c + 1 of any. A tile of
+/// neighbouring rows is therefore found at constant distances, and a column panel of a result becomes whole
+/// lines: one product's output is the next one's input without another packing step. Rows are padded with
+/// zeros to whole panels. Memory is taken once by [`Self::shape`] and kept. `kernel/README.md` draws the
+/// layout.
+///
+/// ```
+/// use unmask_model::kernel::{Activations, CpuFeatures, Norm, Numbers};
+///
+/// // Two rows of two numbers; a norm writes them as the left-hand side of a product.
+/// let rows = [1.0, -1.0, 2.0, 2.0];
+/// let norm = Norm::Rms { gain: vec![1.0; 2], epsilon: 0.0 };
+/// let mut left = Activations::new(Numbers::F32);
+/// norm.apply(CpuFeatures::detect(), &rows, 2, &mut left);
+/// assert_eq!(left.rows(), 2);
+/// ```
 #[derive(Debug)]
 pub struct Activations {
     pub(super) numbers: Numbers,
@@ -147,7 +163,7 @@ impl Activations {
         self.depth / self.numbers.parts() * self.numbers.per_line()
     }
 
-    /// What it is made of.
+    /// The type of its numbers.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
         self.numbers

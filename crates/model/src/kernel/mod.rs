@@ -8,8 +8,10 @@
 //!
 //! The matrix tiles (`tile/`) are written in the instructions of each processor and once in plain Rust;
 //! all else is plain Rust or sixteen numbers at a time (`lanes`), compiled for wider registers as well.
-//! [`CpuFeatures`] names the instruction set and is an argument of every kernel. Instruction sets round differently, so results agree bit for bit on one machine, not across
-//! machines.
+//! [`CpuFeatures`] names the instruction set and is an argument of every kernel. Instruction sets round
+//! differently, so results agree bit for bit on one machine, not across machines.
+//!
+//! `README.md` in this folder draws the layouts and the loops of the product, and names them in BLIS's words.
 
 mod attention;
 mod blocks;

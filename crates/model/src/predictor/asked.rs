@@ -1,4 +1,4 @@
-//! What a batch of asks shows the network, and which rows answer it.
+//! The canvases that a batch of asks shows the network, and the rows that answer it.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::readout::RowContext;
 
 /// A want and the rows of the packed canvases that answer it.
 pub(super) struct Asked<'a> {
-    /// Which ask, and which of its wants.
+    /// The ask's number in the batch.
     pub(super) number: usize,
     pub(super) index: usize,
     pub(super) want: &'a Want,
@@ -108,7 +108,7 @@ pub(super) fn rows_of(asked: &[Asked<'_>]) -> Vec<u32> {
     rows
 }
 
-/// Which rows speak of a want, `firsts` being the first rows of its canvas and of its guidance canvas.
+/// Finds the rows that answer a want. `firsts` are the first rows of its canvas and of its guidance canvas.
 fn locate<'a>(
     (number, ask): (usize, &'a Ask<'a>),
     (index, want): (usize, &'a Want),
@@ -181,7 +181,7 @@ mod tests {
 
     /// Eight answers to one prompt would otherwise compute the same first evaluation eight times.
     #[test]
-    fn a_canvas_shown_by_several_asks_is_packed_once_beside_those_of_its_length() {
+    fn a_canvas_of_several_asks_is_packed_once_beside_those_of_its_length() {
         let mut canvases = Canvases::default();
         let shown = [&[1, 2, 3][..], &[9], &[1, 2, 3], &[1, 2], &[9], &[3, 2, 1], &[8]];
         let numbers = shown.map(|tokens| canvases.number(Shown::whole(tokens)));

@@ -16,14 +16,14 @@ use crate::error::{LoadError, PredictError};
 use crate::kernel::{CpuFeatures, PANEL};
 use crate::readout::{RowContext, Scratch, read_row};
 
-/// Rows whose logits exist at the same time, so many that the head is not read for long: 256 × 50,257 floats
+/// Rows of logits computed at once; large enough to amortise reading the head's weights: 256 × 50,257 floats
 /// are 51 MB.
 const HEAD_ROWS: usize = 256;
-/// The same on a GPU, where they are written twice: 512 × 50,257 floats are 103 MB.
+/// Rows of logits computed at once on a GPU, where they are written twice: 512 × 50,257 floats are 103 MB.
 #[cfg(feature = "cuda")]
 const GPU_HEAD_ROWS: usize = 512;
 
-/// Bytes of weights that take long enough to load for somebody to wonder: about a second's.
+/// Bytes of weights above which loading takes about a second and shows a progress bar.
 const LARGE: usize = 256 << 20;
 
 /// A loaded model and the threads that compute it.
@@ -79,7 +79,8 @@ impl CandlePredictor {
         Self { memos: Memos::new(self.limits.visibility, bytes), ..self }
     }
 
-    /// As [`Self::load`], in candle's operations even on the CPU: so the path of a GPU is tested without one.
+    /// [`Self::load`] with candle's operations, even on the CPU, so that the path of a GPU is tested without
+    /// one.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -149,7 +150,7 @@ impl CandlePredictor {
         self.threads.current_num_threads()
     }
 
-    /// What the time of forward passes went into since the last call; on the CPU only.
+    /// The time spent in the parts of forward passes since the last call; zero on a GPU.
     pub fn take_times(&mut self) -> Times {
         self.workspace.get_mut().unwrap_or_else(PoisonError::into_inner).take_times()
     }
@@ -244,7 +245,7 @@ impl CandlePredictor {
         Ok(found)
     }
 
-    /// As [`Self::read`]; nothing waits for the device before the end.
+    /// [`Self::read`] on a GPU; the host waits for the device only at the end.
     #[cfg(feature = "cuda")]
     fn read_on_gpu(
         &self,
@@ -284,7 +285,7 @@ fn limits(checkpoint: &Checkpoint) -> ModelLimits {
     }
 }
 
-/// As many threads as there are cores for 0.
+/// A pool of `count` threads; 0 means one for each core.
 fn compute_threads(count: usize) -> Result<rayon::ThreadPool, LoadError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("compute-{i}"));
     pool.build().map_err(|error| LoadError::Device {
@@ -293,7 +294,7 @@ fn compute_threads(count: usize) -> Result<rayon::ThreadPool, LoadError> {
     })
 }
 
-/// Where `rows` stand among `all`, which holds them; both ascend.
+/// The places of `rows` among `all`, which holds them; both ascend.
 fn places(rows: &[u32], all: &[u32]) -> Vec<u32> {
     rows.iter().map(|row| all.partition_point(|other| other < row) as u32).collect()
 }

@@ -57,8 +57,11 @@ impl Block {
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         let name = |part: &str| format!("{}{number}.{part}", names.blocks);
-        let (heads, width, biases) = (spec.heads(), spec.width, spec.biases);
-        let (wide, narrow) = (heads.count * heads.width, heads.shared * heads.width);
+        let heads = spec.heads();
+        let width = spec.width;
+        let biases = spec.biases;
+        let wide = heads.count * heads.width;
+        let narrow = heads.shared * heads.width;
         let order = Order::of(spec);
         let linear =
             |part: &str, shape, bias| Linear::load(weights, &name(part), shape, order, bias, placement);

@@ -7,7 +7,7 @@ use crate::kernel::{
     Activation, Activations, CpuFeatures, Finish, HeadNorm, Operands, Rotation, Rows, attention,
 };
 
-/// What a projection of queries, keys or values is made of beside its weights.
+/// A projection to queries, keys or values: its weights, and what its results pass through.
 struct Projected<'a> {
     linear: &'a Linear,
     norm: Option<&'a HeadNorm>,
@@ -15,7 +15,7 @@ struct Projected<'a> {
     rotation: Option<&'a Rotation>,
 }
 
-/// Where it is computed.
+/// The buffers that a projection reads and writes.
 struct Buffers<'a> {
     normed: &'a Activations,
     integers: &'a mut Activations,
@@ -26,7 +26,8 @@ struct Buffers<'a> {
 impl Projected<'_> {
     fn compute(&self, cpu: CpuFeatures, buffers: Buffers<'_>) {
         let Buffers { normed, integers, sums, out } = buffers;
-        let (rows, columns) = (normed.rows(), self.linear.matrix.columns());
+        let rows = normed.rows();
+        let columns = self.linear.matrix.columns();
         let bias = &self.linear.bias;
         let Some((norm, rotation)) = self.norm.zip(self.rotation) else {
             let activation = self.rotation.map_or(Activation::Linear, Activation::Rotate);

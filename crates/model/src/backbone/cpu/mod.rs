@@ -92,7 +92,7 @@ enum FeedForwardBlock {
 #[derive(Debug)]
 struct Dense {
     expand: Linear,
-    /// Whether `expand` holds a gate as well, for SwiGLU instead of GELU.
+    /// True if `expand` holds a gate as well: SwiGLU instead of GELU.
     gated: bool,
     contract: Linear,
 }
@@ -140,7 +140,8 @@ impl Rotary {
 }
 
 impl Linear {
-    /// Of rows that are as the matrix wants them, or are made so in `integers`.
+    /// Multiplies `rows` with the matrix. Rows of another type than the matrix takes are converted into
+    /// `integers` first.
     fn apply(&self, cpu: CpuFeatures, rows: &Activations, integers: &mut Activations, finish: Finish<'_>) {
         let rows = if self.matrix.format().left() == rows.numbers() {
             rows

@@ -39,7 +39,7 @@ pub struct Workspace {
     since: Instant,
 }
 
-/// What the time of evaluations went into.
+/// Time spent in the parts of an evaluation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     /// Products with the weights of the blocks, and what is done to their results.
@@ -97,7 +97,7 @@ impl Workspace {
         }
     }
 
-    /// Where time went since the last call.
+    /// The time spent since the last call.
     pub(in crate::backbone) fn take_times(&mut self) -> Times {
         std::mem::take(&mut self.times)
     }

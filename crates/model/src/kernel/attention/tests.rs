@@ -26,7 +26,7 @@ fn padded(numbers: Numbers, values: &[f32], heads: usize, width: usize) -> Activ
     out
 }
 
-/// What the numbers hold, without the padding.
+/// The numbers without the padding.
 fn plain(from: &Activations, heads: usize, width: usize) -> Vec<f32> {
     let room = width.next_multiple_of(PANEL);
     let mut out = Vec::new();
@@ -38,7 +38,8 @@ fn plain(from: &Activations, heads: usize, width: usize) -> Vec<f32> {
 }
 
 fn oracle(q: &[f32], k: &[f32], v: &[f32], keys: usize, heads: Heads) -> Vec<f64> {
-    let (wide, narrow) = (heads.count * heads.width, heads.shared * heads.width);
+    let wide = heads.count * heads.width;
+    let narrow = heads.shared * heads.width;
     let mut out = vec![0.0; q.len()];
     for (i, out) in out.chunks_exact_mut(wide).enumerate() {
         for head in 0..heads.count {
@@ -69,7 +70,8 @@ fn run(
     (q, k, v): (&[f32], &[f32], &[f32]),
     spans: &[(usize, usize)],
 ) -> Vec<f32> {
-    let (mut queries, mut keys) = (0, 0);
+    let mut queries = 0;
+    let mut keys = 0;
     let span = |&(asked, length): &(usize, usize)| {
         (queries, keys) = (queries + asked, keys + length);
         Span { queries: queries - asked..queries, keys: keys - length..keys, ..Span::default() }
@@ -87,22 +89,28 @@ fn run(
 #[test]
 fn packed_canvases_match_f64_and_equal_themselves_alone() {
     for heads in [Heads { count: 4, shared: 2, width: 12 }, Heads { count: 2, shared: 2, width: 64 }] {
-        let (wide, narrow) = (heads.count * heads.width, heads.shared * heads.width);
+        let wide = heads.count * heads.width;
+        let narrow = heads.shared * heads.width;
         // The first queries of each canvas, or all.
         let spans = [(1, 1), (50, 50), (3, 7), (16, 16), (97, 97), (1, 33)];
-        let (queries, keys) = (spans.iter().map(|s| s.0).sum(), spans.iter().map(|s| s.1).sum::<usize>());
+        let queries = spans.iter().map(|s| s.0).sum();
+        let keys = spans.iter().map(|s| s.1).sum::<usize>();
         let _: usize = queries;
-        let (q, k, v) = (values(queries * wide, 1), values(keys * narrow, 2), values(keys * narrow, 3));
+        let q = values(queries * wide, 1);
+        let k = values(keys * narrow, 2);
+        let v = values(keys * narrow, 3);
         for (cpu, numbers) in
             CpuFeatures::available().into_iter().flat_map(|set| NUMBERS.map(|numbers| (set, numbers)))
         {
             let all = run(cpu, numbers, heads, (&q, &k, &v), &spans);
             let allowed = if numbers == Numbers::Bf16 { 0.04 } else { 1e-5 };
-            let (mut query, mut key) = (0, 0);
+            let mut query = 0;
+            let mut key = 0;
             for (asked, length) in spans {
                 let q = &q[query * wide..(query + asked) * wide];
                 let rows = key * narrow..(key + length) * narrow;
-                let (k, v) = (&k[rows.clone()], &v[rows]);
+                let k = &k[rows.clone()];
+                let v = &v[rows];
                 let part = &all[query * wide..(query + asked) * wide];
                 for (found, expected) in part.iter().zip(oracle(q, k, v, length, heads)) {
                     let error = (f64::from(*found) - expected).abs();
