@@ -124,6 +124,14 @@ impl Frozen {
         }
     }
 
+    /// How many of the next `evaluations` compute the whole canvas at most, the pending one included.
+    pub(super) fn refreshes(&self, evaluations: u32) -> u32 {
+        match self.rule {
+            Rule::Approximate(KvCache { refresh: Refresh::Every(n), .. }) => evaluations.div_ceil(n),
+            Rule::Approximate(_) | Rule::Blocks(_) => 1,
+        }
+    }
+
     /// The context of the pending evaluation.
     pub(super) fn context(&self) -> Context<'_> {
         let Self { active, as_of, .. } = self;

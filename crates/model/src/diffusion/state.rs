@@ -14,7 +14,7 @@ use super::schedule::{dream_quota, dream_steps_left, plan};
 use super::spec::{self, Commit, EarlyExit, Edit, Span, StateSpec};
 use crate::error::CanvasError;
 use crate::predictor::{
-    Ask, Context, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want,
+    Ask, Context, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want, Work,
 };
 
 /// One sample: its canvas, its decision rule, and everything else that it remembers between two evaluations.
@@ -295,6 +295,24 @@ impl DenoisingState {
             }
             _ => masked,
         }
+    }
+
+    /// Returns true if keys and values are kept between evaluations.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// What is left to compute, as far as it can be told now; a bound for rules that may end early.
+    #[must_use]
+    pub fn work_left(&self) -> Work {
+        let Some(ask) = self.ask() else { return Work::default() };
+        let left = self.evaluations_left();
+        let (Some(frozen), Context::Frozen { as_of, .. }) = (&self.frozen, ask.context) else {
+            return Work::of(&ask, 0).times(left);
+        };
+        let refresh = Work { rows: as_of.len() as u64, pairs: Work::canvas(as_of.len()).pairs };
+        Work::of(&ask, as_of.len()).times(left) + refresh.times(frozen.refreshes(left))
     }
 
     /// Notes that the token at a position changed.
