@@ -315,7 +315,7 @@ fn a_sample_whose_next_evaluation_is_cheaper_takes_part_more_often() {
     batcher.add(RequestId(1), ClientId(1), [Member { price: 1000, ..member(0, 500) }]);
     batcher.add(RequestId(2), ClientId(2), [member(0, 10)]);
     let dear = SampleId { request: RequestId(1), sample: 0 };
-    let mut turns = |batcher: &mut Batcher| (0..50).filter(|_| batcher.next_batch().contains(&dear)).count();
+    let turns = |batcher: &mut Batcher| (0..50).filter(|_| batcher.next_batch().contains(&dear)).count();
     assert!(turns(&mut batcher) <= 1);
     batcher.reprice(dear, 5, 10);
     assert!(turns(&mut batcher) >= 49);
