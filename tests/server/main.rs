@@ -26,6 +26,7 @@ mod harness;
 mod healing;
 mod healthcheck;
 mod holes;
+mod kv_cache;
 mod lengths;
 mod logs;
 mod metrics;

@@ -129,6 +129,10 @@ impl<P: MaskPredictor> Engine<P> {
                 Ok((answers, works)) => self.advance(&batch, &answers, &works),
                 Err(error) => self.fail(&batch, &error),
             }
+            if self.requests.is_empty() {
+                self.predictor.mark_live(&[]);
+                self.metrics.memos(&self.predictor.memos());
+            }
             if let Some(broken) = self.broken {
                 tracing::error!("{}", broken.reason());
                 return self.stop(EngineState::Failed, &GenerationError::EngineStopped);
@@ -219,10 +223,8 @@ impl<P: MaskPredictor> Engine<P> {
                 prices.push((sample, self.price(self.predictor.work(&ask))));
             }
         }
-        if !live.is_empty() {
-            let live: Vec<Vec<TokenId>> = live.into_iter().map(<[TokenId]>::to_vec).collect();
-            self.predictor.mark_live(&live.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        }
+        let live: Vec<Vec<TokenId>> = live.into_iter().map(<[TokenId]>::to_vec).collect();
+        self.predictor.mark_live(&live.iter().map(Vec::as_slice).collect::<Vec<_>>());
         prices.into_iter().for_each(|(sample, (rows, price))| self.batcher.reprice(sample, rows, price));
     }
 
