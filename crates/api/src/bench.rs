@@ -13,7 +13,7 @@ use unmask_model::checkpoint::{TransformerSpec, Weights};
 use unmask_model::device::Placement;
 use unmask_model::diffusion::{DenoisingState, Noise, StateSpec};
 use unmask_model::kernel::CpuFeatures;
-use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want};
+use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Visibility, Want};
 
 pub use self::shape::Shape;
 use self::shape::operations;
@@ -151,8 +151,13 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let cpu = args.cpu.unwrap_or_else(CpuFeatures::detect);
     let placement = Placement::new(args.device.0, args.dtype.into(), args.arch.family(), cpu)?;
     let placement = placement.deterministic(args.deterministic);
-    let limits =
-        ModelLimits { vocabulary, context: spec.context, mask_token: vocabulary as u32 - 1, shift: true };
+    let limits = ModelLimits {
+        vocabulary,
+        context: spec.context,
+        mask_token: vocabulary as u32 - 1,
+        shift: true,
+        visibility: Visibility::Full,
+    };
     let weights = Weights::random(vocabulary, args.arch.stored());
     let mut predictor = CandlePredictor::new(&spec, &weights, limits, &placement, args.threads)?;
     let samplings = vec![Sampling {

@@ -197,7 +197,7 @@ mod tests {
     use std::cell::Cell;
 
     use proptest::prelude::*;
-    use unmask_model::predictor::{ModelLimits, Script, ScriptedPredictor};
+    use unmask_model::predictor::{ModelLimits, Script, ScriptedPredictor, Visibility};
 
     use super::*;
 
@@ -248,7 +248,13 @@ mod tests {
 
     #[test]
     fn measuring_stops_when_its_patience_is_over() {
-        let limits = ModelLimits { vocabulary: 10, context: 64, mask_token: 9, shift: true };
+        let limits = ModelLimits {
+            vocabulary: 10,
+            context: 64,
+            mask_token: 9,
+            shift: true,
+            visibility: Visibility::Full,
+        };
         let mut predictor = ScriptedPredictor::new(limits, Script::default());
         let (start, readings) = (crate::engine::now(), Cell::new(0));
         let clock = || {

@@ -40,6 +40,7 @@ pub use self::profile::Profile;
 pub use self::random::StoredType;
 pub use self::spec::{
     Biases, Experts, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec,
+    Visibility,
 };
 pub use self::tensor::StoredTensor;
 pub use self::weights::Weights;

@@ -4,9 +4,9 @@
 use std::fmt;
 
 pub use super::rotation::{Rotation, Scaling};
-use crate::kernel::Heads;
+use crate::kernel::{Heads, Routing};
 
-/// Shapes and constants of a network with full attention. The vocabulary is not part of it: the embedding's own
+/// Shapes and constants of a network. The vocabulary is not part of it: the embedding's own
 /// shape decides, and may differ from the configured one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransformerSpec {
@@ -34,8 +34,23 @@ pub struct TransformerSpec {
     pub head_norm: bool,
     /// The feed-forward part of each block.
     pub feed_forward: Vec<FeedForward>,
+    /// Which positions a position sees.
+    pub visibility: Visibility,
     /// Whether a head that the files do not have is the embedding.
     pub ties_missing_head: bool,
+}
+
+/// Which positions of a canvas a position sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// All of them.
+    #[default]
+    Full,
+    /// Those of its own block and of the blocks before it, counted from position 0.
+    BlockCausal {
+        /// Positions of a block, at least 1.
+        block: usize,
+    },
 }
 
 /// A norm of rows.
@@ -63,6 +78,8 @@ pub enum Projections {
     Fused,
     /// One matrix each, (out, in).
     Separate,
+    /// LLaDA2's: queries, keys and values in one matrix, one after the other, (out, in).
+    Stacked,
 }
 
 /// Which linear layers have a bias.
@@ -77,7 +94,7 @@ pub struct Biases {
 }
 
 /// The feed-forward part of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FeedForward {
     /// down(gelu(up(x))).
     Gelu {
@@ -93,16 +110,19 @@ pub enum FeedForward {
     Experts(Experts),
 }
 
-/// Experts of a block: softmax over all of the router's logits in f32, then the most probable ones, each weighted with
-/// its probability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Experts of a block. The router computes in f32.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Experts {
     /// How many there are.
     pub count: usize,
-    /// How many a row uses.
-    pub used: usize,
     /// Width inside each.
     pub width: usize,
+    /// Width inside the expert that every row uses beside those that are chosen, with weight 1.
+    pub shared: Option<usize>,
+    /// Whether the choice adds a bias of each expert to its score.
+    pub bias: bool,
+    /// Which ones a row uses, and with what weights.
+    pub routing: Routing,
 }
 
 impl TransformerSpec {
@@ -147,8 +167,9 @@ impl fmt::Display for TransformerSpec {
             FeedForward::Gelu { width } | FeedForward::SwiGlu { width } => {
                 write!(f, ", feed-forward width {width}")
             }
-            FeedForward::Experts(Experts { count, used, width }) => {
-                write!(f, ", {used} of {count} experts of width {width}")
+            FeedForward::Experts(Experts { count, width, shared, routing, .. }) => {
+                write!(f, ", {} of {count} experts of width {width}", routing.used)?;
+                shared.map_or(Ok(()), |width| write!(f, " and a shared one of width {width}"))
             }
         })
     }

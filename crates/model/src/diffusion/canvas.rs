@@ -88,6 +88,13 @@ impl Canvas {
         }
     }
 
+    /// Puts another token at a committed position; any other is left as it is.
+    pub(super) fn replace(&mut self, position: Position, token: TokenId) {
+        if self.cells.get(position as usize) == Some(&Cell::Committed) {
+            self.tokens[position as usize] = token;
+        }
+    }
+
     /// Puts the mask back at a committed position; any other is left as it is.
     pub(super) fn remask(&mut self, position: Position) {
         if self.cells.get(position as usize) == Some(&Cell::Committed) {

@@ -1,18 +1,23 @@
 //! One sample's memory between evaluations, and one step of it as a pure function: `prepare` writes what
 //! is read next, `decide` says what of it is committed.
 
+mod block;
 mod decide;
 mod prepare;
 
 use std::borrow::Cow;
 
+use self::block::BlockAtWork;
+use super::blocks::Blocks;
 use super::canvas::Canvas;
 use super::noise::Noise;
-use super::policy::{Order, Policy, Quota, Revise};
+use super::policy::{Order, Policy, Quota, Revise, Window};
 use super::schedule::{dream_quota, dream_steps_left, plan};
 use super::spec::{self, EarlyExit, Edit, Span, StateSpec};
-use crate::error::CanvasError;
-use crate::predictor::{Ask, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want};
+use crate::error::{CanvasError, PolicyError};
+use crate::predictor::{
+    Ask, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Visibility, Want,
+};
 
 /// Everything one sample remembers. Between two steps it can be kept, moved or dropped at no cost:
 /// attention is bidirectional, so there is nothing cached to keep in step with it.
@@ -40,8 +45,12 @@ pub struct DenoisingState {
     guessed: Vec<Position>,
     /// What the last evaluation thought of the positions that stayed open.
     draft: Vec<(Position, TokenId)>,
-    /// The positions to generate, ascending.
-    targets: Vec<Position>,
+    /// The positions to generate.
+    blocks: Blocks,
+    /// Where they are filled one after another.
+    at_work: BlockAtWork,
+    /// Whether the block with the end of a document is finished before the sample ends.
+    finish_block: bool,
     /// Planned orders: what is still to come, the next member last.
     plan: Vec<(u32, Position)>,
     round: u32,
@@ -63,7 +72,8 @@ impl DenoisingState {
     /// Prepares a sample; all that needs no network is drawn here.
     ///
     /// # Errors
-    /// As [`Canvas::new`] and [`Policy::check`]; also an open position 0 that nothing can fill.
+    /// As [`Canvas::new`] and [`Policy::check`]; also an open position 0 that nothing can fill, and a window that is not the
+    /// blocks of a network whose attention is causal between blocks.
     pub fn new(spec: StateSpec, limits: &ModelLimits) -> Result<Self, CanvasError> {
         spec.policy.check()?;
         let canvas = Canvas::new(spec.given.iter().copied(), limits)?;
@@ -75,10 +85,10 @@ impl DenoisingState {
         if let Some(id) = first_token.filter(|id| *id as usize >= limits.vocabulary) {
             return Err(CanvasError::TokenOutOfVocabulary { id, rows: limits.vocabulary });
         }
-        let targets: Vec<Position> = canvas.open_positions().collect();
         let Policy { window, order, quota, revise } = spec.policy;
+        let blocks = blocks(canvas.open_positions().collect(), window, limits)?;
         let planned = !matches!(order, Order::Score(_)) && revise == Revise::None;
-        let mut plan = if planned { plan(&targets, window, order, quota, &spec.noise) } else { Vec::new() };
+        let mut plan = if planned { plan(&blocks, order, quota, &spec.noise) } else { Vec::new() };
         plan.reverse();
         let mut samplings = spec::checked_samplings(spec.samplings);
         let settings = samplings.len() as u32;
@@ -104,7 +114,9 @@ impl DenoisingState {
             drafts: spec.drafts.then_some(settings),
             guessed: Vec::new(),
             draft: Vec::new(),
-            targets,
+            blocks,
+            at_work: BlockAtWork::default(),
+            finish_block: spec.finish_block || matches!(revise, Revise::Edit { early_stop: false, .. }),
             plan,
             round: 0,
             evaluations: 0,
@@ -123,9 +135,11 @@ impl DenoisingState {
     /// What the next evaluation must read, or `None` when this sample is done.
     #[must_use]
     pub fn ask(&self) -> Option<Ask<'_>> {
-        let guidance = self.guidance.map(|weight| Guidance { tokens: &self.unconditional, weight });
+        let shown = self.shown();
+        let unconditional = self.unconditional.get(..shown).unwrap_or_default();
+        let guidance = self.guidance.map(|weight| Guidance { tokens: unconditional, weight });
         let ask = Ask {
-            tokens: self.canvas.tokens(),
+            tokens: &self.canvas.tokens()[..shown],
             wants: &self.wants,
             samplings: &self.samplings,
             allowed: &self.allowed,
@@ -150,10 +164,18 @@ impl DenoisingState {
         let asked = self.set_guesses_aside(reads);
         let mask = self.canvas.mask_token();
         let commits = self.commits(&asked);
+        let full = self.block_is_full();
+        let mut changed = false;
         for commit in commits.into_iter().filter(|commit| !self.redraws || commit.token != mask) {
-            self.canvas.commit(commit.position, commit.token);
+            if self.canvas.is_open(commit.position) {
+                self.canvas.commit(commit.position, commit.token);
+            } else {
+                self.canvas.replace(commit.position, commit.token);
+                changed = true;
+            }
             edits.push(Edit::Commit(commit));
         }
+        self.at_work.evaluated(full, changed);
         self.commit_first();
         for position in taken_back {
             self.canvas.remask(position);
@@ -161,7 +183,11 @@ impl DenoisingState {
         }
         let canvas = &self.canvas;
         self.draft.retain(|(position, _)| canvas.is_open(*position));
-        self.prepare();
+        if self.last {
+            self.wants.clear();
+        } else {
+            self.prepare();
+        }
         edits
     }
 
@@ -240,6 +266,7 @@ impl DenoisingState {
         let masked = self.canvas.masked() as u32;
         match (self.policy.quota, self.policy.order) {
             (Quota::Labels(steps), _) if self.policy.revise != Revise::None => steps - self.round + 1,
+            (Quota::PerBlock { steps, .. }, _) => self.block_evaluations_left(steps),
             (Quota::Entropy(_), Order::Permutation) => masked,
             (_, Order::Labels | Order::Stratified | Order::Permutation) => {
                 let costs = |round: &[(u32, Position)]| round.iter().any(|member| !self.is_first(member.1));
@@ -260,6 +287,13 @@ impl DenoisingState {
         }
     }
 
+    /// Positions of the canvas that the network is shown.
+    fn shown(&self) -> usize {
+        let block = self.wants.first().map(|want| self.blocks.of(want.position));
+        let length = self.canvas.tokens().len();
+        block.map_or(length, |block| self.blocks.shown(block, length))
+    }
+
     /// Whether `position` is the one that only `first_token` can fill.
     fn is_first(&self, position: Position) -> bool {
         position == 0 && self.first_token.is_some()
@@ -270,5 +304,22 @@ impl DenoisingState {
             self.canvas.commit(0, token);
         }
         self.first_due = false;
+    }
+}
+
+/// The blocks in which the positions to generate are filled; one where the window has none.
+fn blocks(targets: Vec<Position>, window: Window, limits: &ModelLimits) -> Result<Blocks, PolicyError> {
+    match (limits.visibility, window) {
+        (Visibility::BlockCausal { block }, Window::Block(size)) if size == block => {
+            Ok(Blocks::of_positions(targets, size))
+        }
+        (Visibility::BlockCausal { .. }, _) => {
+            Err(PolicyError::Conflict { first: "window", second: "attention" })
+        }
+        (Visibility::Full, Window::Block(size)) => Ok(Blocks::of_targets(targets, size)),
+        (Visibility::Full, Window::All | Window::Sliding(_) | Window::LeftToRight) => {
+            let count = targets.len();
+            Ok(Blocks::of_targets(targets, count))
+        }
     }
 }

@@ -32,7 +32,7 @@ pub use attention::{Heads, Operands, Scratch, Span, attention};
 pub use blocks::{Blocks, Encoding};
 pub use cpu_features::{CpuFeatures, UnavailableCpu};
 pub use elementwise::{exponential_sum, exponentials, largest, largest_finite, wide_sum};
-pub use experts::chosen_experts;
+pub use experts::{ExpertGroups, ExpertScore, Routing};
 pub use head_norm::HeadNorm;
 pub use line::{Activations, Numbers, PANEL, Rows, padded};
 pub use matrix::{Format, PackedMatrix};

@@ -215,6 +215,7 @@ fn limits(checkpoint: &Checkpoint) -> ModelLimits {
         context: checkpoint.config.spec.context,
         mask_token: checkpoint.tokenizer.mask_id(),
         shift: checkpoint.profile.shift,
+        visibility: checkpoint.config.spec.visibility,
     }
 }
 

@@ -17,6 +17,7 @@ pub use self::candle::CandlePredictor;
 pub use self::oracle::MarkovOracle;
 #[cfg(any(test, feature = "testing"))]
 pub use self::scripted::{Script, ScriptedPredictor};
+pub use crate::checkpoint::Visibility;
 use crate::error::PredictError;
 
 /// An entry of the model's vocabulary.
@@ -48,6 +49,8 @@ pub struct ModelLimits {
     pub mask_token: TokenId,
     /// Whether the head's row i predicts position i + 1, so that position 0 has no row of its own.
     pub shift: bool,
+    /// Which positions a position sees.
+    pub visibility: Visibility,
 }
 
 /// One canvas and what is wanted of it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use super::{Ask, MaskPredictor, ModelLimits, Read, TokenId, Want};
+use super::{Ask, MaskPredictor, ModelLimits, Read, TokenId, Visibility, Want};
 use crate::error::PredictError;
 
 /// What a [`ScriptedPredictor`] does besides answering. Calls are counted from 0.
@@ -197,7 +197,8 @@ mod tests {
     use super::*;
     use crate::predictor::{Guidance, Sampling};
 
-    const LIMITS: ModelLimits = ModelLimits { vocabulary: 8, context: 16, mask_token: 3, shift: true };
+    const LIMITS: ModelLimits =
+        ModelLimits { vocabulary: 8, context: 16, mask_token: 3, shift: true, visibility: Visibility::Full };
 
     fn wants(positions: std::ops::Range<u32>) -> Vec<Want> {
         positions

@@ -21,7 +21,7 @@ use crate::lengths::{self, LONGEST};
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, Strings, count};
 use crate::policy_options::DiffusionOptions;
-use crate::prompt::{Layout, Size};
+use crate::prompt::{Layout, Size, unseen_suffix};
 use crate::route_defaults::Route;
 use crate::seed::Seed;
 use crate::sse;
@@ -199,18 +199,21 @@ fn prepare(
         true => tokenizer.encode(kept.before)?,
         false => tokenizer.encode_piece(kept.before)?,
     };
-    let mut after = tokenizer.encode_piece(kept.after)?;
+    if let (Some(block), false) = (state.model.block(), after.is_empty()) {
+        return Err(unseen_suffix("input_suffix", block));
+    }
+    let mut after_tokens = tokenizer.encode_piece(kept.after)?;
     let asked = count("n_predict", request.n_predict, -1..=i64::MAX)?.filter(|count| *count != -1);
     let most = asked.map_or(LONGEST, |most| LONGEST.min(usize::try_from(most).unwrap_or(LONGEST)));
     let context = state.model.limits.context;
     // Text makes room for what may be generated, which is no more than a quarter of the context. One position is for
     // the document start.
     let room = context.saturating_sub(most.min(context / 4).max(1) + 1);
-    let truncated = keep_nearest(&mut tokens, &mut after, room);
+    let truncated = keep_nearest(&mut tokens, &mut after_tokens, room);
     // Before the end of a file, nothing tells how much is missing; a document end will.
-    let found = !after.is_empty() && !settings.reproduce;
+    let found = !after_tokens.is_empty() && !settings.reproduce;
     let size = Size::AtMost(most);
-    let layout = Layout::around(tokens, after, false, size, ("input_prefix", "n_predict"), state)?;
+    let layout = Layout::around(tokens, after_tokens, false, size, ("input_prefix", "n_predict"), state)?;
     let layout = layout.healing(settings.healing);
     let layout = if found { layout.at_least(1) } else { layout };
     Ok((layout, truncated, settings))
