@@ -62,7 +62,7 @@ pub struct BenchArgs {
     /// Instead of filling canvases, read this many positions of each, over and over.
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub asked: Option<usize>,
-    /// How often; with --asked the number of evaluations.
+    /// Number of repetitions; with --asked the number of evaluations.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one)]
     pub repetitions: usize,
     /// Temperature of the draws.
@@ -76,7 +76,7 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
-/// What was measured; times in milliseconds.
+/// The measurements; times in milliseconds.
 #[derive(Debug, Serialize)]
 struct Report {
     arch: String,

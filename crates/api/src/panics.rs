@@ -15,7 +15,8 @@ use anyhow::anyhow;
 /// Those of `work`, and a panic.
 pub fn as_error<T>(model: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let first = Arc::new(Mutex::new(None));
-    let (noted, before) = (Arc::clone(&first), take_hook());
+    let noted = Arc::clone(&first);
+    let before = take_hook();
     let before = Arc::new(before);
     let hook = Arc::clone(&before);
     set_hook(Box::new(move |panic| {

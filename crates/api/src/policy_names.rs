@@ -44,7 +44,7 @@ pub enum Preset {
     Llada21,
 }
 
-/// Where commits may happen.
+/// The region in which positions are committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WindowName {
@@ -80,7 +80,7 @@ pub enum OrderName {
     Position,
 }
 
-/// How many positions are committed by one evaluation.
+/// The number of positions committed by one evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QuotaName {
@@ -100,14 +100,14 @@ pub enum QuotaName {
     Threshold,
     /// Fast-dLLM's `factor`.
     Factor,
-    /// As many as `entropy_budget` allows.
+    /// The number that `entropy_budget` allows.
     Entropy,
     /// In each block and evaluation all of a probability above `threshold`, at least an even part of the block, which
     /// `steps` evaluations fill. A `threshold` of 1 leaves the even parts alone.
     PerBlock,
 }
 
-/// Whether committed tokens are changed.
+/// Changes of committed tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviseName {
@@ -123,7 +123,7 @@ pub enum ReviseName {
     Edit,
 }
 
-/// What a document end means.
+/// The treatment of a document end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EosRule {
@@ -134,8 +134,8 @@ pub enum EosRule {
     Ignore,
     /// It is never drawn.
     Ban,
-    /// As `cut`, and positions at which the model expects one are filled late: orders by the model's confidence leave
-    /// document ends out (LLaDA's `confidence_eos_eot_inf`).
+    /// `cut`, and positions at which the model expects a document end are filled late: orders by the model's
+    /// confidence leave document ends out (LLaDA's `confidence_eos_eot_inf`).
     Distrust,
 }
 
@@ -145,14 +145,14 @@ pub struct ResolvedPolicy {
     /// T, where the rule has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u32>,
-    /// Where commits may happen.
+    /// The region in which positions are committed.
     pub window: WindowName,
     /// Positions of a block or window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_length: Option<usize>,
     /// Order of commits.
     pub order: OrderName,
-    /// How many at once.
+    /// The number of positions committed at once.
     pub quota: QuotaName,
     /// Number of `count`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,7 +166,7 @@ pub struct ResolvedPolicy {
     /// Number of `entropy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entropy_budget: Option<f64>,
-    /// Whether tokens are changed.
+    /// Changes of committed tokens.
     pub revise: ReviseName,
     /// Number of `revise`.
     #[serde(skip_serializing_if = "Option::is_none")]

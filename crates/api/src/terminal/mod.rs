@@ -1,8 +1,8 @@
-//! `unmask try` and `unmask fill`: a request whose denoising is seen in the terminal.
+//! `unmask try` and `unmask fill`: a request whose denoising is shown in the terminal.
 //!
-//! `api` asks the HTTP routes, those of this process or a server's, and both are read as events. `run` folds
-//! these, `picture` makes rows of what is known, `screen` draws them. `visible` stands between every text
-//! that somebody else wrote and the terminal.
+//! `api` calls the HTTP routes, those of this process or a server's, and both are read as events. `run` folds
+//! these, `picture` makes rows of the known tokens, `screen` draws them. `visible` stands between every
+//! foreign text and the terminal.
 
 mod api;
 mod picture;
@@ -32,13 +32,13 @@ use crate::panics;
 use crate::shutdown::{Signals, Starting};
 use crate::state::Limits;
 
-/// How often a picture is looked at again when nothing happens: its seconds go on, its terminal changes.
+/// The interval at which a picture is drawn again without events: its seconds go on, its terminal changes.
 const TICK: Duration = Duration::from_millis(100);
 
 /// The exit code of a process that was interrupted.
 const INTERRUPTED: i32 = 130;
 
-/// What is asked, and what stands around its holes.
+/// The request, and the texts around its holes.
 struct Question {
     path: &'static str,
     body: Value,

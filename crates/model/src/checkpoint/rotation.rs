@@ -8,13 +8,13 @@ use std::fmt;
 pub struct Rotation {
     /// θ.
     pub theta: f64,
-    /// What is done to the frequencies.
+    /// The change of the frequencies.
     pub scaling: Scaling,
     /// Elements of a head that are rotated, the first ones, an even number; `None` for all of them.
     pub part: Option<usize>,
 }
 
-/// How frequencies are changed for texts that are longer than those of the training (as in transformers).
+/// Changes of the frequencies for texts longer than those of the training (as in transformers).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scaling {
     /// Not at all.

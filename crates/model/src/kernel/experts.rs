@@ -1,4 +1,4 @@
-//! Which experts a row uses, and with what weights.
+//! The choice of experts for a row, and their weights.
 
 use std::fmt;
 

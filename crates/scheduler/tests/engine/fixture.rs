@@ -78,7 +78,7 @@ pub(crate) struct Report {
     /// The scores, text by text.
     pub(crate) scores: Vec<SequenceScore>,
     pub(crate) end: Result<Timings, GenerationError>,
-    /// Whether the end was the deadline.
+    /// True if the request ended at its deadline.
     pub(crate) expired: bool,
 }
 
@@ -95,7 +95,9 @@ pub(crate) struct Step {
 impl Report {
     /// Reads a request to its end: steps, exactly one terminal event, nothing after it.
     pub(crate) async fn of(mut generation: Generation) -> Self {
-        let (mut steps, mut scores, mut expired) = (Vec::new(), Vec::new(), false);
+        let mut steps = Vec::new();
+        let mut scores = Vec::new();
+        let mut expired = false;
         let end = loop {
             match generation.next().await.unwrap() {
                 DenoisingEvent::Step { sample, evaluation, round, edits, remaining, early_exit, .. } => {

@@ -47,7 +47,8 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
     };
     let key = |name: &str| format!("{kind}.{name}");
     NEUTRAL.iter().try_for_each(|(name, neutral)| fields.expect_number(&key(name), neutral))?;
-    let (wide, heads) = (key("embedding_length"), key("attention.head_count"));
+    let wide = key("embedding_length");
+    let heads = key("attention.head_count");
     let width = fields.count(&[&wide])?;
     let head_count = fields.count(&[&heads])?;
     let shared = key("attention.head_count_kv");

@@ -1,4 +1,4 @@
-//! What is committed, and what is taken back.
+//! The choice of commits and remasks of an evaluation.
 
 use super::DenoisingState;
 use crate::diffusion::canvas::Cell;
@@ -28,7 +28,7 @@ impl DenoisingState {
             .collect()
     }
 
-    /// What this evaluation commits.
+    /// The commits of this evaluation.
     pub(super) fn commits(&mut self, reads: &[Read]) -> Vec<Commit> {
         let (mut found, filled): (Vec<_>, Vec<_>) = candidates(&self.wants, reads)
             .into_iter()
@@ -71,7 +71,7 @@ impl DenoisingState {
         other && token != self.canvas.mask_token() && is_above(score.kind, candidate.read, threshold)
     }
 
-    /// Where the reference's confidence order cuts; after the last round everything is committed.
+    /// The threshold of the reference's confidence order; after the last round everything is committed.
     fn cut(&self, reads: &[Read], steps: u32) -> f32 {
         if self.round >= steps {
             return f32::NEG_INFINITY;
@@ -98,7 +98,8 @@ impl DenoisingState {
     /// The block that evaluation `round` belongs to when each takes its share of them, and its number there from 0.
     pub(super) fn block_at(&self, round: u32) -> (usize, u32) {
         let Quota::Evaluations(total) = self.policy.quota else { return (0, 0) };
-        let (blocks, mut inside) = (self.blocks.count() as u32, round - 1);
+        let blocks = self.blocks.count() as u32;
+        let mut inside = round - 1;
         for block in 0..blocks {
             let own = share(total, block, blocks);
             if inside < own {
@@ -109,7 +110,8 @@ impl DenoisingState {
         (blocks.saturating_sub(1) as usize, inside)
     }
 
-    /// How many positions an evaluation commits when each block is filled evenly in its share of them.
+    /// The number of positions that an evaluation commits when each block is filled evenly in its share of
+    /// them.
     pub(super) fn part_at(&self, round: u32) -> usize {
         let Quota::Evaluations(total) = self.policy.quota else { return 0 };
         let (block, inside) = self.block_at(round);
@@ -118,7 +120,7 @@ impl DenoisingState {
         members / rounds + usize::from((inside as usize) < members % rounds)
     }
 
-    /// Where even parts stand: how many of the `open` positions of the window are due.
+    /// The progress of even parts: the number of the `open` positions of the window that are due.
     fn progress(&self, open: usize) -> Progress {
         if self.redraws && matches!(self.policy.quota, Quota::Evaluations(_)) {
             // As if nothing had been drawn again.

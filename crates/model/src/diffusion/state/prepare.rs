@@ -1,4 +1,4 @@
-//! What is read next.
+//! The choice of the positions that are read next.
 
 use std::collections::BTreeSet;
 
@@ -206,7 +206,8 @@ impl DenoisingState {
         }
     }
 
-    /// Whether all that is masked lies right of a document end that is settled: nothing of it is shown.
+    /// Returns true if everything masked lies right of a settled document end, so that no part of it is
+    /// shown.
     fn ends_early(&self) -> bool {
         let edits = matches!(self.policy.revise, Revise::Edit { .. });
         if !edits && (self.policy.revise != Revise::None || self.canvas.masked() == 0) {
