@@ -270,7 +270,12 @@ impl Layout {
         if let Some(block) = model.block() {
             self.check_order(block)?;
             // The network has seen whole blocks only.
-            let whole = length.next_multiple_of(block).min(model.limits.context.max(length));
+            let open = given.iter().any(Option::is_none);
+            let whole = if open {
+                length.next_multiple_of(block).min(model.limits.context.max(length))
+            } else {
+                length
+            };
             given.resize(whole, None);
             spans.iter_mut().filter(|span| span.range.end == length).for_each(|span| span.range.end = whole);
         }

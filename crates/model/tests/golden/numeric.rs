@@ -39,7 +39,11 @@ fn compare_logits(load: impl Fn(&Model, Option<usize>) -> CandlePredictor) {
         let listed = |json: serde_json::Value| Some(json["forward"].as_array()?.len() as u64);
         let expected = expected.or_else(|| model.family().and_then(listed));
         assert!(cases > 0, "{} has no case", model.name);
-        assert!(expected.is_none_or(|count| count == cases as u64), "{}: {cases} of {expected:?}", model.name);
+        assert!(
+            expected.is_none_or(|count| count == cases as u64),
+            "{}: {cases} of {expected:?}",
+            model.name
+        );
     }
 }
 
