@@ -63,9 +63,9 @@ async fn every_rule_goes_through_the_blocks_or_is_refused_by_name() {
             assert_eq!(answer["diffusion"]["block_length"], block, "{model} {preset}");
         }
         for (diffusion, param) in [
-            (json!({ "preset": "confidence" }), "diffusion.window"),
-            (json!({ "preset": "dream" }), "diffusion.window"),
-            (json!({ "preset": "remdm" }), "diffusion.revise"),
+            (json!({ "preset": "confidence" }), "diffusion.preset"),
+            (json!({ "preset": "dream" }), "diffusion.preset"),
+            (json!({ "preset": "remdm" }), "diffusion.preset"),
             (json!({ "window": "all" }), "diffusion.window"),
             (json!({ "window": "left_to_right", "order": "margin" }), "diffusion.window"),
             (json!({ "block_length": block + 1 }), "diffusion.block_length"),

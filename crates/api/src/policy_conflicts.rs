@@ -39,8 +39,9 @@ impl Origins {
             Origin::Field(field) | Origin::Implied(field) => Some(*field),
             Origin::Preset | Origin::Model => None,
         });
-        // A preset agrees with itself, so one side was given.
-        ApiError::Conflict { param: format!("diffusion.{}", given.unwrap_or(first)), message }
+        // A preset agrees with itself: one side was given, or is what the model's attention asks for.
+        let own = if self.preset.is_some() { "preset" } else { first };
+        ApiError::Conflict { param: format!("diffusion.{}", given.unwrap_or(own)), message }
     }
 
     fn origin(&self, side: &'static str) -> Origin {
