@@ -68,11 +68,12 @@ impl Blocks {
         self.members.partition_point(|members| members.end <= place)
     }
 
-    /// Where the part of a canvas of `length` positions ends that is shown while `block` is worked on: later blocks cannot
-    /// be seen by it where blocks are those of the network's attention.
-    pub(super) fn shown(&self, block: usize, length: usize) -> usize {
-        let Some(first) = self.members(block).first().filter(|_| self.absolute) else { return length };
-        ((*first as usize / self.size + 1) * self.size).min(length)
+    /// The positions that `block` takes of a canvas of `length` positions, where blocks are those of the network's
+    /// attention: it sees no later ones, and earlier ones do not see it. Otherwise the whole canvas.
+    pub(super) fn span(&self, block: usize, length: usize) -> Range<usize> {
+        let Some(first) = self.members(block).first().filter(|_| self.absolute) else { return 0..length };
+        let start = *first as usize / self.size * self.size;
+        start..(start + self.size).min(length)
     }
 }
 
@@ -86,7 +87,7 @@ mod tests {
         let own = Blocks::of_targets(targets.clone(), 3);
         assert_eq!((own.count(), own.members(0), own.members(2)), (3, &targets[..3], &targets[6..]));
         assert_eq!([3, 6, 7, 13].map(|position| own.of(position)), [0, 0, 1, 2]);
-        assert_eq!(own.shown(0, 14), 14);
+        assert_eq!(own.span(0, 14), 0..14);
         let absolute = Blocks::of_positions(targets.clone(), 4);
         assert_eq!(absolute.count(), 4);
         assert_eq!(
@@ -94,7 +95,7 @@ mod tests {
             [&targets[..1], &targets[1..4], &targets[4..6], &targets[6..]]
         );
         assert_eq!(targets.iter().map(|at| absolute.of(*at)).collect::<Vec<_>>(), [0, 1, 1, 1, 2, 2, 3]);
-        assert_eq!([0, 1, 2, 3].map(|block| absolute.shown(block, 14)), [4, 8, 12, 14]);
+        assert_eq!([0, 1, 2, 3].map(|block| absolute.span(block, 14)), [0..4, 4..8, 8..12, 12..14]);
         assert_eq!(absolute.members_up_to(1), &targets[..4]);
         assert!(absolute.members(4).is_empty());
     }

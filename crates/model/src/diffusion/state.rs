@@ -6,6 +6,7 @@ mod decide;
 mod prepare;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use self::block::BlockAtWork;
 use super::blocks::Blocks;
@@ -85,7 +86,9 @@ pub struct DenoisingState {
     /// True if the pending evaluation commits everything that is open.
     last: bool,
     wants: Vec<Want>,
-    /// For the pending ask: the canvas without its condition, and the tokens on it.
+    /// For the pending ask: the positions that are computed where others stay, the canvas without its condition, and the
+    /// tokens on it.
+    active: Vec<Position>,
     unconditional: Vec<TokenId>,
     counts: Vec<TokenCount>,
     /// True if position 0 is committed with the pending round; it is not asked for.
@@ -150,6 +153,7 @@ impl DenoisingState {
             last: false,
             wants: Vec::new(),
             unconditional: Vec::new(),
+            active: Vec::new(),
             counts: Vec::new(),
             first_due: false,
             unreported: Vec::new(),
@@ -162,11 +166,16 @@ impl DenoisingState {
     #[must_use]
     pub fn ask(&self) -> Option<Ask<'_>> {
         let shown = self.shown();
-        let unconditional = self.unconditional.get(..shown).unwrap_or_default();
+        let unconditional = self.unconditional.get(..shown.end).unwrap_or_default();
         let guidance = self.guidance.map(|weight| Guidance { tokens: unconditional, weight });
+        let tokens = &self.canvas.tokens()[..shown.end];
         let ask = Ask {
-            tokens: &self.canvas.tokens()[..shown],
-            context: Context::Fresh,
+            tokens,
+            // Finished blocks do not see the block at work: their keys and values stay.
+            context: match shown.start {
+                0 => Context::Fresh,
+                start => Context::Frozen { active: &self.active, as_of: &tokens[..start] },
+            },
             wants: &self.wants,
             samplings: &self.samplings,
             allowed: &self.allowed,
@@ -314,11 +323,12 @@ impl DenoisingState {
         }
     }
 
-    /// Positions of the canvas that the network is shown.
-    fn shown(&self) -> usize {
-        let block = self.wants.first().map(|want| self.blocks.of(want.position));
+    /// The positions of the block that is asked about; the network is shown those before it as well. The whole canvas where
+    /// the network's attention knows no blocks.
+    fn shown(&self) -> Range<usize> {
         let length = self.canvas.tokens().len();
-        block.map_or(length, |block| self.blocks.shown(block, length))
+        let block = self.wants.first().map(|want| self.blocks.of(want.position));
+        block.map_or(0..length, |block| self.blocks.span(block, length))
     }
 
     /// Returns true for the position that only `first_token` can fill.

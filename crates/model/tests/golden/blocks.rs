@@ -16,12 +16,12 @@ use unmask_model::predictor::{CandlePredictor, MaskPredictor, Sampling};
 use crate::data::{Model, floats, ids, logits, models, worst};
 
 #[test]
-fn golden_block_runs() {
+fn golden_family_block_runs() {
     replay_all(|model, block| model.load_in_blocks(Precision::F32, block));
 }
 
 #[test]
-fn golden_block_runs_in_candle() {
+fn golden_family_block_runs_in_candle() {
     replay_all(Model::load_in_candle_in_blocks);
 }
 
@@ -39,6 +39,7 @@ fn replay_all(load: impl Fn(&Model, Option<usize>) -> CandlePredictor) {
         }
     }
     println!("{replayed} runs in blocks replayed");
+    assert!(replayed > 0, "no run in blocks");
 }
 
 /// A run and where it is recorded.

@@ -47,7 +47,7 @@ impl DenoisingState {
         self.guessed.clear();
         let Some(greedy) = self.drafts.filter(|_| !self.wants.is_empty()) else { return };
         let asked: BTreeSet<Position> = self.wants.iter().map(|want| want.position).collect();
-        let shown = self.shown();
+        let shown = self.shown().end;
         let open = self.canvas.open_positions().take_while(|position| (*position as usize) < shown);
         let open = open.filter(|position| !asked.contains(position));
         self.guessed = open.filter(|position| !self.is_first(*position)).collect();
@@ -63,7 +63,7 @@ impl DenoisingState {
         self.first_due = self.blocks.targets().first().is_some_and(|&position| self.is_first(position));
         let length = self.canvas.tokens().len();
         let first = self.canvas.open_positions().next();
-        let shown = first.map_or(0, |position| self.blocks.shown(self.blocks.of(position), length));
+        let shown = first.map_or(0, |position| self.blocks.span(self.blocks.of(position), length).end);
         for position in self.canvas.open_positions().collect::<Vec<_>>() {
             if (position as usize) < shown && self.canvas.is_open(position) && !self.is_first(position) {
                 self.want(position);
@@ -241,6 +241,11 @@ impl DenoisingState {
 
     /// Writes down what the pending ask says about the canvas besides its tokens.
     fn describe(&mut self) {
+        self.active.clear();
+        let shown = self.shown();
+        if shown.start > 0 {
+            self.active.extend(shown.start as Position..shown.end as Position);
+        }
         if self.guidance.is_some() {
             self.unconditional = spec::without_condition(&self.canvas, self.keeps_first);
         }
