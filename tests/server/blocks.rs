@@ -28,7 +28,8 @@ async fn the_rule_of_the_authors_is_the_default_and_is_shown() {
         assert_eq!(entry["sampling_defaults"]["steps"], block, "{model}");
         let answer = server.ok(PATH, &body(40)).await;
         let report = &answer["diffusion"];
-        let shown = ["window", "quota", "order"].map(|field| report[field].as_str().unwrap().to_owned());
+        let shown =
+            ["window", "commit_rule", "order"].map(|field| report[field].as_str().unwrap().to_owned());
         assert_eq!(shown, ["block", "per_block", "confidence"], "{model}: {report}");
         assert_eq!((&report["block_length"], &report["steps"]), (&json!(block), &json!(block)), "{model}");
         assert_eq!(answer["usage"]["completion_tokens"], 40, "{model}");
@@ -36,7 +37,7 @@ async fn the_rule_of_the_authors_is_the_default_and_is_shown() {
         // The canvas grows: no evaluation computes what comes after its block.
         let passes = report["forward_passes"].as_u64().unwrap();
         let whole = (answer["usage"]["prompt_tokens"].as_u64().unwrap() + 40).next_multiple_of(block);
-        assert!(report["row_evaluations"].as_u64().unwrap() < passes * whole, "{model}: {report}");
+        assert!(report["rows_computed"].as_u64().unwrap() < passes * whole, "{model}: {report}");
     }
 }
 

@@ -7,10 +7,11 @@ use utoipa::ToSchema;
 
 use crate::body::{integer, object};
 use crate::error::ApiError;
+use crate::kv_cache::{KvCacheName, RefreshOption};
 use crate::options::{StreamStates, count, number, out_of_range};
 use crate::policy_conflicts::{Origin, Origins, both_given, word};
 use crate::policy_names::{
-    DEFAULT_BLOCK, DEFAULT_EDIT, EosRule, OrderName, Preset, QuotaName, ResolvedPolicy, ReviseName,
+    CommitRule, DEFAULT_BLOCK, DEFAULT_EDIT, EosRule, OrderName, Preset, ResolvedPolicy, ReviseName,
     WindowName, split_revise,
 };
 use crate::scoring::ScoreOptions;
@@ -24,7 +25,7 @@ pub struct DiffusionOptions {
     /// A named combination of the fields below. Default: the model's for this route, as `/v1/models` shows it under
     /// `route_defaults`, where no other field of the rule is given; else the family's.
     pub preset: Option<Preset>,
-    /// T, the number of rounds or evaluations over which the canvas is filled; with `quota`: `per_block` each block.
+    /// T, the number of rounds or evaluations over which the canvas is filled; with `commit_rule`: `per_block` each block.
     /// Default: the model's, of `per_block` as many as a block has positions. Refused where the rule has none, as with
     /// `preset`: `exact`.
     #[serde(deserialize_with = "integer")]
@@ -38,19 +39,20 @@ pub struct DiffusionOptions {
     pub block_length: Option<i64>,
     /// In which order positions are considered.
     pub order: Option<OrderName>,
-    /// The number of positions committed by one evaluation.
-    pub quota: Option<QuotaName>,
-    /// Number of `quota`: `count`, which it implies.
+    /// How many positions one evaluation commits.
+    #[serde(rename = "commit_rule", alias = "quota")]
+    pub quota: Option<CommitRule>,
+    /// Number of `commit_rule`: `count`, which it implies.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1)]
     pub k: Option<i64>,
-    /// Number of `quota`: `threshold`, which it implies, or `per_block`; a probability.
+    /// Number of `commit_rule`: `threshold`, which it implies, or `per_block`; a probability.
     #[schema(minimum = 0, maximum = 1)]
     pub threshold: Option<f64>,
-    /// Number of `quota`: `factor`, which it implies.
+    /// Number of `commit_rule`: `factor`, which it implies.
     #[schema(exclusive_minimum = 0, maximum = 1000)]
     pub factor: Option<f64>,
-    /// Number of `quota`: `entropy`, which it implies; nats.
+    /// Number of `commit_rule`: `entropy`, which it implies; nats.
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub entropy_budget: Option<f64>,
     /// Changes of committed tokens (ReMDM, LLaDA2.1).
@@ -59,7 +61,7 @@ pub struct DiffusionOptions {
     #[schema(minimum = 0, maximum = 1)]
     pub eta: Option<f64>,
     /// Number of `revise`: `edit`, which it implies: the probability above which another token takes the place of one.
-    /// Needs `quota`: `per_block`.
+    /// Needs `commit_rule`: `per_block`.
     #[schema(minimum = 0, maximum = 1)]
     pub editing_threshold: Option<f64>,
     /// Of `revise`: `edit`: most evaluations of a block that is full, which end when one changes nothing. Default 16.
@@ -76,6 +78,17 @@ pub struct DiffusionOptions {
     /// off. Every evaluation then computes two canvases.
     #[schema(minimum = -1, maximum = 20)]
     pub guidance: Option<f64>,
+    /// Keys and values that are kept between evaluations, so that only some rows are computed: an approximation (Fast-dLLM)
+    /// for models in which every position sees all others. Default: the server's (`--kv-cache`), else `dual` on `/infill`
+    /// and for completions with a `suffix` from 256 positions on, else `off`.
+    pub kv_cache: Option<KvCacheName>,
+    /// The evaluations that compute the whole canvas again: every n-th one, the first one of each `block`, or `never` but
+    /// the first one, which is the default. Needs `kv_cache`.
+    pub refresh: Option<RefreshOption>,
+    /// Positions on each side of an open one that are computed as well. Default 16. Needs `kv_cache`.
+    #[serde(deserialize_with = "integer")]
+    #[schema(minimum = 0)]
+    pub near: Option<i64>,
     /// The treatment of a document end in the last generated stretch.
     pub eos: Option<EosRule>,
     /// Milliseconds from the request's arrival after which it should be done: the evaluation that ends at
@@ -192,7 +205,7 @@ impl DiffusionOptions {
             ("threshold", self.threshold.is_some()),
             ("factor", self.factor.is_some()),
             ("entropy_budget", self.entropy_budget.is_some()),
-            ("quota", self.quota.is_some()),
+            ("commit_rule", self.quota.is_some()),
         ]);
         Origins {
             preset: self.preset,
@@ -261,7 +274,7 @@ impl DiffusionOptions {
         let k = count("diffusion.k", self.k, 1..=i64::from(u32::MAX))?.map(|k| Quota::Count(k as usize));
         let threshold = number("diffusion.threshold", self.threshold, 0.0..=1.0)?;
         let in_blocks = match self.quota {
-            Some(name) => name == QuotaName::PerBlock,
+            Some(name) => name == CommitRule::PerBlock,
             None => matches!(base, Quota::PerBlock { .. }),
         };
         let (threshold_name, threshold) = if in_blocks {
@@ -269,17 +282,17 @@ impl DiffusionOptions {
                 steps,
                 threshold: Some(threshold).filter(|threshold| *threshold < 1.0),
             };
-            (QuotaName::PerBlock, threshold.map(quota))
+            (CommitRule::PerBlock, threshold.map(quota))
         } else {
-            (QuotaName::Threshold, threshold.map(Quota::Threshold))
+            (CommitRule::Threshold, threshold.map(Quota::Threshold))
         };
         let factor = number("diffusion.factor", self.factor, 0.0..=1000.0)?.map(Quota::Factor);
         let entropy = number("diffusion.entropy_budget", self.entropy_budget, 0.0..=1e9)?.map(Quota::Entropy);
         let numbers = [
-            ("k", QuotaName::Count, k),
+            ("k", CommitRule::Count, k),
             ("threshold", threshold_name, threshold),
-            ("factor", QuotaName::Factor, factor),
-            ("entropy_budget", QuotaName::Entropy, entropy),
+            ("factor", CommitRule::Factor, factor),
+            ("entropy_budget", CommitRule::Entropy, entropy),
         ];
         let mut given = numbers.into_iter().filter_map(|(field, name, quota)| Some((field, name, quota?)));
         let first = given.next();
@@ -288,7 +301,7 @@ impl DiffusionOptions {
         }
         match (self.quota, first) {
             (None, number) => Ok(number.map(|(_, _, quota)| quota)),
-            (Some(name), Some((field, own, _))) if own != name => Err(both_given("quota", field)),
+            (Some(name), Some((field, own, _))) if own != name => Err(both_given("commit_rule", field)),
             (Some(_), Some((_, _, quota))) => Ok(Some(quota)),
             (Some(name), None) => Ok(Some(name.quota(steps, base))),
         }
@@ -444,12 +457,20 @@ mod tests {
             (
                 r#"{"block_length": 4, "order": "confidence"}"#,
                 "block_length",
-                ["`diffusion.block_length`", "the quota `kept` that `diffusion.order` implies"],
+                [
+                    "`diffusion.block_length`",
+                    "the commit rule `reference_top_k` that `diffusion.order` implies",
+                ],
+            ),
+            (
+                r#"{"order": "random", "commit_rule": "dream_schedule"}"#,
+                "order",
+                ["`diffusion.order`: `random`", "`diffusion.commit_rule`: `dream_schedule`"],
             ),
             (
                 r#"{"order": "random", "quota": "times"}"#,
                 "order",
-                ["`diffusion.order`: `random`", "`diffusion.quota`: `times`"],
+                ["`diffusion.order`: `random`", "`diffusion.commit_rule`: `dream_schedule`"],
             ),
             (
                 r#"{"preset": "remdm", "window": "block"}"#,
@@ -465,7 +486,7 @@ mod tests {
             (
                 r#"{"preset": "exact", "steps": 8}"#,
                 "steps",
-                ["`diffusion.steps`", "the quota `count` of `diffusion.preset`: `exact`"],
+                ["`diffusion.steps`", "the commit rule `count` of `diffusion.preset`: `exact`"],
             ),
             (
                 r#"{"steps": 8, "entropy_budget": 1}"#,
@@ -473,7 +494,11 @@ mod tests {
                 ["`diffusion.steps`", "`diffusion.entropy_budget`"],
             ),
             (r#"{"k": 2, "factor": 1.0}"#, "k", ["`diffusion.k`", "`diffusion.factor`"]),
-            (r#"{"quota": "rounds", "k": 2}"#, "quota", ["`diffusion.quota`", "`diffusion.k`"]),
+            (
+                r#"{"commit_rule": "rounds", "k": 2}"#,
+                "commit_rule",
+                ["`diffusion.commit_rule`", "`diffusion.k`"],
+            ),
             (
                 r#"{"window": "all", "block_length": 4}"#,
                 "window",

@@ -9,8 +9,8 @@ mod packed;
 use candle_core::{Result, Tensor, bail};
 
 use self::candle::Transformer;
-pub use self::cpu::Times;
 use self::cpu::Trunk;
+pub use self::cpu::{Computed, Memory, Network, StoredAs, Times};
 pub use self::packed::{CanvasRows, KeyValues, PackedRows};
 use crate::checkpoint::{TransformerSpec, Weights};
 use crate::device::Placement;

@@ -5,6 +5,7 @@
 //! ([`DenoisingState::act`]); who evaluates, when, and beside whom, is not its business.
 
 mod blocks;
+mod cache;
 mod canvas;
 mod noise;
 mod policy;
@@ -15,6 +16,7 @@ mod select;
 mod spec;
 mod state;
 
+pub use cache::{Extent, KvCache, Refresh};
 pub use canvas::{Canvas, Cell};
 pub use noise::{Noise, RecordedDraws};
 pub use policy::{LOOKAHEAD, Order, Policy, Quota, Revise, Score, ScoreKind, Window};

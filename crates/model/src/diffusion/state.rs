@@ -10,14 +10,16 @@ use std::ops::Range;
 
 use self::block::BlockAtWork;
 use super::blocks::Blocks;
+use super::cache::Frozen;
 use super::canvas::Canvas;
 use super::noise::Noise;
 use super::policy::{Order, Policy, Quota, Revise, Window};
 use super::schedule::{dream_quota, dream_steps_left, plan};
-use super::spec::{self, EarlyExit, Edit, Span, StateSpec};
+use super::spec::{self, Commit, EarlyExit, Edit, Span, StateSpec};
 use crate::error::{CanvasError, PolicyError};
 use crate::predictor::{
     Ask, Context, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Visibility, Want,
+    Work,
 };
 
 /// One sample: its canvas, its decision rule, and everything else that it remembers between two evaluations.
@@ -86,13 +88,13 @@ pub struct DenoisingState {
     /// True if the pending evaluation commits everything that is open.
     last: bool,
     wants: Vec<Want>,
-    /// For the pending ask: the positions that are computed where others stay, the canvas without its condition, and the
-    /// tokens on it.
-    active: Vec<Position>,
+    /// For the pending ask: the canvas without its condition, and the tokens on it.
     unconditional: Vec<TokenId>,
     counts: Vec<TokenCount>,
     /// True if position 0 is committed with the pending round; it is not asked for.
     first_due: bool,
+    /// What is kept between evaluations, where anything is.
+    frozen: Option<Frozen>,
     /// Edits that needed no evaluation; they are reported with the next one.
     unreported: Vec<Edit>,
 }
@@ -153,9 +155,9 @@ impl DenoisingState {
             last: false,
             wants: Vec::new(),
             unconditional: Vec::new(),
-            active: Vec::new(),
             counts: Vec::new(),
             first_due: false,
+            frozen: Frozen::new(spec.kv_cache, limits.visibility, limits.shift),
             unreported: Vec::new(),
         };
         state.prepare();
@@ -171,11 +173,7 @@ impl DenoisingState {
         let tokens = &self.canvas.tokens()[..shown.end];
         let ask = Ask {
             tokens,
-            // Finished blocks do not see the block at work: their keys and values stay.
-            context: match shown.start {
-                0 => Context::Fresh,
-                start => Context::Frozen { active: &self.active, as_of: &tokens[..start] },
-            },
+            context: self.frozen.as_ref().map_or(Context::Fresh, Frozen::context),
             wants: &self.wants,
             samplings: &self.samplings,
             allowed: &self.allowed,
@@ -216,6 +214,10 @@ impl DenoisingState {
         for position in taken_back {
             self.canvas.remask(position);
             edits.push(Edit::Remask(position));
+        }
+        for edit in &edits {
+            let (Edit::Commit(Commit { position, .. }) | Edit::Remask(position)) = edit;
+            self.touch(*position);
         }
         let canvas = &self.canvas;
         self.draft.retain(|(position, _)| canvas.is_open(*position));
@@ -331,6 +333,31 @@ impl DenoisingState {
         block.map_or(0..length, |block| self.blocks.span(block, length))
     }
 
+    /// Returns true if keys and values are kept between evaluations.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// What is left to compute, as far as it can be told now; a bound for rules that may end early.
+    #[must_use]
+    pub fn work_left(&self) -> Work {
+        let Some(ask) = self.ask() else { return Work::default() };
+        let left = self.evaluations_left();
+        let (Some(frozen), Context::Frozen { as_of, .. }) = (&self.frozen, ask.context) else {
+            return Work::of(&ask, 0).times(left);
+        };
+        let refresh = Work { rows: as_of.len() as u64, pairs: Work::canvas(as_of.len()).pairs };
+        Work::of(&ask, as_of.len()).times(left) + refresh.times(frozen.refreshes(left))
+    }
+
+    /// Notes that the token at a position changed.
+    fn touch(&mut self, position: Position) {
+        if let Some(frozen) = &mut self.frozen {
+            frozen.touch(position);
+        }
+    }
+
     /// Returns true for the position that only `first_token` can fill.
     fn is_first(&self, position: Position) -> bool {
         position == 0 && self.first_token.is_some()
@@ -339,6 +366,7 @@ impl DenoisingState {
     fn commit_first(&mut self) {
         if let Some(token) = self.first_token.filter(|_| self.first_due) {
             self.canvas.commit(0, token);
+            self.touch(0);
         }
         self.first_due = false;
     }

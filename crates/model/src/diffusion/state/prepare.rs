@@ -40,6 +40,19 @@ impl DenoisingState {
         self.guess();
         self.wants.sort_unstable_by_key(|want| want.position);
         self.describe();
+        self.freeze();
+    }
+
+    /// Chooses the rows that the pending evaluation computes.
+    fn freeze(&mut self) {
+        let Some(mut frozen) = self.frozen.take() else { return };
+        if let Some(first) = self.wants.first().map(|want| want.position) {
+            let block = self.blocks.of(first);
+            let at_work = |position: &Position| self.blocks.of(*position) == block;
+            let open = self.canvas.open_positions().filter(at_work);
+            frozen.prepare(&self.canvas, self.shown().end, &self.wants, open, block);
+        }
+        self.frozen = Some(frozen);
     }
 
     /// Adds the open positions that the policy does not ask for, where a draft is wanted.
@@ -200,6 +213,7 @@ impl DenoisingState {
             if self.wants.is_empty() {
                 for position in self.remasks() {
                     self.canvas.remask(position);
+                    self.touch(position);
                     self.unreported.push(Edit::Remask(position));
                 }
             }
@@ -241,11 +255,6 @@ impl DenoisingState {
 
     /// Writes down what the pending ask says about the canvas besides its tokens.
     fn describe(&mut self) {
-        self.active.clear();
-        let shown = self.shown();
-        if shown.start > 0 {
-            self.active.extend(shown.start as Position..shown.end as Position);
-        }
         if self.guidance.is_some() {
             self.unconditional = spec::without_condition(&self.canvas, self.keeps_first);
         }
