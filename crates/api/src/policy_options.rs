@@ -161,6 +161,10 @@ impl DiffusionOptions {
         }
         let mut quota = match (quota_given, self.order, self.preset) {
             (Some(quota), ..) => quota,
+            // Of the rules that rank positions, this one alone is meant for blocks of attention.
+            (None, Some(_), None) if block.is_some() && matches!(order, Order::Score(_)) => {
+                CommitRule::PerBlock.quota(steps, base.quota)
+            }
             (None, Some(_), None) => natural_quota(window, order, steps),
             (None, ..) => base.quota,
         };
