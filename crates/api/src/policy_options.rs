@@ -441,6 +441,36 @@ mod tests {
 
     /// An error must not name a field that the client did not send.
     #[test]
+    fn blocks_of_attention_are_the_window_of_every_rule() {
+        let rule = |json: &str| {
+            let options: DiffusionOptions = serde_json::from_str(json).unwrap();
+            options.policy(Preset::Sdar, (64, 512), Some(4)).unwrap()
+        };
+        let per_block = |steps, threshold| Quota::PerBlock { steps, threshold };
+        for (json, quota) in [
+            ("{}", per_block(4, Some(0.85))),
+            (r#"{"steps": 2, "threshold": 0.7}"#, per_block(2, Some(0.7))),
+            // Nothing is above it, so that the even parts remain.
+            (r#"{"preset": "llada2", "threshold": 1}"#, per_block(4, None)),
+            (r#"{"order": "position"}"#, per_block(4, None)),
+            (r#"{"preset": "exact"}"#, Quota::Count(1)),
+        ] {
+            let found = rule(json);
+            assert_eq!((found.window, found.quota), (Window::Block(4), quota), "{json}");
+            assert_eq!(found.revise, Revise::None, "{json}");
+        }
+        let edit = |threshold, post, early_stop| Revise::Edit { threshold, post, early_stop };
+        for (json, revise) in [
+            (r#"{"preset": "llada2.1"}"#, edit(0.5, 16, false)),
+            (r#"{"editing_threshold": 0.9, "early_stop": true}"#, edit(0.9, 16, true)),
+            (r#"{"revise": "edit", "max_post_steps": 0}"#, edit(0.5, 0, false)),
+            (r#"{"preset": "llada2.1", "revise": "none"}"#, Revise::None),
+        ] {
+            assert_eq!(rule(json).revise, revise, "{json}");
+        }
+    }
+
+    #[test]
     fn what_does_not_go_together_is_told_in_the_words_of_the_request() {
         for (json, param, told) in [
             (
