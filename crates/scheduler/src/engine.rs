@@ -39,12 +39,12 @@ pub(crate) fn now() -> Instant {
 ///
 /// ```
 /// use unmask_model::diffusion::{DenoisingState, Policy, StateSpec};
-/// use unmask_model::predictor::{MaskPredictor, ModelLimits, Script, ScriptedPredictor};
+/// use unmask_model::predictor::{MaskPredictor, ModelLimits, Script, ScriptedPredictor, Visibility};
 /// use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineMetrics};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let limits = ModelLimits { vocabulary: 100, context: 64, mask_token: 99, shift: false };
+/// let limits = ModelLimits { vocabulary: 100, context: 64, mask_token: 99, shift: false, visibility: Visibility::Full };
 /// let predictor = ScriptedPredictor::new(limits, Script::default());
 /// let handle = Engine::spawn(predictor, EngineConfig::default(), EngineMetrics::default())?;
 ///
