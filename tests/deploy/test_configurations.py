@@ -84,6 +84,7 @@ def test_compose_describes_what_the_balancer_and_prometheus_expect(compose):
                 assert os.path.exists(source), f"{name} mounts {source}"
     for name in balanced:
         assert services[name]["read_only"] is True and services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["environment"]["UNMASK_THREADS"] == "2" and services[name]["mem_limit"], name
 
 
 def test_grafana_finds_its_data_and_its_dashboard(compose):
@@ -106,6 +107,18 @@ def test_every_setting_is_one_of_the_server():
     files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", DEPLOY / "cuda/Dockerfile", *shipped]
     used = {name for path in files for name in names.findall(path.read_text())}
     assert "UNMASK_DRAIN_DELAY" in used and used <= known, used - known
+
+
+def test_the_example_of_settings_says_the_defaults():
+    help_text = accepts(os.environ["UNMASK"], "serve", "--help")
+    defaults = dict(re.findall(r"\[env: (UNMASK_\w+)=[^\]]*\]\s+\[default: ([^\]\s]+)\]", help_text))
+    example = (DEPLOY / "unmask.env").read_text()
+    settings = dict(re.findall(r"^#?([A-Z_]+)=(\S+)$", example, re.MULTILINE))
+    assert len(settings) > 10 and all(re.match(r"#|$", line) for line in example.splitlines()), "all are commented out"
+    compared = settings.keys() & defaults.keys()
+    assert len(compared) >= 5
+    for name in compared:
+        assert settings[name] == defaults[name], name
 
 
 def test_whoever_stops_a_replica_gives_it_time_to_drain(compose, dockerfile):
