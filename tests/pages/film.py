@@ -12,16 +12,22 @@ from html import escape
 
 URL = "http://localhost:8080/fill"
 TEXT = [
-    "class Stack:\n    def __init__(self):\n        self._items = []\n\n    def push(self, item):\n        ",
-    {"hole": "push", "length": 6},
-    "\n\n    def __len__(self):\n        return ",
-    {"hole": "size", "length": 5},
+    "class Stack:\n    def __init__(self, items):\n        self._items = ",
+    {"hole": "given", "length": 1},
+    "\n\n    def __len__(self):\n        return len(",
+    {"hole": "counted", "length": 3},
+    ")\n\n    def __iter__(self):\n        return iter(",
+    {"hole": "walked", "length": 3},
+    ")\n\n    def __contains__(self, item):\n        return item in ",
+    {"hole": "searched", "length": 3},
     "\n",
 ]
-SETTINGS = {"seed": 7, "stream": True, "diffusion": {"stream_states": "delta"}}
+# As many tokens at once as are nearly independent of each other.
+RULE = {"preset": "budget", "entropy_budget": 1}
+SETTINGS = {"seed": 7, "temperature": 0, "stream": True, "diffusion": {"stream_states": "delta", **RULE}}
 
 # Seconds before the first state, for each one, and after the last.
-BEFORE, EACH, AFTER = 1.2, 0.5, 4.0
+BEFORE, EACH, AFTER = 1.2, 0.7, 4.0
 # Pixels: a character's width, a line's height, the text's place.
 CHARACTER, LINE, LEFT, TOP = 9.6, 24, 28, 44
 
@@ -41,7 +47,7 @@ def run():
     with urllib.request.urlopen(request, timeout=120) as answer:
         events = answer.read().decode().split("\n\n")
     data = [line.removeprefix("data: ") for event in events for line in event.split("\n") if line.startswith("data: ")]
-    return [state for state in map(json.loads, data) if state.get("type") in ("start", "step")]
+    return [event["state"] for event in map(json.loads, data) if event["type"] == "fill.state" and event["state"]["type"] != "end"]
 
 
 class Drawing:

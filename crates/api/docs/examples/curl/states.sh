@@ -1,9 +1,9 @@
 # Watches a text settle: prints the committed positions of every evaluation, one line each.
 curl -sN localhost:8080/v1/completions -H 'content-type: application/json' -d @- <<'JSON' |
 {
-  "prompt": "import os\nimport ",
-  "max_tokens": 8,
-  "seed": 1,
+  "prompt": "try:\n    import json\nexcept ",
+  "max_tokens": 4,
+  "seed": 3,
   "stream": true,
   "diffusion": { "stream_states": "delta" }
 }

@@ -3,9 +3,9 @@ const response = await fetch("http://localhost:8080/v1/completions", {
   method: "POST",
   headers: { "content-type": "application/json" },
   body: JSON.stringify({
-    prompt: "import os\nimport ",
-    max_tokens: 8,
-    seed: 1,
+    prompt: "try:\n    import json\nexcept ",
+    max_tokens: 4,
+    seed: 3,
     stream: true,
     diffusion: { stream_states: "delta" },
   }),

@@ -15,9 +15,9 @@ console.log("hole:", filled.choices[0].text);
 // States: what the SDK does not know passes through.
 const stream = await client.completions.create({
   model: "unmask-code",
-  prompt: "import os\nimport ",
-  max_tokens: 8,
-  seed: 1,
+  prompt: "try:\n    import json\nexcept ",
+  max_tokens: 4,
+  seed: 3,
   stream: true,
   diffusion: { stream_states: "delta" },
 });

@@ -10,13 +10,15 @@ filled = client.completions.create(model="unmask-code", prompt=stack, suffix="._
 print("hole:", filled.choices[0].text)
 
 # A chat.
-question = {"role": "user", "content": "Return the number of items in the queue."}
-answer = client.chat.completions.create(model="unmask-code", messages=[question], max_tokens=16, seed=2)
-print("chat:", answer.usage.completion_tokens, "tokens")
+question = {"role": "user", "content": "Write a Python function. Return the absolute path."}
+answer = client.chat.completions.create(
+    model="unmask-code", messages=[question], max_tokens=32, temperature=0, extra_body={"diffusion": {"preset": "greedy"}}
+)
+print("chat:", answer.choices[0].message.content)
 
 # States: what the SDK does not know goes into `extra_body`, and comes back as an attribute.
 stream = client.completions.create(
-    model="unmask-code", prompt="import os\nimport ", max_tokens=8, seed=1, stream=True,
+    model="unmask-code", prompt="try:\n    import json\nexcept ", max_tokens=4, seed=3, stream=True,
     extra_body={"diffusion": {"stream_states": "delta"}},
 )
 canvas, text = {}, ""

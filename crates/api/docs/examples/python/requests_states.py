@@ -13,14 +13,12 @@ body = {
 }
 with requests.post("http://localhost:8080/fill", json=body, stream=True, timeout=60) as answer:
     answer.raise_for_status()
-    event = None
     for line in answer.iter_lines(decode_unicode=True):
-        name, _, value = line.partition(": ")
-        if name == "event":
-            event = value
-        elif name == "data":
-            data = json.loads(value)
-            if event == "fill.state" and data["type"] == "step":
-                print(data["remaining"], "open:", dict(zip(data["positions"], data["texts"])))
-            elif event == "fill.done":
-                print("hole:", repr(data["choices"][0]["holes"][0]["text"]))
+        if not line.startswith("data: "):
+            continue
+        event = json.loads(line.removeprefix("data: "))
+        if event["type"] == "fill.state" and event["state"]["type"] == "step":
+            state = event["state"]
+            print(state["remaining"], "open:", dict(zip(state["positions"], state["texts"])))
+        elif event["type"] == "fill.done":
+            print("hole:", repr(event["choices"][0]["holes"][0]["text"]))
