@@ -30,6 +30,7 @@ mod lengths;
 mod logs;
 mod metrics;
 mod mutations;
+mod names;
 mod openapi;
 mod overload;
 mod playground;

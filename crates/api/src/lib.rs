@@ -9,6 +9,8 @@ pub mod access;
 pub mod bench;
 pub mod body;
 pub mod client;
+pub mod command_line;
+pub mod commands;
 pub mod config;
 mod config_access;
 mod config_terminal;

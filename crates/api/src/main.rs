@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use unmask_api::access::{Access, reload_on_hangup};
-use unmask_api::config::{Cli, Command, HealthcheckArgs, ListenArg, ServeArgs, VerifyArgs};
+use unmask_api::command_line;
+use unmask_api::commands::{Command, HealthcheckArgs, VerifyArgs};
+use unmask_api::config::{ListenArg, ServeArgs};
 use unmask_api::load::load;
 use unmask_api::log::{Log, log_panics};
 use unmask_api::server::Bound;
@@ -29,8 +31,11 @@ fn now() -> Instant {
 
 fn main() -> ExitCode {
     log_panics();
-    let cli = Cli::of_process();
-    let done = match cli.command {
+    let parsed = command_line::parse();
+    if parsed.prints_config() {
+        return finished(command_line::print_config(&parsed, &mut output::stdout()));
+    }
+    finished(match parsed.cli.command {
         Some(Command::Serve(command)) => run(&command.settings()),
         Some(Command::Try(args)) => terminal::try_prompt(&args),
         Some(Command::Fill(args)) => terminal::fill_file(&args),
@@ -42,8 +47,12 @@ fn main() -> ExitCode {
         }),
         Some(Command::Healthcheck(args)) => ask(&args),
         Some(Command::PrintOpenapi) => print_openapi(),
-        None => run(&cli.serve),
-    };
+        None => run(&parsed.cli.serve),
+    })
+}
+
+/// The exit status, and the error in one line.
+fn finished(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // As many lines as were wanted have been read.
@@ -70,7 +79,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let _entered = runtime.enter();
         reload_on_hangup(Arc::clone(&access)).context("cannot listen for SIGHUP")?;
     }
-    let bound = Bound::bind(address, args.access.admin_listen.map(|ListenArg(admin)| admin))?;
+    let bound = Bound::bind(address, args.access.metrics_listen.map(|ListenArg(admin)| admin))?;
     let patience = descriptors::enough_for(args.server.patience());
     let start = now();
     let loaded = load(args.model.as_deref(), &args.load)?;

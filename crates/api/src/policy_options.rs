@@ -10,7 +10,7 @@ use crate::error::ApiError;
 use crate::options::{StreamStates, count, number, out_of_range};
 use crate::policy_conflicts::{Origin, Origins, both_given};
 use crate::policy_names::{
-    DEFAULT_BLOCK, EosRule, OrderName, Preset, QuotaName, ResolvedPolicy, ReviseName, WindowName,
+    CommitRule, DEFAULT_BLOCK, EosRule, OrderName, Preset, ResolvedPolicy, ReviseName, WindowName,
     split_revise,
 };
 use crate::scoring::ScoreOptions;
@@ -37,19 +37,20 @@ pub struct DiffusionOptions {
     pub block_length: Option<i64>,
     /// In which order positions are considered.
     pub order: Option<OrderName>,
-    /// How many are committed by one evaluation.
-    pub quota: Option<QuotaName>,
-    /// Number of `quota`: `count`, which it implies.
+    /// How many positions one evaluation commits.
+    #[serde(rename = "commit_rule", alias = "quota")]
+    pub quota: Option<CommitRule>,
+    /// Number of `commit_rule`: `count`, which it implies.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1)]
     pub k: Option<i64>,
-    /// Number of `quota`: `threshold`, which it implies; a probability.
+    /// Number of `commit_rule`: `threshold`, which it implies; a probability.
     #[schema(minimum = 0, maximum = 1)]
     pub threshold: Option<f64>,
-    /// Number of `quota`: `factor`, which it implies.
+    /// Number of `commit_rule`: `factor`, which it implies.
     #[schema(exclusive_minimum = 0, maximum = 1000)]
     pub factor: Option<f64>,
-    /// Number of `quota`: `entropy`, which it implies; nats.
+    /// Number of `commit_rule`: `entropy`, which it implies; nats.
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub entropy_budget: Option<f64>,
     /// Whether committed tokens are taken back (ReMDM).
@@ -157,7 +158,7 @@ impl DiffusionOptions {
             ("threshold", self.threshold.is_some()),
             ("factor", self.factor.is_some()),
             ("entropy_budget", self.entropy_budget.is_some()),
-            ("quota", self.quota.is_some()),
+            ("commit_rule", self.quota.is_some()),
         ]);
         Origins {
             preset: self.preset,
@@ -198,10 +199,10 @@ impl DiffusionOptions {
         let factor = number("diffusion.factor", self.factor, 0.0..=1000.0)?.map(Quota::Factor);
         let entropy = number("diffusion.entropy_budget", self.entropy_budget, 0.0..=1e9)?.map(Quota::Entropy);
         let numbers = [
-            ("k", QuotaName::Count, k),
-            ("threshold", QuotaName::Threshold, threshold),
-            ("factor", QuotaName::Factor, factor),
-            ("entropy_budget", QuotaName::Entropy, entropy),
+            ("k", CommitRule::Count, k),
+            ("threshold", CommitRule::Threshold, threshold),
+            ("factor", CommitRule::Factor, factor),
+            ("entropy_budget", CommitRule::Entropy, entropy),
         ];
         let mut given = numbers.into_iter().filter_map(|(field, name, quota)| Some((field, name, quota?)));
         let first = given.next();
@@ -210,7 +211,7 @@ impl DiffusionOptions {
         }
         match (self.quota, first) {
             (None, number) => Ok(number.map(|(_, _, quota)| quota)),
-            (Some(name), Some((field, own, _))) if own != name => Err(both_given("quota", field)),
+            (Some(name), Some((field, own, _))) if own != name => Err(both_given("commit_rule", field)),
             (Some(_), Some((_, _, quota))) => Ok(Some(quota)),
             (Some(name), None) => Ok(Some(name.quota(steps, base))),
         }
@@ -330,12 +331,20 @@ mod tests {
             (
                 r#"{"block_length": 4, "order": "confidence"}"#,
                 "block_length",
-                ["`diffusion.block_length`", "the quota `kept` that `diffusion.order` implies"],
+                [
+                    "`diffusion.block_length`",
+                    "the commit rule `reference_top_k` that `diffusion.order` implies",
+                ],
+            ),
+            (
+                r#"{"order": "random", "commit_rule": "dream_schedule"}"#,
+                "order",
+                ["`diffusion.order`: `random`", "`diffusion.commit_rule`: `dream_schedule`"],
             ),
             (
                 r#"{"order": "random", "quota": "times"}"#,
                 "order",
-                ["`diffusion.order`: `random`", "`diffusion.quota`: `times`"],
+                ["`diffusion.order`: `random`", "`diffusion.commit_rule`: `dream_schedule`"],
             ),
             (
                 r#"{"preset": "remdm", "window": "block"}"#,
@@ -351,7 +360,7 @@ mod tests {
             (
                 r#"{"preset": "exact", "steps": 8}"#,
                 "steps",
-                ["`diffusion.steps`", "the quota `count` of `diffusion.preset`: `exact`"],
+                ["`diffusion.steps`", "the commit rule `count` of `diffusion.preset`: `exact`"],
             ),
             (
                 r#"{"steps": 8, "entropy_budget": 1}"#,
@@ -359,7 +368,11 @@ mod tests {
                 ["`diffusion.steps`", "`diffusion.entropy_budget`"],
             ),
             (r#"{"k": 2, "factor": 1.0}"#, "k", ["`diffusion.k`", "`diffusion.factor`"]),
-            (r#"{"quota": "rounds", "k": 2}"#, "quota", ["`diffusion.quota`", "`diffusion.k`"]),
+            (
+                r#"{"commit_rule": "rounds", "k": 2}"#,
+                "commit_rule",
+                ["`diffusion.commit_rule`", "`diffusion.k`"],
+            ),
             (
                 r#"{"window": "all", "block_length": 4}"#,
                 "window",

@@ -67,7 +67,7 @@ impl AppState {
             model: Arc::new(model),
             engine,
             slots: args.engine.max_running,
-            queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
+            queue: (args.engine.max_queued_requests, Duration::from_secs(args.engine.max_queue_time)),
             patience: args.server.patience(),
             access,
             cost,

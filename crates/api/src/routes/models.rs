@@ -132,8 +132,8 @@ pub struct RequestLimits {
     n: usize,
     /// Prompts per request.
     prompts: usize,
-    /// Positions to generate per answer.
-    canvas: usize,
+    /// Tokens to generate per answer.
+    generated_tokens: usize,
     /// (given + generated positions) × evaluations × answers.
     cost: u64,
     /// Stop strings.
@@ -172,16 +172,16 @@ pub struct ServerLimits {
     header_timeout_ms: u64,
     /// Until its body has arrived.
     body_timeout_ms: u64,
-    /// Between two requests of a connection.
-    keep_alive_ms: u64,
-    /// For which a client may take nothing of an answer.
-    slow_reader_ms: u64,
+    /// Time that a connection may be idle between requests.
+    idle_timeout_ms: u64,
+    /// Time for which a client may read nothing of an answer.
+    write_timeout_ms: u64,
     /// Samples that are denoised at the same time.
     running: usize,
-    /// Requests that may wait.
-    queue: usize,
-    /// For which a request may wait.
-    queue_wait_ms: u64,
+    /// Requests in the queue at most.
+    queued_requests: usize,
+    /// Time that a request may spend in the queue.
+    queue_time_ms: u64,
 }
 
 /// What is served here.
@@ -263,7 +263,7 @@ fn entry(state: &AppState) -> Model {
             steps: limits.steps,
             n: limits.samples,
             prompts: limits.prompts,
-            canvas,
+            generated_tokens: canvas,
             cost: limits.cost,
             stops: limits.stops.0,
             stop_bytes: limits.stops.1,
@@ -289,11 +289,11 @@ fn server_limits(state: &AppState) -> ServerLimits {
         headers: HEADERS,
         header_timeout_ms: milliseconds(header),
         body_timeout_ms: milliseconds(state.limits.body_time),
-        keep_alive_ms: milliseconds(idle),
-        slow_reader_ms: milliseconds(slow_reader),
+        idle_timeout_ms: milliseconds(idle),
+        write_timeout_ms: milliseconds(slow_reader),
         running: state.slots,
-        queue,
-        queue_wait_ms: milliseconds(wait),
+        queued_requests: queue,
+        queue_time_ms: milliseconds(wait),
     }
 }
 

@@ -8,8 +8,8 @@ mod cuda;
 use candle_core::{Device, Result, Tensor, bail};
 
 use self::candle::Transformer;
-pub use self::cpu::Times;
 use self::cpu::Trunk;
+pub use self::cpu::{Computed, Memory, Network, StoredAs, Times};
 use crate::checkpoint::{TransformerSpec, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;

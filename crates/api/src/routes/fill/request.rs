@@ -8,7 +8,8 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use crate::body::{RequestBody, UnknownFields, integer, object};
+use crate::body::renamed::Renamed;
+use crate::body::{COMMIT_RULE, RequestBody, UnknownFields, integer, object};
 use crate::options::Strings;
 use crate::policy_options::DiffusionOptions;
 use crate::seed::Seed;
@@ -98,8 +99,8 @@ pub struct FillRequest {
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
     pub(super) timeout_ms: Option<i64>,
-    /// Which of `text` and `holes` to return. Default both.
-    #[serde(rename = "return")]
+    /// The parts of a choice to return: `text`, `holes` or `both`, which is the default.
+    #[serde(rename = "include", alias = "return")]
     pub(super) parts: Option<Parts>,
     /// How the canvas is denoised. `stream_states` is `delta` here by default, and `none` when lengths are
     /// searched: before the end nobody knows which of the candidates is the answer.
@@ -117,7 +118,8 @@ pub(super) enum Parts {
     /// The holes alone.
     Holes,
     /// The whole text alone.
-    Full,
+    #[serde(alias = "full")]
+    Text,
     /// Both.
     #[default]
     Both,
@@ -125,6 +127,11 @@ pub(super) enum Parts {
 
 impl RequestBody for FillRequest {
     const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Refuse;
+    const RENAMED: &'static [Renamed] = &[
+        COMMIT_RULE,
+        Renamed { old: "heal", new: "token_healing" },
+        Renamed { old: "return", new: "include" },
+    ];
 }
 
 /// A string of `segments`, or a hole.

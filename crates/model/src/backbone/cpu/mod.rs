@@ -5,6 +5,7 @@
 
 mod block;
 mod experts;
+mod footprint;
 mod layout;
 mod load;
 mod load_block;
@@ -14,6 +15,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use self::experts::ExpertBlock;
+pub use self::footprint::{Computed, Memory, Network, StoredAs};
 use self::workspace::Part;
 pub use self::workspace::Times;
 pub(super) use self::workspace::Workspace;
