@@ -65,7 +65,7 @@ def test_selectors_find_the_pods_and_ports_exist(overlay):
     assert {port["port"] for rule in allowed for port in rule["ports"]} == ports.keys()
     settings = {each["name"]: each.get("value") for each in container(resources)["env"]}
     assert int(settings["UNMASK_LISTEN"].rsplit(":", 1)[1]) == ports["http"]
-    assert int(settings["UNMASK_ADMIN_LISTEN"].rsplit(":", 1)[1]) == ports["metrics"]
+    assert int(settings["UNMASK_METRICS_LISTEN"].rsplit(":", 1)[1]) == ports["metrics"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

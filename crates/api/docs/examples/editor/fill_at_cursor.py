@@ -13,7 +13,7 @@ before, after = lines[: line - 1], lines[line:]
 prefix = "".join(before) + lines[line - 1][:column]
 suffix = lines[line - 1][column:] + "".join(after)
 
-body = json.dumps({"prefix": prefix, "suffix": suffix, "length": {"min": 1, "max": 8}, "seed": 7, "include": "full"})
+body = json.dumps({"prefix": prefix, "suffix": suffix, "length": {"min": 1, "max": 8}, "seed": 7, "include": "text"})
 request = urllib.request.Request("http://localhost:8080/fill", body.encode(), {"content-type": "application/json"})
 with urllib.request.urlopen(request) as answer:
     print(json.load(answer)["choices"][0]["text"], end="")
