@@ -10,7 +10,7 @@ from pages import EXAMPLES, OUTPUTS, PROGRAMS, ROOT, SHELL, example_of, pages
 PAGES = pages()
 KNOWN_WORDS = ("", "background", "fails")
 # Pages that a visitor reads first, and their most lines.
-LONGEST = {"README.md": 160}
+LONGEST = {"README.md": 170}
 
 
 def name(page):
