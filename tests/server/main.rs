@@ -29,6 +29,7 @@ mod holes;
 mod lengths;
 mod logs;
 mod metrics;
+mod models;
 mod mutations;
 mod names;
 mod openapi;

@@ -127,7 +127,7 @@ fn a_port_that_is_taken_is_named() {
 fn a_device_or_precision_that_is_not_there_is_named() {
     let model = golden("diffugpt-s");
     if !cfg!(feature = "cuda") {
-        assert_last_line(serve(&model, &["--device", "cuda"]), &["cuda"]);
+        assert_last_line(serve(&model, &["--device", "cuda"]), &["cuda:0", "--features cuda"]);
     }
     let half = ["--device", "cpu", "--dtype", "f16"];
     assert_last_line(serve(&model, &half), &["f16", "cpu", "bf16"]);

@@ -1,20 +1,24 @@
 //! The commands of the program.
 
+mod examples;
+
 use axum::http::Uri;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::bench::BenchArgs;
 use crate::config::{LISTEN, ListenArg, LoadArgs, LogArgs, ServeArgs};
-use crate::config_terminal::{FillArgs, TryArgs};
+use crate::config_terminal::{ChatArgs, FillArgs, TryArgs};
+use crate::shelf::{HubModelArgs, ModelsArgs, PullArgs};
 
 /// Inference server for masked diffusion language models.
 #[derive(Debug, Parser)]
-#[command(name = "unmask", version, about, args_conflicts_with_subcommands = true)]
+#[command(name = "unmask", version, about, args_conflicts_with_subcommands = true, after_help = examples::PROGRAM)]
 pub struct Cli {
-    /// What to do; nothing means `serve`.
+    /// The command; without one, `serve`.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Settings of `serve`, which need not be named.
+    /// Settings of `serve`.
     #[command(flatten)]
     pub serve: ServeArgs,
 }
@@ -23,18 +27,52 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve a model over HTTP (the default).
+    #[command(after_help = examples::SERVE)]
     Serve(Box<ServeCommand>),
     /// Continue a text, and watch it appear.
+    #[command(after_help = examples::TRY)]
     Try(Box<TryArgs>),
-    /// Fill the holes in a file, and watch it happen.
+    /// Fill the holes in a file, and watch it happen. Without a file, ask for texts.
+    #[command(after_help = examples::FILL)]
     Fill(Box<FillArgs>),
+    /// Talk to a model that has a chat template.
+    #[command(after_help = examples::CHAT)]
+    Chat(Box<ChatArgs>),
+    /// List the models that the program knows by name, what they need, and whether they fit this machine.
+    #[command(after_help = examples::MODELS)]
+    Models(ModelsArgs),
+    /// Download a model into the cache, or bring it up to date.
+    #[command(after_help = examples::PULL)]
+    Pull(PullArgs),
+    /// Delete a model from the cache, which Python's libraries use as well.
+    #[command(after_help = examples::RM)]
+    Rm(HubModelArgs),
+    /// Print the facts about a model, and its place in the cache.
+    #[command(after_help = examples::SHOW)]
+    Show(HubModelArgs),
     /// Load a model, check its files against each other, run one evaluation and print what was found.
+    #[command(after_help = examples::VERIFY)]
     Verify(Box<VerifyArgs>),
-    /// Measure evaluations of a network with random weights on this machine.
+    /// Measure evaluations on this machine, of a model or of random weights.
+    #[command(after_help = examples::BENCH)]
     Bench(Box<BenchArgs>),
     /// Ask a running server whether it is ready: exits with 0 if it is, with 1 and the reason if not.
+    #[command(after_help = examples::HEALTHCHECK)]
     Healthcheck(HealthcheckArgs),
+    /// Print a script that completes commands and flags in a shell.
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page, for `man -l -`.
+    #[command(after_help = examples::MAN)]
+    Man {
+        /// The page of this command [default: of the program].
+        command: Option<String>,
+    },
     /// Print the OpenAPI document.
+    #[command(after_help = examples::PRINT_OPENAPI)]
     PrintOpenapi,
 }
 
@@ -59,7 +97,7 @@ impl ServeCommand {
 /// Settings of `unmask verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The model: a folder, a GGUF file or a hub name [default: the one inside this program].
+    /// The model: a short name, a hub name, a GGUF file or a folder [default: the one inside this program].
     #[arg(env = "UNMASK_MODEL", value_name = "MODEL")]
     pub model: Option<String>,
     /// How it is loaded.

@@ -12,7 +12,8 @@ use unmask_scheduler::{CostModel, EngineConfig, RowTarget};
 pub use crate::bench::BenchArgs;
 pub use crate::commands::{Cli, Command, HealthcheckArgs, VerifyArgs};
 pub use crate::config_access::AccessArgs;
-pub use crate::config_terminal::{FillArgs, LengthArg, TerminalArgs, TryArgs};
+pub use crate::config_hub::HubArgs;
+pub use crate::config_terminal::{ChatArgs, FillArgs, LengthArg, TerminalArgs, TryArgs};
 pub use crate::config_values::{
     DeviceArg, DtypeArg, FamilyArg, HostArg, HubEnvironment, ListenArg, LogFormat, OverloadArg, Secret,
 };
@@ -25,9 +26,10 @@ pub(crate) const LISTEN: &str = "127.0.0.1:8080";
 /// Settings of `unmask serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The model: a folder with config.json, tokenizer.json and safetensors files, a GGUF file, or a hub name
-    /// such as diffusionfamily/diffugpt-s [default: a small model of Python code inside this program].
-    #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
+    /// The model: a short name such as diffugpt-s (`unmask models` lists them), a hub name, a GGUF file, or a folder
+    /// with config.json, tokenizer.json and safetensors files [default: a small model of Python code inside this
+    /// program].
+    #[arg(long, env = "UNMASK_MODEL", value_name = "NAME|FILE|FOLDER")]
     pub model: Option<String>,
     /// The model's name in requests and answers [default: its folder or hub name, or unmask-code].
     #[arg(long, env = "UNMASK_MODEL_NAME", value_name = "NAME")]
@@ -62,6 +64,9 @@ pub struct ServeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct LoadArgs {
+    /// The GGUF file or folder of the base, with --model smollm2 [default: the base on the hub].
+    #[arg(long, env = "UNMASK_BASE", value_name = "FILE|FOLDER")]
+    pub base: Option<PathBuf>,
     /// A LoRA adapter to merge at load: a folder or a hub name.
     #[arg(long, env = "UNMASK_ADAPTER", value_name = "FOLDER|NAME")]
     pub adapter: Option<String>,
@@ -93,21 +98,12 @@ pub struct LoadArgs {
     /// CPU threads that compute; 0 means one per core.
     #[arg(long, env = "UNMASK_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,
-    /// Branch, tag or commit of a model on the hub.
-    #[arg(long, env = "UNMASK_REVISION", default_value = "main")]
-    pub revision: String,
-    /// The hub's address [default: HF_ENDPOINT, or huggingface.co].
-    #[arg(long, env = "UNMASK_HUB_ENDPOINT", value_name = "URL")]
-    pub hub_endpoint: Option<String>,
-    /// Access token for the hub [default: HF_TOKEN].
-    #[arg(long, env = "UNMASK_HUB_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub hub_token: Option<Secret>,
-    /// Folder of the hub's cache [default: HF_HOME, or ~/.cache/huggingface].
-    #[arg(long, env = "UNMASK_HUB_HOME", value_name = "FOLDER")]
-    pub hub_home: Option<PathBuf>,
-    /// The names that other programs use for the same three.
+    /// Download a model that needs more memory than this machine has.
+    #[arg(long, env = "UNMASK_FORCE", value_parser = yes_or_no())]
+    pub force: bool,
+    /// The hub and its cache.
     #[command(flatten)]
-    pub standard: HubEnvironment,
+    pub hub: HubArgs,
 }
 
 /// Where and how the server listens.
@@ -156,7 +152,7 @@ pub struct ServerArgs {
     /// The status of a request that finds the queue full or waits in it for too long.
     #[arg(long, env = "UNMASK_OVERLOAD_STATUS", default_value = "503", value_name = "STATUS")]
     pub overload_status: OverloadArg,
-    /// Serve no page at `/`.
+    /// Serve no pages at / and /docs.
     #[arg(long, env = "UNMASK_NO_PLAYGROUND", value_parser = yes_or_no())]
     pub no_playground: bool,
 }

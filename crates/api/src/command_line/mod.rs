@@ -3,6 +3,7 @@
 
 mod file;
 mod former;
+mod pages;
 mod printed;
 mod variables;
 
@@ -11,6 +12,7 @@ use std::io::Write;
 
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
+pub use self::pages::{print_completions, print_manual};
 pub use self::printed::print_config;
 use crate::commands::Cli;
 
@@ -96,6 +98,30 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of every command, in the short and in the long form.
+    #[test]
+    fn help_is_at_most_100_columns_wide_and_has_examples() {
+        let mut program = definition();
+        program.build();
+        let names: Vec<String> =
+            program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        let mut helps = vec![
+            ("unmask".to_owned(), program.render_long_help()),
+            ("unmask".to_owned(), program.render_help()),
+        ];
+        for name in names.iter().filter(|name| *name != "help") {
+            let command = program.find_subcommand_mut(name).unwrap();
+            helps.push((name.clone(), command.render_help()));
+            helps.push((name.clone(), command.render_long_help()));
+        }
+        for (name, help) in helps {
+            let help = help.to_string();
+            let wide = help.lines().find(|line| line.chars().count() > HELP_COLUMNS);
+            assert_eq!(wide, None, "{name}");
+            assert!(help.contains("Examples:\n  "), "{name}");
+        }
+    }
 
     #[test]
     fn a_near_name_is_found_and_a_far_one_is_not() {

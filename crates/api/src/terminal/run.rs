@@ -130,7 +130,9 @@ impl Run {
     }
 
     fn chunk(&mut self, chunk: &Value, at: Duration) -> Result<(), EventError> {
-        self.text.push_str(chunk["choices"][0]["text"].as_str().unwrap_or_default());
+        let choice = &chunk["choices"][0];
+        let text = choice["text"].as_str().or(choice["delta"]["content"].as_str());
+        self.text.push_str(text.unwrap_or_default());
         let diffusion = &chunk["diffusion"];
         if diffusion["type"].is_string() {
             self.state(diffusion, at)?;

@@ -5,6 +5,7 @@ mod decisions;
 mod events;
 mod forms;
 mod holes;
+pub(super) mod nearest;
 mod request;
 mod search;
 
@@ -17,12 +18,12 @@ use self::answer::{Answer, Filled};
 pub(super) use self::decisions::MOST_CHOICES;
 use self::decisions::Questions;
 use self::events::Events;
+use self::forms::GivenText;
 pub(super) use self::forms::MOST_HOLES;
-use self::forms::{Form, GivenText};
 use self::holes::HoledText;
 use self::request::{FillRequest, ScoreName};
+pub(super) use self::search::MOST_CANDIDATES;
 use self::search::{Canvases, best_fits, candidates, grid};
-pub(super) use self::search::{MOST_CANDIDATES, keep_nearest, nearest};
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::Body;
 use crate::deadlines::TimeoutHeader;
@@ -157,7 +158,7 @@ fn prepare(
     abandoned: &Abandoned,
 ) -> Result<Prepared, ApiError> {
     let text = GivenText::of(&mut request)?;
-    let cut = text.form == Form::Around && request.truncate.unwrap_or(true);
+    let cut = request.truncate.unwrap_or(true);
     let search = request.length_search.unwrap_or_default();
     let (length, stream) = (request.length, request.stream.unwrap_or(false));
     let states = request.diffusion.as_ref().and_then(|diffusion| diffusion.stream_states);

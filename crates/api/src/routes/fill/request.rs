@@ -18,7 +18,12 @@ use crate::seed::Seed;
 /// `segments`, or a `template` with a marker in it. Fields that are not listed are refused.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"prefix": "def add(a, b):\n", "suffix": "\n", "length": 12, "seed": 7}))]
+#[schema(example = json!({
+    "prefix": "class Stack:\n    def __len__(self):\n        return len(",
+    "suffix": "._items)\n",
+    "length": 1,
+    "seed": 7
+}))]
 pub struct FillRequest {
     /// The model to use; absent or empty means the one served.
     pub(super) model: Option<String>,
@@ -45,9 +50,9 @@ pub struct FillRequest {
     /// How ranges are searched.
     #[serde(default, deserialize_with = "object")]
     pub(super) length_search: Option<LengthSearch>,
-    /// When `prefix` and `suffix` do not fit the model: true (the default) keeps what is nearest to the
-    /// hole, two thirds of it before and at least an eighth of the model's context in all, and says so in
-    /// `truncated`; false refuses. The other forms are never cut.
+    /// For texts that are too long for the model. True, the default, shows the model the tokens that are nearest to the
+    /// holes: two thirds of them before a hole, one third after it, and at least an eighth of the model's context in
+    /// all. `truncated` in the answer says so; the text in the answer is whole. False refuses such texts.
     pub(super) truncate: Option<bool>,
     /// Heal blanks and words that the text around a hole cuts: a hole's first token brings the blank,
     /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
