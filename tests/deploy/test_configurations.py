@@ -119,6 +119,9 @@ def test_the_example_of_settings_says_the_defaults():
     assert len(compared) >= 5
     for name in compared:
         assert settings[name] == defaults[name], name
+    # All at once are settings with which the server would start.
+    printed = accepts(os.environ["UNMASK"], "serve", "--print-config", env=os.environ | settings)
+    assert "# UNMASK_MAX_QUEUE_TIME" in printed and "warning" not in printed.lower()
 
 
 def test_whoever_stops_a_replica_gives_it_time_to_drain(compose, dockerfile):
