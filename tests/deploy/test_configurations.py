@@ -124,7 +124,7 @@ def test_the_example_of_settings_says_the_defaults():
     assert "# UNMASK_MAX_QUEUE_TIME" in printed and "warning" not in printed.lower()
 
 
-def test_whoever_stops_a_replica_gives_it_time_to_drain(compose, dockerfile):
+def test_stopping_a_replica_leaves_it_time_to_drain(compose, dockerfile):
     flags = accepts(os.environ["UNMASK"], "serve", "--help")
     timeout = int(re.search(r"UNMASK_DRAIN_TIMEOUT=\]\s+\[default: (\d+)\]", flags)[1])
     delay = int(re.search(r"UNMASK_DRAIN_DELAY=(\d+)", dockerfile)[1])

@@ -20,10 +20,12 @@ pub(crate) fn lasting(answer: &Value) -> Value {
 
 /// The caller's text is there byte for byte, and the offsets say where the hole lies.
 fn assert_spliced(choice: &Value, prefix: &str, suffix: &str) {
-    let (text, hole) = (choice["text"].as_str().unwrap(), &choice["holes"][0]);
+    let text = choice["text"].as_str().unwrap();
+    let hole = &choice["holes"][0];
     let filled = hole["text"].as_str().unwrap();
     assert_eq!(text, format!("{prefix}{filled}{suffix}"));
-    let (start, end) = (hole["start"].as_u64().unwrap() as usize, hole["end"].as_u64().unwrap() as usize);
+    let start = hole["start"].as_u64().unwrap() as usize;
+    let end = hole["end"].as_u64().unwrap() as usize;
     let within: String = text.chars().skip(start).take(end - start).collect();
     assert_eq!((start, within.as_str()), (prefix.chars().count(), filled));
 }
@@ -147,7 +149,8 @@ async fn the_text_around_the_hole_comes_back_byte_for_byte() {
 async fn a_text_too_long_for_the_model_is_cut_for_it_and_returned_whole() {
     for model in ["diffugpt-s", "diffullama"] {
         let server = Server::start(model, &[]);
-        let (prefix, suffix) = ("ä b\r\n".repeat(500), " x".repeat(300));
+        let prefix = "ä b\r\n".repeat(500);
+        let suffix = " x".repeat(300);
         let body = json!({ "prefix": prefix, "suffix": suffix, "length": 5, "seed": 1 });
         let answer = server.ok("/fill", &body).await;
         assert_eq!(answer["truncated"], true);

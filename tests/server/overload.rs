@@ -8,7 +8,8 @@ use crate::harness::{Answer, Server};
 /// The client is told when to come back, twice the same, and within the minute after which SDKs give up.
 fn assert_retry(refused: &Answer) {
     let number = |name: &str| refused.header(name).parse::<u64>().unwrap();
-    let (seconds, milliseconds) = (number("retry-after"), number("retry-after-ms"));
+    let seconds = number("retry-after");
+    let milliseconds = number("retry-after-ms");
     assert!((1..=60).contains(&seconds) && milliseconds.div_ceil(1000) == seconds, "{refused:?}");
 }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::access::KeyFile;
 use crate::harness::{Server, unmask};
 
-/// What stands between two strings.
+/// The text between two strings.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     text.split_once(start).and_then(|(_, rest)| rest.split_once(end)).unwrap().0
 }

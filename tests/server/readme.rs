@@ -34,7 +34,8 @@ fn run(block: &str, server: &Server) -> Value {
 
 #[test]
 fn every_request_of_the_readme_is_answered_by_the_embedded_model() {
-    let (readme, server) = (readme(), Server::start_embedded());
+    let readme = readme();
+    let server = Server::start_embedded();
     let commands = commands(&readme);
     for part in ["\"length\"", "\"segments\"", "\"choices\""] {
         assert!(commands.iter().any(|command| command.contains(part)), "{part}: {commands:#?}");
@@ -49,7 +50,8 @@ fn every_request_of_the_readme_is_answered_by_the_embedded_model() {
 
 #[test]
 fn the_first_hole_of_the_readme_is_filled_with_what_belongs_there() {
-    let (readme, server) = (readme(), Server::start_embedded());
+    let readme = readme();
+    let server = Server::start_embedded();
     let answer = run(commands(&readme)[0], &server);
     assert_eq!(answer["choices"][0]["holes"][0]["text"], KNOWN_INFILL);
     let shown = format!("\"text\": \"{KNOWN_INFILL}\"");

@@ -53,7 +53,7 @@ pub struct BenchArgs {
     /// Instead of filling canvases, read this many positions of each, over and over.
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub asked: Option<usize>,
-    /// How often; with --asked the number of evaluations.
+    /// Number of repetitions; with --asked the number of evaluations.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one)]
     pub repetitions: usize,
     /// Temperature of the draws.
@@ -70,7 +70,7 @@ pub struct BenchArgs {
     pub load: LoadArgs,
 }
 
-/// What was measured; times in milliseconds.
+/// The measurements; times in milliseconds.
 #[derive(Debug, Serialize)]
 struct Report {
     arch: String,
@@ -156,8 +156,13 @@ impl Subject {
         let cpu = load.cpu.unwrap_or_else(CpuFeatures::detect);
         let placement = Placement::new(load.device.0, load.dtype.into(), args.arch.family(), cpu)?;
         let placement = placement.deterministic(load.deterministic);
-        let limits =
-            ModelLimits { vocabulary, context: spec.context, mask_token: vocabulary as u32 - 1, shift: true };
+        let limits = ModelLimits {
+            vocabulary,
+            context: spec.context,
+            mask_token: vocabulary as u32 - 1,
+            shift: true,
+            visibility: spec.visibility,
+        };
         let weights = Weights::random(vocabulary, args.arch.stored());
         let predictor = CandlePredictor::new(&spec, &weights, limits, &placement, load.threads)?;
         let name = args.arch.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned());

@@ -17,7 +17,8 @@ pub use crate::config_terminal::{ChatArgs, FillArgs, LengthArg, TerminalArgs, Tr
 pub use crate::config_values::{
     DeviceArg, DtypeArg, FamilyArg, HostArg, HubEnvironment, ListenArg, LogFormat, OverloadArg, Secret,
 };
-use crate::config_values::{at_least_one, yes_or_no};
+use crate::config_values::{at_least_one, byte_size, yes_or_no};
+use crate::kv_cache::KvCacheName;
 use crate::state::Limits;
 
 /// Where the server listens unless it is told.
@@ -34,19 +35,19 @@ pub struct ServeArgs {
     /// The model's name in requests and answers [default: its folder or hub name, or unmask-code].
     #[arg(long, env = "UNMASK_MODEL_NAME", value_name = "NAME")]
     pub model_name: Option<String>,
-    /// How it is loaded.
+    /// Loading of the model.
     #[command(flatten)]
     pub load: LoadArgs,
-    /// Where and how the server listens.
+    /// Addresses and time limits of the server.
     #[command(flatten)]
     pub server: ServerArgs,
-    /// Who may ask, from where, and how much.
+    /// Access: clients, origins and quotas.
     #[command(flatten)]
     pub access: AccessArgs,
-    /// How requests share the device.
+    /// Sharing of the device.
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// What a request may ask for.
+    /// Limits of a request.
     #[command(flatten)]
     pub limits: LimitArgs,
     /// Log lines.
@@ -60,7 +61,7 @@ pub struct ServeArgs {
     pub print_config: bool,
 }
 
-/// How a model is loaded.
+/// Loading of a model.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct LoadArgs {
@@ -70,7 +71,7 @@ pub struct LoadArgs {
     /// A LoRA adapter to merge at load: a folder or a hub name.
     #[arg(long, env = "UNMASK_ADAPTER", value_name = "FOLDER|NAME")]
     pub adapter: Option<String>,
-    /// How messages become a prompt: a file with a Jinja template, alpaca or diffullama-sft [default: the
+    /// The prompt format of messages: a file with a Jinja template, alpaca or diffullama-sft [default: the
     /// template beside the weights].
     #[arg(long, env = "UNMASK_CHAT_TEMPLATE", value_name = "FILE|NAME")]
     pub chat_template: Option<String>,
@@ -98,6 +99,10 @@ pub struct LoadArgs {
     /// CPU threads that compute; 0 means one per core.
     #[arg(long, env = "UNMASK_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,
+    /// Bytes of keys and values that are kept between evaluations, for models in blocks and for `kv_cache` of requests; K,
+    /// M and G count in powers of 1024 [default: a quarter of the free memory; on a GPU 4G].
+    #[arg(long, env = "UNMASK_KV_CACHE_MEMORY", value_name = "BYTES", value_parser = byte_size)]
+    pub kv_cache_memory: Option<u64>,
     /// Download a model that needs more memory than this machine has.
     #[arg(long, env = "UNMASK_FORCE", value_parser = yes_or_no())]
     pub force: bool,
@@ -106,7 +111,7 @@ pub struct LoadArgs {
     pub hub: HubArgs,
 }
 
-/// Where and how the server listens.
+/// Addresses and time limits of the server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
@@ -157,7 +162,7 @@ pub struct ServerArgs {
     pub no_playground: bool,
 }
 
-/// How requests share the device.
+/// Sharing of the device between requests.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
@@ -173,13 +178,17 @@ pub struct EngineArgs {
     #[arg(long, env = "UNMASK_MAX_QUEUED_REQUESTS", default_value_t = 128, value_name = "N",
           value_parser = at_least_one)]
     pub max_queued_requests: usize,
+    /// Keys and values that requests keep where they say nothing: off, prefix or dual [default: dual for editors' long
+    /// texts, otherwise off]. An approximation for models in which every position sees all others.
+    #[arg(long, env = "UNMASK_KV_CACHE", value_name = "NAME")]
+    pub kv_cache: Option<KvCacheName>,
     /// Seconds that a request may spend in the queue.
     #[arg(long, env = "UNMASK_MAX_QUEUE_TIME", default_value_t = 30, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub max_queue_time: u64,
 }
 
-/// What a request may ask for.
+/// Limits of a request.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits of a request")]
 pub struct LimitArgs {
@@ -234,9 +243,9 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// How long an evaluation should take that is as full as it may be, when no flag says how many rows that is. Requests
-/// join and leave between evaluations, so it is also how long a newcomer waits for its first. Fewer rows would waste the
-/// device on overhead, more would only delay newcomers.
+/// Time of the fullest evaluation when no flag gives its rows. Requests join and leave between evaluations,
+/// so it is also the time for which a new request waits for its first one. Fewer rows would waste the device
+/// on overhead, more would only delay new requests.
 const FULL_EVALUATION: RowTarget = RowTarget { time: Duration::from_millis(250), least: 256, most: 8192 };
 
 impl EngineArgs {
@@ -274,7 +283,7 @@ impl LimitArgs {
 }
 
 impl ServerArgs {
-    /// Where to listen.
+    /// The address to listen on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         let ListenArg(listen) = self.listen;
@@ -296,7 +305,7 @@ impl ServerArgs {
     }
 }
 
-/// What the server bears from others; by default nothing, as where nobody connects.
+/// Limits on shutdown and connections. All zero by default, for servers without sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Patience {
     /// From the signal to stop to the refusal of requests.
@@ -319,7 +328,7 @@ mod tests {
 
     use super::*;
 
-    /// Of clap's own accord `UNMASK_…=1` would be refused.
+    /// Clap itself would refuse `UNMASK_…=1`.
     #[test]
     fn every_switch_takes_1_from_its_variable() {
         let cli = Cli::command();
@@ -342,6 +351,7 @@ mod tests {
                 max_batch_tokens: flag,
                 max_running: 1,
                 max_queued_requests: 1,
+                kv_cache: None,
                 max_queue_time: 1,
             };
             engine.config(CostModel { per_row, ..CostModel::default() }).max_rows

@@ -15,7 +15,7 @@ use crate::metrics::{Metrics, ModelLabels};
 use crate::panics;
 use crate::report::unix_seconds;
 use crate::route_defaults::RouteDefaults;
-use crate::shelf::{Dtype, SMOLLM2, cache, known, refuse_if_too_large, suggestion};
+use crate::shelf::{Dtype, SMOLLM2, available_memory, cache, known, refuse_if_too_large, suggestion};
 use crate::state::ServedModel;
 use crate::template::ChatTemplate;
 
@@ -24,15 +24,15 @@ use crate::template::ChatTemplate;
 pub struct Loaded {
     /// The model's name: its folder's or file's, the one on the hub, or the embedded model's.
     pub name: String,
-    /// What was read of its files.
+    /// The contents of its files.
     pub checkpoint: Checkpoint,
     /// The settings that serve it best, by kind of request.
     pub defaults: RouteDefaults,
-    /// Where it is computed.
+    /// Device and precision.
     pub placement: Placement,
     /// The network.
     pub predictor: CandlePredictor,
-    /// How messages become a prompt, when that is known.
+    /// The way from messages to a prompt, if there is one.
     pub chat_template: Option<ChatTemplate>,
 }
 
@@ -43,7 +43,8 @@ impl Loaded {
         describe(&self.name, &self.checkpoint)
     }
 
-    /// What computes, what is said of it under `id`, and what is counted of it; `loading` is what it took.
+    /// The predictor, the description of the model under `id`, and its metrics; `loading` is the time that
+    /// loading took.
     #[must_use]
     pub fn served_as(
         self,
@@ -62,13 +63,16 @@ impl Loaded {
                 checkpoint.weights.fingerprint(),
             ),
             profile: checkpoint.profile,
+            kv_cache: (predictor.memos().budget, predictor.memo_bytes(PAGE) / PAGE as u64),
             defaults,
             chat_template,
             parameters: checkpoint.weights.size().0,
             tokenizer: checkpoint.tokenizer,
             limits: predictor.limits(),
         };
-        let (id, dtype, device) = (served.id.clone(), precision.to_owned(), device.to_owned());
+        let id = served.id.clone();
+        let dtype = precision.to_owned();
+        let device = device.to_owned();
         let metrics = Metrics::new(ModelLabels { id, dtype, device }, loading);
         (predictor, served, metrics)
     }
@@ -134,7 +138,21 @@ fn place(checkpoint: &Checkpoint, args: &LoadArgs) -> anyhow::Result<(Placement,
         "loading weights"
     );
     let predictor = CandlePredictor::load(checkpoint, placement.clone(), args.threads)?;
+    let predictor = predictor.with_memos(memo_budget(args, &placement));
     Ok((placement, predictor))
+}
+
+/// Positions over which the bytes of one are measured: memory is taken for several at a time.
+const PAGE: usize = 256;
+
+/// Bytes of keys and values on a GPU, whose free memory is not known here.
+const GPU_MEMOS: u64 = 4 << 30;
+
+/// Bytes of keys and values that are kept between evaluations, once the weights are loaded: what was asked for, or a
+/// quarter of what is free.
+fn memo_budget(args: &LoadArgs, placement: &Placement) -> u64 {
+    let free = || if placement.device.is_cpu() { available_memory() } else { None };
+    args.kv_cache_memory.unwrap_or_else(|| free().map_or(GPU_MEMOS, |bytes| bytes as u64 / 4))
 }
 
 #[cfg(feature = "embedded")]

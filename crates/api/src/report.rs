@@ -1,4 +1,4 @@
-//! What an answer says about how it was computed: `usage` and `diffusion`.
+//! An answer's report about its computation: `usage` and `diffusion`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,6 +10,7 @@ use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
 use crate::generation::Progress;
+use crate::kv_cache::KvCacheReport;
 use crate::metrics::labels::Ending;
 use crate::observation::milliseconds;
 use crate::options::Settings;
@@ -39,7 +40,7 @@ impl Usage {
     }
 }
 
-/// How the answer was denoised: the resolved settings and the work they took.
+/// Report of the denoising: the resolved settings and the work they took.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct DiffusionReport {
     /// The decision rule.
@@ -53,10 +54,13 @@ pub struct DiffusionReport {
     pub top_p: f64,
     /// The seed; sending it again repeats the answer.
     pub seed: Seed,
+    /// The keys and values that were kept between evaluations; absent where every evaluation computed the whole canvas.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<KvCacheReport>,
     /// Evaluations of the network, summed over samples.
     pub forward_passes: u32,
-    /// Rows that went through the network: given and generated positions of every evaluation. With
-    /// guidance, every canvas counts twice.
+    /// Rows that went through the network: given and generated positions of every evaluation, less those whose keys and
+    /// values were kept. With guidance, every canvas counts twice.
     pub rows_computed: u64,
     /// Rows of logits that were read. Planned orders read each position once.
     pub logit_rows: u64,
@@ -75,7 +79,7 @@ pub struct DiffusionReport {
     pub denoise_ms: f64,
     /// The most canvases that shared an evaluation with this request, itself included.
     pub batch_peak: usize,
-    /// How the echoed prompts were scored, if they were.
+    /// Report of the scoring of echoed prompts, if they were scored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<ScoreReport>,
 }
@@ -91,6 +95,10 @@ impl DiffusionReport {
             temperature: settings.sampling.temperature,
             top_p: settings.sampling.top_p,
             seed: settings.seed,
+            kv_cache: views
+                .iter()
+                .find_map(|progress| settings.kv_cache.on(progress.view.length()))
+                .map(KvCacheReport::from),
             forward_passes: timings.evaluations,
             rows_computed: timings.rows,
             logit_rows: timings.reads,

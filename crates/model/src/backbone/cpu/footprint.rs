@@ -291,7 +291,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{Biases, Rotation};
+    use crate::checkpoint::{Biases, Rotation, Visibility};
 
     fn llama_2_7b(stored: StoredAs) -> Network {
         let spec = TransformerSpec {
@@ -307,6 +307,7 @@ mod tests {
             biases: Biases::default(),
             head_norm: false,
             feed_forward: vec![FeedForward::SwiGlu { width: 11008 }; 32],
+            visibility: Visibility::Full,
             ties_missing_head: false,
         };
         Network { spec, vocabulary: 32000, own_head: true, stored, adapted: false }
