@@ -118,7 +118,7 @@ def test_the_settings_of_the_base_ask_for_keys_and_keep_metrics_apart(network, s
 
     until("the base to be ready", ready)
     assert get("http://127.0.0.1:8080/v1/models")[0] == 401
-    assert get("http://127.0.0.1:8080/metrics")[0] == 404
+    assert get("http://127.0.0.1:8080/metrics")[0] == 401
     assert "unmask_ready 1" in get("http://127.0.0.1:9090/metrics")[1]
     process.close()
     without = {name: value for name, value in started.items() if name != "UNMASK_API_KEY_FILE"}
