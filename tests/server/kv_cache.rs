@@ -39,9 +39,10 @@ async fn fewer_rows_are_computed_and_the_seed_repeats_the_text_whatever_is_in_me
             let rows = |answer: &Value| answer["diffusion"]["rows_computed"].as_u64().unwrap();
             assert!(rows(&alone) < rows(&whole), "{model} {cache}: {} and {}", rows(&alone), rows(&whole));
             // Among others, and where nothing is kept.
+            let other = with(&body, json!({ "seed": 6 }));
             let (a, b, c) = tokio::join!(
                 server.ok("/fill", &body),
-                server.ok("/fill", &with(&body, json!({ "seed": 6 }))),
+                server.ok("/fill", &other),
                 without.ok("/fill", &body),
             );
             assert_eq!(text(&a), text(&alone), "{model} {cache}");
@@ -69,7 +70,7 @@ async fn the_server_chooses_where_a_request_does_not() {
     assert_eq!(default["diffusion"]["kv_cache"], "prefix");
     let off = server.ok("/fill", &body(&json!({ "kv_cache": "off" }))).await;
     assert_eq!(off["diffusion"].get("kv_cache"), None);
-    let models: Value = server.get("/v1/models").await.json().await.unwrap();
+    let models = server.get("/v1/models").await.json();
     let shown = &models["data"][0]["diffusion"]["kv_cache"];
     assert_eq!(shown["limit_bytes"], 1 << 20);
     assert_eq!(shown["default"], "prefix");
@@ -83,7 +84,7 @@ async fn nothing_stays_in_memory_when_the_requests_have_ended() {
     server.ok("/fill", &body(&json!({ "kv_cache": "dual", "refresh": 2 }))).await;
     // The engine clears them after it has sent the last event.
     for _ in 0..1000 {
-        let metrics = server.get("/metrics").await.text().await.unwrap();
+        let metrics = server.get("/metrics").await.body;
         let value = |name: &str| -> f64 {
             let line = metrics.lines().find(|line| line.starts_with(name)).unwrap();
             line.rsplit(' ').next().unwrap().parse().unwrap()
