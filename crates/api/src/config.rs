@@ -17,6 +17,7 @@ pub use crate::config_values::{
     DeviceArg, DtypeArg, FamilyArg, HostArg, HubEnvironment, ListenArg, LogFormat, OverloadArg, Secret,
 };
 use crate::config_values::{at_least_one, yes_or_no};
+pub use crate::eval::EvalArgs;
 use crate::state::Limits;
 
 /// Where the server listens unless it is told.
@@ -61,6 +62,8 @@ pub enum Command {
     Fill(Box<FillArgs>),
     /// Load a model, check its files against each other, run one evaluation and print what was found.
     Verify(Box<VerifyArgs>),
+    /// Run the paper's benchmarks, or held-out infilling of your own files, and print a table.
+    Eval(Box<EvalArgs>),
     /// Measure evaluations of a network with random weights on this machine.
     Bench(Box<BenchArgs>),
     /// Ask a running server whether it is ready: exits with 0 if it is, with 1 and the reason if not.

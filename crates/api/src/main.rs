@@ -15,7 +15,7 @@ use unmask_api::server::Bound;
 use unmask_api::shutdown::{Signals, Starting};
 use unmask_api::state::AppState;
 use unmask_api::{
-    bench, descriptors, healthcheck, output, panics, routes, serve, shutdown, terminal, verify,
+    bench, descriptors, eval, healthcheck, output, panics, routes, serve, shutdown, terminal, verify,
 };
 use unmask_scheduler::{CostModel, Engine};
 
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Some(Command::Try(args)) => terminal::try_prompt(&args),
         Some(Command::Fill(args)) => terminal::fill_file(&args),
         Some(Command::Verify(args)) => interruptible(|| check(&args)),
+        Some(Command::Eval(args)) => interruptible(|| eval::eval(&args, &mut output::stdout())),
         Some(Command::Bench(args)) => interruptible(|| {
             panics::as_error(&args.arch.spec(args.layers).to_string(), || {
                 bench::bench(&args, &mut output::stdout())

@@ -4,12 +4,12 @@
 //! these, `picture` makes rows of what is known, `screen` draws them. `visible` stands between every text
 //! that somebody else wrote and the terminal.
 
-mod api;
+pub(crate) mod api;
 mod picture;
 mod run;
 mod screen;
 mod show;
-mod visible;
+pub(crate) mod visible;
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -20,7 +20,7 @@ use futures_util::{Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::api::{Api, AskError};
+use self::api::{Api, AskError, Source};
 use self::run::Run;
 use self::show::Show;
 use self::visible::visible_line;
@@ -123,6 +123,11 @@ fn set(object: &mut Value, name: &str, value: Option<impl Into<Value>>) {
     }
 }
 
+fn source(args: &TerminalArgs) -> Source<'_> {
+    let (url, key) = (args.url.as_ref(), args.api_key.as_ref());
+    Source { url, key, model: args.model.as_deref(), load: &args.load }
+}
+
 fn answer(question: &Question, args: &TerminalArgs) -> anyhow::Result<()> {
     let log = LogArgs { log: args.log.clone(), log_format: LogFormat::Text };
     let _log = Log::to_stderr(&log).map_err(anyhow::Error::msg)?;
@@ -131,7 +136,7 @@ fn answer(question: &Question, args: &TerminalArgs) -> anyhow::Result<()> {
         // The engine and its routes belong to a runtime, and so do signals.
         let _entered = runtime.enter();
         let signals = Signals::listen().context("cannot listen for signals")?;
-        (Starting::watch(signals, None), Api::open(args)?)
+        (Starting::watch(signals, None), Api::open(source(args))?)
     };
     let answer = async {
         let mut signals = starting.over().await.context("cannot listen for signals")?;
