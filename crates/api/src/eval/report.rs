@@ -187,7 +187,7 @@ mod tests {
         let expected = "\
 model m␛
 task                    items metric                      value  paper
-piqa                        4 accuracy         25.00 ± 25.00 %   57.7
+piqa                        4 accuracy          25.00 ± 25.00 %   57.7
   128 evaluations, 1.2 s, 2 items of an earlier run, 1 skipped: too long
 paper: Table 1 of arXiv 2410.17891; gsm8k after finetuning on it
 ";

@@ -149,7 +149,7 @@ mod tests {
             ("import os; os._exit(0)", Verdict::Failed),
             ("bytearray(4 << 30)", Verdict::Failed),
             ("print('x' * 1000000)", Verdict::Failed),
-            ("open('/tmp/unmask-eval-test', 'w').write('x')", Verdict::Failed),
+            ("with open('/tmp/unmask-eval-test', 'w') as file: file.write('x')", Verdict::Failed),
             (
                 "import os; assert 'UNMASK_API_KEY' not in os.environ and 'HOME' not in os.environ",
                 Verdict::Passed,

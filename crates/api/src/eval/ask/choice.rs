@@ -118,7 +118,9 @@ async fn tokens(
         (tokens, context)
     };
     let from = context.min(tokens.len());
-    let over = tokens.len().saturating_sub(server.model.context);
+    // The harness leaves a position to the token that it has generated.
+    let most = server.model.context - usize::from(protocol == Protocol::Harness);
+    let over = tokens.len().saturating_sub(most);
     tokens.drain(..over);
     Ok(Scored { tokens, from: from.saturating_sub(over), truncated: over > 0 })
 }

@@ -11,8 +11,9 @@ use super::{ItemError, Outcome, Settings, confidence, evaluations, truth};
 const GSM8K_CANVAS: usize = 256;
 /// What the paper adds to the longest name of an answer.
 const ANSWER_ROOM: usize = 10;
-/// Tokens that lm-evaluation-harness generates at most.
+/// Tokens that lm-evaluation-harness generates at most, and its seed.
 const HARNESS_TOKENS: usize = 256;
+const HARNESS_SEED: i64 = 1234;
 
 /// The last word as the paper's script asks for it: as many tokens as the word has, drawn at temperature 1.
 pub(super) async fn last_word(
@@ -48,7 +49,7 @@ pub(super) async fn short_answer(
     if settings.protocol == Protocol::Harness {
         let prompt = format!("Question: {question}?\nAnswer:");
         let stop = ["\n", ".", ","];
-        let (text, answer, cut) = greedy(server, seed, &prompt, &stop).await?;
+        let (text, answer, cut) = greedy(server, &prompt, &stop).await?;
         let exact =
             aliases.iter().any(|alias| as_the_harness_compares(alias) == as_the_harness_compares(&text));
         return Ok(outcome(&text, &answer, cut).with("exact_match", truth(exact)));
@@ -79,7 +80,7 @@ pub(super) async fn number(
     let expected = final_number(solution);
     if settings.protocol == Protocol::Harness {
         let prompt = format!("Question: {question}\nAnswer:");
-        let (text, answer, cut) = greedy(server, seed, &prompt, &["Question:", "</s>", "<|im_end|>"]).await?;
+        let (text, answer, cut) = greedy(server, &prompt, &["Question:", "</s>", "<|im_end|>"]).await?;
         let strict = strict_match(&text).is_some_and(|found| found == expected);
         return Ok(outcome(&text, &answer, cut).with("exact_match", truth(strict)));
     }
@@ -107,15 +108,10 @@ pub(super) async fn number(
 }
 
 /// A text as lm-evaluation-harness generates it: the most probable one of the model's own decision rule.
-async fn greedy(
-    server: &Server,
-    seed: i64,
-    prompt: &str,
-    stop: &[&str],
-) -> Result<(String, Value, bool), ItemError> {
+async fn greedy(server: &Server, prompt: &str, stop: &[&str]) -> Result<(String, Value, bool), ItemError> {
     let length = HARNESS_TOKENS.min(server.model.context / 2);
-    let (given, cut) = fitting(server, prompt, false, length).await?;
-    let body = json!({ "prompt": given, "max_tokens": length, "temperature": 0, "seed": seed, "stop": stop });
+    let (given, cut) = fitting(server, prompt, false, length + 1).await?;
+    let body = json!({ "prompt": given, "max_tokens": length, "temperature": 0, "seed": HARNESS_SEED, "stop": stop });
     let answer = server.post("/v1/completions", &body).await?;
     Ok((text_of(&answer)?.to_owned(), answer, cut))
 }
