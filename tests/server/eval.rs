@@ -85,17 +85,11 @@ fn a_run_goes_on_where_it_stopped_and_no_other_run_touches_it() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("results").display().to_string();
     let model = golden("diffugpt-s").display().to_string();
-    let arguments = |limit, seed| {
-        [
-            "piqa", "--smoke", "--steps", "2", "--model", &model, "--out", &out, "--limit", limit, "--seed",
-            seed,
-        ]
-        .map(str::to_owned)
+    let arguments = |limit: &'static str, seed: &'static str| {
+        let settings = ["piqa", "--smoke", "--steps", "2", "--limit", limit, "--seed", seed];
+        [&settings[..], &["--model", &model, "--out", &out]].concat()
     };
-    let with = |limit: &str, seed: &str| {
-        let owned = arguments(limit, seed);
-        report(&owned.iter().map(String::as_str).collect::<Vec<_>>())
-    };
+    let with = |limit, seed| report(&arguments(limit, seed));
     assert_eq!(with("4", "1")["tasks"][0]["resumed"], 0);
     let journal = folder.path().join("results/piqa.jsonl");
     let text = fs::read_to_string(&journal).unwrap();
@@ -112,8 +106,7 @@ fn a_run_goes_on_where_it_stopped_and_no_other_run_touches_it() {
     let whole =
         report(&["piqa", "--smoke", "--steps", "2", "--model", &model, "--limit", "6", "--seed", "1"]);
     assert_eq!(timeless(whole), timeless(resumed));
-    let owned = arguments("6", "2");
-    let other = refusal(&owned.iter().map(String::as_str).collect::<Vec<_>>());
+    let other = refusal(&arguments("6", "2"));
     assert!(other.contains("other settings (`seed`)"), "{other}");
 }
 
