@@ -20,7 +20,7 @@ BALANCER = "127.0.0.1:8080"
 
 
 def get(url):
-    """Status and text; nothing if nobody answers."""
+    """Status and text; nothing without an answer."""
     try:
         with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
             return answer.status, answer.read().decode()
@@ -79,7 +79,7 @@ class Replica:
             "UNMASK_THREADS": "1",
             # Nothing is refused or cut off because the machine is slow.
             "UNMASK_DRAIN_TIMEOUT": str(DEADLINE),
-            "UNMASK_MAX_WAIT": str(DEADLINE),
+            "UNMASK_MAX_QUEUE_TIME": str(DEADLINE),
         }
         command = self.network.far_command([os.environ["UNMASK"], *self.flags])
         self.process = Process(self.name, command, settings)

@@ -33,7 +33,8 @@ async fn a_saved_truncation_cuts_no_prompt() {
         let template = fs::canonicalize(crate::harness::golden("../templates/pipes.jinja")).unwrap();
         let mut command = unmask(&["serve", "--listen", "127.0.0.1:0", "--model"]);
         command.arg(folder.path()).arg("--chat-template").arg(&template);
-        let (cut, whole) = (Server::spawn(command), start("diffugpt-s", "pipes"));
+        let cut = Server::spawn(command);
+        let whole = start("diffugpt-s", "pipes");
         for (path, body) in [
             (COMPLETIONS, json!({ "prompt": text, "max_tokens": 4, "seed": 1 })),
             (COMPLETIONS, json!({ "prompt": text, "max_tokens": 0, "echo": true, "logprobs": 1 })),
@@ -43,7 +44,8 @@ async fn a_saved_truncation_cuts_no_prompt() {
             (CHAT, json!({ "messages": user("Hello there"), "max_tokens": 2, "seed": 1 })),
             ("/infill", json!({ "input_prefix": text, "input_suffix": "", "n_predict": 3, "seed": 1 })),
         ] {
-            let (found, expected) = (cut.ok(path, &body).await, whole.ok(path, &body).await);
+            let found = cut.ok(path, &body).await;
+            let expected = whole.ok(path, &body).await;
             for part in ["choices", "usage", "tokens", "content", "tokens_evaluated"] {
                 assert_eq!(found[part], expected[part], "{path} {part}");
             }
@@ -139,9 +141,9 @@ async fn fields_that_would_change_the_answer_do_not_pass_without_effect() {
         }
     }
     let chat_name = json!({ "prompt": "a", "max_completion_tokens": 3, "seed": 1, "ignore_eos": true });
-    assert_eq!(server.ok(COMPLETIONS, &chat_name).await["diffusion"]["canvas_tokens"], 3);
+    assert_eq!(server.ok(COMPLETIONS, &chat_name).await["diffusion"]["generated_tokens"], 3);
     let both = with(&chat_name, json!({ "max_tokens": 9 }));
-    assert_eq!(server.ok(COMPLETIONS, &both).await["diffusion"]["canvas_tokens"], 3);
+    assert_eq!(server.ok(COMPLETIONS, &both).await["diffusion"]["generated_tokens"], 3);
     let wrong = with(&chat_name, json!({ "max_completion_tokens": 4096 }));
     let refused = server.post(COMPLETIONS, &wrong).await;
     assert_eq!(refused.json()["error"]["param"], "max_completion_tokens", "{}", refused.body);

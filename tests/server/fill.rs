@@ -20,10 +20,12 @@ pub(crate) fn lasting(answer: &Value) -> Value {
 
 /// The caller's text is there byte for byte, and the offsets say where the hole lies.
 fn assert_spliced(choice: &Value, prefix: &str, suffix: &str) {
-    let (text, hole) = (choice["text"].as_str().unwrap(), &choice["holes"][0]);
+    let text = choice["text"].as_str().unwrap();
+    let hole = &choice["holes"][0];
     let filled = hole["text"].as_str().unwrap();
     assert_eq!(text, format!("{prefix}{filled}{suffix}"));
-    let (start, end) = (hole["start"].as_u64().unwrap() as usize, hole["end"].as_u64().unwrap() as usize);
+    let start = hole["start"].as_u64().unwrap() as usize;
+    let end = hole["end"].as_u64().unwrap() as usize;
     let within: String = text.chars().skip(start).take(end - start).collect();
     assert_eq!((start, within.as_str()), (prefix.chars().count(), filled));
 }
@@ -56,7 +58,7 @@ async fn a_plain_answer_has_the_published_shape() {
         let given = usage["prompt_tokens"].as_u64().unwrap();
         assert_eq!(usage["completion_tokens"], 27);
         assert_eq!((&usage["total_tokens"], given > 0), (&json!(given + 27), true));
-        assert_eq!(answer["diffusion"]["canvas_tokens"], 27);
+        assert_eq!(answer["diffusion"]["generated_tokens"], 27);
     }
 }
 
@@ -90,7 +92,7 @@ async fn the_native_stream_ends_with_the_plain_answer() {
             let mut holes = Vec::new();
             for (name, data) in &events[1..events.len() - 1] {
                 match name.as_str() {
-                    "fill.state" => states.take(data),
+                    "fill.state" => states.take(&data["state"]),
                     "fill.hole" => holes.push(data),
                     other => panic!("{other} in mid-stream"),
                 }
@@ -147,7 +149,8 @@ async fn the_text_around_the_hole_comes_back_byte_for_byte() {
 async fn a_text_too_long_for_the_model_is_cut_for_it_and_returned_whole() {
     for model in ["diffugpt-s", "diffullama"] {
         let server = Server::start(model, &[]);
-        let (prefix, suffix) = ("ä b\r\n".repeat(500), " x".repeat(300));
+        let prefix = "ä b\r\n".repeat(500);
+        let suffix = " x".repeat(300);
         let body = json!({ "prefix": prefix, "suffix": suffix, "length": 5, "seed": 1 });
         let answer = server.ok("/fill", &body).await;
         assert_eq!(answer["truncated"], true);
@@ -160,8 +163,8 @@ async fn a_text_too_long_for_the_model_is_cut_for_it_and_returned_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_parts_that_are_asked_for_are_returned() {
     let server = Server::start("diffugpt-s", &[]);
-    for (parts, text, holes) in [("holes", false, true), ("full", true, false), ("both", true, true)] {
-        let body = json!({ "prefix": "The ", "length": 3, "return": parts });
+    for (parts, text, holes) in [("holes", false, true), ("text", true, false), ("both", true, true)] {
+        let body = json!({ "prefix": "The ", "length": 3, "include": parts });
         let choice = server.ok("/fill", &body).await["choices"][0].clone();
         assert_eq!((choice.get("text").is_some(), choice.get("holes").is_some()), (text, holes), "{parts}");
     }

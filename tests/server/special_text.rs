@@ -24,12 +24,13 @@ async fn special_strings_around_a_hole_come_back_verbatim() {
     for model in MODELS {
         let server = Server::start_model(model);
         for text in TEXTS {
-            let (prefix, suffix) = (format!("a {text}{text} b"), format!("{text}\n{text}"));
+            let prefix = format!("a {text}{text} b");
+            let suffix = format!("{text}\n{text}");
             let body = json!({ "prefix": prefix, "suffix": suffix, "length": 4, "seed": 1 });
             let answer = server.ok("/fill", &body).await;
             let hole = answer["choices"][0]["holes"][0]["text"].as_str().unwrap();
             assert_eq!(answer["choices"][0]["text"], format!("{prefix}{hole}{suffix}"), "{model:?} {text}");
-            assert_eq!(answer["diffusion"]["canvas_tokens"], 4, "a typed mask opens no position");
+            assert_eq!(answer["diffusion"]["generated_tokens"], 4, "a typed mask opens no position");
         }
     }
 }
@@ -42,12 +43,12 @@ async fn special_strings_in_prompts_and_suffixes_do_no_harm() {
             let body = json!({ "prompt": [text, ""], "suffix": text, "max_tokens": 4, "min_tokens": 4,
                                "seed": 1 });
             let answer = server.ok("/v1/completions", &body).await;
-            assert_eq!(answer["diffusion"]["canvas_tokens"], 8, "{model:?} {text}");
+            assert_eq!(answer["diffusion"]["generated_tokens"], 8, "{model:?} {text}");
         }
     }
 }
 
-/// Otherwise whoever types the name of a token could end a document, or open a position.
+/// Otherwise a user who types the name of a token could end a document, or open a position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_that_spell_special_tokens_hold_none() {
     for model in MODELS {
@@ -78,7 +79,7 @@ async fn any_token_id_is_ordinary_context_even_the_mask() {
         let body = json!({ "prompt": [5, mask, eos, 0, 599, mask], "max_tokens": 6, "seed": 1 });
         let answer = server.ok("/v1/completions", &body).await;
         assert_eq!(answer["usage"]["prompt_tokens"], 6);
-        assert_eq!(answer["diffusion"]["canvas_tokens"], 6);
+        assert_eq!(answer["diffusion"]["generated_tokens"], 6);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the program says when it cannot start, and the ways to start it.
+//! Messages of a program that cannot start, and the ways to start it.
 
 use std::fs;
 use std::net::TcpListener;
@@ -67,8 +67,8 @@ fn without_any_model_the_flag_is_named() {
 fn a_missing_folder_is_named() {
     assert_last_line(serve(Path::new("/no/such/folder"), &[]), &["/no/such/folder"]);
     assert_last_line(serve(&golden("diffullama"), &["--adapter", "/no/such/adapter"]), &["/no/such/adapter"]);
-    let nobody = ["--hub-endpoint", "http://127.0.0.1:1"];
-    assert_last_line(serve(Path::new("nobody/nothing"), &nobody), &["nobody/nothing"]);
+    let unreachable = ["--hub-endpoint", "http://127.0.0.1:1"];
+    assert_last_line(serve(Path::new("unknown/model"), &unreachable), &["unknown/model"]);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_port_that_is_taken_is_named() {
 fn a_device_or_precision_that_is_not_there_is_named() {
     let model = golden("diffugpt-s");
     if !cfg!(feature = "cuda") {
-        assert_last_line(serve(&model, &["--device", "cuda"]), &["cuda"]);
+        assert_last_line(serve(&model, &["--device", "cuda"]), &["cuda:0", "--features cuda"]);
     }
     let half = ["--device", "cpu", "--dtype", "f16"];
     assert_last_line(serve(&model, &half), &["f16", "cpu", "bf16"]);
@@ -135,7 +135,14 @@ fn a_device_or_precision_that_is_not_there_is_named() {
 
 #[test]
 fn settings_out_of_range_are_named() {
-    for flag in ["--max-rows", "--max-running", "--queue", "--max-body", "--max-steps", "--max-cost"] {
+    for flag in [
+        "--max-batch-tokens",
+        "--max-running",
+        "--max-queued-requests",
+        "--max-body",
+        "--max-steps",
+        "--max-cost",
+    ] {
         for value in ["0", "x", "1.5"] {
             assert_usage(&[flag, value], &[flag, value]);
         }
@@ -210,7 +217,7 @@ async fn the_environment_alone_is_enough_to_serve() {
     command.env("UNMASK_MODEL", golden("diffullama")).env("UNMASK_LISTEN", "127.0.0.1:0");
     command.env("UNMASK_MODEL_NAME", "a/name").env("UNMASK_LOG_FORMAT", "text");
     // What compose files pass on for a variable that is not set.
-    command.env("UNMASK_ADAPTER", "").env("UNMASK_MAX_CANVAS", "");
+    command.env("UNMASK_ADAPTER", "").env("UNMASK_MAX_GENERATED_TOKENS", "");
     let server = Server::spawn(command);
     let models = server.get("/v1/models").await.json();
     assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!("a/name")));

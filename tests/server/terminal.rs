@@ -29,10 +29,11 @@ fn run_in(command: &mut Command, input: &str) -> Output {
     process.wait_with_output().unwrap()
 }
 
-/// What it printed, when it must succeed without a word beside it.
+/// The output of a command that must succeed and print nothing else.
 fn printed(arguments: &[&str], input: &str) -> String {
     let output = run(arguments, input);
-    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let out = String::from_utf8(output.stdout).unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && err.is_empty(), "{arguments:?}: {err}");
     out
 }
@@ -143,7 +144,7 @@ fn a_mistake_is_one_line() {
     for (arguments, input, part) in [
         (&["fill", "/no/such/file"][..], "", "cannot read /no/such/file: No such file"),
         (&["fill", &binary], "", "file.bin: invalid utf-8"),
-        (&["fill", "-"], "no hole", "standard input has no hole: write <fill> where"),
+        (&["fill", "-"], "no hole", "standard input: there is no hole: write <fill> where"),
         (&["fill", "-", "--marker", ""], "text", "--marker is empty"),
         (&["fill", "-", "--length", "0"], "a<fill>", "`length` is 0; it must be from 1 to"),
         (&["fill", "-", "--length", "5..2"], "a<fill>", "`length"),

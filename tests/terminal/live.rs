@@ -1,4 +1,5 @@
-//! What a person sees. If these failed, the terminal would show another text than the answer, or be left in disorder.
+//! The contents of a terminal during a run. If these failed, the terminal would show another text than the
+//! answer, or be left in disorder.
 
 use std::fs;
 
@@ -16,7 +17,7 @@ fn masks(shown: &str) -> usize {
     shown.matches('▒').count()
 }
 
-/// What the numbers below say of them.
+/// The number of masked positions in the line below.
 fn masked(shown: &str) -> Option<u64> {
     let (before, _) = shown.split_once(" masked")?;
     before.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
@@ -29,9 +30,9 @@ fn follow(released: &Released, pane: &Pane, check: impl Fn(&str, usize)) -> Vec<
         released.events().iter().filter_map(|data| serde_json::from_str(data).ok()).collect();
     for event in &events {
         released.permit();
-        let state = if event["ev"].is_string() { event } else { &event["diffusion"] };
-        let left = state["left"].as_u64().or(state["len"].as_u64());
-        if let Some(left) = left.filter(|_| matches!(state["ev"].as_str(), Some("start" | "step"))) {
+        let state = if event["state"].is_object() { &event["state"] } else { &event["diffusion"] };
+        let left = state["remaining"].as_u64().or(state["length"].as_u64());
+        if let Some(left) = left.filter(|_| matches!(state["type"].as_str(), Some("start" | "step"))) {
             let shown = pane.until(&format!("{left} masked"), |shown| masked(shown) == Some(left));
             check(&shown, left as usize);
         }
@@ -81,14 +82,16 @@ fn this_process_shows_what_a_server_answers() {
 fn a_long_file_is_drawn_around_its_holes_and_survives_resizing() {
     let server = Server::start_embedded();
     let folder = TempDir::new().unwrap();
-    let (path, out) = (folder.path().join("file.py"), folder.path().join("out.py"));
+    let path = folder.path().join("file.py");
+    let out = folder.path().join("out.py");
     // The small model sees all of it: with several holes, a file must fit.
     let lines = |name: &str| (0..16).map(|n| format!("{name}{n} = 1\n")).collect::<String>();
     let around = (lines("a"), lines("b"));
     let file =
         format!("{}def <fill>(self):\n    return <fill>  # a line longer than a row\n{}", around.0, around.1);
     fs::write(&path, &file).unwrap();
-    let (file_name, out_name) = (path.display().to_string(), out.display().to_string());
+    let file_name = path.display().to_string();
+    let out_name = out.display().to_string();
     let released = Released::from(&server);
     let options = ["--length", "4", "--seed", "2", "-o", &out_name, "--url", &released.url];
     let pane = Pane::run((60, 24), &[], &[&["fill", &file_name][..], &options].concat());
@@ -144,11 +147,12 @@ fn two_positions(first: &str, second: &str) -> Released {
     let state = |state: Value| json!({ "choices": [{ "text": "" }], "diffusion": state });
     let step = |n: u32, p: u32, text: &str| {
         state(
-            json!({ "ev": "step", "n": n, "of": 2, "left": 2 - n, "p": [p], "i": [0], "s": [text], "q": [9] }),
+            json!({ "type": "step", "evaluation": n, "max_evaluations": 2, "remaining": 2 - n, "positions": [p],
+                    "token_ids": [0], "texts": [text], "probabilities": [0.09] }),
         )
     };
     Released::saying(&[
-        state(json!({ "ev": "start", "len": 2, "holes": [{ "id": "0", "at": 0, "len": 2 }] })),
+        state(json!({ "type": "start", "length": 2, "holes": [{ "id": "0", "position": 0, "length": 2 }] })),
         step(1, 0, first),
         step(2, 1, second),
         json!({ "choices": [{ "text": format!("{first}{second}") }], "diffusion": { "seed": 1 } }),

@@ -1,6 +1,7 @@
 //! Request bodies: JSON with errors that name the field, and one policy for fields that a route does not
 //! know.
 
+pub(crate) mod renamed;
 mod surrogates;
 mod unknown;
 mod wording;
@@ -16,13 +17,14 @@ use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value, json};
 
+use self::renamed::Renamed;
 use self::unknown::{DEEPEST, Unknown, depth};
 use crate::error::{ApiError, shown};
 use crate::fair_pool::Abandoned;
 use crate::observation::Observation;
 use crate::state::AppState;
 
-/// What a route does with fields that its type does not have.
+/// A route's policy for fields that its type does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownFields {
     /// 400: typing errors must not pass in silence.
@@ -36,9 +38,15 @@ pub enum UnknownFields {
 pub trait RequestBody: DeserializeOwned + Send + 'static {
     /// The route's policy.
     const UNKNOWN_FIELDS: UnknownFields;
-    /// Whether half of a surrogate pair becomes U+FFFD: editors cut texts by UTF-16 units. Elsewhere it is refused.
+    /// True if half of a surrogate pair becomes U+FFFD, because editors cut texts by UTF-16 units; otherwise
+    /// it is refused.
     const REPAIRS_SURROGATES: bool = false;
+    /// Former names of its fields.
+    const RENAMED: &'static [Renamed] = &[COMMIT_RULE];
 }
+
+/// The former name of a field that every generating route has.
+pub(crate) const COMMIT_RULE: Renamed = Renamed { old: "quota", new: "diffusion.commit_rule" };
 
 /// A decoded body.
 #[derive(Debug)]
@@ -123,7 +131,8 @@ impl<T: RequestBody> FromRequest<AppState> for Body<T> {
             return Err(ApiError::BodyTooLarge { limit });
         }
         let time = state.limits.body_time;
-        let client = request.extensions().get::<Observation>().map(Observation::client).unwrap_or_default();
+        let observation = request.extensions().get::<Observation>().cloned();
+        let client = observation.as_ref().map(Observation::client).unwrap_or_default();
         let large = announced.is_none_or(|length| length > AT_ONCE);
         // Held until the body is decoded.
         let size = announced.unwrap_or(limit);
@@ -131,6 +140,9 @@ impl<T: RequestBody> FromRequest<AppState> for Body<T> {
         let bytes = tokio::time::timeout(time, read(request.into_body(), announced, limit)).await;
         let bytes = bytes.map_err(|_| ApiError::BodyTimeout { limit: time })??;
         let strict = state.limits.strict_params;
+        if let Some(observation) = &observation {
+            observation.renamed(renamed::used(&bytes, T::RENAMED));
+        }
         if bytes.len() <= AT_ONCE {
             return parse(&bytes, strict);
         }
@@ -262,7 +274,7 @@ fn judge(field: &str, values: &Map<String, Value>) -> Result<(), ApiError> {
     Err(ApiError::Unsupported { param: field.to_owned(), neutral: names.join(" or ") })
 }
 
-/// Whether a field lists tools of which none may be used: agents end with such a request.
+/// Returns true if a field lists tools of which none may be used: agents end with such a request.
 fn ask_for_no_tool(field: &str, fields: &Map<String, Value>) -> bool {
     let choice = match field {
         "tools" => "tool_choice",
@@ -291,7 +303,7 @@ fn refused(path: &str, error: serde_json::Error) -> ApiError {
     let quoted = reason.split('`').nth(1).unwrap_or_default();
     let inner = |field: &str| if path == "." { field.to_owned() } else { format!("{path}.{field}") };
     if reason.starts_with("unknown field") {
-        // The path already ends in the field that nobody knows.
+        // The path already ends in the unknown field.
         let parent = path.strip_suffix(quoted).map_or(path, |parent| parent.trim_end_matches('.'));
         let field =
             if parent.is_empty() || parent == "." { quoted.to_owned() } else { format!("{parent}.{quoted}") };

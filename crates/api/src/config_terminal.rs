@@ -1,4 +1,4 @@
-//! Settings of `unmask try` and `unmask fill`.
+//! Settings of `unmask try`, `unmask fill` and `unmask chat`.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,9 +12,23 @@ use crate::config::{LoadArgs, Secret};
 /// Settings of `unmask try`.
 #[derive(Debug, Args)]
 pub struct TryArgs {
-    /// The text to continue.
+    /// The text to continue; - is standard input.
     pub prompt: String,
     /// Tokens to generate at most [default: 64, less when that does not fit].
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// Generation and display.
+    #[command(flatten)]
+    pub shared: TerminalArgs,
+}
+
+/// Settings of `unmask chat`.
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    /// The system message that every conversation begins with.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Tokens of an answer at most [default: 256, less when that does not fit].
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<u32>,
     /// How it is generated and shown.
@@ -25,8 +39,9 @@ pub struct TryArgs {
 /// Settings of `unmask fill`.
 #[derive(Debug, Args)]
 pub struct FillArgs {
-    /// The file, with the marker wherever there is a hole; - is standard input.
-    pub file: PathBuf,
+    /// The file, with the marker wherever there is a hole; - is standard input [default: a prompt that reads one text
+    /// after another].
+    pub file: Option<PathBuf>,
     /// What stands for a hole in the file.
     #[arg(long, default_value = "<fill>", value_name = "TEXT")]
     pub marker: String,
@@ -37,12 +52,12 @@ pub struct FillArgs {
     /// Write the filled file here instead of printing it; it may be FILE itself.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// How it is generated and shown.
+    /// Generation and display.
     #[command(flatten)]
     pub shared: TerminalArgs,
 }
 
-/// What both have. Numbers are checked where the HTTP routes check them.
+/// What all three have. Numbers are checked where the HTTP routes check them.
 #[derive(Debug, Args)]
 pub struct TerminalArgs {
     /// T, the rounds of the decision rule [default: the model's].
@@ -60,6 +75,9 @@ pub struct TerminalArgs {
     /// The text is a function of the settings and this number [default: random].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,
+    /// Keep every evaluation in view for a while, to watch it.
+    #[arg(long)]
+    pub slow: bool,
     /// Print the server's events as they come, one line of JSON each.
     #[arg(long)]
     pub json: bool,
@@ -69,16 +87,16 @@ pub struct TerminalArgs {
     /// The key to show to that server.
     #[arg(long, env = "UNMASK_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<Secret>,
-    /// The model to load: a folder, a GGUF file or a hub name [default: the one inside this program].
-    #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
+    /// The model to load: a short name, a hub name, a GGUF file or a folder [default: the one inside this program].
+    #[arg(long, env = "UNMASK_MODEL", value_name = "NAME|FILE|FOLDER")]
     pub model: Option<String>,
-    /// How it is loaded.
+    /// Loading of the model.
     #[command(flatten)]
     pub load: LoadArgs,
     /// Log lines: a level, or levels by module.
     #[arg(long, env = "UNMASK_LOG", default_value = "warn", value_name = "FILTER", help_heading = "Log")]
     pub log: String,
-    /// What the environment says about the terminal.
+    /// The environment of the terminal.
     #[command(flatten)]
     pub environment: TerminalEnvironment,
 }
@@ -97,14 +115,14 @@ pub struct TerminalEnvironment {
 /// `--length`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LengthArg {
-    /// As many.
+    /// A number.
     Exactly(u32),
-    /// As many as turn out best.
+    /// The best number in a range.
     Between(u32, u32),
 }
 
 impl LengthArg {
-    /// As `/fill` takes it.
+    /// The length in the form of `/fill`.
     #[must_use]
     pub fn json(self) -> Value {
         match self {

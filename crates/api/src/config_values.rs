@@ -63,7 +63,7 @@ impl FromStr for Truth {
     }
 }
 
-/// Of a flag's environment twin: `1`, `true`, `yes` and `on`, or their opposites.
+/// A parser for environment variables of switches: `1`, `true`, `yes` and `on`, or their opposites.
 pub(crate) fn yes_or_no() -> BoolishValueParser {
     BoolishValueParser::new()
 }
@@ -133,7 +133,7 @@ pub(crate) fn trimmed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<
     text.trim().parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -182,7 +182,7 @@ impl FromStr for DeviceArg {
 /// `--dtype`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DtypeArg {
-    /// What suits model and device.
+    /// The precision that suits model and device.
     Auto,
     /// 32 bits.
     F32,
@@ -224,6 +224,23 @@ impl From<OverloadArg> for StatusCode {
             OverloadArg::TooManyRequests => Self::TOO_MANY_REQUESTS,
         }
     }
+}
+
+/// A number of bytes; `K`, `M` and `G` behind it, with or without `iB` or `B`, count in powers of 1024.
+pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        "" => Some(0),
+        "k" => Some(10),
+        "m" => Some(20),
+        "g" => Some(30),
+        _ => None,
+    };
+    let bytes = number.parse::<u64>().ok().zip(shift);
+    bytes
+        .and_then(|(number, shift)| number.checked_mul(1 << shift))
+        .ok_or_else(|| "it must be a number of bytes such as 0, 500M or 2G".to_owned())
 }
 
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {

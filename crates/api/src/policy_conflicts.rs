@@ -7,7 +7,7 @@ use unmask_model::diffusion::Policy;
 use crate::error::ApiError;
 use crate::policy_names::{Preset, ResolvedPolicy};
 
-/// Where a choice comes from.
+/// The source of a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A field says it.
@@ -31,6 +31,8 @@ pub(crate) struct Origins {
 impl Origins {
     /// The error for two parts of `policy`: each is one of its four choices, or a field that was given.
     pub(crate) fn conflict(&self, policy: Policy, first: &'static str, second: &'static str) -> ApiError {
+        let side = |name| if name == "quota" { "commit_rule" } else { name };
+        let [first, second] = [side(first), side(second)];
         let sides = [first, second].map(|side| (self.origin(side), self.told(policy, side)));
         let message = format!("{} does not go together with {}", sides[0].1, sides[1].1);
         let given = sides.iter().find_map(|(origin, _)| match origin {
@@ -45,7 +47,7 @@ impl Origins {
         match side {
             "window" => self.window,
             "order" => self.order,
-            "quota" => self.quota,
+            "commit_rule" => self.quota,
             "revise" => self.revise,
             field => Origin::Field(field),
         }
@@ -56,18 +58,19 @@ impl Origins {
         let value = match side {
             "window" => word(rule.window),
             "order" => word(rule.order),
-            "quota" => word(rule.quota),
+            "commit_rule" => word(rule.quota),
             "revise" => word(rule.revise),
             field => return format!("`diffusion.{field}`"),
         };
+        let plain = side.replace('_', " ");
         match (self.origin(side), self.preset) {
             (Origin::Field(field), _) if field == side => format!("`diffusion.{field}`: `{value}`"),
             (Origin::Field(field), _) => format!("`diffusion.{field}`"),
-            (Origin::Implied(field), _) => format!("the {side} `{value}` that `diffusion.{field}` implies"),
+            (Origin::Implied(field), _) => format!("the {plain} `{value}` that `diffusion.{field}` implies"),
             (Origin::Preset, Some(preset)) => {
-                format!("the {side} `{value}` of `diffusion.preset`: `{}`", word(preset))
+                format!("the {plain} `{value}` of `diffusion.preset`: `{}`", word(preset))
             }
-            (Origin::Preset, None) => format!("the default {side} `{value}`"),
+            (Origin::Preset, None) => format!("the default {plain} `{value}`"),
         }
     }
 }

@@ -35,7 +35,7 @@ pub enum Preset {
     Greedy,
 }
 
-/// Where commits may happen.
+/// The region in which positions are committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WindowName {
@@ -69,10 +69,10 @@ pub enum OrderName {
     Entropy,
 }
 
-/// How many positions are committed by one evaluation.
+/// The number of positions committed by one evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum QuotaName {
+pub enum CommitRule {
     /// Those whose round it is.
     Rounds,
     /// `k`.
@@ -82,18 +82,20 @@ pub enum QuotaName {
     /// Even parts with the error of `steps` independent rounds.
     Balanced,
     /// Dream's schedule over `steps`.
-    Times,
+    #[serde(alias = "times")]
+    DreamSchedule,
     /// The reference's ranking over `steps`: the least certain stay open.
-    Kept,
+    #[serde(alias = "kept")]
+    ReferenceTopK,
     /// All of probability `threshold`.
     Threshold,
     /// Fast-dLLM's `factor`.
     Factor,
-    /// As many as `entropy_budget` allows.
+    /// The number that `entropy_budget` allows.
     Entropy,
 }
 
-/// Whether committed tokens are taken back.
+/// Remasking of committed tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviseName {
@@ -107,7 +109,7 @@ pub enum ReviseName {
     Loop,
 }
 
-/// What a document end means.
+/// The treatment of a document end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EosRule {
@@ -118,8 +120,8 @@ pub enum EosRule {
     Ignore,
     /// It is never drawn.
     Ban,
-    /// As `cut`, and positions at which the model expects one are filled late: orders by the model's confidence leave
-    /// document ends out (LLaDA's `confidence_eos_eot_inf`).
+    /// `cut`, and positions at which the model expects a document end are filled late: orders by the model's
+    /// confidence leave document ends out (LLaDA's `confidence_eos_eot_inf`).
     Distrust,
 }
 
@@ -129,15 +131,16 @@ pub struct ResolvedPolicy {
     /// T, where the rule has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u32>,
-    /// Where commits may happen.
+    /// The region in which positions are committed.
     pub window: WindowName,
     /// Positions of a block or window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_length: Option<usize>,
     /// Order of commits.
     pub order: OrderName,
-    /// How many at once.
-    pub quota: QuotaName,
+    /// How many positions one evaluation commits.
+    #[serde(rename = "commit_rule")]
+    pub quota: CommitRule,
     /// Number of `count`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub k: Option<usize>,
@@ -150,7 +153,7 @@ pub struct ResolvedPolicy {
     /// Number of `entropy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entropy_budget: Option<f64>,
-    /// Whether tokens are taken back.
+    /// Remasking of committed tokens.
     pub revise: ReviseName,
     /// Number of `revise`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -207,7 +210,7 @@ impl OrderName {
     }
 }
 
-impl QuotaName {
+impl CommitRule {
     /// With the numbers of the preset where it has this quota, else with usual ones.
     pub(crate) fn quota(self, steps: u32, base: Quota) -> Quota {
         match (self, base) {
@@ -216,8 +219,8 @@ impl QuotaName {
             (Self::Count, _) => Quota::Count(1),
             (Self::Evaluations, _) => Quota::Evaluations(steps),
             (Self::Balanced, _) => Quota::Balanced(steps),
-            (Self::Times, _) => Quota::Times(steps),
-            (Self::Kept, _) => Quota::Kept(steps),
+            (Self::DreamSchedule, _) => Quota::Times(steps),
+            (Self::ReferenceTopK, _) => Quota::Kept(steps),
             (Self::Threshold, _) => Quota::Threshold(0.9),
             (Self::Factor, _) => Quota::Factor(1.0),
             (Self::Entropy, _) => Quota::Entropy(0.5),
@@ -263,7 +266,7 @@ impl From<Policy> for ResolvedPolicy {
             window,
             block_length,
             order,
-            quota: QuotaName::Rounds,
+            quota: CommitRule::Rounds,
             k: None,
             threshold: None,
             factor: None,
@@ -273,26 +276,26 @@ impl From<Policy> for ResolvedPolicy {
             alg_temp,
         };
         let (name, steps) = match policy.quota {
-            Quota::Labels(steps) => (QuotaName::Rounds, Some(steps)),
-            Quota::Evaluations(steps) => (QuotaName::Evaluations, Some(steps)),
-            Quota::Balanced(steps) => (QuotaName::Balanced, Some(steps)),
-            Quota::Times(steps) => (QuotaName::Times, Some(steps)),
-            Quota::Kept(steps) => (QuotaName::Kept, Some(steps)),
+            Quota::Labels(steps) => (CommitRule::Rounds, Some(steps)),
+            Quota::Evaluations(steps) => (CommitRule::Evaluations, Some(steps)),
+            Quota::Balanced(steps) => (CommitRule::Balanced, Some(steps)),
+            Quota::Times(steps) => (CommitRule::DreamSchedule, Some(steps)),
+            Quota::Kept(steps) => (CommitRule::ReferenceTopK, Some(steps)),
             Quota::Count(k) => {
                 resolved.k = Some(k);
-                (QuotaName::Count, None)
+                (CommitRule::Count, None)
             }
             Quota::Threshold(threshold) => {
                 resolved.threshold = Some(threshold);
-                (QuotaName::Threshold, None)
+                (CommitRule::Threshold, None)
             }
             Quota::Factor(factor) => {
                 resolved.factor = Some(factor);
-                (QuotaName::Factor, None)
+                (CommitRule::Factor, None)
             }
             Quota::Entropy(budget) => {
                 resolved.entropy_budget = Some(budget);
-                (QuotaName::Entropy, None)
+                (CommitRule::Entropy, None)
             }
         };
         Self { quota: name, steps, ..resolved }

@@ -7,10 +7,11 @@ use utoipa::ToSchema;
 
 use crate::body::{integer, object};
 use crate::error::ApiError;
+use crate::kv_cache::{KvCacheName, RefreshOption};
 use crate::options::{StreamStates, count, number, out_of_range};
 use crate::policy_conflicts::{Origin, Origins, both_given};
 use crate::policy_names::{
-    DEFAULT_BLOCK, EosRule, OrderName, Preset, QuotaName, ResolvedPolicy, ReviseName, WindowName,
+    CommitRule, DEFAULT_BLOCK, EosRule, OrderName, Preset, ResolvedPolicy, ReviseName, WindowName,
     split_revise,
 };
 use crate::scoring::ScoreOptions;
@@ -29,7 +30,7 @@ pub struct DiffusionOptions {
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1, example = 64)]
     pub steps: Option<i64>,
-    /// Where commits may happen.
+    /// The region in which positions are committed.
     pub window: Option<WindowName>,
     /// Positions of a block (`window`: `block`, which it implies) or of a sliding window.
     #[serde(deserialize_with = "integer")]
@@ -37,22 +38,23 @@ pub struct DiffusionOptions {
     pub block_length: Option<i64>,
     /// In which order positions are considered.
     pub order: Option<OrderName>,
-    /// How many are committed by one evaluation.
-    pub quota: Option<QuotaName>,
-    /// Number of `quota`: `count`, which it implies.
+    /// How many positions one evaluation commits.
+    #[serde(rename = "commit_rule", alias = "quota")]
+    pub quota: Option<CommitRule>,
+    /// Number of `commit_rule`: `count`, which it implies.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1)]
     pub k: Option<i64>,
-    /// Number of `quota`: `threshold`, which it implies; a probability.
+    /// Number of `commit_rule`: `threshold`, which it implies; a probability.
     #[schema(minimum = 0, maximum = 1)]
     pub threshold: Option<f64>,
-    /// Number of `quota`: `factor`, which it implies.
+    /// Number of `commit_rule`: `factor`, which it implies.
     #[schema(exclusive_minimum = 0, maximum = 1000)]
     pub factor: Option<f64>,
-    /// Number of `quota`: `entropy`, which it implies; nats.
+    /// Number of `commit_rule`: `entropy`, which it implies; nats.
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub entropy_budget: Option<f64>,
-    /// Whether committed tokens are taken back (ReMDM).
+    /// Remasking of committed tokens (ReMDM).
     pub revise: Option<ReviseName>,
     /// Number of `revise`: how readily tokens are taken back.
     #[schema(minimum = 0, maximum = 1)]
@@ -64,7 +66,18 @@ pub struct DiffusionOptions {
     /// off. Every evaluation then computes two canvases.
     #[schema(minimum = -1, maximum = 20)]
     pub guidance: Option<f64>,
-    /// What a document end in the last generated stretch means.
+    /// Keys and values that are kept between evaluations, so that only some rows are computed: an approximation (Fast-dLLM)
+    /// for models in which every position sees all others. Default: the server's (`--kv-cache`), else `dual` on `/infill`
+    /// and for completions with a `suffix` from 256 positions on, else `off`.
+    pub kv_cache: Option<KvCacheName>,
+    /// The evaluations that compute the whole canvas again: every n-th one, the first one of each `block`, or `never` but
+    /// the first one, which is the default. Needs `kv_cache`.
+    pub refresh: Option<RefreshOption>,
+    /// Positions on each side of an open one that are computed as well. Default 16. Needs `kv_cache`.
+    #[serde(deserialize_with = "integer")]
+    #[schema(minimum = 0)]
+    pub near: Option<i64>,
+    /// The treatment of a document end in the last generated stretch.
     pub eos: Option<EosRule>,
     /// Milliseconds from the request's arrival after which it should be done: the evaluation that ends at
     /// about this time commits all that is open, and `early_exit` says `time_budget`. When that happens
@@ -83,13 +96,13 @@ pub struct DiffusionOptions {
     /// of the embedding and document ends may be drawn anywhere, and an empty prompt leaves position 0
     /// open.
     pub reproduce: Option<bool>,
-    /// How an echoed prompt is scored (`echo` with `logprobs` of /v1/completions).
+    /// The scoring of an echoed prompt (`echo` with `logprobs` of /v1/completions).
     #[serde(deserialize_with = "object")]
     pub score: Option<ScoreOptions>,
 }
 
 impl DiffusionOptions {
-    /// Whether anything of the decision rule is chosen; `reproduce` asks for the reference's.
+    /// Returns true if any part of the decision rule is chosen; `reproduce` asks for the reference's.
     #[must_use]
     pub fn chooses_rule(&self) -> bool {
         let names =
@@ -141,7 +154,7 @@ impl DiffusionOptions {
         Ok(policy)
     }
 
-    /// Where the choices of the rule come from.
+    /// The sources of the rule's choices.
     fn origins(&self) -> Origins {
         let given = |fields: &[(&'static str, bool)]| {
             fields.iter().find_map(|(field, given)| given.then_some(*field))
@@ -157,7 +170,7 @@ impl DiffusionOptions {
             ("threshold", self.threshold.is_some()),
             ("factor", self.factor.is_some()),
             ("entropy_budget", self.entropy_budget.is_some()),
-            ("quota", self.quota.is_some()),
+            ("commit_rule", self.quota.is_some()),
         ]);
         Origins {
             preset: self.preset,
@@ -198,10 +211,10 @@ impl DiffusionOptions {
         let factor = number("diffusion.factor", self.factor, 0.0..=1000.0)?.map(Quota::Factor);
         let entropy = number("diffusion.entropy_budget", self.entropy_budget, 0.0..=1e9)?.map(Quota::Entropy);
         let numbers = [
-            ("k", QuotaName::Count, k),
-            ("threshold", QuotaName::Threshold, threshold),
-            ("factor", QuotaName::Factor, factor),
-            ("entropy_budget", QuotaName::Entropy, entropy),
+            ("k", CommitRule::Count, k),
+            ("threshold", CommitRule::Threshold, threshold),
+            ("factor", CommitRule::Factor, factor),
+            ("entropy_budget", CommitRule::Entropy, entropy),
         ];
         let mut given = numbers.into_iter().filter_map(|(field, name, quota)| Some((field, name, quota?)));
         let first = given.next();
@@ -210,7 +223,7 @@ impl DiffusionOptions {
         }
         match (self.quota, first) {
             (None, number) => Ok(number.map(|(_, _, quota)| quota)),
-            (Some(name), Some((field, own, _))) if own != name => Err(both_given("quota", field)),
+            (Some(name), Some((field, own, _))) if own != name => Err(both_given("commit_rule", field)),
             (Some(_), Some((_, _, quota))) => Ok(Some(quota)),
             (Some(name), None) => Ok(Some(name.quota(steps, base))),
         }
@@ -308,7 +321,7 @@ mod tests {
         assert_eq!(rule.quota, Quota::Count(1));
     }
 
-    /// Somebody who is told of a field that they did not send looks for it in vain.
+    /// An error must not name a field that the client did not send.
     #[test]
     fn what_does_not_go_together_is_told_in_the_words_of_the_request() {
         for (json, param, told) in [
@@ -330,12 +343,20 @@ mod tests {
             (
                 r#"{"block_length": 4, "order": "confidence"}"#,
                 "block_length",
-                ["`diffusion.block_length`", "the quota `kept` that `diffusion.order` implies"],
+                [
+                    "`diffusion.block_length`",
+                    "the commit rule `reference_top_k` that `diffusion.order` implies",
+                ],
+            ),
+            (
+                r#"{"order": "random", "commit_rule": "dream_schedule"}"#,
+                "order",
+                ["`diffusion.order`: `random`", "`diffusion.commit_rule`: `dream_schedule`"],
             ),
             (
                 r#"{"order": "random", "quota": "times"}"#,
                 "order",
-                ["`diffusion.order`: `random`", "`diffusion.quota`: `times`"],
+                ["`diffusion.order`: `random`", "`diffusion.commit_rule`: `dream_schedule`"],
             ),
             (
                 r#"{"preset": "remdm", "window": "block"}"#,
@@ -351,7 +372,7 @@ mod tests {
             (
                 r#"{"preset": "exact", "steps": 8}"#,
                 "steps",
-                ["`diffusion.steps`", "the quota `count` of `diffusion.preset`: `exact`"],
+                ["`diffusion.steps`", "the commit rule `count` of `diffusion.preset`: `exact`"],
             ),
             (
                 r#"{"steps": 8, "entropy_budget": 1}"#,
@@ -359,7 +380,11 @@ mod tests {
                 ["`diffusion.steps`", "`diffusion.entropy_budget`"],
             ),
             (r#"{"k": 2, "factor": 1.0}"#, "k", ["`diffusion.k`", "`diffusion.factor`"]),
-            (r#"{"quota": "rounds", "k": 2}"#, "quota", ["`diffusion.quota`", "`diffusion.k`"]),
+            (
+                r#"{"commit_rule": "rounds", "k": 2}"#,
+                "commit_rule",
+                ["`diffusion.commit_rule`", "`diffusion.k`"],
+            ),
             (
                 r#"{"window": "all", "block_length": 4}"#,
                 "window",

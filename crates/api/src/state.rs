@@ -1,4 +1,4 @@
-//! What every handler can see.
+//! State shared by all handlers.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,6 +13,7 @@ use unmask_scheduler::{CostModel, EngineHandle};
 use crate::access::Access;
 use crate::config::{Patience, ServeArgs};
 use crate::fair_pool::FairPool;
+use crate::kv_cache::KvCacheName;
 use crate::metrics::Metrics;
 use crate::route_defaults::RouteDefaults;
 use crate::template::ChatTemplate;
@@ -28,27 +29,27 @@ pub struct AppState {
     pub slots: usize,
     /// Requests that may wait, and for how long.
     pub queue: (usize, Duration),
-    /// What the server bears from connections.
+    /// Limits on connections.
     pub patience: Patience,
-    /// Who may ask.
+    /// The rules of access.
     pub access: Arc<Access>,
-    /// What an evaluation costs here.
+    /// The time of evaluations on this device.
     pub cost: CostModel,
     /// Runs the decoding of large bodies and the tokenizing of texts.
     pub pool: FairPool,
     /// Large bodies that are on their way or wait to be decoded.
     pub bodies: FairPool,
-    /// What a request may ask for.
+    /// Limits of a request.
     pub limits: Limits,
     /// Set when the server is about to stop: not ready, but still answering.
     pub draining: Arc<AtomicBool>,
-    /// How long one evaluation may take before the process counts as stuck.
+    /// The longest time of an evaluation before the process counts as stuck.
     pub watchdog: Duration,
     /// The status of a request that the engine has no room for.
     pub overload_status: StatusCode,
-    /// Whether there is a page at `/`.
+    /// True if there is a page at `/`.
     pub playground: bool,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
@@ -63,11 +64,11 @@ impl AppState {
         args: &ServeArgs,
     ) -> Self {
         Self {
-            limits: args.limits.limits(model.limits.context),
+            limits: Limits { kv_cache: args.engine.kv_cache, ..args.limits.limits(model.limits.context) },
             model: Arc::new(model),
             engine,
             slots: args.engine.max_running,
-            queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
+            queue: (args.engine.max_queued_requests, Duration::from_secs(args.engine.max_queue_time)),
             patience: args.server.patience(),
             access,
             cost,
@@ -93,13 +94,15 @@ pub struct ServedModel {
     pub fingerprint: String,
     /// Text to tokens and back.
     pub tokenizer: TextTokenizer,
-    /// How the family is used.
+    /// Special tokens and defaults of the model.
     pub profile: Profile,
+    /// Bytes of keys and values that are kept between evaluations at most, and those of one position.
+    pub kv_cache: (u64, u64),
     /// The settings that serve it best, by kind of request.
     pub defaults: RouteDefaults,
-    /// How messages become a prompt, when that is known.
+    /// The way from messages to a prompt, if there is one.
     pub chat_template: Option<ChatTemplate>,
-    /// What a canvas may hold.
+    /// Limits on canvases.
     pub limits: ModelLimits,
     /// Numbers in the model.
     pub parameters: usize,
@@ -123,7 +126,7 @@ impl ServedModel {
     }
 }
 
-/// What a request may ask for; all of it configurable.
+/// Limits of a request; all of them configurable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a request body.
@@ -136,6 +139,8 @@ pub struct Limits {
     pub prompts: usize,
     /// Positions to generate per sample.
     pub canvas: usize,
+    /// Keys and values that requests keep where they say nothing.
+    pub kv_cache: Option<KvCacheName>,
     /// Stop strings, and bytes of each.
     pub stops: (usize, usize),
     /// (prompt + canvas) × evaluations × samples.
@@ -156,6 +161,7 @@ impl Default for Limits {
             samples: 8,
             prompts: 64,
             canvas: 1024,
+            kv_cache: None,
             stops: (32, 256),
             cost: 8_000_000,
             body_time: Duration::from_secs(30),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io, mem, thread};
 
 use tokio::sync::watch;
-use unmask_model::predictor::{Ask, MaskPredictor, Read};
+use unmask_model::predictor::{Ask, Context, MaskPredictor, Read, TokenId};
 
 use self::fault::Broken;
 use crate::batcher::{Batcher, RequestId, SampleId};
@@ -22,7 +22,7 @@ use crate::handle::EngineHandle;
 use crate::inbox::{Backlog, EngineState, Inbox};
 use crate::metrics::EngineMetrics;
 use crate::pace::Pace;
-use crate::request::{Request, work};
+use crate::request::Request;
 
 /// The crate's only clock.
 #[expect(clippy::disallowed_methods, reason = "the engine measures its requests")]
@@ -30,7 +30,42 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Evaluates the requests of all handles on one thread.
+/// Evaluates the requests of all handles on one thread, which owns the predictor.
+///
+/// [`Engine::spawn`] starts the thread and returns the first [`EngineHandle`]. Before every evaluation the engine
+/// takes in what the handles have submitted, drops requests whose [`Generation`](crate::Generation) is gone, lets a
+/// [`Batcher`] choose the samples, and calls the predictor once for all of them. Every accepted request ends with
+/// exactly one terminal event, also if the predictor fails or panics.
+///
+/// ```
+/// use unmask_model::diffusion::{DenoisingState, Policy, StateSpec};
+/// use unmask_model::predictor::{MaskPredictor, ModelLimits, Script, ScriptedPredictor};
+/// use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineMetrics};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let limits = ModelLimits { vocabulary: 100, context: 64, mask_token: 99, shift: false };
+/// let predictor = ScriptedPredictor::new(limits, Script::default());
+/// let handle = Engine::spawn(predictor, EngineConfig::default(), EngineMetrics::default())?;
+///
+/// // Two given tokens, then four to generate.
+/// let given = vec![Some(1), Some(2), None, None, None, None];
+/// let spec = StateSpec { given, policy: Policy::reference(8), ..StateSpec::default() };
+/// let sample = DenoisingState::new(spec, &limits)?;
+/// let mut events = handle.submit(DenoiseRequest { samples: vec![sample], ..DenoiseRequest::default() })?;
+/// let mut committed = 0;
+/// while let Some(event) = events.next().await {
+///     match event {
+///         DenoisingEvent::Step { edits, .. } => committed += edits.len(),
+///         DenoisingEvent::Finished(timings) => assert!(timings.evaluations <= 4),
+///         other => panic!("{other:?}"),
+///     }
+/// }
+/// assert_eq!(committed, 4);
+/// handle.drain(std::time::Duration::ZERO).await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Engine<P: MaskPredictor> {
     predictor: P,
     batcher: Batcher,
@@ -39,13 +74,13 @@ pub struct Engine<P: MaskPredictor> {
     unseen: RequestId,
     config: EngineConfig,
     metrics: EngineMetrics,
-    /// Took part in an evaluation that failed without naming its culprit; each is tried alone.
+    /// Samples of an evaluation that failed without naming a canvas; each is evaluated alone.
     suspects: VecDeque<SampleId>,
     /// Set when the predictor cannot be asked any more.
     broken: Option<Broken>,
-    /// How long the last evaluation took.
+    /// Time that the last evaluation took.
     last_took: Duration,
-    /// What evaluations take over what is predicted of them.
+    /// Measured over predicted time of evaluations.
     pace: Pace,
     inbox: Arc<Inbox>,
 }
@@ -59,9 +94,10 @@ impl<P: MaskPredictor> Engine<P> {
         metrics.cost(&config.cost);
         let inbox = Arc::new(Inbox::default());
         let (ended, watch) = watch::channel(());
+        let memory = predictor.memos().budget;
         let engine = Self {
             predictor,
-            batcher: Batcher::new(config.max_rows, config.max_running),
+            batcher: Batcher::new(config.max_rows, config.max_running).with_memory(memory),
             requests: BTreeMap::new(),
             unseen: RequestId(0),
             config,
@@ -90,7 +126,7 @@ impl<P: MaskPredictor> Engine<P> {
                 continue;
             }
             match self.evaluate(&batch) {
-                Ok(answers) => self.advance(&batch, &answers),
+                Ok((answers, works)) => self.advance(&batch, &answers, &works),
                 Err(error) => self.fail(&batch, &error),
             }
             if let Some(broken) = self.broken {
@@ -130,7 +166,9 @@ impl<P: MaskPredictor> Engine<P> {
 
     fn accept(&mut self, id: RequestId, request: Request) {
         self.unseen = RequestId(id.0 + 1);
-        self.batcher.add(id, request.client, request.members());
+        let members = request
+            .members(|ask| self.price(self.predictor.work(ask)), |length| self.predictor.memo_bytes(length));
+        self.batcher.add(id, request.client, members);
         self.requests.insert(id, request);
     }
 
@@ -146,7 +184,7 @@ impl<P: MaskPredictor> Engine<P> {
         self.publish();
     }
 
-    /// Ends the samples whose reader has seen enough.
+    /// Ends the samples that their readers have stopped.
     fn stop_samples(&mut self) {
         let mut touched = Vec::new();
         for (id, request) in &mut self.requests {
@@ -158,14 +196,41 @@ impl<P: MaskPredictor> Engine<P> {
         touched.into_iter().for_each(|id| self.finish_if_complete(id));
     }
 
-    /// Those who must be evaluated alone come first.
+    /// The next batch; samples that must be evaluated alone come first.
     fn next_batch(&mut self) -> Vec<SampleId> {
         while let Some(suspect) = self.suspects.pop_front() {
             if self.ask(suspect).is_some() {
                 return vec![suspect];
             }
         }
+        self.reprice();
         self.batcher.next_batch()
+    }
+
+    /// Asks what the running samples with kept keys and values would compute now, and says which of those are needed.
+    fn reprice(&mut self) {
+        let running: Vec<SampleId> = self.batcher.running().collect();
+        let mut live = Vec::new();
+        let mut prices = Vec::new();
+        for sample in running {
+            let Some(ask) = self.ask(sample) else { continue };
+            if let Context::Frozen { as_of, .. } = ask.context {
+                live.push(as_of);
+                prices.push((sample, self.price(self.predictor.work(&ask))));
+            }
+        }
+        if !live.is_empty() {
+            let live: Vec<Vec<TokenId>> = live.into_iter().map(<[TokenId]>::to_vec).collect();
+            self.predictor.mark_live(&live.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        }
+        prices.into_iter().for_each(|(sample, (rows, price))| self.batcher.reprice(sample, rows, price));
+    }
+
+    /// Rows of a batch, and nanoseconds of device time.
+    fn price(&self, work: Work) -> (usize, u64) {
+        let nanoseconds = self.config.cost.time(work).as_nanos();
+        let rows = usize::try_from(work.rows).unwrap_or(usize::MAX);
+        (rows, u64::try_from(nanoseconds).unwrap_or(u64::MAX).max(1))
     }
 
     fn ask(&self, id: SampleId) -> Option<Ask<'_>> {
@@ -173,15 +238,16 @@ impl<P: MaskPredictor> Engine<P> {
     }
 
     /// One forward pass for the samples of `batch`: the reads of each, as many as it asked for.
-    fn evaluate(&mut self, batch: &[SampleId]) -> Result<Vec<Vec<Read>>, GenerationError> {
+    fn evaluate(&mut self, batch: &[SampleId]) -> Result<(Vec<Vec<Read>>, Vec<Work>), GenerationError> {
         let start = now();
         self.begin(batch, start);
         let asks: Vec<Ask<'_>> = batch
             .iter()
             .filter_map(|id| self.requests.get(&id.request)?.tasks.get(id.sample as usize)?.ask())
             .collect();
+        let works: Vec<Work> = asks.iter().map(|ask| self.predictor.work(ask)).collect();
         let mut total = Work::default();
-        asks.iter().for_each(|ask| total += work(ask));
+        works.iter().for_each(|work| total += *work);
         // A failed call changes nothing of the predictor, by its contract, so it can be called again.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.predictor.predict(&asks)));
         self.inbox.lock().status.evaluating_since = None;
@@ -194,8 +260,9 @@ impl<P: MaskPredictor> Engine<P> {
         let took = now().saturating_duration_since(start);
         self.metrics.evaluated(asks.len(), total.rows, self.config.max_rows, took);
         drop(asks);
+        self.metrics.memos(&self.predictor.memos());
         self.learn(total, took);
-        Ok(answers)
+        Ok((answers, works))
     }
 
     /// Notes in requests, status and metrics that an evaluation starts.
@@ -215,10 +282,11 @@ impl<P: MaskPredictor> Engine<P> {
         contents.backlog = backlog;
     }
 
-    fn advance(&mut self, batch: &[SampleId], answers: &[Vec<Read>]) {
-        for (id, reads) in batch.iter().zip(answers) {
+    fn advance(&mut self, batch: &[SampleId], answers: &[Vec<Read>], works: &[Work]) {
+        for ((id, reads), work) in batch.iter().zip(answers).zip(works) {
             let Some(request) = self.requests.get_mut(&id.request) else { continue };
-            let (committed, done) = request.advance(id.sample, reads);
+            let time = self.config.cost.time(*work);
+            let (committed, done) = request.advance(id.sample, reads, (work.rows, time));
             self.metrics.committed(committed);
             if done {
                 self.batcher.retire(*id);
@@ -236,7 +304,7 @@ impl<P: MaskPredictor> Engine<P> {
         }
     }
 
-    /// Removes a request, then gives it its last word: whoever reads it finds the status up to date.
+    /// Removes a request and updates the status before sending the terminal event.
     fn end(&mut self, id: RequestId, last: impl FnOnce(&Request) -> DenoisingEvent) {
         if let Some(request) = self.requests.remove(&id) {
             self.batcher.cancel(id);

@@ -16,12 +16,12 @@ use crate::handle::DenoiseRequest;
 use crate::task::Task;
 
 pub(crate) struct Request {
-    /// Samples, then texts.
+    /// The samples, followed by the texts.
     pub(crate) tasks: Vec<Task>,
     pub(crate) client: ClientId,
-    /// Nobody wants it after this.
+    /// The time at which it ends with the tokens committed by then.
     pub(crate) deadline: Option<Instant>,
-    /// What is open by then is committed by one evaluation.
+    /// The time at which one evaluation commits all open positions.
     pub(crate) finish_by: Option<Instant>,
     events: mpsc::Sender<DenoisingEvent>,
     submitted: Instant,
@@ -29,8 +29,8 @@ pub(crate) struct Request {
     batch_peak: usize,
     rows: u64,
     reads: u64,
-    /// Predicted device time of an evaluation of each sample, and of all that it may still take.
-    prices: Vec<(Duration, Duration)>,
+    /// Predicted device time of all that each sample may still take.
+    left: Vec<Duration>,
     /// Samples whose reader has seen enough.
     stops: Arc<[AtomicBool]>,
 }
@@ -45,11 +45,17 @@ impl Request {
         let DenoiseRequest { samples, texts, client, deadline, finish_by } = request;
         let samples = samples.into_iter().map(Task::Denoise);
         let tasks: Vec<Task> = samples.chain(texts.into_iter().map(Task::Score)).collect();
-        let price = |task: &Task| {
-            let price = task.ask().map_or(Duration::ZERO, |ask| cost.time(work(&ask)));
-            (price, price.saturating_mul(task.evaluations_left()))
+        // Each evaluation has its overhead.
+        let time = |task: &Task| {
+            let evaluations = task.evaluations_left();
+            let overhead = cost.time(Work::default()).saturating_mul(evaluations.saturating_sub(1));
+            if evaluations == 0 {
+                Duration::ZERO
+            } else {
+                cost.time(task.work_left()).saturating_add(overhead)
+            }
         };
-        let prices = tasks.iter().map(price).collect();
+        let left = tasks.iter().map(time).collect();
         // Room for every step, every score and the terminal event: the engine never waits, and nothing is
         // lost.
         let (events, receiver) = mpsc::channel(tasks.iter().map(Task::events).sum::<usize>() + 1);
@@ -66,44 +72,49 @@ impl Request {
             batch_peak: 0,
             rows: 0,
             reads: 0,
-            prices,
+            left,
             stops,
         };
         (request, receiver, flags)
     }
 
-    /// The samples that still need evaluations, as the batcher sees them.
-    pub(crate) fn members(&self) -> Vec<Member> {
+    /// The samples that still need evaluations, as the batcher sees them. `price` gives rows and device time of an
+    /// evaluation, `memo` the bytes that are kept for a canvas of a length.
+    pub(crate) fn members(
+        &self,
+        price: impl Fn(&Ask<'_>) -> (usize, u64),
+        memo: impl Fn(usize) -> u64,
+    ) -> Vec<Member> {
         let mut first: HashMap<(&[TokenId], Option<&[TokenId]>), u32> = HashMap::new();
         let mut members = Vec::with_capacity(self.tasks.len());
         for (sample, task) in (0..).zip(&self.tasks) {
             let Some(ask) = task.ask() else { continue };
-            let price = self.prices.get(sample as usize).map_or(1, |(price, _)| price.as_nanos());
-            let price = u64::try_from(price).unwrap_or(u64::MAX).max(1);
+            let (rows, price) = price(&ask);
+            let memo = if task.keeps() { memo(task.length()) } else { 0 };
             let canvas = (ask.tokens, ask.guidance.map(|guide| guide.tokens));
             let twin_of = *first.entry(canvas).or_insert(sample);
-            members.push(Member { sample, rows: work(&ask).rows as usize, price, twin_of });
+            members.push(Member { sample, rows, price, memo, twin_of });
         }
         members
     }
 
-    /// Where its events go.
+    /// The sending end of its events.
     pub(crate) fn events(&self) -> mpsc::Sender<DenoisingEvent> {
         self.events.clone()
     }
 
     /// Predicted device time of all that is left to do.
     pub(crate) fn time_left(&self) -> Duration {
-        let open = self.prices.iter().zip(&self.tasks).filter(|(_, task)| task.ask().is_some());
-        open.map(|((_, left), _)| *left).fold(Duration::ZERO, Duration::saturating_add)
+        let open = self.left.iter().zip(&self.tasks).filter(|(_, task)| task.ask().is_some());
+        open.map(|(left, _)| *left).fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// Whether every sample and every text is complete.
+    /// Returns true if every sample and every text is complete.
     pub(crate) fn is_complete(&self) -> bool {
         self.tasks.iter().all(|task| task.ask().is_none())
     }
 
-    /// How long it has waited for its first evaluation, while it does.
+    /// Time waited for the first evaluation; `None` once that has begun.
     pub(crate) fn waited(&self, now: Instant) -> Option<Duration> {
         self.started.is_none().then(|| now.saturating_duration_since(self.submitted))
     }
@@ -143,7 +154,7 @@ impl Request {
             .collect()
     }
 
-    /// Whether nobody reads the events any more.
+    /// Returns true if the reader has dropped the events.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.events.is_closed()
     }
@@ -157,16 +168,19 @@ impl Request {
         waited
     }
 
-    /// Takes the answers for one task and reports a sample's step: how many positions it committed, and
-    /// whether that task is complete.
-    pub(crate) fn advance(&mut self, sample: u32, reads: &[Read]) -> (usize, bool) {
+    /// Takes the answers for one task, which took `rows` rows and a predicted time, and reports a sample's step: how many
+    /// positions it committed, and whether that task is complete.
+    pub(crate) fn advance(
+        &mut self,
+        sample: u32,
+        reads: &[Read],
+        (rows, time): (u64, Duration),
+    ) -> (usize, bool) {
         let Some(task) = self.tasks.get_mut(sample as usize) else { return (0, true) };
-        if let Some(ask) = task.ask() {
-            self.rows += work(&ask).rows;
-            self.reads += ask.wants.len() as u64;
-        }
-        if let Some((price, left)) = self.prices.get_mut(sample as usize) {
-            *left = left.saturating_sub(*price);
+        self.rows += rows;
+        self.reads += reads.len() as u64;
+        if let Some(left) = self.left.get_mut(sample as usize) {
+            *left = left.saturating_sub(time);
         }
         let state = match task {
             Task::Denoise(state) => state,
@@ -178,8 +192,10 @@ impl Request {
         let round = state.round();
         let edits = state.act(reads);
         let committed = edits.iter().filter(|edit| matches!(edit, Edit::Commit(_))).count();
-        let (evaluation, remaining) = (state.evaluations(), state.canvas().masked());
-        let (done, early_exit) = (state.ask().is_none(), state.early_exit());
+        let evaluation = state.evaluations();
+        let remaining = state.canvas().masked();
+        let done = state.ask().is_none();
+        let early_exit = state.early_exit();
         let draft = state.draft().to_vec();
         self.post(DenoisingEvent::Step {
             sample,
@@ -203,7 +219,7 @@ impl Request {
         }
     }
 
-    /// Where the time went until `now`.
+    /// Times and amounts of work until `now`.
     pub(crate) fn timings(&self, now: Instant) -> Timings {
         Timings {
             queued: self.started.unwrap_or(now).duration_since(self.submitted),
@@ -215,7 +231,7 @@ impl Request {
         }
     }
 
-    /// Reports `event` if somebody still reads.
+    /// Sends `event` unless the reader has left.
     pub(crate) fn post(&self, event: DenoisingEvent) {
         // The channel holds everything a request can report, so this fails only for a reader that left,
         // which the engine notices before the next evaluation.
@@ -223,10 +239,4 @@ impl Request {
             tracing::error!("a request made more evaluations than it announced; an event was lost");
         }
     }
-}
-
-/// What an ask puts through the network; guidance computes a second canvas.
-pub(crate) fn work(ask: &Ask<'_>) -> Work {
-    let canvas = Work::canvas(ask.tokens.len());
-    if ask.guidance.is_some() { canvas + canvas } else { canvas }
 }

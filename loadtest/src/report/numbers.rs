@@ -72,8 +72,8 @@ pub(super) fn rates(records: &[Record], elapsed: Duration) -> Rates {
     Rates {
         elapsed_s,
         finished: per_second(|_| 1),
-        kept_tokens: per_second(|work| work.kept_tokens.into()),
-        positions_times_passes: per_second(|work| work.row_evaluations),
+        returned_tokens: per_second(|work| work.returned_tokens.into()),
+        positions_times_passes: per_second(|work| work.rows_computed),
     }
 }
 
@@ -111,7 +111,8 @@ pub(super) fn memory(samples: &[MemorySample]) -> Option<MemoryGrowth> {
     let mean = |part: &[MemorySample]| {
         part.iter().map(|sample| sample.bytes as f64).sum::<f64>() / part.len() as f64
     };
-    let (first, last) = (mean(&samples[..quarter]), mean(&samples[samples.len() - quarter..]));
+    let first = mean(&samples[..quarter]);
+    let last = mean(&samples[samples.len() - quarter..]);
     Some(MemoryGrowth {
         first_quarter: first,
         last_quarter: last,

@@ -113,7 +113,7 @@ async fn numbers_come_from_the_requests_they_speak_of() {
     assert_eq!(count(report.times.end_to_end), 2, "a slow reader's time is not the server's");
     assert_eq!(report.times.evaluation.unwrap().p50, 3.0, "12 ms for 4 evaluations");
     assert_eq!(report.batch_peak, Some(3));
-    let per_request = report.rates.kept_tokens / report.rates.finished;
+    let per_request = report.rates.returned_tokens / report.rates.finished;
     assert!((per_request - 8.0).abs() < 1e-9);
     assert!(report.to_string().ends_with("ok\n"), "{report}");
     let svg = plot::draw(&report, &run.records);
@@ -178,8 +178,8 @@ async fn bounds_are_kept_or_reported() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_a_failure_and_no_hang() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let address = format!("http://{nobody}").parse().unwrap();
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let address = format!("http://{closed}").parse().unwrap();
     let server = Server { address, patience: Duration::from_secs(5), deadline: None, key: None };
     let record = server.perform(&trace(&[("finish", Fill, false, Steady)])[0], Instant::now()).await;
     assert!(matches!(record.ending, Ending::Failed(Failure::Connect(_))), "{:?}", record.ending);

@@ -38,7 +38,7 @@ def test_a_completion_is_whole_and_its_numbers_add_up(openai_client):
     assert choice.text and choice.finish_reason in ("stop", "length")
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
     assert 0 < answer.usage.completion_tokens <= 16
-    assert answer.usage.completion_tokens == answer.diffusion["kept_tokens"]
+    assert answer.usage.completion_tokens == answer.diffusion["returned_tokens"]
 
 
 def test_a_seed_repeats_the_text(openai_client):
@@ -50,7 +50,7 @@ def test_a_seed_repeats_the_text(openai_client):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_streamed_text_is_the_plain_text(openai_client, seed):
-    """Broken: whoever concatenates the pieces reads another text than the one who waits."""
+    """Broken: concatenated pieces differ from the text of a plain answer."""
     plain = complete(openai_client, seed=seed)
     chunks = list(complete(openai_client, seed=seed, stream=True, stream_options={"include_usage": True}))
     assert joined(chunks) == plain.choices[0].text
@@ -81,15 +81,15 @@ def test_states_are_readable_and_replay_to_the_text(server, openai_client):
     """Broken: a viewer of the denoising shows something that never happened."""
     stream = complete(openai_client, stream=True, extra_body={"diffusion": {"stream_states": "delta"}})
     chunks = list(stream)
-    events = [chunk.diffusion for chunk in chunks if "ev" in (getattr(chunk, "diffusion", None) or {})]
-    assert [event["ev"] for event in events] == ["start"] + ["step"] * (len(events) - 2) + ["end"]
-    canvas = [None] * events[0]["len"]
+    events = [chunk.diffusion for chunk in chunks if "type" in (getattr(chunk, "diffusion", None) or {})]
+    assert [event["type"] for event in events] == ["start"] + ["step"] * (len(events) - 2) + ["end"]
+    canvas = [None] * events[0]["length"]
     for event in events[1:-1]:
-        for position, token, text in zip(event["p"], event["i"], event["s"], strict=True):
+        for position, token, text in zip(event["positions"], event["token_ids"], event["texts"], strict=True):
             assert canvas[position] is None, "a position is filled twice"
             canvas[position] = (token, text)
-        assert event["left"] == canvas.count(None)
-    tokens, texts = zip(*canvas[: events[-1]["cut"]])
+        assert event["remaining"] == canvas.count(None)
+    tokens, texts = zip(*canvas[: events[-1]["returned_tokens"]])
     assert "".join(texts) == joined(chunks)
     # The first token begins with the prompt's last blank, which its text leaves to the prompt.
     assert server.post("/detokenize", {"tokens": tokens})["prompt"] == " " + joined(chunks)
@@ -145,12 +145,12 @@ def test_a_stop_string_ends_the_text_and_is_not_part_of_it(openai_client, stream
 def test_neutral_values_are_no_wishes(openai_client):
     """Broken: clients that spell out every default are refused."""
     neutral = dict(frequency_penalty=0, presence_penalty=0, logprobs=None, n=1, best_of=1, suffix=None, stop=None,
-                   logit_bias=None, echo=False, user="somebody", top_p=None, temperature=None)
+                   logit_bias=None, echo=False, user="user-1", top_p=None, temperature=None)
     assert complete(openai_client, **neutral).choices[0].text == complete(openai_client).choices[0].text
 
 
 def test_unknown_fields_are_ignored_and_named(openai_client):
-    """Broken: a typing error changes nothing and nobody is told."""
+    """Broken: a misspelled field is ignored without an error."""
     raw = openai_client.completions.with_raw_response.create(
         model=MODEL, prompt=PROMPT, max_tokens=4, extra_body={"temprature": 0.1}
     )

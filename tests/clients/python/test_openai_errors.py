@@ -100,7 +100,7 @@ def test_closing_a_stream_frees_its_slot(server, openai_client):
 
 
 def test_giving_up_on_a_plain_answer_frees_its_slot(server, openai_client):
-    """Broken: requests whose clients have timed out go on computing for nobody."""
+    """Broken: requests whose clients have timed out go on computing."""
     cancelled = server.metric("unmask_requests_total", outcome="cancelled")
     with pytest.raises(openai.APITimeoutError):
         openai_client.completions.create(model=MODEL, prompt="", max_tokens=200, n=8, extra_body=ENDLESS, timeout=0.5)
@@ -148,7 +148,7 @@ def test_a_full_server_is_a_server_error_with_a_code(full_server):
 @pytest.fixture(scope="module")
 def full_server():
     """Has room for one sample, because requests of a client share its places; others wait for a second before they are refused."""
-    with Server("--max-running", "1", "--max-wait", "1") as server:
+    with Server("--max-running", "1", "--max-queue-time", "1") as server:
         yield server
 
 

@@ -1,10 +1,11 @@
 //! Networks that `unmask bench` measures, by their shape.
 
 use clap::ValueEnum;
-use unmask_model::checkpoint::families::{DIFFUGPT, DIFFULLAMA, DREAM, LLADA, LLADA_MOE};
+use unmask_model::backbone::{Network, StoredAs};
+use unmask_model::checkpoint::families::{DIFFUGPT, DIFFULLAMA, DREAM, LLADA, LLADA_MOE, QWEN2};
 use unmask_model::checkpoint::{
     Biases, Experts, Family, FeedForward, NormKind, Positions, Projections, Rotation, StoredType,
-    TransformerSpec,
+    TransformerSpec, Visibility,
 };
 
 /// Networks by their shape.
@@ -14,6 +15,9 @@ pub enum Shape {
     /// 12 blocks of width 768, 50,257 tokens.
     #[value(name = "diffugpt-s")]
     DiffuGptS,
+    /// 30 blocks of width 576, 3 of 9 heads for keys, 49,152 tokens; weights stored as bfloat16.
+    #[value(name = "smollm2-135m")]
+    SmolLm2,
     /// 24 blocks of width 1024, 50,257 tokens.
     #[value(name = "diffugpt-m")]
     DiffuGptM,
@@ -32,6 +36,9 @@ pub enum Shape {
     /// 16 blocks of width 2048 with 8 of 64 experts, 157,184 tokens; weights stored as bfloat16.
     #[value(name = "llada-moe-7b-a1b")]
     LladaMoe7bA1b,
+    /// 24 blocks of width 896, 2 of 14 heads for keys, 151,936 tokens; weights stored as bfloat16.
+    #[value(name = "open-dcoder-0.5b")]
+    OpenDCoder,
     /// A dense network with the active parameters of llada-moe-7b-a1b.
     #[value(name = "llada-dense-1b")]
     LladaDense1b,
@@ -43,10 +50,12 @@ impl Shape {
     pub fn spec(self, layers: Option<usize>) -> TransformerSpec {
         let (own_layers, width, head_count, kv_head_count, context) = match self {
             Self::DiffuGptS => (12, 768, 12, 12, 1024),
+            Self::SmolLm2 => (30, 576, 9, 3, 8192),
             Self::DiffuGptM => (24, 1024, 16, 16, 1024),
             Self::Llama124m => (12, 768, 12, 12, 2048),
             Self::DiffuLlama7b | Self::Llada8b => (32, 4096, 32, 32, 4096),
             Self::Dream7b => (28, 3584, 28, 4, 4096),
+            Self::OpenDCoder => (24, 896, 14, 2, 4096),
             Self::LladaMoe7bA1b | Self::LladaDense1b => (16, 2048, 16, 16, 8192),
         };
         let learned = self.family() == &DIFFUGPT;
@@ -64,9 +73,14 @@ impl Shape {
                 Positions::Rotary(Rotation::plain(10_000.0))
             },
             projections: if learned { Projections::Fused } else { Projections::Separate },
-            biases: Biases { qkv: learned || self == Self::Dream7b, output: learned, feed_forward: learned },
+            biases: Biases {
+                qkv: learned || matches!(self, Self::Dream7b | Self::OpenDCoder),
+                output: learned,
+                feed_forward: learned,
+            },
             head_norm: matches!(self, Self::LladaMoe7bA1b | Self::LladaDense1b),
             feed_forward: vec![self.feed_forward(); layers.unwrap_or(own_layers)],
+            visibility: Visibility::Full,
             ties_missing_head: true,
         }
     }
@@ -74,11 +88,13 @@ impl Shape {
     fn feed_forward(self) -> FeedForward {
         match self {
             Self::DiffuGptS => FeedForward::Gelu { width: 3072 },
+            Self::SmolLm2 => FeedForward::SwiGlu { width: 1536 },
             Self::DiffuGptM => FeedForward::Gelu { width: 4096 },
             Self::Llama124m => FeedForward::SwiGlu { width: 2048 },
             Self::DiffuLlama7b => FeedForward::SwiGlu { width: 11008 },
             Self::Llada8b => FeedForward::SwiGlu { width: 12288 },
             Self::Dream7b => FeedForward::SwiGlu { width: 18944 },
+            Self::OpenDCoder => FeedForward::SwiGlu { width: 4864 },
             Self::LladaMoe7bA1b => FeedForward::Experts(Experts { count: 64, used: 8, width: 1024 }),
             Self::LladaDense1b => FeedForward::SwiGlu { width: 8192 },
         }
@@ -88,10 +104,26 @@ impl Shape {
     pub(super) fn vocabulary(self) -> usize {
         match self {
             Self::DiffuGptS | Self::DiffuGptM => 50257,
+            Self::SmolLm2 => 49_152,
+            Self::OpenDCoder => 151_936,
             Self::Llama124m | Self::DiffuLlama7b => 32000,
             Self::Llada8b => 126_464,
             Self::Dream7b => 152_064,
             Self::LladaMoe7bA1b | Self::LladaDense1b => 157_184,
+        }
+    }
+
+    /// The network with random weights, `layers` blocks of it.
+    pub(super) fn network(self, layers: Option<usize>) -> Network {
+        Network {
+            spec: self.spec(layers),
+            vocabulary: self.vocabulary(),
+            own_head: false,
+            stored: match self.stored() {
+                StoredType::F32 => StoredAs::F32,
+                StoredType::Bf16 => StoredAs::Bf16,
+            },
+            adapted: false,
         }
     }
 
@@ -104,10 +136,12 @@ impl Shape {
     }
 
     /// The family that a network of this shape belongs to.
-    pub(super) fn family(self) -> &'static Family {
+    #[must_use]
+    pub fn family(self) -> &'static Family {
         match self {
             Self::DiffuGptS | Self::DiffuGptM => &DIFFUGPT,
-            Self::Llama124m | Self::DiffuLlama7b => &DIFFULLAMA,
+            Self::Llama124m | Self::SmolLm2 | Self::DiffuLlama7b => &DIFFULLAMA,
+            Self::OpenDCoder => &QWEN2,
             Self::Llada8b => &LLADA,
             Self::Dream7b => &DREAM,
             Self::LladaMoe7bA1b | Self::LladaDense1b => &LLADA_MOE,

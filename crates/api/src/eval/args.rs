@@ -9,19 +9,8 @@ use serde::Serialize;
 use super::task::Task;
 use crate::config::{LoadArgs, Secret};
 
-const EXAMPLES: &str = "\
-Examples:
-  unmask eval --smoke                        ten items of each task, to see that all of it works
-  unmask eval lambada piqa --model diffusionfamily/diffugpt-s --data sets --out results
-  unmask eval hellaswag --protocol harness --data sets/hellaswag_val.jsonl --limit 200
-  unmask eval humaneval-single-line --run-code --data sets --url http://localhost:8080
-  unmask eval infill --data /usr/lib/python3.11 --extension py --held-out
-
-`unmask eval --list` prints the tasks and the files that each of them reads.";
-
 /// Settings of `unmask eval`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
 pub struct EvalArgs {
     /// The tasks; --list prints them [default with --smoke: all].
     #[arg(value_name = "TASK", required_unless_present_any = ["smoke", "list"])]

@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod completions;
+mod docs;
 pub mod fill;
 pub mod fim;
 pub mod health;
@@ -79,8 +80,8 @@ pub fn app(state: AppState) -> Router {
         MetricsDoor::Admin => (keyed(), open()),
     };
     let keyed = router(keyed).fallback(not_found).layer(from_fn_with_state(state.clone(), access::admit));
-    // It holds nothing that a key protects, and asks for one itself.
-    let page = if state.playground { playground::routes() } else { Router::new() };
+    // The pages hold nothing that a key protects, and the first one asks for a key itself.
+    let page = if state.playground { playground::routes().merge(docs::routes()) } else { Router::new() };
     let router = keyed
         .merge(router(open))
         .merge(named_methods(page))
@@ -89,7 +90,7 @@ pub fn app(state: AppState) -> Router {
     entrance(across_origins(router, &state), state)
 }
 
-/// What watches the server, at an address of its own.
+/// The routes for monitoring, at an address of their own.
 pub fn admin(state: AppState) -> Router {
     entrance(router(open().merge(metrics())).fallback(not_found), state)
 }
@@ -100,7 +101,7 @@ pub fn probes(state: AppState) -> Router {
     entrance(across_origins(router(open()), &state), state)
 }
 
-/// The same for connections beyond those that the server bears: everything else is refused.
+/// [`probes`] for connections beyond the server's limit: everything else is refused.
 pub fn crowded(state: AppState) -> Router {
     let limit = state.patience.connections;
     let router = router(open()).fallback(async move || ApiError::Crowded { limit });
@@ -115,7 +116,7 @@ fn across_origins(router: Router<AppState>, state: &AppState) -> Router<AppState
     }
 }
 
-/// What every request passes first, wherever it comes in.
+/// The middleware of every request, on every listener.
 fn entrance(router: Router<AppState>, state: AppState) -> Router {
     router
         .layer(from_fn_with_state(state.clone(), access::check_host))
@@ -137,7 +138,7 @@ async fn not_found(uri: Uri) -> ApiError {
                 "use {meant}: the base URL of OpenAI's clients here ends with /v1, without a slash behind it"
             )
         }
-        _ => "GET /openapi.json lists the routes".to_owned(),
+        _ => "GET /docs or /openapi.json lists the routes".to_owned(),
     };
     ApiError::NotFound { path: shown(path), instead }
 }

@@ -7,10 +7,13 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use unmask_model::checkpoint::Visibility;
+
 use super::check_model;
 use super::fill::{MOST_CANDIDATES, MOST_CHOICES, MOST_HOLES};
 use crate::config::Patience;
 use crate::error::ApiError;
+use crate::kv_cache::KvCacheName;
 use crate::messages::{LONGEST_MESSAGE, MOST_MESSAGES};
 use crate::options::{MOST_ALTERNATIVES, MOST_BIASES};
 use crate::policy_names::{OrderName, Preset, ResolvedPolicy};
@@ -42,11 +45,11 @@ pub struct Model {
     root: String,
     /// Longest canvas: given and generated positions together.
     max_model_len: usize,
-    /// What goes in and what comes out.
+    /// Kinds of input and output.
     architecture: Modalities,
-    /// What can be asked of it: `completion`, `fill`, `score`, and `chat` when there is a chat template.
+    /// Kinds of requests: `completion`, `fill`, `score`, and `chat` when there is a chat template.
     capabilities: Vec<&'static str>,
-    /// How it can be denoised.
+    /// Settings of the denoising and their limits.
     diffusion: Denoising,
     /// Sizes.
     meta: Meta,
@@ -54,13 +57,13 @@ pub struct Model {
     sampling_defaults: Defaults,
     /// Settings when a request chooses nothing of the decision rule, by kind of request.
     route_defaults: Routes,
-    /// What a request may ask for.
+    /// Limits of a request.
     limits: RequestLimits,
-    /// What the server bears from all clients, and from each connection.
+    /// Limits of all clients together, and of each connection.
     server_limits: ServerLimits,
 }
 
-/// What goes in and what comes out.
+/// Kinds of input and output.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Modalities {
     /// `text`.
@@ -69,7 +72,7 @@ pub struct Modalities {
     output_modalities: [&'static str; 1],
 }
 
-/// How a model can be denoised.
+/// Settings of a model's denoising and their limits.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Denoising {
     /// The model's family.
@@ -82,6 +85,23 @@ pub struct Denoising {
     orders: [OrderName; 7],
     /// Smallest and largest `block_length`.
     block_lengths: [usize; 2],
+    /// Keys and values that are kept between evaluations.
+    kv_cache: KvCache,
+}
+
+/// Keys and values that a server keeps between evaluations.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ServerKvCache)]
+pub struct KvCache {
+    /// Bytes of all of them at most.
+    limit_bytes: u64,
+    /// Bytes of one position in all layers.
+    bytes_per_token: u64,
+    /// Positions of a block, for a model whose positions see no later block: finished blocks are kept, and nothing is
+    /// approximated. `null` for a model in which every position sees all others.
+    block_length: Option<usize>,
+    /// What requests keep where they say nothing; `null` where that depends on the route.
+    default: Option<KvCacheName>,
 }
 
 /// Sizes of a model.
@@ -113,15 +133,15 @@ pub struct Defaults {
 /// Settings when a request chooses nothing of the decision rule.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Routes {
-    /// Of a text with holes: `/fill`, `/infill`, and completions with a `suffix`.
+    /// For a text with holes: `/fill`, `/infill`, and completions with a `suffix`.
     fill: RouteDefault,
-    /// Of a text that goes on: completions without a `suffix`.
+    /// For a text to continue: completions without a `suffix`.
     complete: RouteDefault,
-    /// Of `/v1/chat/completions`.
+    /// For `/v1/chat/completions`.
     chat: RouteDefault,
 }
 
-/// What a request may ask for.
+/// Limits of a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RequestLimits {
     /// Bytes of a request body.
@@ -132,8 +152,8 @@ pub struct RequestLimits {
     n: usize,
     /// Prompts per request.
     prompts: usize,
-    /// Positions to generate per answer.
-    canvas: usize,
+    /// Tokens to generate per answer.
+    generated_tokens: usize,
     /// (given + generated positions) × evaluations × answers.
     cost: u64,
     /// Stop strings.
@@ -159,7 +179,7 @@ pub struct RequestLimits {
     timeout_ms: Option<u64>,
 }
 
-/// What the server bears from all clients, and from each connection.
+/// Limits of all clients together, and of each connection.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServerLimits {
     /// Connections at a time.
@@ -172,19 +192,19 @@ pub struct ServerLimits {
     header_timeout_ms: u64,
     /// Until its body has arrived.
     body_timeout_ms: u64,
-    /// Between two requests of a connection.
-    keep_alive_ms: u64,
-    /// For which a client may take nothing of an answer.
-    slow_reader_ms: u64,
+    /// Time that a connection may be idle between requests.
+    idle_timeout_ms: u64,
+    /// Time for which a client may read nothing of an answer.
+    write_timeout_ms: u64,
     /// Samples that are denoised at the same time.
     running: usize,
-    /// Requests that may wait.
-    queue: usize,
-    /// For which a request may wait.
-    queue_wait_ms: u64,
+    /// Requests in the queue at most.
+    queued_requests: usize,
+    /// Time that a request may spend in the queue.
+    queue_time_ms: u64,
 }
 
-/// What is served here.
+/// The model served here.
 #[utoipa::path(get, path = "/v1/models", tag = "models", responses(
     (status = 200, description = "The model", body = Models),
 ))]
@@ -240,6 +260,15 @@ fn entry(state: &AppState) -> Model {
             max_steps: limits.steps,
             orders: ORDERS,
             block_lengths: [1, canvas],
+            kv_cache: KvCache {
+                limit_bytes: model.kv_cache.0,
+                bytes_per_token: model.kv_cache.1,
+                block_length: match model.limits.visibility {
+                    Visibility::Full => None,
+                    Visibility::BlockCausal { block } => Some(block),
+                },
+                default: limits.kv_cache,
+            },
         },
         meta: Meta {
             n_ctx_train: model.profile.trained_length,
@@ -263,7 +292,7 @@ fn entry(state: &AppState) -> Model {
             steps: limits.steps,
             n: limits.samples,
             prompts: limits.prompts,
-            canvas,
+            generated_tokens: canvas,
             cost: limits.cost,
             stops: limits.stops.0,
             stop_bytes: limits.stops.1,
@@ -289,11 +318,11 @@ fn server_limits(state: &AppState) -> ServerLimits {
         headers: HEADERS,
         header_timeout_ms: milliseconds(header),
         body_timeout_ms: milliseconds(state.limits.body_time),
-        keep_alive_ms: milliseconds(idle),
-        slow_reader_ms: milliseconds(slow_reader),
+        idle_timeout_ms: milliseconds(idle),
+        write_timeout_ms: milliseconds(slow_reader),
         running: state.slots,
-        queue,
-        queue_wait_ms: milliseconds(wait),
+        queued_requests: queue,
+        queue_time_ms: milliseconds(wait),
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a run is shown: live on a terminal, as plain text, or as the events themselves.
+//! The display of a run: live on a terminal, as plain text, or as the events themselves.
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
@@ -18,7 +18,7 @@ use crate::output;
 /// Time between two frames.
 const FRAME: Duration = Duration::from_millis(40);
 
-/// Where the end of a run goes, and what is seen until then.
+/// The display of a run and of its end.
 pub(super) enum Show {
     /// Drawn over and over, then left as text.
     Live(Live),
@@ -36,14 +36,16 @@ pub(super) struct Live {
     screen: Screen,
     /// The texts around the holes.
     given: Vec<String>,
-    /// What goes on before the first state.
+    /// The status line before the first state.
     before: &'static str,
     drawn: Option<Duration>,
+    /// Evaluations stay in view for a while, so that times mean nothing.
+    slow: bool,
 }
 
 impl Show {
-    /// As the arguments and the terminal have it; `given` are the texts around the holes, `before` says what goes
-    /// on before the first state.
+    /// The display that the arguments and the terminal call for; `given` are the texts around the holes,
+    /// `before` is the status line before the first state.
     ///
     /// # Errors
     /// The terminal cannot be written to.
@@ -57,7 +59,12 @@ impl Show {
             return Ok(Self::Plain { terminal });
         }
         let screen = Screen::open(environment.no_color.is_none())?;
-        Ok(Self::Live(Live { screen, given: given.to_owned(), before, drawn: None }))
+        Ok(Self::Live(Live { screen, given: given.to_owned(), before, drawn: None, slow: args.slow }))
+    }
+
+    /// Whether evaluations stay in view for a while.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self, Self::Live(live) if live.slow)
     }
 
     /// An event has come.
@@ -127,22 +134,25 @@ impl Live {
         self.screen.draw(rows)
     }
 
-    /// What is said of a run on the way.
+    /// The numbers below a running request.
     fn numbers(&self, run: &Run, now: Duration) -> Vec<String> {
         let seconds = now.as_secs_f64();
         if run.cells.is_empty() {
             return vec![self.before.to_owned(), format!("{seconds:.1} s")];
         }
         let committed = run.cells.len() - run.masked.min(run.cells.len());
-        vec![
+        let mut numbers = vec![
             match run.planned {
                 0 => "evaluation 0".to_owned(),
                 planned => format!("evaluation {} of {planned}", run.evaluation),
             },
             format!("{} masked", run.masked),
-            format!("{seconds:.1} s"),
-            format!("{:.0} tokens/s", committed as f64 / seconds.max(1e-3)),
-        ]
+        ];
+        if !self.slow {
+            numbers.push(format!("{seconds:.1} s"));
+            numbers.push(format!("{:.0} tokens/s", committed as f64 / seconds.max(1e-3)));
+        }
+        numbers
     }
 
     fn near_holes(&self, run: &Run, now: Duration, width: usize, height: usize) -> Vec<Row> {
@@ -168,7 +178,7 @@ impl Live {
         if !parts.last().is_some_and(|(_, text)| text.ends_with('\n')) {
             parts.push((Look::Given, "\n".to_owned()));
         }
-        let mut said = totals(run, time);
+        let mut said = totals(run, time, self.slow);
         said.extend(output.map(|path| format!("written to {}", visible_line(&path.display().to_string()))));
         for row in asides(&said, width) {
             parts.extend(row.spans);
@@ -200,16 +210,15 @@ impl Live {
 }
 
 /// What is said of a run in the end.
-fn totals(run: &Run, time: Duration) -> Vec<String> {
+fn totals(run: &Run, time: Duration, slow: bool) -> Vec<String> {
     let end = run.end.clone().unwrap_or_default();
     let seconds = time.as_secs_f64();
-    let mut said = vec![
-        format!("{} evaluations", end.evaluations),
-        format!("{} tokens", end.tokens),
-        format!("{seconds:.1} s"),
-        format!("{:.0} tokens/s", end.tokens as f64 / seconds.max(1e-3)),
-        format!("seed {}", end.seed),
-    ];
+    let mut said = vec![format!("{} evaluations", end.evaluations), format!("{} tokens", end.tokens)];
+    if !slow {
+        said.push(format!("{seconds:.1} s"));
+        said.push(format!("{:.0} tokens/s", end.tokens as f64 / seconds.max(1e-3)));
+    }
+    said.push(format!("seed {}", end.seed));
     said.extend(end.truncated.then(|| "the model saw what is near the hole".to_owned()));
     said
 }

@@ -19,6 +19,8 @@ mod progress;
 mod random;
 mod rotation;
 mod safetensors;
+#[cfg(feature = "smollm2")]
+pub mod smollm2;
 mod spec;
 mod tensor;
 mod vocabulary;
@@ -40,20 +42,39 @@ pub use self::profile::Profile;
 pub use self::random::StoredType;
 pub use self::spec::{
     Biases, Experts, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec,
+    Visibility,
 };
 pub use self::tensor::StoredTensor;
 pub use self::weights::Weights;
 use crate::error::LoadError;
 use crate::tokenizer::TextTokenizer;
 
-/// Everything that was read of a model before its weights go to a device.
+/// Everything that is read of a model before its weights go to a device.
+///
+/// [`Self::open`] reads a folder or a GGUF file: the family and shapes from its configuration, the mask
+/// token, the tokenizer, and an index of the tensors, which stay in the file's memory map. A checkpoint that
+/// cannot be served fails here, with an error of one line that names the file and the field.
+/// [`CandlePredictor::load`](crate::predictor::CandlePredictor::load) then loads the weights.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// use unmask_model::checkpoint::{Checkpoint, embedded};
+///
+/// // Or `Checkpoint::open(folder, None)`.
+/// let checkpoint = Checkpoint::read(embedded::FILES.clone(), None)?;
+/// assert_eq!(checkpoint.config.family.name, "diffugpt");
+/// let tokens = checkpoint.tokenizer.encode_piece("return x")?;
+/// assert_eq!(checkpoint.tokenizer.decode(&tokens, false), "return x");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Where it was read from.
+    /// The folder or file that was read.
     pub files: ModelFiles,
     /// Its family, and shapes and constants of the network.
     pub config: ModelConfig,
-    /// How it is used: shift, special tokens, defaults.
+    /// Shift, special tokens and defaults.
     pub profile: Profile,
     /// Text to tokens and back.
     pub tokenizer: TextTokenizer,
@@ -61,11 +82,11 @@ pub struct Checkpoint {
     pub weights: Weights,
 }
 
-/// What is said of a model beside its files.
+/// Settings of a model beside its files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadOptions<'a> {
-    /// An adapter folder to merge into it.
-    pub adapter: Option<&'a Path>,
+    /// The files of an adapter to merge into it.
+    pub adapter: Option<&'a ModelFiles>,
     /// The family, whatever the files call themselves.
     pub family: Option<&'static Family>,
     /// The mask token, whatever the files say.
@@ -86,7 +107,8 @@ impl Checkpoint {
     /// # Errors
     /// As [`Self::read_with`].
     pub fn read(files: ModelFiles, adapter: Option<&Path>) -> Result<Self, LoadError> {
-        Self::read_with(files, ReadOptions { adapter, ..ReadOptions::default() })
+        let adapter = adapter.map(|folder| ModelFiles::Folder(folder.to_owned()));
+        Self::read_with(files, ReadOptions { adapter: adapter.as_ref(), ..ReadOptions::default() })
     }
 
     /// Reads a checkpoint from wherever its files are, with what is said beside them.
@@ -99,13 +121,12 @@ impl Checkpoint {
         let Some(family) = options.family.or(identity.family) else {
             return Err(identity.unsupported(&files));
         };
-        let own_files = options.adapter.map(|folder| ModelFiles::Folder(folder.to_owned()));
-        let mask = Mask::find(&files, own_files.as_ref(), family, options.mask_token)?;
+        let mask = Mask::find(&files, options.adapter, family, options.mask_token)?;
         if let ModelFiles::Gguf(file) = &files {
             file.expect_types()?;
         }
         let config = ModelConfig::read_as(&files, family)?;
-        let adapter = options.adapter.map(|folder| Adapter::open(folder, family)).transpose()?;
+        let adapter = options.adapter.map(|files| Adapter::read(files.clone(), family)).transpose()?;
         let weights = Weights::open(&files, &config, adapter)?;
         let rows = weights.embedding(config.spec.width)?.shape()[0];
         let profile = Profile::read(&files, &config, mask)?;

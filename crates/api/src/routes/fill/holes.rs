@@ -7,8 +7,8 @@ use unmask_model::tokenizer::TextTokenizer;
 
 use super::decisions::{Choices, Decision};
 use super::forms::{Form, GivenHole, GivenText, conflict};
+use super::nearest::{after, before, between};
 use super::request::Length;
-use super::search::nearest;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::healing::cut::{cut_after, cut_before};
@@ -44,11 +44,11 @@ pub(super) struct Hole {
     pub(super) sampling: Option<Sampling>,
     /// Instead of the request's stop strings.
     pub(super) stops: Option<Vec<String>>,
-    /// What it is chosen from, if it is not generated.
+    /// The texts to choose from, if it is not generated.
     pub(super) choices: Option<Choices>,
-    /// What was chosen, once that is known.
+    /// The choice, once it is known.
     pub(super) decision: Option<Decision>,
-    /// Whether blanks and words that it cuts are healed.
+    /// True if blanks and words that it cuts are healed.
     pub(super) healing: bool,
     /// Bytes that the tokens of its choices share with the texts around it.
     pub(super) shared: (Vec<u8>, Vec<u8>),
@@ -64,7 +64,7 @@ enum Wanted {
 }
 
 impl Hole {
-    /// Whether its length is searched.
+    /// Returns true if its length is searched.
     pub(super) fn ranged(&self) -> bool {
         !matches!(self.length, Wanted::Between(min, max) if min == max)
     }
@@ -114,7 +114,8 @@ impl Hole {
             sampling.bias = biases(&field("logit_bias"), Some(given), state.model.limits.vocabulary)?;
         }
         let given = options.stop.map(|given| stops(&field("stop"), Some(given), state.limits.stops));
-        let (sampling, stops) = (own.then_some(sampling), given.transpose()?);
+        let sampling = own.then_some(sampling);
+        let stops = given.transpose()?;
         let healing = !settings.reproduce && options.token_healing.unwrap_or(settings.healing);
         let shared = Default::default();
         Ok(Self { id, length, sampling, stops, choices, decision: None, healing, shared })
@@ -176,7 +177,7 @@ impl HoledText {
         Ok(Self { form, texts, characters, holes })
     }
 
-    /// The tokens of each text, by itself. Of texts that may be `cut`, what is too far from the hole for any
+    /// The tokens of each text, by itself. Of texts that may be `cut`, what is too far from the holes for any
     /// context is left out.
     ///
     /// # Errors
@@ -188,18 +189,42 @@ impl HoledText {
         abandoned: &Abandoned,
     ) -> Result<Vec<Vec<TokenId>>, ApiError> {
         let tokenizer = &model.tokenizer;
-        if let ([before, after], true) = (&self.texts[..], cut) {
-            let kept = nearest(before, after, model);
-            let whole = kept.before.len() == before.len();
-            let before =
-                if whole { tokenizer.encode(kept.before) } else { tokenizer.encode_piece(kept.before) };
-            return Ok(vec![before?, tokenizer.encode_piece(kept.after)?]);
+        if cut {
+            return self.nearest_tokens(model, abandoned);
         }
         check_text(self.form.text_field(), self.texts.iter().map(String::len).sum(), model)?;
         let encode = |(number, text): (usize, &String)| match number {
             _ if abandoned.is_set() => Err(ApiError::Abandoned),
             0 => Ok(tokenizer.encode(text)?),
             _ => Ok(tokenizer.encode_piece(text)?),
+        };
+        self.texts.iter().enumerate().map(encode).collect()
+    }
+
+    /// The tokens of texts that may be cut, without what is too far from any hole.
+    fn nearest_tokens(
+        &self,
+        model: &ServedModel,
+        abandoned: &Abandoned,
+    ) -> Result<Vec<Vec<TokenId>>, ApiError> {
+        let tokenizer = &model.tokenizer;
+        let last = self.texts.len() - 1;
+        let encode = |(number, text): (usize, &String)| match number {
+            _ if abandoned.is_set() => Err(ApiError::Abandoned),
+            0 => {
+                let kept = before(text, model);
+                let whole = kept.len() == text.len();
+                Ok(if whole { tokenizer.encode(kept)? } else { tokenizer.encode_piece(kept)? })
+            }
+            _ if number == last => Ok(tokenizer.encode_piece(after(text, model))?),
+            _ => {
+                let kept = between(text, model);
+                let mut tokens = tokenizer.encode_piece(kept.head)?;
+                if let Some(tail) = kept.tail {
+                    tokens.extend(tokenizer.encode_piece(tail)?);
+                }
+                Ok(tokens)
+            }
         };
         self.texts.iter().enumerate().map(encode).collect()
     }

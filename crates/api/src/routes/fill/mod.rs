@@ -5,6 +5,7 @@ mod decisions;
 mod events;
 mod forms;
 mod holes;
+pub(super) mod nearest;
 mod request;
 mod search;
 
@@ -17,12 +18,12 @@ use self::answer::{Answer, Filled};
 pub(super) use self::decisions::MOST_CHOICES;
 use self::decisions::Questions;
 use self::events::Events;
+use self::forms::GivenText;
 pub(super) use self::forms::MOST_HOLES;
-use self::forms::{Form, GivenText};
 use self::holes::HoledText;
 use self::request::{FillRequest, ScoreName};
+pub(super) use self::search::MOST_CANDIDATES;
 use self::search::{Canvases, best_fits, candidates, grid};
-pub(super) use self::search::{MOST_CANDIDATES, keep_nearest, nearest};
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::Body;
 use crate::deadlines::TimeoutHeader;
@@ -71,7 +72,8 @@ pub async fn fill(
         Some(questions) => Some(questions.answer(&mut text, &settings, &state, &observation).await?),
         None => None,
     };
-    let (mut after, mut found) = (Vec::new(), None);
+    let mut after = Vec::new();
+    let mut found = None;
     if lengths.len() > 1 {
         let Canvases { layouts, .. } = Canvases::new(&text, &tokens, &lengths, cut, &state);
         let layouts = without_blanks(layouts, &state, &observation).await?;
@@ -139,11 +141,11 @@ struct Prepared {
     tokens: Vec<Vec<TokenId>>,
     /// Lengths of the holes that are looked at.
     lengths: Vec<Vec<usize>>,
-    /// How many of several are filled.
+    /// The number of candidates that are filled.
     candidates: usize,
-    /// Whether the text may be cut.
+    /// True if the text may be cut.
     cut: bool,
-    /// What is decided before anything is generated.
+    /// The decisions to take before anything is generated.
     questions: Option<Questions>,
     settings: Settings,
     score: ScoreName,
@@ -157,9 +159,10 @@ fn prepare(
     abandoned: &Abandoned,
 ) -> Result<Prepared, ApiError> {
     let text = GivenText::of(&mut request)?;
-    let cut = text.form == Form::Around && request.truncate.unwrap_or(true);
+    let cut = request.truncate.unwrap_or(true);
     let search = request.length_search.unwrap_or_default();
-    let (length, stream) = (request.length, request.stream.unwrap_or(false));
+    let length = request.length;
+    let stream = request.stream.unwrap_or(false);
     let states = request.diffusion.as_ref().and_then(|diffusion| diffusion.stream_states);
     let mut settings = given(request, timeout_header).validate(state)?;
     let mut text = HoledText::of(text, length, &settings, state)?;
@@ -173,7 +176,7 @@ fn prepare(
     }
     if settings.states != StreamStates::None && lengths.len() > 1 {
         let message = "`diffusion.stream_states` needs holes of exact lengths: where lengths are searched, \
-                       nobody knows before the end which states are those of the answer";
+                       it is not known before the end which states are those of the answer";
         let param = "diffusion.stream_states".to_owned();
         return Err(ApiError::Conflict { param, message: message.to_owned() });
     }
@@ -206,6 +209,7 @@ fn given(request: FillRequest, timeout_header: TimeoutHeader) -> GivenOptions {
         logprobs: None,
         echo: false,
         token_healing: request.token_healing,
+        editor: false,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use self::answer::{Answer, Described, Events};
-use super::fill::{keep_nearest, nearest};
+use super::fill::nearest;
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::deadlines::TimeoutHeader;
@@ -85,7 +85,7 @@ pub struct InfillRequest {
     stop: Option<Strings>,
     /// Send the text as it settles.
     stream: Option<bool>,
-    /// As of /v1/completions.
+    /// The same as `timeout_ms` of /v1/completions.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
     timeout_ms: Option<i64>,
@@ -93,7 +93,7 @@ pub struct InfillRequest {
     /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
     /// `reproduce` turns it off.
     token_healing: Option<bool>,
-    /// How the canvas is denoised. States are not streamed here.
+    /// Settings of the denoising. States are not streamed here.
     #[serde(default, deserialize_with = "object")]
     diffusion: Option<DiffusionOptions>,
 }
@@ -128,7 +128,8 @@ pub async fn infill(
 ) -> Result<Response, ApiError> {
     let Body { mut request, ignored, bytes } = body;
     check_model(request.model.as_deref(), &state.model)?;
-    let (stream, fields) = (request.stream.unwrap_or(false), request.response_fields.take());
+    let stream = request.stream.unwrap_or(false);
+    let fields = request.response_fields.take();
     let indent = count("n_indent", request.n_indent, 0..=MOST_INDENT)?.unwrap_or(0) as usize;
     if request.n_predict == Some(0) {
         // Editors warm servers up like this; there is nothing to keep warm.
@@ -177,6 +178,7 @@ fn prepare(
         n: samples,
         stop: request.stop,
         token_healing: request.token_healing,
+        editor: true,
         diffusion: Some(diffusion),
         timeout_header,
         timeout_ms: request.timeout_ms,
@@ -194,19 +196,20 @@ fn prepare(
     before += request.prompt.as_deref().unwrap_or_default();
     let after = request.input_suffix.unwrap_or_default();
     let tokenizer = &state.model.tokenizer;
-    let kept = nearest(&before, &after, &state.model);
-    let mut tokens = match kept.before.len() == before.len() {
-        true => tokenizer.encode(kept.before)?,
-        false => tokenizer.encode_piece(kept.before)?,
+    let kept = nearest::before(&before, &state.model);
+    let tokens = match kept.len() == before.len() {
+        true => tokenizer.encode(kept)?,
+        false => tokenizer.encode_piece(kept)?,
     };
-    let mut after = tokenizer.encode_piece(kept.after)?;
+    let mut around = [tokens, tokenizer.encode_piece(nearest::after(&after, &state.model))?];
     let asked = count("n_predict", request.n_predict, -1..=i64::MAX)?.filter(|count| *count != -1);
     let most = asked.map_or(LONGEST, |most| LONGEST.min(usize::try_from(most).unwrap_or(LONGEST)));
     let context = state.model.limits.context;
     // Text makes room for what may be generated, which is no more than a quarter of the context. One position is for
     // the document start.
     let room = context.saturating_sub(most.min(context / 4).max(1) + 1);
-    let truncated = keep_nearest(&mut tokens, &mut after, room);
+    let truncated = nearest::keep_nearest(&mut around, room);
+    let [tokens, after] = around;
     // Before the end of a file, nothing tells how much is missing; a document end will.
     let found = !after.is_empty() && !settings.reproduce;
     let size = Size::AtMost(most);

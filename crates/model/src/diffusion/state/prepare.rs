@@ -1,4 +1,4 @@
-//! What is read next.
+//! The choice of the positions that are read next.
 
 use std::collections::BTreeSet;
 
@@ -38,6 +38,19 @@ impl DenoisingState {
         self.guess();
         self.wants.sort_unstable_by_key(|want| want.position);
         self.describe();
+        self.freeze();
+    }
+
+    /// Chooses the rows that the pending evaluation computes.
+    fn freeze(&mut self) {
+        let Some(mut frozen) = self.frozen.take() else { return };
+        if let Some(first) = self.wants.first().map(|want| want.position) {
+            let block = self.block_of(first);
+            let at_work = |position: &Position| self.block_of(*position) == block;
+            let open = self.canvas.open_positions().filter(at_work);
+            frozen.prepare(&self.canvas, self.canvas.tokens().len(), &self.wants, open, block);
+        }
+        self.frozen = Some(frozen);
     }
 
     /// Adds the open positions that the policy does not ask for, where a draft is wanted.
@@ -167,7 +180,7 @@ impl DenoisingState {
         }
     }
 
-    /// Which block of the window a position to generate lies in.
+    /// The block of the window that a position to generate lies in.
     pub(super) fn block_of(&self, position: Position) -> usize {
         match self.policy.window {
             Window::Block(size) => self.targets.partition_point(|&target| target < position) / size,
@@ -190,13 +203,15 @@ impl DenoisingState {
             if self.wants.is_empty() {
                 for position in self.remasks() {
                     self.canvas.remask(position);
+                    self.touch(position);
                     self.unreported.push(Edit::Remask(position));
                 }
             }
         }
     }
 
-    /// Whether all that is masked lies right of a document end that is settled: nothing of it is shown.
+    /// Returns true if everything masked lies right of a settled document end, so that no part of it is
+    /// shown.
     fn ends_early(&self) -> bool {
         if self.policy.revise != Revise::None || self.canvas.masked() == 0 {
             return false;
