@@ -19,6 +19,7 @@ mod draining;
 mod editors;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod eval;
 mod families;
 mod fields;
 mod fill;
