@@ -13,6 +13,8 @@ The questions come from the files that train.py holds out:
 * lengths: a line of a function, or its rest from a blank on, becomes a hole of 1 to 12 tokens; the server is told the
   true length, then only that it is at most 16, then asked through /infill for at most 128 tokens in a second, as
   editors ask. Right means the same text;
+* cache: a hole of 1, 4 or 16 tokens in a block of 240, with keys and values of the other tokens computed by every
+  evaluation and kept (`diffusion.kv_cache`), by refresh and neighbours. Right is counted token by token;
 * lines: one line of a function becomes a hole of as many tokens as it had, filled one token per
   evaluation, the surest first. Right means the same text; the token accuracy compares position by
   position; and the filled function is given to Python's `ast`.
@@ -309,6 +311,45 @@ def lengths(server: Server, tokenizer: Tokenizer, files: dict[str, str], longest
     return {"exact": exact.shares(), "parses": parse.shares(), "milliseconds of /infill": taken}
 
 
+# kv_cache, refresh and near; the first one computes every row of every evaluation.
+CACHES = [(None, None, None), ("dual", "never", 0), ("dual", "never", 16), ("dual", 4, 16), ("prefix", "never", 0)]
+
+
+def cache(server: Server, tokenizer: Tokenizer, held_out: Corpus, count: int) -> dict[str, Any]:
+    """Token accuracy, the share of tokens that are those without kept keys and values, and rows per token."""
+    found: dict[str, Any] = {}
+    for preset in ("exact", "greedy"):
+        for length in (1, 4, 16):
+            rng = random.Random(f"cache {length}")
+            sums = [[0, 0, 0] for _ in CACHES]
+            blocks = 0
+            while blocks < count:
+                start = rng.randrange(len(held_out.files) - MASKED_BLOCKS[0.15])
+                tokens = held_out.files[start : start + MASKED_BLOCKS[0.15]].tolist()
+                if held_out.eos in tokens or tokenizer.encode(text_of(tokenizer, tokens)).ids != tokens:
+                    continue
+                blocks += 1
+                at = rng.randrange(80, 144)
+                truth = [text_of(tokenizer, [token]) for token in tokens[at : at + length]]
+                holes = [{"hole": str(number), "length": 1} for number in range(length)]
+                segments = [text_of(tokenizer, tokens[:at]), *holes, text_of(tokenizer, tokens[at + length :])]
+                first: list[str] = []
+                for number, (name, refresh, near) in enumerate(CACHES):
+                    kept = {"kv_cache": name, "refresh": refresh, "near": near} if name else {"kv_cache": "off"}
+                    answer = server.ask("/fill", {"segments": segments, "temperature": 0, "seed": 0, "token_healing": False,
+                                                  "diffusion": {"preset": preset, **kept}})
+                    texts = [hole["text"] for hole in answer["choices"][0]["holes"]]
+                    first = first or texts
+                    sums[number][0] += sum(a == b for a, b in zip(texts, truth))
+                    sums[number][1] += sum(a == b for a, b in zip(texts, first))
+                    sums[number][2] += answer["diffusion"]["rows_computed"]
+            asked = count * length
+            for (name, refresh, near), (right, same, rows) in zip(CACHES, sums):
+                kept = f"{name}, refresh {refresh}, near {near}" if name else "off"
+                found[f"{length}, {preset}, {kept}"] = {"accuracy": right / asked, "same": same / asked, "rows": rows / asked}
+    return found
+
+
 def parses(source: str) -> bool:
     try:
         ast.parse(source)
@@ -324,11 +365,12 @@ def main() -> None:
     add("--model", type=Path, default=Path(__file__).parent, help="the folder that is served, for its tokenizer")
     add("--ar", type=Path, help="the left-to-right model that train.py saved (ar/ in its output)")
     add("--corpus", type=Path, default=Path(sysconfig.get_paths()["stdlib"]))
-    add("--only", choices=["masked", "lines", "cuts", "lengths"])
+    add("--only", choices=["masked", "lines", "cuts", "lengths", "cache"])
     add("--blocks", type=int, default=150, help="blocks per mask rate")
     add("--lines", type=int, default=400)
     add("--cuts", type=int, default=400)
     add("--lengths", type=int, default=200)
+    add("--holes", type=int, default=60, help="holes of each length, for --only cache")
     add("--json", type=Path, help="also write the numbers to this file")
     args = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
@@ -353,6 +395,14 @@ def main() -> None:
             if args.json:
                 args.json.write_text(json.dumps(found, indent=1) + "\n")
             return
+    if args.only == "cache":
+        found = cache(server, tokenizer, held_out, args.holes)
+        print("| hole, rule, kept | token accuracy | same tokens | rows per token |\n| --- | --- | --- | --- |")
+        for name, of in found.items():
+            print(f"| {name} | {of['accuracy']:.3f} | {of['same']:.3f} | {of['rows']:.0f} |")
+        if args.json:
+            args.json.write_text(json.dumps(found, indent=1) + "\n")
+        return
     if args.only in (None, "lengths"):
         found = lengths(server, tokenizer, files, positions - 32, args.lengths)
         print("| held-out lines of 1 to 12 tokens | true length | found | /infill |\n| --- | --- | --- | --- |")
