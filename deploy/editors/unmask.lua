@@ -3,7 +3,7 @@
 local M = { url = "http://127.0.0.1:8080" }
 local running
 
--- A request that nobody waits for ends with its connection.
+-- A request ends with its connection, so an obsolete one costs nothing.
 function M.cancel()
   if running then vim.fn.jobstop(running) end
   running = nil

@@ -1,11 +1,11 @@
-//! What a server answers: the text, and its report about the work behind it.
+//! A server's answer: the text, and its report about the work behind it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ending::Failure;
 
-/// What an answer says about its own denoising (the answer's `diffusion`).
+/// An answer's report about its own denoising (the answer's `diffusion`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Work {
     /// Evaluations of the network.
@@ -30,7 +30,7 @@ pub struct Answer {
     /// The first choice's text.
     #[serde(skip)]
     pub text: String,
-    /// What it took.
+    /// The work behind it.
     #[serde(flatten)]
     pub work: Work,
 }
@@ -46,7 +46,7 @@ impl Answer {
     }
 }
 
-/// What an event of a stream told.
+/// The content of a stream's event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
     /// A denoising state: the result of an evaluation.

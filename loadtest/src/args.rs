@@ -15,14 +15,14 @@ use crate::shares::Shares;
 use crate::trace::Load;
 use crate::verify::Sample;
 
-/// Puts load on a running Unmask server and reports what happened.
+/// Puts load on a running Unmask server and reports times, refusals and failures.
 ///
-/// Requests are sent when they are due, whatever has become of those before (an open loop), and all times
-/// count from then. Exits with 0 only if nothing went wrong: refusals of an overloaded server are in order.
+/// Requests are sent when they are due, independently of earlier ones (an open loop), and all times count
+/// from then. Exits with 0 only if nothing went wrong; refusals of an overloaded server are in order.
 #[derive(Debug, Parser)]
 #[command(name = "unmask-loadtest", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// Another thing to do than an open-loop run.
+    /// A benchmark other than an open-loop run.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The open-loop run.
@@ -30,16 +30,16 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
-/// Other things to do.
+/// Benchmarks other than an open-loop run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// What requests cost together and one after another, and a short one beside a long one.
+    /// Compares the time of requests together and one after another, and of a short one beside a long one.
     Compare(CompareArgs),
-    /// Keys with different loads: whether one that asks for little waits for one that asks for much.
+    /// Compares keys with different loads: a key with few requests beside one with many.
     Fair(FairArgs),
 }
 
-/// Whom to ask.
+/// The server to load.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
     /// The server.
@@ -87,15 +87,15 @@ pub struct RunArgs {
     /// Fail if the server's memory grows by more from the first to the last quarter of the run. Needs --pid.
     #[arg(long, value_name = "PERCENT", requires = "pid")]
     pub expect_flat_memory: Option<f64>,
-    /// Where to write everything, with every request.
+    /// File for the report with every request, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Where to draw it.
+    /// File for a drawing of the run.
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
 }
 
-/// What the load is made of.
+/// The composition of the load.
 #[derive(Debug, Args)]
 struct LoadArgs {
     /// The same seed, settings and model give the same requests at the same times.
@@ -132,10 +132,10 @@ pub struct CompareArgs {
     /// Positions of the long canvas that a short fill runs beside; less if the model has no room.
     #[arg(long, value_name = "N", default_value = "512")]
     long: u32,
-    /// How often everything is measured.
+    /// Number of repetitions of each measurement.
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     repeats: u32,
-    /// Where to write the numbers; - prints them.
+    /// File for the numbers, as JSON; - prints them.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
@@ -159,12 +159,12 @@ pub struct FairArgs {
     /// Send so many of the finished requests again, alone, and compare the texts: a number or `all`.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "64")]
     verify: Option<Sample>,
-    /// Where to write the numbers; - prints them.
+    /// File for the numbers, as JSON; - prints them.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
-/// How many requests are due.
+/// The rate at which requests are due.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rate {
     /// So many a second.
@@ -201,7 +201,8 @@ fn share(text: &str) -> Result<f64, String> {
 
 impl ServerArgs {
     fn server(&self, deadline: Option<Duration>) -> Server {
-        let (address, patience) = (self.url.clone(), Duration::from_secs_f64(self.timeout));
+        let address = self.url.clone();
+        let patience = Duration::from_secs_f64(self.timeout);
         Server { address, patience, deadline, key: None }
     }
 }
@@ -222,11 +223,12 @@ impl RunArgs {
         if vanishing + slow > 1.0 {
             return Err("--vanishing and --slow are shares of the same clients: together at most 1");
         }
-        let (mix, sizes) = (mix.clone(), sizes.clone());
+        let mix = mix.clone();
+        let sizes = sizes.clone();
         Ok(Load { seed: *seed, mix, sizes, streamed: *stream, vanishing: *vanishing, slow: *slow })
     }
 
-    /// What the report says about the load.
+    /// The load's settings, as the report repeats them.
     #[must_use]
     pub fn settings(&self, rate: f64) -> Settings {
         let LoadArgs { seed, mix, sizes, stream, vanishing, slow } = &self.load;
@@ -243,7 +245,7 @@ impl RunArgs {
         }
     }
 
-    /// What the run must keep to.
+    /// The limits that the run must keep.
     #[must_use]
     pub fn expectations(&self) -> Expectations {
         Expectations {
@@ -260,11 +262,12 @@ impl FairArgs {
         self.server.server(None)
     }
 
-    /// What is measured.
+    /// The measurements to take.
     #[must_use]
     pub fn plan(&self) -> fair::Plan {
         let LoadArgs { seed, mix, sizes, stream, .. } = &self.load;
-        let (mix, sizes) = (mix.clone(), sizes.clone());
+        let mix = mix.clone();
+        let sizes = sizes.clone();
         fair::Plan {
             crowds: self.keys.clone(),
             load: Load { seed: *seed, mix, sizes, streamed: *stream, vanishing: 0.0, slow: 0.0 },
@@ -282,7 +285,7 @@ impl CompareArgs {
         self.server.server(None)
     }
 
-    /// What is compared.
+    /// The measurements to take.
     #[must_use]
     pub fn plan(&self) -> Plan {
         Plan {

@@ -1,4 +1,4 @@
-//! What is asked of the server: one canvas, with text around it.
+//! A request to the server: one canvas, with text around it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// Where requests go.
+    /// The path of requests.
     #[must_use]
     pub fn path(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl FromStr for Route {
 /// One request, without how its answer is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Where it goes.
+    /// The route of the request.
     pub route: Route,
     /// Positions to generate.
     pub canvas: u32,

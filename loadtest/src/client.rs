@@ -55,9 +55,9 @@ impl FromStr for Address {
 /// The server under load, as clients know it.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// How long a client waits for the end of an answer.
+    /// The longest time that a client waits for the end of an answer.
     pub patience: Duration,
     /// The deadline that requests ask the server to keep, if any (`x-request-timeout-ms`).
     pub deadline: Option<Duration>,
@@ -72,7 +72,7 @@ struct Exchange {
     _connection: (SendRequest<Full<Bytes>>, JoinSet<()>),
 }
 
-/// What a client saw before the end.
+/// The parts of an answer that a client has seen before the end.
 #[derive(Debug, Default)]
 struct Seen {
     states: u32,
@@ -159,7 +159,7 @@ impl Server {
         Err(Ending::Failed(Failure::Cut))
     }
 
-    /// What an answer with another status than 200 means.
+    /// The ending for an answer with another status than 200.
     async fn turned_down(&self, exchange: Exchange) -> Ending {
         let status = exchange.response.status().as_u16();
         let retry_after = exchange.response.headers().get(header::RETRY_AFTER);

@@ -17,12 +17,12 @@ use crate::observe::About;
 use crate::quantiles::sorted;
 use crate::trace::{Planned, Reader};
 
-/// How long the server may take to be idle between two measurements, and to begin with a long request.
+/// The longest time in which the server must become idle between two measurements, and begin a long request.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// Positions beside a canvas: a document start and the few words around it.
 const AROUND: u32 = 16;
 
-/// What is compared.
+/// The measurements to take.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Requests that are sent together.
@@ -31,7 +31,7 @@ pub struct Plan {
     pub canvases: Vec<u32>,
     /// Positions of the long canvas; less if the model has no room for it.
     pub long: u32,
-    /// How often everything is measured, in turns.
+    /// Number of repetitions of each measurement, taken in turns.
     pub repeats: u32,
 }
 
@@ -42,7 +42,7 @@ pub enum CompareError {
     #[error("a request did not finish: {0}")]
     Unfinished(Ending),
     /// The server is not idle, or did not begin, or does not say.
-    #[error("the server did not become {0} within {READY_WITHIN:?}; is somebody else using it?")]
+    #[error("the server did not become {0} within {READY_WITHIN:?}; another client may be using it")]
     NotReady(&'static str),
     /// The server did not tell about itself.
     #[error(transparent)]
@@ -107,19 +107,19 @@ pub struct Mixed {
 /// The whole benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Who was asked.
+    /// The server.
     pub server: About,
     /// Requests that were sent together.
     pub requests: u32,
-    /// Per canvas.
+    /// Results for each canvas.
     pub batching: Vec<Batching>,
-    /// Short beside long.
+    /// Results of a short request beside a long one.
     pub mixed: Mixed,
-    /// Share of the rows through the network that nobody asked for; none if the server does not count.
+    /// The share of unread rows in all rows through the network; `None` if the server does not count them.
     pub padding: Option<f64>,
 }
 
-/// Measures everything in `plan`. Nobody else should use the server meanwhile.
+/// Takes all measurements of `plan`. The server should have no other clients meanwhile.
 ///
 /// # Errors
 /// If a request does not finish, or the server cannot be seen to be idle in between.
@@ -131,7 +131,8 @@ pub async fn compare(
     let about = server.about().await?;
     progress.set_length(u64::from(plan.repeats) * (plan.canvases.len() as u64 + 1));
     let before = server.rows().await;
-    let (mut batching, mut asked) = (Vec::new(), 0);
+    let mut batching = Vec::new();
+    let mut asked = 0;
     for canvas in &plan.canvases {
         let (measured, rows) = together_and_apart(server, plan, *canvas, progress).await?;
         batching.push(measured);
@@ -154,7 +155,8 @@ async fn together_and_apart(
     let request = |seed| request(Route::Completion, canvas, seed);
     // The first evaluation of a size pays for memory that later ones find in place.
     let mut seen = vec![perform(server, &request(0)).await?];
-    let (mut together, mut apart) = (Vec::new(), Vec::new());
+    let mut together = Vec::new();
+    let mut apart = Vec::new();
     for _ in 0..plan.repeats {
         let start = Instant::now();
         for seed in 0..plan.requests {
@@ -165,7 +167,8 @@ async fn together_and_apart(
         let start = Instant::now();
         let mut requests = JoinSet::new();
         for seed in 0..plan.requests {
-            let (server, request) = (server.clone(), request(seed));
+            let server = server.clone();
+            let request = request(seed);
             requests.spawn(async move { perform(&server, &request).await });
         }
         for work in requests.join_all().await {
@@ -174,7 +177,8 @@ async fn together_and_apart(
         together.push(milliseconds(start.elapsed()));
         progress.inc(1);
     }
-    let (together_ms, one_by_one_ms) = (Repeats::from(together), Repeats::from(apart));
+    let together_ms = Repeats::from(together);
+    let one_by_one_ms = Repeats::from(apart);
     let rows: u64 = seen.iter().map(|work| work.rows_computed).sum();
     let passes: u32 = seen.iter().map(|work| work.forward_passes).sum();
     let batching = Batching {
@@ -198,7 +202,8 @@ async fn short_beside_long(
     let start = Instant::now();
     perform(server, &long_request).await?;
     let long_ms = milliseconds(start.elapsed());
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let mut alone = Vec::new();
+    let mut beside = Vec::new();
     let mut overlapped = 0;
     for seed in 0..repeats {
         let short_request = request(Route::Fill, short, seed);
@@ -210,7 +215,8 @@ async fn short_beside_long(
 
         // Dropping the set closes the long one's connection, and the server forgets it.
         let mut running = JoinSet::new();
-        let (long_server, long_request) = (server.clone(), long_request.clone());
+        let long_server = server.clone();
+        let long_request = long_request.clone();
         running.spawn(async move { perform(&long_server, &long_request).await });
         let begun = server.until(READY_WITHIN, |health| health.running > 0).await;
         begun.ok_or(CompareError::NotReady("busy"))?;
@@ -220,7 +226,8 @@ async fn short_beside_long(
         overlapped += u32::from(running.try_join_next().is_none());
         progress.inc(1);
     }
-    let (alone_ms, beside_ms) = (Repeats::from(alone), Repeats::from(beside));
+    let alone_ms = Repeats::from(alone);
+    let beside_ms = Repeats::from(beside);
     let ratio = beside_ms.median / alone_ms.median;
     Ok(Mixed { short, long, alone_ms, beside_ms, ratio, overlapped, long_ms })
 }

@@ -1,4 +1,4 @@
-//! How a request can end, and what is written down about it.
+//! The endings of a request, and the record of it.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::answer::Answer;
 use crate::call::Route;
 use crate::trace::Reader;
 
-/// How a request ended.
+/// The ending of a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "ending", rename_all = "snake_case")]
 pub enum Ending {
@@ -21,7 +21,7 @@ pub enum Ending {
     Expired,
     /// By the client, as planned.
     Vanished,
-    /// As it should not.
+    /// An ending that is an error.
     Failed(Failure),
 }
 
@@ -48,7 +48,7 @@ pub struct Refusal {
     pub retry_after: Option<u64>,
 }
 
-/// What went wrong.
+/// The error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
@@ -84,7 +84,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What failures are counted under.
+    /// The name under which a failure is counted.
     #[must_use]
     pub fn kind(&self) -> String {
         match self {
@@ -104,15 +104,15 @@ pub struct Record {
     pub number: usize,
     /// When it was due, from the start of the run.
     pub due_s: f64,
-    /// Where it went.
+    /// The route of the request.
     pub route: Route,
     /// Positions that it asked for.
     pub canvas: u32,
-    /// Whether the answer was streamed.
+    /// True if the answer was streamed.
     pub streamed: bool,
-    /// How the answer was read.
+    /// The client's way of reading the answer.
     pub reader: Reader,
-    /// How late it was sent, in milliseconds: the generator's own fault.
+    /// The delay of sending it, in milliseconds, which the generator itself causes.
     pub late_ms: f64,
     /// Until the first denoising state, in milliseconds.
     pub first_state_ms: Option<f64>,

@@ -102,7 +102,8 @@ impl Part {
         // The rate means nothing in a closed loop.
         let trace = Trace::new(load, about.room, 1.0)?;
         let server = Server { key: crowd.key.clone(), ..server.clone() };
-        let (sent, records) = (Mutex::new((trace, Vec::new())), Mutex::default());
+        let sent = Mutex::new((trace, Vec::new()));
+        let records = Mutex::default();
         Ok(Arc::new(Self { crowd: crowd.clone(), server, sent, records }))
     }
 

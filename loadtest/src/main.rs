@@ -25,7 +25,7 @@ use unmask_loadtest::run::{Capacity, IDLE_WITHIN, closed_loop, open_loop};
 use unmask_loadtest::trace::{Load, Trace};
 use unmask_loadtest::verify::verify;
 
-/// What `--json` gets.
+/// The content of the file that `--json` names.
 #[derive(Serialize)]
 struct Everything<'a> {
     report: &'a Report,
@@ -50,7 +50,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether all was as it should be.
+/// Runs the load; returns true if nothing went wrong.
 async fn run_load(args: &RunArgs) -> anyhow::Result<bool> {
     let server = Arc::new(args.server());
     let load = args.load().map_err(anyhow::Error::msg)?;
@@ -90,7 +90,7 @@ async fn run_load(args: &RunArgs) -> anyhow::Result<bool> {
     Ok(report.faults.is_empty())
 }
 
-/// Ready at a Ctrl-C, if somebody waits for it. Any other ends the program.
+/// Ready at the first Ctrl-C while the future is held. Any other Ctrl-C ends the program.
 fn interrupted() -> impl Future<Output = ()> {
     let (enough, told) = oneshot::channel();
     tokio::spawn(async move {
@@ -115,7 +115,7 @@ async fn calibrate(
     let trace = Trace::new(&load.patient(), about.room, 1.0)?;
     let window = Duration::from_secs_f64(args.calibrate_seconds);
     let capacity = closed_loop(server, trace, args.calibrate_clients.into(), window).await?;
-    server.until_idle(IDLE_WITHIN).await.context("the server is not idle; is somebody else using it?")?;
+    server.until_idle(IDLE_WITHIN).await.context("the server is not idle; another client may be using it")?;
     Ok(capacity)
 }
 
@@ -127,7 +127,7 @@ async fn run_comparison(args: &CompareArgs) -> anyhow::Result<()> {
     args.json.as_deref().map_or(Ok(()), |path| write_json(path, &comparison))
 }
 
-/// Whether all was as it should be.
+/// Compares keys; returns true if nothing went wrong.
 async fn run_fair(args: &FairArgs) -> anyhow::Result<bool> {
     let bar = progress("requests ended", 0);
     let fairness = fair(&args.server(), &args.plan(), &bar).await?;

@@ -1,4 +1,4 @@
-//! What can be learnt about a server from outside: its model, what it is doing, its counters, its memory.
+//! Observations of a server from outside: its model, its state, its counters, its memory.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::client::Server;
 use crate::ending::Failure;
 use crate::trace::Room;
 
-/// How often a server is asked whether it is done.
+/// Time between two questions to a server that should become idle.
 const POLL: Duration = Duration::from_millis(5);
 
 /// The model that is served.
@@ -19,11 +19,11 @@ const POLL: Duration = Duration::from_millis(5);
 pub struct About {
     /// Its name.
     pub model: String,
-    /// What it has room for.
+    /// The sizes of requests that it has room for.
     pub room: Room,
 }
 
-/// What the server is doing.
+/// The state of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Health {
     /// Requests being denoised.
@@ -56,7 +56,7 @@ impl Server {
         about.ok_or_else(|| Failure::Malformed("/v1/models tells no model and limits".to_owned()))
     }
 
-    /// What the server is doing; none if it does not say.
+    /// The state of the server; `None` if it does not say.
     pub async fn health(&self) -> Option<Health> {
         let (_, body) = self.get("/health").await.ok()?;
         serde_json::from_str(&body).ok()

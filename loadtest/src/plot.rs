@@ -20,7 +20,7 @@ const GOLD: &str = "#e9a23b";
 const GREY: &str = "#a0a7b0";
 const BLACK: &str = "#222222";
 
-/// How requests end, for the eye: the name, the colour, and which records belong to it.
+/// Endings of requests in the drawing: the name, the colour, and the records that belong to it.
 type Outcome = (&'static str, &'static str, fn(&Ending) -> bool);
 const OUTCOMES: [Outcome; 4] = [
     ("finished", BLUE, |ending| matches!(ending, Ending::Finished(_))),
@@ -61,7 +61,8 @@ fn time_axis(report: &Report) -> Scale {
 
 /// One point for every finished request, where it was due.
 fn latency(chart: &mut Chart, report: &Report, records: &[Record]) {
-    let (top, bottom) = (104.0, 364.0);
+    let top = 104.0;
+    let bottom = 364.0;
     let x = time_axis(report);
     let y = Scale::log(finished(records).map(|(record, _)| record.total_ms), (bottom, top));
     chart.heading(LEFT, top - 18.0, "Time from due to done, by when a request was due");
@@ -74,9 +75,10 @@ fn latency(chart: &mut Chart, report: &Report, records: &[Record]) {
     chart.legend(RIGHT, top - 18.0, &[("steady reader", BLUE), ("slow reader", GOLD)]);
 }
 
-/// How many requests were due in each stretch of time, stacked by their end.
+/// The number of requests that were due in each stretch of time, stacked by their end.
 fn endings(chart: &mut Chart, report: &Report, records: &[Record]) {
-    let (top, bottom) = (424.0, 544.0);
+    let top = 424.0;
+    let bottom = 544.0;
     let x = time_axis(report);
     let bins = (report.settings.seconds.ceil() as usize).clamp(1, 120);
     let width = report.settings.seconds / bins as f64;
@@ -93,10 +95,12 @@ fn endings(chart: &mut Chart, report: &Report, records: &[Record]) {
     chart.vertical_axis(&y, (LEFT, RIGHT), |value| format!("{value}"));
     chart.horizontal_axis(&x, (top, bottom), |value| format!("{value} s"));
     for (bin, kinds) in counts.iter().enumerate() {
-        let (left, right) = (x.at(bin as f64 * width), x.at((bin + 1) as f64 * width));
+        let left = x.at(bin as f64 * width);
+        let right = x.at((bin + 1) as f64 * width);
         let mut below = 0;
         for ((_, colour, _), count) in OUTCOMES.iter().zip(kinds) {
-            let (low, high) = (below as f64 / width, (below + count) as f64 / width);
+            let low = below as f64 / width;
+            let high = (below + count) as f64 / width;
             chart.bar((left + 0.5, right - 0.5), (y.at(high), y.at(low)), colour);
             below += count;
         }
@@ -105,9 +109,10 @@ fn endings(chart: &mut Chart, report: &Report, records: &[Record]) {
     chart.legend(RIGHT, top - 18.0, &names);
 }
 
-/// Which share of the requests took at most so long.
+/// The share of the requests that took at most a given time.
 fn distributions(chart: &mut Chart, records: &[Record]) {
-    let (top, bottom) = (614.0, 854.0);
+    let top = 614.0;
+    let bottom = 854.0;
     // Below a tenth of a millisecond nothing is measured that anybody feels.
     let at_least = |time: f64| time.max(0.1);
     let queue = sorted(finished(records).map(|(_, answer)| at_least(answer.work.queue_ms)));

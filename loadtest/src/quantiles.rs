@@ -5,7 +5,7 @@ use serde::Serialize;
 /// Percentiles by nearest rank: each is a value that was measured, and p of a hundred are not above it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Quantiles {
-    /// How many values there are.
+    /// Number of values.
     pub count: usize,
     /// The middle one.
     pub p50: f64,
@@ -18,7 +18,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    /// Of all `values`; none of no values.
+    /// The quantiles of `values`; `None` if there are none.
     #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let sorted = sorted(values);

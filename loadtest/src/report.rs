@@ -13,14 +13,14 @@ use crate::quantiles::Quantiles;
 use crate::run::{Capacity, IDLE_WITHIN, Run};
 use crate::verify::Verified;
 
-/// What the load was.
+/// The settings of the load.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
     /// Requests a second.
     pub rate: f64,
     /// Seconds during which requests were due.
     pub seconds: f64,
-    /// Of the trace.
+    /// Seed of the trace.
     pub seed: u64,
     /// Routes and their shares.
     pub mix: String,
@@ -36,7 +36,7 @@ pub struct Settings {
     pub deadline_ms: Option<f64>,
 }
 
-/// What a run must keep to beside its answers.
+/// Limits that a run must keep, besides right answers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expectations {
     /// The 99th percentile of the time in the queue, in milliseconds.
@@ -48,19 +48,19 @@ pub struct Expectations {
 /// Everything that is reported about a run but its single requests.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Who was asked.
+    /// The server.
     pub server: About,
-    /// What was sent.
+    /// The load.
     pub settings: Settings,
-    /// What the server can do, where that was measured first.
+    /// The server's capacity, if it was measured first.
     pub capacity: Option<Capacity>,
-    /// How requests ended.
+    /// The number of requests by ending.
     pub counts: Counts,
     /// Refusals by status and code.
     pub refusals: Vec<RefusalCount>,
     /// Failures by kind.
     pub failures: BTreeMap<String, FailureCount>,
-    /// What the server got done.
+    /// The server's output per second.
     pub rates: Rates,
     /// Milliseconds.
     pub times: Times,
@@ -70,7 +70,7 @@ pub struct Report {
     pub batch_peak: Option<u32>,
     /// The server's memory.
     pub memory: Option<MemoryGrowth>,
-    /// How long after the last end the server was idle, in milliseconds.
+    /// Time from the last end until the server was idle, in milliseconds.
     pub idle_after_ms: Option<f64>,
     /// The comparison with answers alone.
     pub verified: Option<Verified>,
@@ -78,7 +78,7 @@ pub struct Report {
     pub faults: Vec<String>,
 }
 
-/// How many requests ended how.
+/// The number of requests by ending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// All of them.
@@ -91,7 +91,7 @@ pub struct Counts {
     pub expired: usize,
     /// By the client, as planned.
     pub vanished: usize,
-    /// As they should not.
+    /// Requests that ended with an error.
     pub failed: usize,
 }
 
@@ -102,9 +102,9 @@ pub struct RefusalCount {
     pub status: u16,
     /// The error's code.
     pub code: String,
-    /// How many.
+    /// Number of refusals.
     pub count: usize,
-    /// How many of them had `Retry-After`.
+    /// The number of them with `Retry-After`.
     pub with_retry_after: usize,
     /// The least and the most seconds it said.
     pub retry_after: Option<(u64, u64)>,
@@ -113,13 +113,13 @@ pub struct RefusalCount {
 /// Failures of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FailureCount {
-    /// How many.
+    /// Number of failures.
     pub count: usize,
     /// The first one.
     pub first: String,
 }
 
-/// What got done, per second from the start of the run to its last end.
+/// Output per second, from the start of the run to its last end.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rates {
     /// Seconds that the run took.
@@ -143,7 +143,7 @@ pub struct Times {
     pub evaluation: Option<Quantiles>,
     /// From when the request was due to the end of its answer; steady readers only.
     pub end_to_end: Option<Quantiles>,
-    /// How late requests were sent.
+    /// Delays of sending.
     pub late: Option<Quantiles>,
 }
 

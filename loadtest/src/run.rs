@@ -14,7 +14,7 @@ use crate::ending::{Ending, Record};
 use crate::observe::{MemorySample, watch_memory};
 use crate::trace::{Planned, Trace};
 
-/// How long a server may take to forget requests whose clients are gone.
+/// The longest time in which a server must drop requests whose clients are gone.
 pub const IDLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A trace that was sent.
@@ -26,7 +26,7 @@ pub struct Run {
     pub elapsed: Duration,
     /// The server's memory, if it was watched.
     pub memory: Vec<MemorySample>,
-    /// How long after the end the server said that it was idle, if it did within [`IDLE_WITHIN`].
+    /// Time from the end until the server was idle, if that was within [`IDLE_WITHIN`].
     pub idle_after: Option<Duration>,
 }
 
@@ -65,7 +65,9 @@ async fn send(
             () = sleep_until(due) => {}
             () = &mut enough => break,
         }
-        let (server, planned, progress) = (server.clone(), planned.clone(), progress.clone());
+        let server = server.clone();
+        let planned = planned.clone();
+        let progress = progress.clone();
         requests.spawn(async move {
             let record = server.perform(&planned, due).await;
             progress.inc(1);
@@ -77,7 +79,7 @@ async fn send(
     records
 }
 
-/// What a server can do.
+/// The capacity of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Capacity {
     /// Finished requests a second.
@@ -106,10 +108,12 @@ pub async fn closed_loop(
 ) -> Result<Capacity, NoCapacity> {
     let trace = Arc::new(Mutex::new(trace));
     let start = Instant::now();
-    let (counted, end) = (start + window / 5, start + window);
+    let counted = start + window / 5;
+    let end = start + window;
     let mut tasks = JoinSet::new();
     for _ in 0..clients {
-        let (server, trace) = (server.clone(), trace.clone());
+        let server = server.clone();
+        let trace = trace.clone();
         tasks.spawn(async move {
             let mut ends = Vec::new();
             while Instant::now() < end {
@@ -126,7 +130,8 @@ pub async fn closed_loop(
     let finished = ends
         .iter()
         .filter(|(time, ending)| matches!(ending, Ending::Finished(_)) && (counted..end).contains(time));
-    let (finished, seconds) = (finished.count(), (end - counted).as_secs_f64());
+    let finished = finished.count();
+    let seconds = (end - counted).as_secs_f64();
     if finished == 0 {
         return Err(NoCapacity(ends.last().map_or("none was sent".to_owned(), |(_, end)| end.to_string())));
     }

@@ -16,9 +16,9 @@ pub enum SharesError {
     /// Nothing goes by this name.
     #[error("{name:?}: {message}")]
     Name {
-        /// As given.
+        /// The name as given.
         name: String,
-        /// What names exist.
+        /// The valid names.
         message: String,
     },
     /// A weight is not a number of at least 0, or all of them are 0.

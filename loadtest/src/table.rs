@@ -31,7 +31,8 @@ impl fmt::Display for Report {
 
 impl Report {
     fn write_load(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (server, load) = (&self.server, &self.settings);
+        let server = &self.server;
+        let load = &self.settings;
         writeln!(out, "{}, context {}", server.model, server.room.context)?;
         write!(out, "{:.2} requests/s for {} s, seed {}", load.rate, load.seconds, load.seed)?;
         match &self.capacity {
@@ -47,7 +48,8 @@ impl Report {
     }
 
     fn write_ends(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (counts, rates) = (&self.counts, &self.rates);
+        let counts = &self.counts;
+        let rates = &self.rates;
         writeln!(out, "{:<22}{:>8}", "requests", counts.sent)?;
         writeln!(
             out,
@@ -113,7 +115,8 @@ impl Report {
             None => writeln!(out, "{:<22}{:>10}", "server idle", "n/a")?,
         }
         if let Some(verified) = &self.verified {
-            let (same, count) = (verified.same, verified.count());
+            let same = verified.same;
+            let count = verified.count();
             writeln!(out, "{:<22}{same:>10} of {count} sent again alone", "same text")?;
             for mismatch in verified.different.iter().take(5) {
                 writeln!(out, "  {}", mismatch.body)?;
@@ -143,7 +146,8 @@ impl fmt::Display for Comparison {
             "canvas", "rows", "one by one", "together", "ratio", "batch peak"
         )?;
         for Batching { canvas, rows, together_ms, one_by_one_ms, ratio, batch_peak } in &self.batching {
-            let (together, apart) = (together_ms.to_string(), one_by_one_ms.to_string());
+            let together = together_ms.to_string();
+            let apart = one_by_one_ms.to_string();
             writeln!(out, "{canvas:>8}{rows:>8.1}{apart:>22}{together:>22}{ratio:>8.2}{batch_peak:>12}")?;
         }
         let Mixed { short, long, alone_ms, beside_ms, ratio, overlapped, long_ms } = &self.mixed;

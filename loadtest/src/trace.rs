@@ -1,5 +1,5 @@
-//! Which requests are sent, when, and how their answers are read: drawn from a seed before the first one
-//! is sent, so that two servers, or two versions of one, can be given the same load.
+//! The requests of a run, with their times and readers: drawn from a seed before the first one is sent, so
+//! that two servers, or two versions of one, can be given the same load.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use serde::Serialize;
 use crate::call::{Call, Route};
 use crate::shares::Shares;
 
-/// What the load is made of.
+/// The composition of the load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {
     /// The trace is a function of the seed, of these settings and of what the model has room for.
     pub seed: u64,
-    /// Which routes are asked.
+    /// The routes of requests.
     pub mix: Shares<Route>,
-    /// How many positions are generated. Sizes that the model has no room for are left out.
+    /// The numbers of positions to generate. Sizes that the model has no room for are left out.
     pub sizes: Shares<u32>,
     /// Share of requests that ask for a stream, from 0 to 1.
     pub streamed: f64,
@@ -35,7 +35,7 @@ impl Load {
     }
 }
 
-/// What the model has room for.
+/// The sizes of requests that the model has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Room {
     /// Positions of text and canvas together.
@@ -44,11 +44,11 @@ pub struct Room {
     pub canvas: u32,
 }
 
-/// How a client reads its answer.
+/// A client's way of reading its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reader {
-    /// As it comes.
+    /// At once.
     Steady,
     /// With a pause after every event, and with little room for what waits meanwhile.
     Slow(Duration),
@@ -65,11 +65,11 @@ pub struct Planned {
     pub number: usize,
     /// When it is due, from the start of the run.
     pub at: Duration,
-    /// What it asks.
+    /// The request.
     pub call: Call,
-    /// Whether the answer is streamed.
+    /// True if the answer is streamed.
     pub streamed: bool,
-    /// How the answer is read.
+    /// The client's way of reading the answer.
     pub reader: Reader,
 }
 
@@ -96,7 +96,7 @@ const TEXT_BYTES: [usize; 3] = [16, 64, 256];
 const SPARE: u32 = 4;
 
 const WORDS: [&str; 24] = [
-    "the", "harbour", "was", "quiet", "before", "a", "lamp", "went", "out", "and", "nobody", "on", "board",
+    "the", "harbour", "was", "quiet", "before", "a", "lamp", "went", "out", "and", "everyone", "on", "board",
     "knew", "why", "return", "value", "if", "list", "is", "empty", "for", "each", "line",
 ];
 

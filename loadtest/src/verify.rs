@@ -1,4 +1,4 @@
-//! Whether load changes answers: requests are sent again, alone, and their texts compared.
+//! Independence of answers from load: requests are sent again, alone, and their texts compared.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use crate::client::Server;
 use crate::ending::{Ending, Record};
 use crate::trace::{Planned, Reader};
 
-/// How many of the finished requests are sent again.
+/// The number of finished requests that are sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sample {
     /// Every one.
@@ -27,7 +27,7 @@ impl FromStr for Sample {
     }
 }
 
-/// What the comparison found.
+/// The result of the comparison.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Verified {
     /// Requests whose text was the same alone.

@@ -63,7 +63,7 @@ int allocate(void **address, size_t size) {
     if (device.used + size > device.memory)
         return OUT_OF_MEMORY;
     *address = std::aligned_alloc(256, (size + 255) / 256 * 256);
-    // Nobody may count on what is there.
+    // New memory has no defined content.
     std::memset(*address, 0xcb, size);
     device.allocated[uint64_t(*address)] = size;
     device.used += size;

@@ -54,7 +54,7 @@ void run_warp(Block &block, Warp &warp) {
         each(warp.alive, [&](uint32_t lane) { place = std::min(place, warp.next[lane]); });
         uint32_t lanes = 0;
         each(warp.alive, [&](uint32_t lane) { lanes |= uint32_t(warp.next[lane] == place) << lane; });
-        // Without a parting there is nobody to look for.
+        // Threads that have not parted need no search.
         for (bool straight = true; straight; place++) {
             const Instruction &instruction = block.kernel.code.at(place);
             const std::string &name = instruction.words[0];
@@ -81,7 +81,7 @@ void run_warp(Block &block, Warp &warp) {
 }
 
 void start(Block &block, std::vector<Warp> &warps) {
-    // Nobody may count on what is there.
+    // New memory has no defined content.
     std::fill(block.shared.begin(), block.shared.end(), 0xcb);
     const uint32_t threads = block.size.x * block.size.y * block.size.z;
     for (uint32_t thread = 0; thread < threads; thread++) {

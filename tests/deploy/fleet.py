@@ -20,7 +20,7 @@ BALANCER = "127.0.0.1:8080"
 
 
 def get(url):
-    """Status and text; nothing if nobody answers."""
+    """Status and text; nothing without an answer."""
     try:
         with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
             return answer.status, answer.read().decode()

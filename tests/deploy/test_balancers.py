@@ -89,7 +89,7 @@ class SteadyClient(threading.Thread):
 
 
 def replaced_under_load(replicas, start, report):
-    """Restarts each replica while clients ask; nobody notices."""
+    """Restarts each replica while clients send requests; no request fails."""
     load = start(Load(report))
     client = start(SteadyClient(BALANCER, PLAIN))
     for replica in replicas:

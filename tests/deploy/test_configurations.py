@@ -108,7 +108,7 @@ def test_every_setting_is_one_of_the_server():
     assert "UNMASK_DRAIN_DELAY" in used and used <= known, used - known
 
 
-def test_whoever_stops_a_replica_gives_it_time_to_drain(compose, dockerfile):
+def test_stopping_a_replica_leaves_it_time_to_drain(compose, dockerfile):
     flags = accepts(os.environ["UNMASK"], "serve", "--help")
     timeout = int(re.search(r"UNMASK_DRAIN_TIMEOUT=\]\s+\[default: (\d+)\]", flags)[1])
     delay = int(re.search(r"UNMASK_DRAIN_DELAY=(\d+)", dockerfile)[1])

@@ -59,7 +59,7 @@ test("the page opens with a hole, and its examples are filled with sense", () =>
   onPage(browser, url, { hash: "" }, async (page) => {
     assert.equal(await page.getAttribute("#tab-fill", "aria-selected"), "true");
     assert.ok(await page.isVisible("#toy"), "the page says that the model is a toy");
-    assert.ok(!(await page.isVisible("#open-key")), "nobody needs a key here");
+    assert.ok(!(await page.isVisible("#open-key")), "no key is needed here");
     assert.deepEqual(await page.locator("#examples button").allTextContents(), Object.keys(EXAMPLES));
     await page.selectOption("#speed", "live");
     for (const [name, parts] of Object.entries(EXAMPLES)) {

@@ -1,4 +1,4 @@
-//! Who may ask: keys, quotas, names, origins.
+//! Access: keys, quotas, names, origins.
 
 use std::fs;
 use std::path::PathBuf;
@@ -175,7 +175,7 @@ async fn an_open_door_to_the_network_is_said_aloud() {
     let mut command = unmask(&["serve", "--listen", "0.0.0.0:0", "--model"]);
     command.arg(golden("diffugpt-s"));
     let (server, before) = Server::spawn_with_log(command);
-    assert!(before.contains("anybody who reaches") && before.contains("--api-key-file"), "{before}");
+    assert!(before.contains("every client that reaches") && before.contains("--api-key-file"), "{before}");
     // Nor is there any name that it should have.
     let request = server.http.get(format!("{}/version", server.url)).header("host", "models.example");
     assert_eq!(server.send(request).await.status, 200);
@@ -271,7 +271,7 @@ async fn what_the_engine_has_no_room_for_costs_no_tokens() {
     waiting.await.unwrap().unwrap();
 }
 
-/// How many of a hundred evaluations are of a request with one sample, beside one with thirty-two.
+/// The number of evaluations, of a hundred, of a request with one sample, beside one with thirty-two.
 async fn evaluations_beside_a_crowd(keys: &KeyFile, key: &str) -> usize {
     let server =
         Gated::start(&[&keys.flag()[..], &["--max-batch-tokens", "42"]].concat(), Duration::MAX).await;
@@ -301,14 +301,12 @@ async fn evaluations_beside_a_crowd(keys: &KeyFile, key: &str) -> usize {
     count
 }
 
-/// Otherwise whoever asks for more would get more, and the others would wait for it.
+/// Otherwise a key that asks for more would get more, and the others would wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keys_share_the_engine_alike_however_much_each_asks() {
     let keys = KeyFile::new("ann:ann-key\nbob:bob-key\n");
-    let (other, same) = (
-        evaluations_beside_a_crowd(&keys, "bob-key").await,
-        evaluations_beside_a_crowd(&keys, "ann-key").await,
-    );
+    let other = evaluations_beside_a_crowd(&keys, "bob-key").await;
+    let same = evaluations_beside_a_crowd(&keys, "ann-key").await;
     assert!(other > 30 && same < 6, "{other} of 100 with a key of its own, {same} with the same");
 }
 

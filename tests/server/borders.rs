@@ -33,7 +33,8 @@ async fn a_saved_truncation_cuts_no_prompt() {
         let template = fs::canonicalize(crate::harness::golden("../templates/pipes.jinja")).unwrap();
         let mut command = unmask(&["serve", "--listen", "127.0.0.1:0", "--model"]);
         command.arg(folder.path()).arg("--chat-template").arg(&template);
-        let (cut, whole) = (Server::spawn(command), start("diffugpt-s", "pipes"));
+        let cut = Server::spawn(command);
+        let whole = start("diffugpt-s", "pipes");
         for (path, body) in [
             (COMPLETIONS, json!({ "prompt": text, "max_tokens": 4, "seed": 1 })),
             (COMPLETIONS, json!({ "prompt": text, "max_tokens": 0, "echo": true, "logprobs": 1 })),
@@ -43,7 +44,8 @@ async fn a_saved_truncation_cuts_no_prompt() {
             (CHAT, json!({ "messages": user("Hello there"), "max_tokens": 2, "seed": 1 })),
             ("/infill", json!({ "input_prefix": text, "input_suffix": "", "n_predict": 3, "seed": 1 })),
         ] {
-            let (found, expected) = (cut.ok(path, &body).await, whole.ok(path, &body).await);
+            let found = cut.ok(path, &body).await;
+            let expected = whole.ok(path, &body).await;
             for part in ["choices", "usage", "tokens", "content", "tokens_evaluated"] {
                 assert_eq!(found[part], expected[part], "{path} {part}");
             }

@@ -24,12 +24,12 @@ pub(crate) fn idle(health: &Health) -> bool {
     (health.running, health.waiting) == (Some(0), Some(0))
 }
 
-/// The engine is idle, did not finish `long`, and evaluates nothing that nobody asked for.
+/// The engine is idle, did not finish `long`, and evaluates no other request.
 pub(crate) async fn assert_cancelled(server: &Server) {
     let before = server.health_until("an idle engine", idle).await.evaluations.unwrap();
     let short = json!({ "prompt": "The", "max_tokens": 120, "seed": 1, "diffusion": { "steps": 512 } });
     let passes = server.ok("/v1/completions", &short).await["diffusion"]["forward_passes"].as_u64().unwrap();
-    assert_eq!(server.health().await.evaluations, Some(before + passes), "somebody else was computing");
+    assert_eq!(server.health().await.evaluations, Some(before + passes), "another request was computing");
     assert!(before < SAMPLES * passes, "{before} evaluations of about {}", SAMPLES * passes);
 }
 

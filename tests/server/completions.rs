@@ -34,7 +34,8 @@ async fn a_plain_answer_has_the_published_shape() {
         assert_eq!((&answer["object"], &answer["model"]), (&json!("text_completion"), &json!(model.0)));
         assert!(answer["created"].as_u64().unwrap() > 1_700_000_000);
         assert!(answer["system_fingerprint"].as_str().unwrap().starts_with("unmask-"));
-        let (usage, report) = (&answer["usage"], &answer["diffusion"]);
+        let usage = &answer["usage"];
+        let report = &answer["diffusion"];
         let kept = usage["completion_tokens"].as_u64().unwrap();
         assert_eq!((&usage["prompt_tokens"], &usage["total_tokens"]), (&json!(3), &json!(3 + kept)));
         assert_eq!((&report["seed"], &report["returned_tokens"]), (&json!(7), &json!(kept)));

@@ -124,7 +124,8 @@ async fn over_http2(server: &Server, request: Request<Body>) -> (StatusCode, Val
     let connection = tokio::spawn(connection);
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(response.version(), Version::HTTP_2);
-    let (status, body) = (response.status(), Body::new(response.into_body()));
+    let status = response.status();
+    let body = Body::new(response.into_body());
     assert!(!body.is_end_stream() || status != StatusCode::OK);
     let bytes = to_bytes(body, usize::MAX).await.unwrap();
     connection.abort();

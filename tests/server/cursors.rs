@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{Server, golden};
 use crate::holes::assert_left;
 
-/// What stands before and after the cursor in the first recorded request of llama.vim.
+/// The text before and after the cursor in the first recorded request of llama.vim.
 fn recorded() -> (String, String) {
     let requests = std::fs::read_to_string(golden("../clients/editors/llama.vim.json")).unwrap();
     let body = serde_json::from_str::<Value>(&requests).unwrap()[0]["body"].clone();
@@ -19,7 +19,8 @@ async fn of_a_long_file_only_what_is_near_the_cursor_has_a_say() {
     for model in ["diffugpt-s", "diffugpt-m"] {
         let server = Server::start(model, &[]);
         let (before, after) = recorded();
-        let (before, after) = (before.repeat(20), after.repeat(20));
+        let before = before.repeat(20);
+        let after = after.repeat(20);
         let fill = async |prefix: String, suffix: String| {
             let body = json!({ "prefix": prefix, "suffix": suffix, "length": 6, "seed": 5 });
             let answer = server.ok("/fill", &body).await;

@@ -29,14 +29,16 @@ async fn expire(server: &Gated, path: &str, body: &Value, evaluations: usize) ->
         server.permit();
     }
     let response = client.await.unwrap().unwrap();
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let status = response.status().as_u16();
+    let headers = response.headers().clone();
     Answer { status, headers, body: response.text().await.unwrap() }
 }
 
-/// 504, and nobody tries again: it would take as long again.
+/// 504, a status that clients do not retry: another attempt would take as long.
 fn assert_timeout(answer: &Answer) {
     let error = answer.refusal(504, "request_timeout");
-    let (message, asked) = (error["message"].as_str().unwrap(), TIME.as_millis());
+    let message = error["message"].as_str().unwrap();
+    let asked = TIME.as_millis();
     assert!(
         message.contains(&format!("within the {asked} ms")) && message.contains("ended after"),
         "{message}"
@@ -51,7 +53,8 @@ async fn at_its_deadline_a_completion_gives_what_is_settled() {
     let answer = expire(&server, "/v1/completions", &body, 3).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let answer = answer.json();
-    let (choice, report) = (&answer["choices"][0], &answer["diffusion"]);
+    let choice = &answer["choices"][0];
+    let report = &answer["diffusion"];
     assert!(!choice["text"].as_str().unwrap().is_empty(), "{answer}");
     assert_eq!((&choice["finish_reason"], &report["early_exit"]), (&json!("length"), &json!("timeout")));
     assert_eq!((&report["forward_passes"], &report["returned_tokens"]), (&json!(3), &json!(3)));

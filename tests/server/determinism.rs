@@ -107,7 +107,8 @@ async fn no_state_holds_a_token_of_a_neighbour() {
             }
         }));
         let watched = async {
-            let (mut found, mut peak) = (Vec::new(), 0);
+            let mut found = Vec::new();
+            let mut peak = 0;
             for _ in 0..4 {
                 let (states, choices, together) = ask().await;
                 peak = peak.max(together);

@@ -122,7 +122,7 @@ async fn while_the_server_drains_new_requests_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn before_the_drain_begins_requests_are_served_and_a_second_signal_ends_the_wait() {
+async fn requests_are_served_before_the_drain_and_a_second_signal_ends_it() {
     let server = Server::start("diffugpt-s", &["--drain-delay", "600"]);
     server.signal("TERM");
     server.health_until("not ready", not_ready).await;

@@ -1,4 +1,4 @@
-//! What editors call: `/v1/fim/completions` and `/infill`.
+//! Editors' routes: `/v1/fim/completions` and `/infill`.
 
 use serde_json::{Value, json};
 
@@ -16,12 +16,14 @@ async fn a_fim_answer_is_a_completion_in_both_dialects() {
         let body = json!({ "prompt": "def add", "suffix": "return", "max_tokens": 12 });
         let plain = server.ok("/v1/completions", &with(&body, json!({ "seed": 5 }))).await;
         let answer = server.ok(FIM, &with(&body, json!({ "random_seed": 5 }))).await;
-        let (choice, text) = (&answer["choices"][0], &plain["choices"][0]["text"]);
+        let choice = &answer["choices"][0];
+        let text = &plain["choices"][0]["text"];
         assert_eq!(answer["object"], "chat.completion");
         assert_eq!((&choice["text"], &choice["message"]["content"]), (text, text));
         assert_eq!((&answer["usage"], &answer["diffusion"]["seed"]), (&plain["usage"], &json!(5)));
         let streamed = server.post(FIM, &with(&body, json!({ "random_seed": 5, "stream": true }))).await;
-        let (mut texts, mut deltas) = (String::new(), String::new());
+        let mut texts = String::new();
+        let mut deltas = String::new();
         for line in sse::data_lines(&streamed.body).iter().filter(|line| **line != "[DONE]") {
             let chunk: Value = serde_json::from_str(line).unwrap();
             assert_eq!(chunk["object"], "chat.completion.chunk");
@@ -34,7 +36,7 @@ async fn a_fim_answer_is_a_completion_in_both_dialects() {
     server.post(FIM, &json!({ "suffix": "a" })).await.refusal(400, "missing_field");
 }
 
-/// What llama.vim sends, with its own settings.
+/// A request of llama.vim, with its own settings.
 fn vim(prefix: &str, line: &str, suffix: &str) -> Value {
     json!({ "id_slot": 0, "input_prefix": prefix, "input_suffix": suffix, "input_extra":
             [{ "filename": "a.py", "text": "import os", "time": 1 }], "prompt": line, "n_predict": 16,

@@ -41,14 +41,15 @@ async fn default_lengths_shrink_to_what_is_left_of_its_small_context() {
 #[test]
 fn verify_without_a_model_checks_the_embedded_one() {
     let output = unmask(&["verify"]).stdout(Stdio::piped()).output().unwrap();
-    let (out, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let out = String::from_utf8_lossy(&output.stdout);
+    let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{log}");
     let first = out.lines().next().unwrap().split_whitespace();
     assert_eq!((first.collect::<Vec<_>>(), out.lines().last()), (vec!["model", NAME], Some("ok")), "{out}");
 }
 
-/// Where cursors stand: behind a blank, which is a part of the next word's token. Values of the embedded model with
-/// healing (its own, as recorded) and without.
+/// Cursors after a blank, which is a part of the next word's token. Values of the embedded model with healing
+/// (its own, as recorded) and without.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cursor_behind_a_blank_gets_a_word() {
     let server = Server::start_embedded();

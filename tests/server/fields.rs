@@ -123,7 +123,7 @@ async fn wrong_types_name_the_field() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fields_that_nobody_knows_are_refused_where_they_would_matter() {
+async fn unknown_fields_are_refused_where_they_would_matter() {
     let server = Server::start("diffugpt-s", &[]);
     for (path, body, param) in [
         (FILL, json!({ "prefix": "a", "prompt": "b" }), "prompt"),
@@ -137,7 +137,7 @@ async fn fields_that_nobody_knows_are_refused_where_they_would_matter() {
     }
 }
 
-/// What a message says of a wrong value is for people who write JSON, and repeats nothing of their texts.
+/// The message for a wrong value uses the words of JSON and repeats no part of users' texts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_types_are_named_in_the_words_of_json() {
     let server = Server::start("diffugpt-s", &[]);

@@ -36,7 +36,8 @@ impl Gated {
         let (predictor, model, (metrics, engine_metrics)) =
             loaded.served_as(Some("toy".to_owned()), Duration::ZERO);
         let limits = predictor.limits();
-        let ((seen_sender, seen), (permits, gate)) = (sync_channel(1 << 16), channel());
+        let (seen_sender, seen) = sync_channel(1 << 16);
+        let (permits, gate) = channel();
         let scripted = ScriptedPredictor::new(limits, Script::default().gate(seen_sender, gate));
         let config = args.engine.config(CostModel::default());
         let engine = Engine::spawn(scripted, config, engine_metrics).unwrap();

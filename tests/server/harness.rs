@@ -63,7 +63,7 @@ impl Server {
         Self::spawn(command)
     }
 
-    /// What a newcomer starts: no arguments, so the embedded model.
+    /// The server of a first start: no arguments, so the embedded model.
     #[cfg(feature = "embedded")]
     pub(crate) fn start_embedded() -> Self {
         let mut command = unmask(&[]);
@@ -89,7 +89,7 @@ impl Server {
         let stderr = process.stderr.take().unwrap();
         let (sender, lines) = channel();
         std::thread::spawn(move || {
-            // Ends when the process does, or when nobody listens any more.
+            // Ends when the process does, or when the receiver is gone.
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let _ = sender.send(line);
             }
@@ -192,7 +192,8 @@ impl Server {
     /// Sends a request and reads its whole answer.
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
         let body = String::from_utf8(response.bytes().await.unwrap().to_vec()).unwrap();
         Answer { status, headers, body }
     }
@@ -259,7 +260,7 @@ impl Server {
     }
 }
 
-/// What `/health` says; nothing while the server stops.
+/// The answer of `/health`; its fields are `None` while the server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Health {
     pub(crate) running: Option<u64>,

@@ -56,7 +56,8 @@ async fn text_around_a_hole_comes_back_and_costs_no_position() {
     }
 }
 
-/// What the first generated token of a completion spells, whatever of it the text is.
+/// The spelling of the first generated token of a completion, including the part that the prompt holds
+/// already.
 async fn first_spelled(server: &Server, body: &Value) -> String {
     let states = json!({ "stream": true, "diffusion": { "stream_states": "delta" } });
     let stream = sse::completion(&server.post("/v1/completions", &with(body, states)).await.body, 1);

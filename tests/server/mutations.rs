@@ -81,7 +81,8 @@ fn mutated(base: &Value, values: &[Value], dice: &mut Dice) -> Value {
     ];
     let mut body = base.clone();
     for _ in 0..=dice.below(3) {
-        let (name, value) = (names[dice.below(names.len())], &values[dice.below(values.len())]);
+        let name = names[dice.below(names.len())];
+        let value = &values[dice.below(values.len())];
         match dice.below(8) {
             0 => drop(body.as_object_mut().unwrap().remove(name)),
             1 if body["diffusion"].is_object() => {
@@ -125,7 +126,9 @@ async fn broken_requests_are_never_the_servers_fault() {
         ("/apply-template", json!({ "messages": messages })),
         ("/detokenize", json!({ "tokens": [1, 2] })),
     ];
-    let (values, mut dice, mut seen) = (odd_values(), Dice(0x5eed), [0; 2]);
+    let values = odd_values();
+    let mut dice = Dice(0x5eed);
+    let mut seen = [0; 2];
     for round in 0..ROUNDS {
         let (path, base) = &bases[round % bases.len()];
         let mut body = mutated(base, &values, &mut dice).to_string().into_bytes();

@@ -8,12 +8,13 @@ use crate::harness::{Answer, Server};
 /// The client is told when to come back, twice the same, and within the minute after which SDKs give up.
 fn assert_retry(refused: &Answer) {
     let number = |name: &str| refused.header(name).parse::<u64>().unwrap();
-    let (seconds, milliseconds) = (number("retry-after"), number("retry-after-ms"));
+    let seconds = number("retry-after");
+    let milliseconds = number("retry-after-ms");
     assert!((1..=60).contains(&seconds) && milliseconds.div_ceil(1000) == seconds, "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_queue_refuses_and_harms_nobody_who_is_in() {
+async fn a_full_queue_refuses_and_harms_no_accepted_request() {
     let flags = ["--max-queued-requests", "1", "--max-running", "1", "--max-batch-tokens", "128"];
     let server = Server::start("diffullama", &flags);
     let mut first = server.open("/v1/completions", &long(true)).await;

@@ -135,7 +135,7 @@ async fn a_settled_stop_string_ends_the_evaluations() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_settled_document_end_ends_the_evaluations_and_changes_nothing_before_it() {
+async fn a_settled_document_end_stops_evaluations_and_changes_no_earlier_text() {
     let server = Server::start("diffullama", &[]);
     let eos = 2;
     let rule = json!({ "window": "left_to_right", "order": "confidence", "k": 1 });
@@ -150,12 +150,13 @@ async fn a_settled_document_end_ends_the_evaluations_and_changes_nothing_before_
     let mut ignoring = request;
     ignoring["diffusion"]["eos"] = json!("ignore");
     let whole = server.ok(PATH, &ignoring).await;
-    let (whole, cut) = (&whole["choices"][0]["text"], &cut["choices"][0]["text"]);
+    let whole = &whole["choices"][0]["text"];
+    let cut = &cut["choices"][0]["text"];
     assert!(whole.as_str().unwrap().starts_with(cut.as_str().unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn filters_penalties_biases_and_guidance_change_the_draws_and_stay_in_range() {
+async fn filters_penalties_biases_and_guidance_change_draws_and_stay_in_range() {
     let server = Server::start("diffugpt-s", &[]);
     let plain = server.ok(PATH, &body()).await;
     for change in [
@@ -188,8 +189,8 @@ async fn filters_penalties_biases_and_guidance_change_the_draws_and_stay_in_rang
     }
 }
 
-/// What an answer costs is the work that its rule needs and no more: planned orders read every position
-/// once, whatever their number of evaluations, and nothing is padded.
+/// The reported cost of an answer is the work that its rule needs: planned orders read every position once,
+/// for any number of evaluations, and nothing is padded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_work_is_reported_and_is_no_more_than_needed() {
     let server = Server::start("diffugpt-s", &[]);
@@ -213,7 +214,7 @@ async fn the_work_is_reported_and_is_no_more_than_needed() {
 
 /// The reference's unconditional runs leave position 0 open; no rule may ask the network for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_empty_prompt_is_answered_by_every_rule_also_as_the_reference_does_it() {
+async fn every_rule_answers_an_empty_prompt_as_the_reference_does() {
     let server = Server::start("diffugpt-s", &[]);
     let presets =
         ["reference", "exact", "balanced", "budget", "confidence", "dream", "llada", "threshold", "remdm"];

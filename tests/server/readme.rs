@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::harness::Server;
 use crate::sse;
 
-/// What the embedded model puts into the hole of the README's first command.
+/// The embedded model's answer to the README's first command.
 const KNOWN_INFILL: &str = "self";
 
-/// What a command printed, and the media type it was given.
+/// A command's output, and the media type it was given.
 struct Printed {
     body: String,
     media: String,
@@ -44,7 +44,8 @@ fn run(block: &str, server: &Server) -> Printed {
 
 #[test]
 fn every_command_of_the_readme_works_on_the_embedded_model() {
-    let (readme, server) = (readme(), Server::start_embedded());
+    let readme = readme();
+    let server = Server::start_embedded();
     let commands = commands(&readme);
     let kind = |route: &str, part: &str| commands.iter().any(|c| c.contains(route) && c.contains(part));
     assert!(kind("/fill", "\"length\"") && kind("/v1/completions", "\"prompt\""), "{commands:#?}");
@@ -78,7 +79,8 @@ fn every_command_of_the_readme_works_on_the_embedded_model() {
 
 #[test]
 fn the_first_hole_of_the_readme_is_filled_with_what_belongs_there() {
-    let (readme, server) = (readme(), Server::start_embedded());
+    let readme = readme();
+    let server = Server::start_embedded();
     let first = commands(&readme)[0];
     let answer: Value = serde_json::from_str(&run(first, &server).body).unwrap();
     assert_eq!(answer["choices"][0]["holes"][0]["text"], KNOWN_INFILL, "{first}");

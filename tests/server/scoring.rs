@@ -8,7 +8,7 @@ use crate::sse;
 
 const CLIENT: &str = "/v1/completions";
 
-/// What an evaluation harness sends for a batch of texts.
+/// The request of an evaluation harness for a batch of texts.
 fn harness(prompts: Value) -> Value {
     json!({ "prompt": prompts, "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": true })
 }
@@ -104,7 +104,8 @@ async fn a_pseudo_likelihood_is_what_a_hole_reports() {
         json!({ "prompt": canvas, "max_tokens": 0, "echo": true, "logprobs": 0, "diffusion": diffusion });
     let answer = server.ok(CLIENT, &body).await;
     let found = &logprobs(&answer, 0)["token_logprobs"];
-    let (found_here, expected) = (found[at].as_f64().unwrap(), hole["mean_logprob"].as_f64().unwrap());
+    let found_here = found[at].as_f64().unwrap();
+    let expected = hole["mean_logprob"].as_f64().unwrap();
     assert!((found_here - expected).abs() < 1e-6, "{found_here}, not {expected}");
     assert!(found.as_array().unwrap()[..at].iter().all(Value::is_null), "context is not scored");
     assert_eq!(answer["diffusion"]["forward_passes"], canvas.len() - at);

@@ -34,7 +34,7 @@ async fn addresses_in_requests_are_not_visited() {
             }
         }
     }
-    assert_eq!(canary.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "somebody called");
+    assert_eq!(canary.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "a connection arrived");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,7 +162,7 @@ async fn odd_credentials_are_no_credentials() {
     assert!(refusal_of_a_head(&server, head.as_bytes()).starts_with("HTTP/1.1 431 "));
 }
 
-/// What comes back while a head is still being sent, which may be cut when all of it is refused.
+/// The answer to a head that is still being sent; the answer may be cut when all of it is refused.
 fn refusal_of_a_head(server: &Server, head: &[u8]) -> String {
     let mut connection = TcpStream::connect(server.address()).unwrap();
     connection.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -212,10 +212,9 @@ impl Dribblers {
 
 const ENDLESS_HEAD: &[u8] = b"GET /live HTTP/1.1\r\nhost: localhost\r\nx: ";
 
-/// Requests are answered while two hundred heads are not complete, and would not be for ten minutes: nobody waits for
-/// them.
+/// Requests are answered while two hundred heads are incomplete, and would stay so for ten minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dribbling_clients_hold_nobody_up() {
+async fn dribbling_clients_delay_no_request() {
     let server = Server::start("diffugpt-s", &["--header-timeout", "600"]);
     let body = json!({ "prompt": "The", "max_tokens": 8, "seed": 1 });
     let mut dribblers = Dribblers::connect(&server, 200);
@@ -230,7 +229,8 @@ async fn dribbling_clients_hold_nobody_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dribbling_clients_are_cut_off() {
     let server = Server::start("diffugpt-s", &["--header-timeout", "1"]);
-    let (mut dribblers, start) = (Dribblers::connect(&server, 200), now());
+    let mut dribblers = Dribblers::connect(&server, 200);
+    let start = now();
     for byte in ENDLESS_HEAD.iter().chain(std::iter::repeat(&b'x')) {
         dribblers.send(*byte);
         if dribblers.0.is_empty() {
@@ -246,7 +246,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Somebody behind no proxy who writes the header of one stays who they are.
+/// A client behind no proxy that writes the header of one keeps its own address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quota_is_not_evaded_by_claiming_another_address() {
     let limit = ["--requests-per-minute", "1"];

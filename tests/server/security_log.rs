@@ -13,7 +13,8 @@ use crate::security::bodies;
 
 /// A sink for standard error, and what keeps it as it is.
 fn sinks() -> Vec<(&'static str, Stdio, Option<std::io::PipeReader>)> {
-    let (closed, stalled) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    let closed = std::io::pipe().unwrap();
+    let stalled = std::io::pipe().unwrap();
     drop(closed.0);
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     vec![

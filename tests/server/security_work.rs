@@ -164,7 +164,8 @@ async fn texts_that_fit_no_context_are_refused_before_they_are_tokenized() {
     let most = peak(&server);
     assert!(most < idle + (300 << 20), "{idle} bytes became {most}");
     // Connections that are being closed still hold some.
-    let (start, mut after) = (now(), server.resident());
+    let start = now();
+    let mut after = server.resident();
     while after > idle + (50 << 20) && now() - start < DEADLINE / 4 {
         assert_eq!(server.get("/live").await.status, 200);
         after = server.resident();
@@ -214,12 +215,14 @@ async fn bodies_on_their_way_hold_bounded_memory() {
 async fn files_around_a_hole_are_cut_to_what_can_matter() {
     for model in ["diffugpt-s", "diffullama"] {
         let server = Server::start(model, &[]);
-        let (before, after) = ("def f(x):\n    return x\n".repeat(2_000), "\nprint(f(2))\n".repeat(2_000));
+        let before = "def f(x):\n    return x\n".repeat(2_000);
+        let after = "\nprint(f(2))\n".repeat(2_000);
         let long = |times: usize| {
             json!({ "prefix": before.repeat(times), "suffix": after.repeat(times),
                                           "length": 4, "seed": 1, "include": "holes" })
         };
-        let (short, long) = (server.ok("/fill", &long(1)).await, server.ok("/fill", &long(10)).await);
+        let short = server.ok("/fill", &long(1)).await;
+        let long = server.ok("/fill", &long(10)).await;
         assert_eq!(
             short["choices"][0]["holes"][0]["text"], long["choices"][0]["holes"][0]["text"],
             "{model}"
@@ -229,7 +232,8 @@ async fn files_around_a_hole_are_cut_to_what_can_matter() {
             json!({ "input_prefix": before.repeat(times), "n_predict": 4, "seed": 1,
                                             "input_suffix": after.repeat(times) })
         };
-        let (short, long) = (server.ok("/infill", &infill(1)).await, server.ok("/infill", &infill(10)).await);
+        let short = server.ok("/infill", &infill(1)).await;
+        let long = server.ok("/infill", &infill(10)).await;
         assert_eq!(short["content"], long["content"], "{model}");
     }
 }

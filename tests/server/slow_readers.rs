@@ -20,8 +20,8 @@ fn narrow(address: &str) -> TcpStream {
     socket.into()
 }
 
-/// Without this, clients that stop reading would fill the server with connections and the engine with
-/// texts that nobody takes.
+/// Without this, clients that stop reading would fill the server with connections and the engine with unread
+/// texts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_is_cancelled_and_disconnected() {
     let server = Server::start("diffullama", &[&ONE_BY_ONE[..], &["--write-timeout", "1"]].concat());
@@ -31,7 +31,7 @@ async fn a_client_that_does_not_read_is_cancelled_and_disconnected() {
     let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     connection.write_all(request.as_bytes()).unwrap();
 
-    // The others are served meanwhile: nobody waits for this one.
+    // The others are served meanwhile and do not wait for this one.
     let stalled = |scrape: &Scrape| scrape.sum("unmask_stream_stalled_total", &[]) == 1.0;
     let scrape = scrape_until(&server, "a stalled connection", stalled).await;
     assert_cancelled(&server).await;

@@ -24,7 +24,8 @@ async fn special_strings_around_a_hole_come_back_verbatim() {
     for model in MODELS {
         let server = Server::start_model(model);
         for text in TEXTS {
-            let (prefix, suffix) = (format!("a {text}{text} b"), format!("{text}\n{text}"));
+            let prefix = format!("a {text}{text} b");
+            let suffix = format!("{text}\n{text}");
             let body = json!({ "prefix": prefix, "suffix": suffix, "length": 4, "seed": 1 });
             let answer = server.ok("/fill", &body).await;
             let hole = answer["choices"][0]["holes"][0]["text"].as_str().unwrap();
@@ -47,7 +48,7 @@ async fn special_strings_in_prompts_and_suffixes_do_no_harm() {
     }
 }
 
-/// Otherwise whoever types the name of a token could end a document, or open a position.
+/// Otherwise a user who types the name of a token could end a document, or open a position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_that_spell_special_tokens_hold_none() {
     for model in MODELS {

@@ -175,7 +175,7 @@ impl States {
         assert_eq!(number("remaining"), canvas.left, "{state}");
     }
 
-    /// Whether every canvas was filled: `count` of them, each of `length` positions.
+    /// Every canvas was filled: `count` of them, each of `length` positions.
     pub(crate) fn assert_filled(&self, count: usize, length: usize) {
         assert_eq!(self.canvases.len(), count);
         for (c, canvas) in &self.canvases {

@@ -1,4 +1,4 @@
-//! What the program says when it cannot start, and the ways to start it.
+//! Messages of a program that cannot start, and the ways to start it.
 
 use std::fs;
 use std::net::TcpListener;
@@ -67,8 +67,8 @@ fn without_any_model_the_flag_is_named() {
 fn a_missing_folder_is_named() {
     assert_last_line(serve(Path::new("/no/such/folder"), &[]), &["/no/such/folder"]);
     assert_last_line(serve(&golden("diffullama"), &["--adapter", "/no/such/adapter"]), &["/no/such/adapter"]);
-    let nobody = ["--hub-endpoint", "http://127.0.0.1:1"];
-    assert_last_line(serve(Path::new("nobody/nothing"), &nobody), &["nobody/nothing"]);
+    let unreachable = ["--hub-endpoint", "http://127.0.0.1:1"];
+    assert_last_line(serve(Path::new("unknown/model"), &unreachable), &["unknown/model"]);
 }
 
 #[test]

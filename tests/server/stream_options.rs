@@ -1,4 +1,4 @@
-//! What a stream is asked to carry beside the text.
+//! Contents of a stream beside the text.
 
 use serde_json::json;
 
@@ -6,7 +6,8 @@ use crate::chat;
 use crate::completions::with;
 use crate::sse;
 
-/// Who watches an encrypted connection sees sizes; texts have been read from those of their tokens.
+/// The sizes of an encrypted connection's packets are visible; texts have been read from the sizes of their
+/// tokens.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn padded_chunks_tell_no_length() {
     let server = chat::start("diffugpt-m", "pipes");
@@ -27,7 +28,7 @@ async fn padded_chunks_tell_no_length() {
             .map(|line| line.len())
             .collect();
         assert!(sizes.len() > 2 && sizes.iter().all(|size| size % 128 == 0), "{path}: {sizes:?}");
-        assert!(!plain.body.contains("obfuscation"), "{path}: nobody asked");
+        assert!(!plain.body.contains("obfuscation"), "{path}: not asked for");
         // Beside the padding and what differs between two requests, the chunks are the same.
         let texts = |body: &str| -> Vec<_> {
             sse::chunks(body).into_iter().map(|mut chunk| chunk["choices"].take()).collect()

@@ -1,4 +1,4 @@
-//! Where chat templates come from, what keeps them from doing harm, and the routes around tokens.
+//! Sources of chat templates, their limits, and the routes around tokens.
 
 use std::fs;
 
@@ -45,7 +45,7 @@ async fn a_template_is_taken_from_the_flag_then_its_file_then_the_configuration(
 }
 
 #[test]
-fn a_template_that_does_not_work_is_said_in_one_line_before_a_port_is_bound() {
+fn a_broken_template_is_reported_in_one_line_before_a_port_is_bound() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("broken.jinja");
     for (text, part) in [

@@ -29,10 +29,11 @@ fn run_in(command: &mut Command, input: &str) -> Output {
     process.wait_with_output().unwrap()
 }
 
-/// What it printed, when it must succeed without a word beside it.
+/// The output of a command that must succeed and print nothing else.
 fn printed(arguments: &[&str], input: &str) -> String {
     let output = run(arguments, input);
-    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let out = String::from_utf8(output.stdout).unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && err.is_empty(), "{arguments:?}: {err}");
     out
 }

@@ -86,19 +86,17 @@ async fn a_body_that_is_announced_too_large_is_refused_unread() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_plain_json_bodies_are_accepted() {
     let server = Server::start("diffugpt-s", &[]);
-    let (good, types) = (
-        r#"{"prompt":"a","max_tokens":1}"#,
-        [
-            "text/plain",
-            "application/x-www-form-urlencoded",
-            "multipart/form-data; boundary=x",
-            "application/jsonp",
-            "text/json",
-            "",
-            ";",
-            "application/xml; a=application/json",
-        ],
-    );
+    let good = r#"{"prompt":"a","max_tokens":1}"#;
+    let types = [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/jsonp",
+        "text/json",
+        "",
+        ";",
+        "application/xml; a=application/json",
+    ];
     for path in PATHS {
         let post = || server.http.post(format!("{}{path}", server.url)).body(good);
         server.send(post()).await.refusal(415, "unsupported_media_type");

@@ -11,8 +11,8 @@ use crate::harness::{DEADLINE, Server};
 /// takes many minutes.
 const SOON: Duration = Duration::from_secs(20);
 
-/// What the allocator may keep. A request's samples and events are about a megabyte, so that 500 of them
-/// left behind would show.
+/// Memory that the allocator may keep. A request's samples and events are about a megabyte, so that 500 of
+/// them left behind would show.
 const NOISE: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,7 +23,7 @@ async fn five_hundred_clients_that_vanish_leave_nothing_behind() {
     let before = server.resident();
     (0..500).for_each(|number| vanish(&server, number));
     let settled = tokio::time::timeout(SOON, server.health_until("an idle engine", idle));
-    settled.await.expect("somebody's request outlives its client");
+    settled.await.expect("a request outlives its client");
     let after = server.resident();
     assert!(after < before + NOISE, "memory grew from {before} to {after} bytes");
     assert_cancelled(&server).await;

@@ -1,4 +1,5 @@
-//! What a person sees. If these failed, the terminal would show another text than the answer, or be left in disorder.
+//! The contents of a terminal during a run. If these failed, the terminal would show another text than the
+//! answer, or be left in disorder.
 
 use std::fs;
 
@@ -16,7 +17,7 @@ fn masks(shown: &str) -> usize {
     shown.matches('▒').count()
 }
 
-/// What the numbers below say of them.
+/// The number of masked positions in the line below.
 fn masked(shown: &str) -> Option<u64> {
     let (before, _) = shown.split_once(" masked")?;
     before.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
@@ -81,14 +82,16 @@ fn this_process_shows_what_a_server_answers() {
 fn a_long_file_is_drawn_around_its_holes_and_survives_resizing() {
     let server = Server::start_embedded();
     let folder = TempDir::new().unwrap();
-    let (path, out) = (folder.path().join("file.py"), folder.path().join("out.py"));
+    let path = folder.path().join("file.py");
+    let out = folder.path().join("out.py");
     // The small model sees all of it: with several holes, a file must fit.
     let lines = |name: &str| (0..16).map(|n| format!("{name}{n} = 1\n")).collect::<String>();
     let around = (lines("a"), lines("b"));
     let file =
         format!("{}def <fill>(self):\n    return <fill>  # a line longer than a row\n{}", around.0, around.1);
     fs::write(&path, &file).unwrap();
-    let (file_name, out_name) = (path.display().to_string(), out.display().to_string());
+    let file_name = path.display().to_string();
+    let out_name = out.display().to_string();
     let released = Released::from(&server);
     let options = ["--length", "4", "--seed", "2", "-o", &out_name, "--url", &released.url];
     let pane = Pane::run((60, 24), &[], &[&["fill", &file_name][..], &options].concat());

@@ -39,7 +39,8 @@ impl Pane {
         let program = quoted(env!("CARGO_BIN_EXE_unmask"));
         let script =
             format!("{variables} echo above; {program} {}; echo \"exit $?\"; exec cat", arguments.join(" "));
-        let (columns, rows) = (columns.to_string(), rows.to_string());
+        let columns = columns.to_string();
+        let rows = rows.to_string();
         pane.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows, &script]);
         pane
     }
@@ -54,7 +55,7 @@ impl Pane {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What the pane shows, row by row.
+    /// The contents of the pane, row by row.
     pub(crate) fn shown(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }

@@ -43,7 +43,8 @@ impl Released {
     fn start(answer: impl FnOnce(&str, &str) -> String + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let ((permits, permitted), (sender, events)) = (channel::<()>(), channel());
+        let (permits, permitted) = channel::<()>();
+        let (sender, events) = channel();
         thread::spawn(move || {
             let (mut connection, _) = listener.accept().unwrap();
             let (path, body) = read(&connection);
@@ -78,7 +79,8 @@ impl Released {
 /// The path and the body of a request.
 fn read(connection: &TcpStream) -> (String, String) {
     let mut reader = BufReader::new(connection);
-    let (mut first, mut length) = (String::new(), 0);
+    let mut first = String::new();
+    let mut length = 0;
     reader.read_line(&mut first).unwrap();
     loop {
         let mut line = String::new();

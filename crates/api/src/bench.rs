@@ -13,7 +13,7 @@ use unmask_model::checkpoint::{TransformerSpec, Weights};
 use unmask_model::device::Placement;
 use unmask_model::diffusion::{DenoisingState, Noise, StateSpec};
 use unmask_model::kernel::CpuFeatures;
-use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want};
+use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Visibility, Want};
 
 pub use self::shape::Shape;
 use self::shape::operations;
@@ -53,7 +53,7 @@ pub struct BenchArgs {
     /// Instead of filling canvases, read this many positions of each, over and over.
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub asked: Option<usize>,
-    /// How often; with --asked the number of evaluations.
+    /// Number of repetitions; with --asked the number of evaluations.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one)]
     pub repetitions: usize,
     /// Temperature of the draws.
@@ -65,12 +65,12 @@ pub struct BenchArgs {
     /// Print one JSON object instead of lines.
     #[arg(long)]
     pub json: bool,
-    /// How the model is loaded, and how it or the network is computed.
+    /// Loading of the model, and computation of it or of the network.
     #[command(flatten)]
     pub load: LoadArgs,
 }
 
-/// What was measured; times in milliseconds.
+/// The measurements; times in milliseconds.
 #[derive(Debug, Serialize)]
 struct Report {
     arch: String,
@@ -97,7 +97,7 @@ struct Report {
     peak_mb: Option<f64>,
     /// Memory of the process's own after all evaluations, without the maps of files.
     memory_mb: Option<f64>,
-    /// What `unmask models` predicts for such a network, without the maps of files; of random weights on a CPU.
+    /// The prediction of `unmask models` for such a network, without the maps of files; of random weights on a CPU.
     predicted_mb: Option<f64>,
 }
 
@@ -151,13 +151,19 @@ impl Subject {
     }
 
     fn random(args: &BenchArgs) -> anyhow::Result<Self> {
-        let (spec, vocabulary) = (args.arch.spec(args.layers), args.arch.vocabulary());
+        let spec = args.arch.spec(args.layers);
+        let vocabulary = args.arch.vocabulary();
         let load = &args.load;
         let cpu = load.cpu.unwrap_or_else(CpuFeatures::detect);
         let placement = Placement::new(load.device.0, load.dtype.into(), args.arch.family(), cpu)?;
         let placement = placement.deterministic(load.deterministic);
-        let limits =
-            ModelLimits { vocabulary, context: spec.context, mask_token: vocabulary as u32 - 1, shift: true };
+        let limits = ModelLimits {
+            vocabulary,
+            context: spec.context,
+            mask_token: vocabulary as u32 - 1,
+            shift: true,
+            visibility: Visibility::Full,
+        };
         let weights = Weights::random(vocabulary, args.arch.stored());
         let predictor = CandlePredictor::new(&spec, &weights, limits, &placement, load.threads)?;
         let name = args.arch.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned());

@@ -24,7 +24,7 @@ use crate::fair_pool::Abandoned;
 use crate::observation::Observation;
 use crate::state::AppState;
 
-/// What a route does with fields that its type does not have.
+/// A route's policy for fields that its type does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownFields {
     /// 400: typing errors must not pass in silence.
@@ -38,7 +38,8 @@ pub enum UnknownFields {
 pub trait RequestBody: DeserializeOwned + Send + 'static {
     /// The route's policy.
     const UNKNOWN_FIELDS: UnknownFields;
-    /// Whether half of a surrogate pair becomes U+FFFD: editors cut texts by UTF-16 units. Elsewhere it is refused.
+    /// True if half of a surrogate pair becomes U+FFFD, because editors cut texts by UTF-16 units; otherwise
+    /// it is refused.
     const REPAIRS_SURROGATES: bool = false;
     /// Former names of its fields.
     const RENAMED: &'static [Renamed] = &[COMMIT_RULE];
@@ -273,7 +274,7 @@ fn judge(field: &str, values: &Map<String, Value>) -> Result<(), ApiError> {
     Err(ApiError::Unsupported { param: field.to_owned(), neutral: names.join(" or ") })
 }
 
-/// Whether a field lists tools of which none may be used: agents end with such a request.
+/// Returns true if a field lists tools of which none may be used: agents end with such a request.
 fn ask_for_no_tool(field: &str, fields: &Map<String, Value>) -> bool {
     let choice = match field {
         "tools" => "tool_choice",
@@ -302,7 +303,7 @@ fn refused(path: &str, error: serde_json::Error) -> ApiError {
     let quoted = reason.split('`').nth(1).unwrap_or_default();
     let inner = |field: &str| if path == "." { field.to_owned() } else { format!("{path}.{field}") };
     if reason.starts_with("unknown field") {
-        // The path already ends in the field that nobody knows.
+        // The path already ends in the unknown field.
         let parent = path.strip_suffix(quoted).map_or(path, |parent| parent.trim_end_matches('.'));
         let field =
             if parent.is_empty() || parent == "." { quoted.to_owned() } else { format!("{parent}.{quoted}") };

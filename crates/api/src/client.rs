@@ -6,10 +6,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-/// Sends a request whose URI says where to; the answer's body is read as it comes.
+/// Sends a request to the server that its URI names; the answer's body is read as it comes.
 ///
 /// # Errors
-/// Nobody listens there, or the connection broke: what the system or the HTTP client says.
+/// The connection is refused or breaks: the message of the system or of the HTTP client.
 pub async fn send(request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     client.request(request).await.map_err(|error| format!("{:#}", anyhow::Error::new(error)))

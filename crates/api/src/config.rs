@@ -20,7 +20,7 @@ pub use crate::config_values::{
 use crate::config_values::{at_least_one, yes_or_no};
 use crate::state::Limits;
 
-/// Where the server listens unless it is told.
+/// The default address of the server.
 pub(crate) const LISTEN: &str = "127.0.0.1:8080";
 
 /// Settings of `unmask serve`.
@@ -34,19 +34,19 @@ pub struct ServeArgs {
     /// The model's name in requests and answers [default: its folder or hub name, or unmask-code].
     #[arg(long, env = "UNMASK_MODEL_NAME", value_name = "NAME")]
     pub model_name: Option<String>,
-    /// How it is loaded.
+    /// Loading of the model.
     #[command(flatten)]
     pub load: LoadArgs,
-    /// Where and how the server listens.
+    /// Addresses and time limits of the server.
     #[command(flatten)]
     pub server: ServerArgs,
-    /// Who may ask, from where, and how much.
+    /// Access: clients, origins and quotas.
     #[command(flatten)]
     pub access: AccessArgs,
-    /// How requests share the device.
+    /// Sharing of the device.
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// What a request may ask for.
+    /// Limits of a request.
     #[command(flatten)]
     pub limits: LimitArgs,
     /// Log lines.
@@ -60,7 +60,7 @@ pub struct ServeArgs {
     pub print_config: bool,
 }
 
-/// How a model is loaded.
+/// Loading of a model.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct LoadArgs {
@@ -70,7 +70,7 @@ pub struct LoadArgs {
     /// A LoRA adapter to merge at load: a folder or a hub name.
     #[arg(long, env = "UNMASK_ADAPTER", value_name = "FOLDER|NAME")]
     pub adapter: Option<String>,
-    /// How messages become a prompt: a file with a Jinja template, alpaca or diffullama-sft [default: the
+    /// The prompt format of messages: a file with a Jinja template, alpaca or diffullama-sft [default: the
     /// template beside the weights].
     #[arg(long, env = "UNMASK_CHAT_TEMPLATE", value_name = "FILE|NAME")]
     pub chat_template: Option<String>,
@@ -106,7 +106,7 @@ pub struct LoadArgs {
     pub hub: HubArgs,
 }
 
-/// Where and how the server listens.
+/// Addresses and time limits of the server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
@@ -157,7 +157,7 @@ pub struct ServerArgs {
     pub no_playground: bool,
 }
 
-/// How requests share the device.
+/// Sharing of the device between requests.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
@@ -179,7 +179,7 @@ pub struct EngineArgs {
     pub max_queue_time: u64,
 }
 
-/// What a request may ask for.
+/// Limits of a request.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits of a request")]
 pub struct LimitArgs {
@@ -234,9 +234,9 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// How long an evaluation should take that is as full as it may be, when no flag says how many rows that is. Requests
-/// join and leave between evaluations, so it is also how long a newcomer waits for its first. Fewer rows would waste the
-/// device on overhead, more would only delay newcomers.
+/// Time of the fullest evaluation when no flag gives its rows. Requests join and leave between evaluations,
+/// so it is also the time for which a new request waits for its first one. Fewer rows would waste the device
+/// on overhead, more would only delay new requests.
 const FULL_EVALUATION: RowTarget = RowTarget { time: Duration::from_millis(250), least: 256, most: 8192 };
 
 impl EngineArgs {
@@ -274,7 +274,7 @@ impl LimitArgs {
 }
 
 impl ServerArgs {
-    /// Where to listen.
+    /// The address to listen on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         let ListenArg(listen) = self.listen;
@@ -296,7 +296,7 @@ impl ServerArgs {
     }
 }
 
-/// What the server bears from others; by default nothing, as where nobody connects.
+/// Limits on shutdown and connections. All zero by default, for servers without sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Patience {
     /// From the signal to stop to the refusal of requests.
@@ -319,7 +319,7 @@ mod tests {
 
     use super::*;
 
-    /// Of clap's own accord `UNMASK_…=1` would be refused.
+    /// Clap itself would refuse `UNMASK_…=1`.
     #[test]
     fn every_switch_takes_1_from_its_variable() {
         let cli = Cli::command();

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::access::{HostName, Origin, Proxy};
 use crate::config_values::{ListenArg, Secret, trimmed, yes_or_no};
 
-/// Who may ask, from where, and how much.
+/// Access: clients, origins and quotas.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Access")]
 pub struct AccessArgs {

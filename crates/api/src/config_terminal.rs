@@ -17,7 +17,7 @@ pub struct TryArgs {
     /// Tokens to generate at most [default: 64, less when that does not fit].
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<u32>,
-    /// How it is generated and shown.
+    /// Generation and display.
     #[command(flatten)]
     pub shared: TerminalArgs,
 }
@@ -31,7 +31,7 @@ pub struct ChatArgs {
     /// Tokens of an answer at most [default: 256, less when that does not fit].
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<u32>,
-    /// How it is generated and shown.
+    /// Generation and display.
     #[command(flatten)]
     pub shared: TerminalArgs,
 }
@@ -42,7 +42,7 @@ pub struct FillArgs {
     /// The file, with the marker wherever there is a hole; - is standard input [default: a prompt that reads one text
     /// after another].
     pub file: Option<PathBuf>,
-    /// What stands for a hole in the file.
+    /// The text that marks a hole in the file.
     #[arg(long, default_value = "<fill>", value_name = "TEXT")]
     pub marker: String,
     /// Tokens of every hole: a number, or a range such as 1..12 of which the best is searched [default:
@@ -52,12 +52,12 @@ pub struct FillArgs {
     /// Write the filled file here instead of printing it; it may be FILE itself.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// How it is generated and shown.
+    /// Generation and display.
     #[command(flatten)]
     pub shared: TerminalArgs,
 }
 
-/// What all three have. Numbers are checked where the HTTP routes check them.
+/// Settings of all three commands. Numbers are checked where the HTTP routes check them.
 #[derive(Debug, Args)]
 pub struct TerminalArgs {
     /// T, the rounds of the decision rule [default: the model's].
@@ -90,13 +90,13 @@ pub struct TerminalArgs {
     /// The model to load: a short name, a hub name, a GGUF file or a folder [default: the one inside this program].
     #[arg(long, env = "UNMASK_MODEL", value_name = "NAME|FILE|FOLDER")]
     pub model: Option<String>,
-    /// How it is loaded.
+    /// Loading of the model.
     #[command(flatten)]
     pub load: LoadArgs,
     /// Log lines: a level, or levels by module.
     #[arg(long, env = "UNMASK_LOG", default_value = "warn", value_name = "FILTER", help_heading = "Log")]
     pub log: String,
-    /// What the environment says about the terminal.
+    /// The environment of the terminal.
     #[command(flatten)]
     pub environment: TerminalEnvironment,
 }
@@ -115,14 +115,14 @@ pub struct TerminalEnvironment {
 /// `--length`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LengthArg {
-    /// As many.
+    /// A number.
     Exactly(u32),
-    /// As many as turn out best.
+    /// The best number in a range.
     Between(u32, u32),
 }
 
 impl LengthArg {
-    /// As `/fill` takes it.
+    /// The length in the form of `/fill`.
     #[must_use]
     pub fn json(self) -> Value {
         match self {

@@ -63,7 +63,7 @@ impl FromStr for Truth {
     }
 }
 
-/// Of a flag's environment twin: `1`, `true`, `yes` and `on`, or their opposites.
+/// A parser for environment variables of switches: `1`, `true`, `yes` and `on`, or their opposites.
 pub(crate) fn yes_or_no() -> BoolishValueParser {
     BoolishValueParser::new()
 }
@@ -133,7 +133,7 @@ pub(crate) fn trimmed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<
     text.trim().parse().map_err(|error: T::Err| error.to_string())
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -182,7 +182,7 @@ impl FromStr for DeviceArg {
 /// `--dtype`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DtypeArg {
-    /// What suits model and device.
+    /// The precision that suits model and device.
     Auto,
     /// 32 bits.
     F32,

@@ -1,4 +1,4 @@
-//! How long a request may take: its own wishes, and the server's bound on them.
+//! Time limits of a request: its own wishes, and the server's bound on them.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ impl<S: Sync> FromRequestParts<S> for TimeoutHeader {
     }
 }
 
-/// What a request says about its time, in milliseconds from its arrival.
+/// A request's wishes about its time, in milliseconds from its arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GivenTimes {
     /// The header.
@@ -55,7 +55,7 @@ pub struct GivenTimes {
 pub struct Deadlines {
     /// It is given up.
     pub deadline: Option<Instant>,
-    /// What is open by then is committed by one evaluation.
+    /// The time at which one evaluation commits all open positions.
     pub finish_by: Option<Instant>,
 }
 
@@ -94,7 +94,7 @@ pub fn longest(samples: &[DenoisingState], texts: &[ScoringState], state: &AppSt
     state.limits.timeout.unwrap_or_else(scaled)
 }
 
-/// What a number of evaluations of each ask would take if the device had nothing else to do.
+/// The time that a number of evaluations of each ask would take on an idle device.
 fn alone<'a>(asks: impl Iterator<Item = (Option<Ask<'a>>, u32)>, cost: &CostModel) -> Duration {
     let time = |(ask, evaluations): (Option<Ask<'_>>, u32)| {
         let ask = ask?;
@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn the_earlier_time_counts_and_none_is_longer_than_the_servers() {
-        let (arrived, longest) = (crate::observation::now(), Duration::from_millis(1000));
+        let arrived = crate::observation::now();
+        let longest = Duration::from_millis(1000);
         let resolve = |header, timeout, budget| {
             GivenTimes { header, timeout, budget }
                 .resolve(arrived, longest)

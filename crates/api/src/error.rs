@@ -1,4 +1,4 @@
-//! What a client is told when something goes wrong; the only mapping from failures to HTTP.
+//! Errors that a client receives; the only mapping from failures to HTTP.
 
 mod response;
 
@@ -38,7 +38,24 @@ pub struct ErrorObject {
     pub code: Option<&'static str>,
 }
 
-/// Everything that a request can fail with.
+/// Every error of a request, and its form in HTTP.
+///
+/// A handler returns the error, and axum turns it into a response: [`Self::status`] is the status, [`Self::object`] the
+/// body in OpenAI's shape. Headers such as `retry-after` follow from the same table. An error after the head of a stream
+/// becomes the stream's last event.
+///
+/// ```
+/// use unmask_api::error::ApiError;
+///
+/// let error = ApiError::OutOfRange {
+///     param: "temperature".to_owned(),
+///     given: "3".to_owned(),
+///     allowed: "from 0 to 2".to_owned(),
+/// };
+/// assert_eq!(error.status(), 400);
+/// assert_eq!(error.code(), "out_of_range");
+/// assert_eq!(error.object().message, "`temperature` is 3; it must be from 0 to 2");
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The body is not JSON, or not of the right shape.
@@ -49,7 +66,7 @@ pub enum ApiError {
         code: &'static str,
         /// The field, when it is known.
         param: Option<String>,
-        /// What is wrong.
+        /// The fault.
         message: String,
     },
     /// A value outside its range.
@@ -59,7 +76,7 @@ pub enum ApiError {
         param: String,
         /// The value.
         given: String,
-        /// What would be accepted.
+        /// The accepted values.
         allowed: String,
     },
     /// A field that is known and does nothing here, with a value that asks for something.
@@ -75,7 +92,7 @@ pub enum ApiError {
     Conflict {
         /// One of them.
         param: String,
-        /// What is wrong.
+        /// The fault.
         message: String,
     },
     /// The prompt leaves no room.
@@ -89,11 +106,11 @@ pub enum ApiError {
     /// (prompt + canvas) × evaluations × samples is over the cap.
     #[error("the request costs {cost} token-passes ({formula}); at most {limit} are allowed")]
     TooExpensive {
-        /// What it costs.
+        /// The request's cost.
         cost: u64,
-        /// What is allowed.
+        /// The largest cost.
         limit: u64,
-        /// How the cost comes about.
+        /// The terms of the cost.
         formula: String,
     },
     /// Another model than the one served.
@@ -109,7 +126,7 @@ pub enum ApiError {
     NotFound {
         /// The path.
         path: String,
-        /// Where to look.
+        /// The resource to use instead.
         instead: String,
     },
     /// A path with other methods.
@@ -120,22 +137,22 @@ pub enum ApiError {
         /// The path.
         path: String,
     },
-    /// No key, or one that nobody has.
+    /// A request without a key, or with an unknown one.
     #[error("{}; send it as `Authorization: Bearer KEY` or `x-api-key: KEY`",
             if *given { "this API key is not known here" } else { "an API key is needed here" })]
     InvalidKey {
-        /// Whether there was one.
+        /// True if there was one.
         given: bool,
     },
     /// A `Host` that is no name of this server.
-    #[error("this server does not answer to the name in `Host`; --allowed-host adds names")]
+    #[error("host not allowed; add it with --allowed-host")]
     HostNotAllowed,
     /// The client has asked for too much in a minute.
     #[error("the limit of {limit} {what} a minute is used up; there is room again in {} ms", wait.as_millis())]
     RateLimited {
         /// `requests` or `tokens`.
         what: &'static str,
-        /// How many a minute.
+        /// Requests per minute.
         limit: u32,
         /// Until there is room for this request.
         wait: Duration,
@@ -145,13 +162,13 @@ pub enum ApiError {
     OverQuota {
         /// `requests` or `tokens`.
         what: &'static str,
-        /// How many it needs.
+        /// Tokens that the request needs.
         needed: u64,
-        /// How many a minute.
+        /// Tokens per minute.
         limit: u32,
     },
     /// Every place of a connection is taken.
-    #[error("all {limit} connections that this server bears are in use; try again")]
+    #[error("all {limit} connections of this server are in use; try again later")]
     Crowded {
         /// Connections at a time.
         limit: usize,
@@ -159,13 +176,13 @@ pub enum ApiError {
     /// The body did not come.
     #[error("the request body did not arrive within {} s", limit.as_secs())]
     BodyTimeout {
-        /// How long it may take.
+        /// The longest time.
         limit: Duration,
     },
     /// Not `application/json`, or an encoded body.
     #[error("{message}")]
     MediaType {
-        /// What is wrong.
+        /// The fault.
         message: &'static str,
     },
     /// A body over the limit.
@@ -201,18 +218,18 @@ pub enum ApiError {
     /// An evaluation does not come to its end.
     #[error("one evaluation has taken {} s so far; the process should be restarted", since.as_secs())]
     Stuck {
-        /// How long it has taken.
+        /// Time that it has taken.
         since: Duration,
     },
     /// Its client has left, so the answer is not read.
-    #[error("the request was given up by its client")]
+    #[error("the client has disconnected")]
     Abandoned,
     /// A bug in a handler.
-    #[error("the server made a mistake; its log says more under this request's id")]
+    #[error("internal error; see the server log for this request id")]
     Internal,
 }
 
-/// What a client sent as a name, as it is shown back: it may be anything, of any length.
+/// A client's text, fit to be repeated in an answer: it may be anything, of any length.
 #[must_use]
 pub fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
@@ -227,7 +244,7 @@ struct Row {
     retry: Retry,
 }
 
-/// What a client is told about another try.
+/// Advice to a client about another attempt.
 #[derive(Clone, Copy)]
 enum Retry {
     /// Nothing: the status says it.

@@ -17,7 +17,11 @@ use crate::prompt::{Layout, Sample, check_cost};
 use crate::state::{AppState, ServedModel};
 use crate::text_view::{End, HoleText, TextView};
 
-/// A request that the engine has taken.
+/// A request that the engine has taken: its stream of events, and the texts folded from them.
+///
+/// All generating routes share this path. A plain answer collects until the end, a stream calls [`Self::next`] and sends
+/// the changes after each step. Dropping the value cancels the request, so a client that disconnects frees the device
+/// before the next evaluation.
 #[derive(Debug)]
 pub struct Running {
     /// One per sample; prompt after prompt, each with all its samples.
@@ -34,7 +38,7 @@ pub struct Running {
     before: Option<Timings>,
 }
 
-/// How far a sample is.
+/// The progress of a sample.
 #[derive(Debug)]
 pub struct Progress {
     /// Its text.
@@ -43,13 +47,13 @@ pub struct Progress {
     pub remaining: usize,
     /// Tokens of its texts as far as they are settled.
     kept: usize,
-    /// Whether it has ended.
+    /// True if it has ended.
     pub done: bool,
     /// Why it ended before its schedule, if it did.
     pub early_exit: Option<Ending>,
     /// Why each hole's text ends where it does, from when that can no longer change.
     pub endings: Vec<Option<Ending>>,
-    /// What the model would put at open positions by now, if drafts are wanted.
+    /// With drafts, the most probable tokens at the open positions.
     pub draft: Vec<(Position, TokenId)>,
     /// Evaluations so far.
     pub evaluations: u32,
@@ -103,12 +107,12 @@ impl Progress {
     }
 }
 
-/// What happened to one sample.
+/// An evaluation of one sample.
 #[derive(Debug)]
 pub struct Step {
-    /// Which.
+    /// The sample.
     pub sample: usize,
-    /// What was committed.
+    /// Positions that were committed or masked again.
     pub edits: Vec<Edit>,
 }
 
@@ -132,10 +136,14 @@ impl Running {
         for layout in layouts {
             for number in 0..settings.samples as u32 {
                 let Sample { state: sample, view } = layout.sample(&state.model, settings, number)?;
-                let (remaining, planned) = (view.open(), sample.evaluations_left());
-                let (done, early_exit) = (false, None);
+                let remaining = view.open();
+                let planned = sample.evaluations_left();
+                let done = false;
+                let early_exit = None;
                 let endings = vec![None; view.holes().len()];
-                let (draft, evaluations, counted) = (Vec::new(), 0, 0);
+                let draft = Vec::new();
+                let evaluations = 0;
+                let counted = 0;
                 let mut progress = Progress {
                     view,
                     remaining,
@@ -304,14 +312,14 @@ pub fn submit(
     Ok(state.engine.submit(request).inspect_err(|_| observation.give_back(tokens))?)
 }
 
-/// What evaluations before an answer found.
+/// The results of evaluations before an answer.
 #[derive(Debug)]
 pub struct Found {
-    /// What was committed, by sample.
+    /// The commits, by sample.
     pub commits: Vec<Vec<Commit>>,
     /// The score of each text.
     pub scores: Vec<SequenceScore>,
-    /// What it took.
+    /// Times and amounts of work.
     pub timings: Timings,
 }
 
@@ -349,7 +357,7 @@ pub async fn evaluate(
     }
 }
 
-/// What [`Running::next`] found.
+/// The result of [`Running::next`].
 #[derive(Debug)]
 pub enum Next {
     /// A step of one sample.

@@ -17,32 +17,32 @@ use crate::config::HealthcheckArgs;
 /// More than any probe says.
 const BODY_BYTES: usize = 64 * 1024;
 
-/// Why a server is not healthy.
+/// The reason that a server is not healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
-    /// Not a URL that can be asked.
+    /// A text that is not the URL of a server.
     #[error("{0} is not of the form http://host:port/path")]
     Url(String),
-    /// Nobody listens, or the connection broke.
+    /// A connection that was refused or broke.
     #[error("{url} does not answer: {reason}")]
     Unreachable {
-        /// Who was asked.
+        /// The address.
         url: Uri,
-        /// What the system or the HTTP client says.
+        /// The message of the system or of the HTTP client.
         reason: String,
     },
-    /// Somebody listens and says nothing.
+    /// A connection without an answer.
     #[error("{url} did not answer within {seconds} s")]
     Silent {
-        /// Who was asked.
+        /// The address.
         url: Uri,
-        /// How long was waited.
+        /// Seconds waited.
         seconds: u64,
     },
     /// Another status than 200.
     #[error("{url} says {status}: {message}")]
     NotReady {
-        /// Who was asked.
+        /// The address.
         url: Uri,
         /// The status.
         status: StatusCode,
@@ -87,8 +87,8 @@ fn target(args: &HealthcheckArgs) -> Result<Uri, Unhealthy> {
     Uri::from_parts(parts).map_err(|_| wrong())
 }
 
-/// Where a server on this machine is reached that listens on `address`: one that listens everywhere, on
-/// loopback.
+/// The address at which this machine reaches a server that listens on `address`: loopback for one that
+/// listens everywhere.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),

@@ -56,14 +56,14 @@ pub fn points(least: usize, most: usize) -> Vec<usize> {
     points
 }
 
-/// How well a text of so many tokens fits into a hole: the `sum` of their log-probabilities (nats), and that of the
-/// first token `after` the hole, 0 where there is none. `None` without a token.
+/// The fit of a text of so many tokens in a hole: from the `sum` of their log-probabilities (nats), and that
+/// of the first token `after` the hole, 0 where there is none. `None` without a token.
 #[must_use]
 pub fn rate(sum: f64, tokens: usize, after: f64) -> Option<f64> {
     (tokens > 0).then(|| sum / (tokens as f64).sqrt() + AFTER * after)
 }
 
-/// How well the holes of a layout fit.
+/// The fit of a layout's holes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fit {
     /// The sum over its holes.
@@ -72,7 +72,7 @@ pub struct Fit {
     pub after: Vec<f64>,
 }
 
-/// How well the holes of each layout fit, in one evaluation of all.
+/// Measures the fit of each layout's holes, in one evaluation of all.
 ///
 /// # Errors
 /// Too expensive, a time that is too long, or the engine did not evaluate.
@@ -90,7 +90,7 @@ pub async fn measure(
     Ok((looks.into_iter().map(fit).collect(), timings))
 }
 
-/// What an evaluation says about a hole.
+/// An evaluation's numbers about a hole.
 struct Look {
     /// The log-probabilities (nats) of the best token at each position, added up.
     sum: f64,
@@ -107,7 +107,8 @@ async fn look(
     state: &AppState,
     observation: &Observation,
 ) -> Result<(Vec<Vec<Look>>, Timings), ApiError> {
-    let (mut texts, mut holes) = (Vec::new(), Vec::new());
+    let mut texts = Vec::new();
+    let mut holes = Vec::new();
     for layout in layouts {
         let mut own = Vec::new();
         for number in 0..layout.pieces.len() {
@@ -128,7 +129,8 @@ async fn look(
         let looks = holes.into_iter().zip(scores.by_ref()).map(|(hole, score)| {
             let after = score.logprobs.get(hole.end).copied().flatten().unwrap_or(0.0);
             let best = score.alternatives[hole].iter().flatten();
-            let (tokens, sum) = (best.clone().count(), best.map(|(_, best)| f64::from(*best)).sum());
+            let tokens = best.clone().count();
+            let sum = best.map(|(_, best)| f64::from(*best)).sum();
             Look { sum, tokens, after }
         });
         looks.collect()
@@ -139,7 +141,7 @@ async fn look(
 /// A hole between its texts, as one evaluation reads it.
 struct Question {
     text: ScoringState,
-    /// Where the hole stands on its canvas.
+    /// The hole's positions on its canvas.
     hole: Range<usize>,
 }
 
@@ -196,7 +198,8 @@ pub async fn find(
     state: &AppState,
     observation: &Observation,
 ) -> Result<(Vec<Layout>, Option<Timings>), ApiError> {
-    let (mut tried, mut of) = (Vec::new(), Vec::new());
+    let mut tried = Vec::new();
+    let mut of = Vec::new();
     for (number, layout) in layouts.iter().enumerate() {
         let Some(least) = layout.shortest.filter(|least| *least < layout.open()) else { continue };
         for length in points(least, layout.open()) {

@@ -24,15 +24,15 @@ use crate::template::ChatTemplate;
 pub struct Loaded {
     /// The model's name: its folder's or file's, the one on the hub, or the embedded model's.
     pub name: String,
-    /// What was read of its files.
+    /// The contents of its files.
     pub checkpoint: Checkpoint,
     /// The settings that serve it best, by kind of request.
     pub defaults: RouteDefaults,
-    /// Where it is computed.
+    /// Device and precision.
     pub placement: Placement,
     /// The network.
     pub predictor: CandlePredictor,
-    /// How messages become a prompt, when that is known.
+    /// The way from messages to a prompt, if there is one.
     pub chat_template: Option<ChatTemplate>,
 }
 
@@ -43,7 +43,8 @@ impl Loaded {
         describe(&self.name, &self.checkpoint)
     }
 
-    /// What computes, what is said of it under `id`, and what is counted of it; `loading` is what it took.
+    /// The predictor, the description of the model under `id`, and its metrics; `loading` is the time that
+    /// loading took.
     #[must_use]
     pub fn served_as(
         self,
@@ -68,7 +69,9 @@ impl Loaded {
             tokenizer: checkpoint.tokenizer,
             limits: predictor.limits(),
         };
-        let (id, dtype, device) = (served.id.clone(), precision.to_owned(), device.to_owned());
+        let id = served.id.clone();
+        let dtype = precision.to_owned();
+        let device = device.to_owned();
         let metrics = Metrics::new(ModelLabels { id, dtype, device }, loading);
         (predictor, served, metrics)
     }
@@ -163,7 +166,7 @@ enum Kind {
 struct Located {
     files: ModelFiles,
     name: String,
-    /// Whether the adapter in this program belongs to it.
+    /// True if the adapter in this program belongs to it.
     adapted: bool,
 }
 
@@ -180,8 +183,7 @@ fn located(name: &str, args: &LoadArgs) -> anyhow::Result<Located> {
         if !model.adapted {
             bail!("--base goes with --model {SMOLLM2}, and the model is {name}");
         }
-        let (files, name) = (ModelFiles::open(base)?, model.name.to_owned());
-        return Ok(Located { files, name, adapted: true });
+        return Ok(Located { files: ModelFiles::open(base)?, name: model.name.to_owned(), adapted: true });
     }
     let on_gpu = matches!(args.device.0, DeviceChoice::Cuda(_)) || cfg!(feature = "cuda");
     if !args.force && !on_gpu && !cache::is_complete(model.hub, &args.hub).unwrap_or(false) {

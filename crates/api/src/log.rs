@@ -174,7 +174,8 @@ mod tests {
     }
 
     fn stalled(broken: bool) -> (Log, Sender<()>, Receiver<Vec<u8>>) {
-        let ((go, gate), (written, lines)) = (channel(), channel());
+        let (go, gate) = channel();
+        let (written, lines) = channel();
         (Log::to(Stalled { gate, written, broken }).unwrap(), go, lines)
     }
 

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::text_view::complete_characters;
 
-/// What stands for −∞, which JSON does not have.
+/// The value that is written for −∞, which JSON does not have.
 const LEAST: f64 = -9999.0;
 
 /// A token and how probable it is.
@@ -26,7 +26,7 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// What a token at this place adds to the text.
+    /// The bytes that a token at this place adds to the text.
     fn bytes(&self, token: TokenId, at_start: bool, tokenizer: &TextTokenizer) -> Vec<u8> {
         let spelled = tokenizer.bytes(&[token], at_start);
         let own = spelled.strip_prefix(&self.shared.0[..]).unwrap_or(&spelled);

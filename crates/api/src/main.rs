@@ -22,7 +22,7 @@ use unmask_api::{
 };
 use unmask_scheduler::{CostModel, Engine};
 
-/// How long an evaluation is measured for: long enough for a few, short enough for a start.
+/// Time for measuring evaluations: long enough for a few, short enough for a start.
 const MEASURING: Duration = Duration::from_secs(1);
 
 #[expect(clippy::disallowed_methods, reason = "the start of the program is measured")]

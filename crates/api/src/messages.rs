@@ -26,7 +26,7 @@ const MOST_VARIABLES: usize = 16;
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub struct Message {
     role: Role,
-    /// What it says. Special tokens in it are ordinary text. An assistant's may be null or left out.
+    /// The text. Special tokens in it are ordinary text. An assistant's may be null or left out.
     content: Option<Content>,
     /// Calls of tools by an assistant, as OpenAI's: the chat template is given them.
     tool_calls: Option<Value>,
@@ -96,9 +96,9 @@ pub struct ContentPart {
 pub struct GivenMessages {
     /// The messages.
     pub messages: Vec<Message>,
-    /// Whether the answer's beginning is part of the prompt.
+    /// True if the answer's beginning is part of the prompt.
     pub add_generation_prompt: Option<bool>,
-    /// Whether the last message is continued.
+    /// True if the last message is continued.
     pub continue_final_message: Option<bool>,
     /// Variables of the template.
     pub variables: Option<BTreeMap<String, Value>>,
@@ -205,7 +205,7 @@ pub fn unread_variables(
 }
 
 impl Message {
-    /// As the template is given it.
+    /// The message as the template's variable.
     fn turn(self, index: usize) -> Result<Turn, ApiError> {
         let content = match self.content {
             Some(content) => content.text(index)?,

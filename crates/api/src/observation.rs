@@ -1,6 +1,6 @@
-//! What is known of one request. Whoever works on a request fills it in; when the last of them lets go, it
-//! becomes one log line and its counts. So a request whose client has gone is recorded like any other, once,
-//! at its end. Prompts and texts never enter it.
+//! The record of one request. Every component that works on the request adds to it; when the last reference
+//! is dropped, it becomes one log line and its counts. So a request whose client has gone is recorded like
+//! any other, once, at its end. Prompts and texts never enter it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -55,17 +55,17 @@ struct Watched {
     record: Mutex<Record>,
 }
 
-/// What is filled in on the way.
+/// The parts that are filled in on the way.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
     pub(crate) status: Option<u16>,
-    /// The error's, if it ended with one.
+    /// The error's code, if the request ended with one.
     pub(crate) code: Option<&'static str>,
-    /// `None` at the end means that nobody waited for it.
+    /// `None` at the end if the client had left.
     pub(crate) outcome: Option<Outcome>,
-    /// Whether the answer goes on after its head.
+    /// True if the answer continues after its head.
     streams: bool,
-    /// Whether the engine took it.
+    /// True if the engine accepted it.
     pub(crate) accepted: bool,
     pub(crate) prompt_tokens: usize,
     /// Positions to generate of each prompt's samples.
@@ -83,7 +83,7 @@ pub(crate) struct Record {
 }
 
 impl Observation {
-    /// Of a request that has just arrived.
+    /// The observation of a request that has just arrived.
     #[must_use]
     pub fn begin(request: &Request, state: &AppState) -> Self {
         let (id, trace) = (RequestId::of(request.headers()), Trace::of(request.headers()));
@@ -135,13 +135,13 @@ impl Observation {
         self.0.span.clone()
     }
 
-    /// Who asks is known, and may.
+    /// Records the client, once it is known and may call.
     pub(crate) fn asked_by(&self, client: Client) {
         // A request passes the middleware that says it once.
         let _ = self.0.client.set(client);
     }
 
-    /// Who asks, for the scheduler.
+    /// The client, for the scheduler.
     #[must_use]
     pub fn client(&self) -> ClientId {
         self.0.client.get().map(Client::id).unwrap_or_default()

@@ -18,7 +18,7 @@ use crate::scoring::Scoring;
 use crate::seed::Seed;
 use crate::state::AppState;
 
-/// Whether a stream carries denoising states.
+/// The denoising states in a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamStates {
@@ -45,7 +45,7 @@ pub enum Strings {
 /// The fields as a request gave them.
 #[derive(Clone, Debug, Default)]
 pub struct GivenOptions {
-    /// What kind of request it is.
+    /// The kind of request.
     pub route: Route,
     /// Divides the logits.
     pub temperature: Option<f64>,
@@ -75,19 +75,19 @@ pub struct GivenOptions {
     pub stop: Option<Strings>,
     /// Alternatives to report with every token, and the field that says so.
     pub logprobs: Option<(&'static str, i64)>,
-    /// Whether the answer begins with the prompt.
+    /// True if the answer begins with the prompt.
     pub echo: bool,
-    /// Whether words and blanks that a hole cuts are healed.
+    /// True if words and blanks that a hole cuts are healed.
     pub token_healing: Option<bool>,
-    /// How the canvas is denoised.
+    /// Settings of the denoising.
     pub diffusion: Option<DiffusionOptions>,
     /// The header `x-request-timeout-ms`.
     pub timeout_header: TimeoutHeader,
-    /// Milliseconds until the request is given up.
+    /// Milliseconds until the request is ended.
     pub timeout_ms: Option<i64>,
 }
 
-/// The settings after validation: nobody checks them again.
+/// The settings after validation; no later step checks them again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The distribution a token is drawn from; `banned` is empty unless every position shares it.
@@ -96,7 +96,7 @@ pub struct Settings {
     pub policy: Policy,
     /// Weight of classifier-free guidance; 0 is off.
     pub guidance: f64,
-    /// What a document end means.
+    /// The treatment of document ends.
     pub eos: EosRule,
     /// Leading positions without a document end.
     pub min_tokens: usize,
@@ -106,19 +106,19 @@ pub struct Settings {
     pub samples: usize,
     /// Strings that end a text.
     pub stops: Vec<String>,
-    /// How many alternatives to report with every token; `None` reports no log-probabilities.
+    /// Alternatives to report with every token; `None` reports no log-probabilities.
     pub logprobs: Option<usize>,
-    /// How prompts are scored, if they are.
+    /// The scoring of prompts, if they are scored.
     pub scoring: Option<Scoring>,
-    /// Whether to stream states.
+    /// The states in a stream.
     pub states: StreamStates,
     /// Every how many evaluations.
     pub state_every: u32,
-    /// Whether the reference's law holds without our three deviations.
+    /// True if the reference's law holds without our three deviations.
     pub reproduce: bool,
-    /// Whether words and blanks that a hole cuts are healed.
+    /// True if words and blanks that a hole cuts are healed.
     pub healing: bool,
-    /// How long it may take. The bound depends on the canvases, so it is checked with them.
+    /// Limits on its time. The bound depends on the canvases, so it is checked with them.
     pub times: GivenTimes,
 }
 
@@ -233,7 +233,7 @@ pub fn temperature(param: &str, given: Option<f64>) -> Result<Option<f64>, ApiEr
     Ok(number(param, given, 0.0..=2.0)?.map(|value| if value < least { 0.0 } else { value }))
 }
 
-/// What is added to logits, by token; a model has `rows` tokens.
+/// Additions to the logits, by token; a model has `rows` tokens.
 ///
 /// # Errors
 /// Not a token, outside −100 to 100, or too many.

@@ -15,7 +15,8 @@ use anyhow::anyhow;
 /// Those of `work`, and a panic.
 pub fn as_error<T>(model: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let first = Arc::new(Mutex::new(None));
-    let (noted, before) = (Arc::clone(&first), take_hook());
+    let noted = Arc::clone(&first);
+    let before = take_hook();
     let before = Arc::new(before);
     let hook = Arc::clone(&before);
     set_hook(Box::new(move |panic| {
@@ -48,7 +49,7 @@ fn wants_backtrace() -> bool {
 mod tests {
     use std::time::Duration;
 
-    use unmask_model::predictor::{Ask, MaskPredictor, ModelLimits, Read};
+    use unmask_model::predictor::{Ask, MaskPredictor, ModelLimits, Read, Visibility};
     use unmask_scheduler::CostModel;
 
     use super::*;
@@ -58,7 +59,13 @@ mod tests {
 
     impl MaskPredictor for Panicking {
         fn limits(&self) -> ModelLimits {
-            ModelLimits { vocabulary: 5, context: 64, mask_token: 4, shift: false }
+            ModelLimits {
+                vocabulary: 5,
+                context: 64,
+                mask_token: 4,
+                shift: false,
+                visibility: Visibility::Full,
+            }
         }
 
         fn predict(&mut self, _: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, unmask_model::error::PredictError> {

@@ -7,7 +7,7 @@ use unmask_model::diffusion::Policy;
 use crate::error::ApiError;
 use crate::policy_names::{Preset, ResolvedPolicy};
 
-/// Where a choice comes from.
+/// The source of a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A field says it.

@@ -35,7 +35,7 @@ pub enum Preset {
     Greedy,
 }
 
-/// Where commits may happen.
+/// The region in which positions are committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WindowName {
@@ -69,7 +69,7 @@ pub enum OrderName {
     Entropy,
 }
 
-/// How many positions are committed by one evaluation.
+/// The number of positions committed by one evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CommitRule {
@@ -91,11 +91,11 @@ pub enum CommitRule {
     Threshold,
     /// Fast-dLLM's `factor`.
     Factor,
-    /// As many as `entropy_budget` allows.
+    /// The number that `entropy_budget` allows.
     Entropy,
 }
 
-/// Whether committed tokens are taken back.
+/// Remasking of committed tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviseName {
@@ -109,7 +109,7 @@ pub enum ReviseName {
     Loop,
 }
 
-/// What a document end means.
+/// The treatment of a document end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EosRule {
@@ -120,8 +120,8 @@ pub enum EosRule {
     Ignore,
     /// It is never drawn.
     Ban,
-    /// As `cut`, and positions at which the model expects one are filled late: orders by the model's confidence leave
-    /// document ends out (LLaDA's `confidence_eos_eot_inf`).
+    /// `cut`, and positions at which the model expects a document end are filled late: orders by the model's
+    /// confidence leave document ends out (LLaDA's `confidence_eos_eot_inf`).
     Distrust,
 }
 
@@ -131,14 +131,14 @@ pub struct ResolvedPolicy {
     /// T, where the rule has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u32>,
-    /// Where commits may happen.
+    /// The region in which positions are committed.
     pub window: WindowName,
     /// Positions of a block or window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_length: Option<usize>,
     /// Order of commits.
     pub order: OrderName,
-    /// How many positions one evaluation commits.
+    /// The number of positions that one evaluation commits.
     #[serde(rename = "commit_rule")]
     pub quota: CommitRule,
     /// Number of `count`.
@@ -153,7 +153,7 @@ pub struct ResolvedPolicy {
     /// Number of `entropy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entropy_budget: Option<f64>,
-    /// Whether tokens are taken back.
+    /// Remasking of committed tokens.
     pub revise: ReviseName,
     /// Number of `revise`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -29,7 +29,7 @@ pub struct DiffusionOptions {
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1, example = 64)]
     pub steps: Option<i64>,
-    /// Where commits may happen.
+    /// The region in which positions are committed.
     pub window: Option<WindowName>,
     /// Positions of a block (`window`: `block`, which it implies) or of a sliding window.
     #[serde(deserialize_with = "integer")]
@@ -37,7 +37,7 @@ pub struct DiffusionOptions {
     pub block_length: Option<i64>,
     /// In which order positions are considered.
     pub order: Option<OrderName>,
-    /// How many positions one evaluation commits.
+    /// The number of positions that one evaluation commits.
     #[serde(rename = "commit_rule", alias = "quota")]
     pub quota: Option<CommitRule>,
     /// Number of `commit_rule`: `count`, which it implies.
@@ -53,7 +53,7 @@ pub struct DiffusionOptions {
     /// Number of `commit_rule`: `entropy`, which it implies; nats.
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub entropy_budget: Option<f64>,
-    /// Whether committed tokens are taken back (ReMDM).
+    /// Remasking of committed tokens (ReMDM).
     pub revise: Option<ReviseName>,
     /// Number of `revise`: how readily tokens are taken back.
     #[schema(minimum = 0, maximum = 1)]
@@ -65,7 +65,7 @@ pub struct DiffusionOptions {
     /// off. Every evaluation then computes two canvases.
     #[schema(minimum = -1, maximum = 20)]
     pub guidance: Option<f64>,
-    /// What a document end in the last generated stretch means.
+    /// The treatment of a document end in the last generated stretch.
     pub eos: Option<EosRule>,
     /// Milliseconds from the request's arrival after which it should be done: the evaluation that ends at
     /// about this time commits all that is open, and `early_exit` says `time_budget`. When that happens
@@ -84,13 +84,13 @@ pub struct DiffusionOptions {
     /// of the embedding and document ends may be drawn anywhere, and an empty prompt leaves position 0
     /// open.
     pub reproduce: Option<bool>,
-    /// How an echoed prompt is scored (`echo` with `logprobs` of /v1/completions).
+    /// The scoring of an echoed prompt (`echo` with `logprobs` of /v1/completions).
     #[serde(deserialize_with = "object")]
     pub score: Option<ScoreOptions>,
 }
 
 impl DiffusionOptions {
-    /// Whether anything of the decision rule is chosen; `reproduce` asks for the reference's.
+    /// Returns true if any part of the decision rule is chosen; `reproduce` asks for the reference's.
     #[must_use]
     pub fn chooses_rule(&self) -> bool {
         let names =
@@ -142,7 +142,7 @@ impl DiffusionOptions {
         Ok(policy)
     }
 
-    /// Where the choices of the rule come from.
+    /// The sources of the rule's choices.
     fn origins(&self) -> Origins {
         let given = |fields: &[(&'static str, bool)]| {
             fields.iter().find_map(|(field, given)| given.then_some(*field))
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(rule.quota, Quota::Count(1));
     }
 
-    /// Somebody who is told of a field that they did not send looks for it in vain.
+    /// An error must not name a field that the client did not send.
     #[test]
     fn what_does_not_go_together_is_told_in_the_words_of_the_request() {
         for (json, param, told) in [

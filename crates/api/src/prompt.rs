@@ -11,12 +11,16 @@ use crate::policy_names::EosRule;
 use crate::state::{AppState, ServedModel};
 use crate::text_view::{Hole, TextView};
 
-/// What stands on one canvas, before it is a canvas.
+/// The contents of one canvas, before its tokens are known to fit.
+///
+/// Routes make layouts from their prompts and holes. Healing may then cut blanks and words at the edges of holes, and
+/// the search for lengths measures the same layout with holes of other lengths. A layout becomes one [`Sample`] for each
+/// answer: the canvas with settings, seed and stop strings, and the view that shows it as text.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// What stands there from left to right, BOS not included.
+    /// Its pieces from left to right, without the document start.
     pub pieces: Vec<Piece>,
-    /// Whether the caller gave ids, which are then the whole canvas: no BOS is put before them.
+    /// True if the caller gave ids, which are then the whole canvas: no document start is put before them.
     pub ids_given: bool,
     /// Tokens of the given text that healing has given to holes.
     pub healed: usize,
@@ -48,16 +52,16 @@ pub struct Blank {
     pub decided: Option<Vec<(TokenId, f32)>>,
     /// Bytes of the caller's own text that its tokens begin and end with; they are not part of its text.
     pub shared: (Vec<u8>, Vec<u8>),
-    /// Whether blanks and words that it cuts are healed.
+    /// True if blanks and words that it cuts are healed.
     pub healing: bool,
-    /// Whether its length was found: its text ends because it is complete.
+    /// True if its length was found: its text ends because it is complete.
     pub found: bool,
 }
 
-/// How many positions to generate.
+/// The number of positions to generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// As asked; refused when it does not fit.
+    /// The number given; refused when it does not fit.
     Exactly(usize),
     /// A default, which shrinks to what fits.
     AtMost(usize),
@@ -93,8 +97,8 @@ pub struct Sample {
     pub view: TextView,
 }
 
-/// How many positions can be generated beside `given` tokens and the `bos` ones that stand before them. Errors name the
-/// field of the `text` when nothing fits, else the one of the `length`.
+/// The number of positions that can be generated beside `given` tokens and the `bos` ones before them. Errors
+/// name the field of the `text` when nothing fits, else the one of the `length`.
 ///
 /// # Errors
 /// Nothing fits, or less than was asked for.
@@ -122,7 +126,8 @@ pub fn room(
 /// # Errors
 /// It has more bytes than the context has room for if all its tokens are of the longest kind.
 pub fn check_text(param: &'static str, bytes: usize, model: &ServedModel) -> Result<(), ApiError> {
-    let (most, context) = (model.longest_text(), model.limits.context);
+    let most = model.longest_text();
+    let context = model.limits.context;
     if bytes <= most {
         return Ok(());
     }
@@ -141,7 +146,8 @@ pub fn too_long(
     asked: usize,
     state: &AppState,
 ) -> ApiError {
-    let (context, canvas) = (state.model.limits.context, state.limits.canvas);
+    let context = state.model.limits.context;
+    let canvas = state.limits.canvas;
     let start = if bos == 0 { "" } else { " (the document start takes one position more)" };
     let mut message = format!(
         "{given} tokens are given{start} and {asked} more were asked for, but this model's context is {context}"
@@ -291,7 +297,7 @@ struct Drawing {
     spans: Vec<Span>,
     allowed: Vec<Vec<TokenId>>,
     holes: Vec<Hole>,
-    /// What stands in holes from the start.
+    /// The tokens in holes that are known from the start.
     known: Vec<Edit>,
 }
 
@@ -313,7 +319,8 @@ impl Drawing {
         if let Some(tokens) = &blank.decided {
             let commit = |(at, (token, logprob)): (usize, &(TokenId, f32))| {
                 let position = (range.start + at) as Position;
-                let (token, logprob) = (*token, *logprob);
+                let token = *token;
+                let logprob = *logprob;
                 Edit::Commit(Commit { position, token, score: logprob, logprob, alternatives: Vec::new() })
             };
             self.known.extend(tokens.iter().enumerate().map(commit));
@@ -365,12 +372,12 @@ impl Piece {
 }
 
 impl Blank {
-    /// Whether healing may change it.
+    /// Returns true if healing may change it.
     pub(crate) fn heals(&self) -> bool {
         self.healing && self.length > 0 && self.decided.is_none()
     }
 
-    /// What its tokens are drawn from, and what those are drawn from that come before `min_tokens`.
+    /// The settings of its tokens, and of those before `min_tokens`.
     fn samplings(&self, last: bool, model: &ServedModel, settings: &Settings) -> [Sampling; 2] {
         let ends = model.tokenizer.ends();
         let mut banned = if settings.reproduce { Vec::new() } else { model.tokenizer.never_drawn().to_vec() };
@@ -401,7 +408,8 @@ pub fn check_cost(
 ) -> Result<(), ApiError> {
     let canvases = if settings.guidance == 0.0 { 1 } else { 2 };
     let cost = |layout: &Layout| {
-        let (rows, hole) = (layout.length(&state.model) as u64, layout.open() as u64);
+        let rows = layout.length(&state.model) as u64;
+        let hole = layout.open() as u64;
         let revised = settings.policy.revise != Revise::None;
         canvases
             * rows

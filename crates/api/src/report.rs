@@ -1,4 +1,4 @@
-//! What an answer says about how it was computed: `usage` and `diffusion`.
+//! An answer's report about its computation: `usage` and `diffusion`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -39,7 +39,7 @@ impl Usage {
     }
 }
 
-/// How the answer was denoised: the resolved settings and the work they took.
+/// Report of the denoising: the resolved settings and the work they took.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct DiffusionReport {
     /// The decision rule.
@@ -75,7 +75,7 @@ pub struct DiffusionReport {
     pub denoise_ms: f64,
     /// The most canvases that shared an evaluation with this request, itself included.
     pub batch_peak: usize,
-    /// How the echoed prompts were scored, if they were.
+    /// Report of the scoring of echoed prompts, if they were scored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<ScoreReport>,
 }
@@ -126,7 +126,7 @@ pub enum StateEvent {
         steps: Option<u32>,
         /// Order of commits.
         order: OrderName,
-        /// Text to show at open positions.
+        /// The text to show at open positions.
         mask: &'static str,
         /// The holes.
         holes: Vec<StateHole>,

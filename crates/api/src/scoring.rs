@@ -10,12 +10,12 @@ use crate::error::ApiError;
 use crate::options::{Settings, count};
 use crate::state::ServedModel;
 
-/// How the log-probabilities of a prompt (`echo` with `logprobs`) are computed. Numbers of different modes
-/// do not compare. Unknown fields are refused.
+/// The log-probabilities of a prompt (`echo` with `logprobs`). Numbers of different modes are not comparable.
+/// Unknown fields are refused.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScoreOptions {
-    /// What is computed. Default `chain`.
+    /// The estimator. Default `chain`.
     pub mode: Option<ScoreModeName>,
     /// Tokens of the prompt that are context: they cost nothing, and their log-probability is null. Default 0.
     #[serde(deserialize_with = "integer")]
@@ -39,7 +39,7 @@ pub enum ScoreModeName {
     /// true joint log-probability.
     #[default]
     Chain,
-    /// As `chain`, with `block` tokens per evaluation, which do not see each other.
+    /// `chain` with `block` tokens per evaluation, which do not see each other.
     Block,
     /// log p of each token given all others: L evaluations. Ranks texts; no log-probability.
     Pll,
@@ -57,10 +57,10 @@ pub struct Scoring {
     from: usize,
 }
 
-/// How the prompts were scored.
+/// Report of the scoring.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ScoreReport {
-    /// What was computed.
+    /// The estimator.
     mode: ScoreModeName,
     /// Evaluations that it took, over all prompts; `forward_passes` counts them, too.
     forward_passes: u32,
@@ -132,7 +132,7 @@ impl Scoring {
         Ok(ScoringState::new(spec, &model.limits)?)
     }
 
-    /// What an answer says about `scores` that took `forward_passes` evaluations.
+    /// The report about `scores` that took `forward_passes` evaluations.
     #[must_use]
     pub fn report(self, scores: &[SequenceScore], forward_passes: u32) -> ScoreReport {
         let score =

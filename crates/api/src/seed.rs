@@ -8,7 +8,7 @@ use utoipa::{PartialSchema, ToSchema};
 /// 64 bits, and whether they were given as a negative number, so that an answer names the seed as the request did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seed {
-    /// What the random numbers depend on.
+    /// The number from which all random numbers follow.
     pub bits: u64,
     negative: bool,
 }
@@ -20,7 +20,7 @@ impl Seed {
         Self { bits, negative: false }
     }
 
-    /// Whether it was given as this number.
+    /// Returns true if it was given as this number.
     #[must_use]
     pub fn is(self, number: i64) -> bool {
         self == Self::from(number)

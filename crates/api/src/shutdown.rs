@@ -13,7 +13,7 @@ const INTERRUPTED: i32 = 130;
 #[cfg(unix)]
 const TERMINATED: i32 = 143;
 
-/// How long connections may take to end after the engine has ended every request.
+/// The longest time in which connections may end after the engine has ended every request.
 const LAST_BYTES: Duration = Duration::from_secs(5);
 
 /// The signals that ask the process to stop: SIGTERM and SIGINT.

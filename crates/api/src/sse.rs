@@ -1,8 +1,8 @@
 //! A running request as server-sent events.
 //!
-//! The response body is a stream that owns the request: when the client goes away, or does not read for
-//! too long (`connection`), the body is dropped, the request with it, and the engine leaves it out of the
-//! next evaluation. Until then nothing is lost and nobody waits: the engine's events are kept.
+//! The response body is a stream that owns the request: when the client disconnects, or does not read for too
+//! long (`connection`), the body is dropped, the request with it, and the engine leaves it out of the next
+//! evaluation. Until then no event is lost and the engine does not wait: its events are kept.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::generation::{Next, Running, Step};
 /// gone is noticed.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// What a route writes into its stream, and when.
+/// The events that a route writes into its stream.
 pub trait Grammar: Send + 'static {
     /// Before the first evaluation.
     fn start(&mut self, running: &Running) -> Vec<Event>;
@@ -30,7 +30,7 @@ pub trait Grammar: Send + 'static {
     fn finish(&mut self, running: &Running, timings: &Timings) -> Vec<Event>;
     /// Instead of the end, when the engine did not get there.
     fn fail(&mut self, error: &ApiError) -> Vec<Event>;
-    /// What is sent in times of silence.
+    /// The event that is sent in times of silence.
     fn keep_alive(&self) -> KeepAlive;
 }
 
@@ -79,7 +79,7 @@ fn events<G: Grammar>(phase: Phase, running: Running, grammar: G) -> impl Stream
     batches.flatten()
 }
 
-/// What is written about what happened next.
+/// The events for the next report of the engine.
 fn advance<G: Grammar>(
     running: &Running,
     grammar: &mut G,

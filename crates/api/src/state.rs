@@ -1,4 +1,4 @@
-//! What every handler can see.
+//! State shared by all handlers.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -28,27 +28,27 @@ pub struct AppState {
     pub slots: usize,
     /// Requests that may wait, and for how long.
     pub queue: (usize, Duration),
-    /// What the server bears from connections.
+    /// Limits on connections.
     pub patience: Patience,
-    /// Who may ask.
+    /// The rules of access.
     pub access: Arc<Access>,
-    /// What an evaluation costs here.
+    /// The time of evaluations on this device.
     pub cost: CostModel,
     /// Runs the decoding of large bodies and the tokenizing of texts.
     pub pool: FairPool,
     /// Large bodies that are on their way or wait to be decoded.
     pub bodies: FairPool,
-    /// What a request may ask for.
+    /// Limits of a request.
     pub limits: Limits,
     /// Set when the server is about to stop: not ready, but still answering.
     pub draining: Arc<AtomicBool>,
-    /// How long one evaluation may take before the process counts as stuck.
+    /// The longest time of an evaluation before the process counts as stuck.
     pub watchdog: Duration,
     /// The status of a request that the engine has no room for.
     pub overload_status: StatusCode,
-    /// Whether there is a page at `/`.
+    /// True if there is a page at `/`.
     pub playground: bool,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
@@ -93,13 +93,13 @@ pub struct ServedModel {
     pub fingerprint: String,
     /// Text to tokens and back.
     pub tokenizer: TextTokenizer,
-    /// How the family is used.
+    /// Special tokens and defaults of the model.
     pub profile: Profile,
     /// The settings that serve it best, by kind of request.
     pub defaults: RouteDefaults,
-    /// How messages become a prompt, when that is known.
+    /// The way from messages to a prompt, if there is one.
     pub chat_template: Option<ChatTemplate>,
-    /// What a canvas may hold.
+    /// Limits on canvases.
     pub limits: ModelLimits,
     /// Numbers in the model.
     pub parameters: usize,
@@ -123,7 +123,7 @@ impl ServedModel {
     }
 }
 
-/// What a request may ask for; all of it configurable.
+/// Limits of a request; all of them configurable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a request body.

@@ -1,7 +1,7 @@
 //! Strings that end a text, and endings that may become one of them.
 
-/// Where the first of `stops` begins in `text`. The standard library's search takes time in proportion to the text,
-/// whatever both hold.
+/// The place at which the first of `stops` begins in `text`. The standard library's search takes time in
+/// proportion to the text, for any contents.
 pub(crate) fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
     stops.iter().filter_map(|stop| text.find(stop.as_str())).min()
 }

@@ -9,7 +9,7 @@ use unmask_model::tokenizer::TextTokenizer;
 use crate::logprobs::Judged;
 use crate::stop_strings::{begun_stop, first_stop};
 
-/// What is shown at open positions.
+/// The text shown at open positions.
 pub const MASK: &str = "▒";
 
 /// A stretch of a canvas that is generated.
@@ -19,17 +19,17 @@ pub struct Hole {
     pub id: String,
     /// Its positions on the canvas.
     pub range: Range<usize>,
-    /// Whether no text stands before it.
+    /// True if no text is before it.
     pub at_start: bool,
-    /// Whether the first document end in it ends its text.
+    /// True if the first document end in it ends its text.
     pub ends_at_eos: bool,
     /// Its text ends before the first of these.
     pub stops: Vec<String>,
-    /// Whether its tokens were known before; nothing of it is generated.
+    /// True if its tokens were known before; no part of it is generated.
     pub decided: bool,
     /// Bytes that its tokens begin and end with and that are not part of its text.
     pub shared: (Vec<u8>, Vec<u8>),
-    /// Whether its length was found: its text ends because it is complete.
+    /// True if its length was found: its text ends because it is complete.
     pub found: bool,
 }
 
@@ -42,7 +42,7 @@ impl Hole {
     }
 }
 
-/// Why a text ends where it does.
+/// The reason for a text's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The hole is full.
@@ -62,19 +62,55 @@ pub struct HoleText {
     pub text: String,
     /// Tokens that it takes.
     pub tokens: usize,
-    /// Why it ends; [`End::Full`] also while it still grows.
+    /// The reason for its end; [`End::Full`] also while it still grows.
     pub end: End,
-    /// Whether it has stopped growing.
+    /// True if it has stopped growing.
     pub settled: bool,
 }
 
-/// One sample's generated tokens, as far as they are committed.
+/// One sample's generated tokens, as far as they are committed, and the text that they spell.
+///
+/// [`Self::fold`] takes the edits of an evaluation, and [`Self::text`] returns the text of a hole. That text only ever
+/// grows: it ends before the first open position, before an incomplete character, and before anything that may become
+/// a stop string. Streams send what it has gained.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// use unmask_api::text_view::{End, Hole, TextView};
+/// use unmask_model::checkpoint::{Checkpoint, embedded};
+/// use unmask_model::diffusion::{Commit, Edit};
+///
+/// let tokenizer = Checkpoint::read(embedded::FILES.clone(), None)?.tokenizer;
+/// let tokens = tokenizer.encode("import os")?;
+/// let hole = Hole {
+///     id: "0".to_owned(),
+///     range: 0..tokens.len(),
+///     at_start: true,
+///     ends_at_eos: false,
+///     stops: Vec::new(),
+///     decided: false,
+///     shared: (Vec::new(), Vec::new()),
+///     found: false,
+/// };
+/// let mut view = TextView::new(tokens.len(), vec![hole], false);
+/// // Tokens arrive from right to left: nothing is settled before the first one.
+/// for (position, &token) in tokens.iter().enumerate().rev() {
+///     assert_eq!(view.text(&view.holes()[0], &tokenizer).text, "");
+///     let position = position as u32;
+///     let commit = Commit { position, token, score: 0.0, logprob: 0.0, alternatives: Vec::new() };
+///     view.fold(&[Edit::Commit(commit)]);
+/// }
+/// let text = view.text(&view.holes()[0], &tokenizer);
+/// assert_eq!((text.text.as_str(), text.end, text.settled), ("import os", End::Full, true));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TextView {
     holes: Vec<Hole>,
     /// By position on the canvas; `None` is open or not generated.
     tokens: Vec<Option<Commit>>,
-    /// Whether committed tokens may be taken back, so that nothing is settled before all is.
+    /// True if committed tokens may be masked again, so that nothing is settled before all is.
     revised: bool,
 }
 
@@ -116,7 +152,7 @@ impl TextView {
         cells.filter(|cell| cell.is_none()).count()
     }
 
-    /// Whether any token is settled, wherever its text then ends.
+    /// Returns true if any token is settled, wherever its text then ends.
     #[must_use]
     pub fn begun(&self) -> bool {
         !self.revised && self.generated().any(|hole| self.tokens[hole.range.start].is_some())
@@ -127,7 +163,7 @@ impl TextView {
         self.holes.iter().filter(|hole| !hole.decided)
     }
 
-    /// Where a canvas position lies among all generated positions, holes joined left to right.
+    /// The index of a canvas position among all generated positions, holes joined left to right.
     #[must_use]
     pub fn generated_index(&self, position: usize) -> Option<usize> {
         let mut before = 0;
@@ -212,7 +248,7 @@ impl TextView {
         String::from_utf8_lossy(own.strip_suffix(&right[..]).unwrap_or(own)).into_owned()
     }
 
-    /// Whether what is settled of every hole already holds a stop string.
+    /// Returns true if the settled text of every hole already holds a stop string.
     #[must_use]
     pub fn stopped(&self, tokenizer: &TextTokenizer) -> bool {
         self.generated().all(|hole| !hole.stops.is_empty() && self.text(hole, tokenizer).end == End::Stop)
@@ -230,7 +266,8 @@ impl TextView {
         let cells = self.tokens[hole.range.clone()].iter().enumerate().take(range.end).skip(range.start);
         cells.map_while(|(place, cell)| {
             let Commit { token, logprob, alternatives, .. } = cell.as_ref()?;
-            let (logprob, alternatives) = (Some(f64::from(*logprob)), alternatives.clone());
+            let logprob = Some(f64::from(*logprob));
+            let alternatives = alternatives.clone();
             Some(Judged {
                 token: *token,
                 logprob,
@@ -240,7 +277,7 @@ impl TextView {
         })
     }
 
-    /// How many tokens of a hole are spelled in full by the first `length` bytes of its text.
+    /// The number of a hole's tokens that are spelled in full by the first `length` bytes of its text.
     #[must_use]
     pub fn spelled(&self, hole: &Hole, length: usize, tokenizer: &TextTokenizer) -> usize {
         let cells = self.tokens[hole.range.clone()].iter();
@@ -249,7 +286,7 @@ impl TextView {
     }
 }
 
-/// How many bytes remain when a last character that is not complete is left out.
+/// The number of bytes without a last character that is incomplete.
 pub(crate) fn complete_characters(bytes: &[u8]) -> usize {
     let mut done = 0;
     loop {
@@ -267,7 +304,7 @@ pub(crate) fn complete_characters(bytes: &[u8]) -> usize {
     }
 }
 
-/// How many of `tokens` it takes to spell `length` bytes.
+/// The number of `tokens` that it takes to spell `length` bytes.
 fn tokens_of(tokens: &[TokenId], length: usize, tokenizer: &TextTokenizer, at_start: bool) -> usize {
     if length == 0 {
         return 0;
@@ -283,7 +320,8 @@ fn spelled_lengths<'a>(
     tokenizer: &'a TextTokenizer,
     at_start: bool,
 ) -> impl Iterator<Item = usize> + 'a {
-    let (mut spelled, mut first) = (0, at_start);
+    let mut spelled = 0;
+    let mut first = at_start;
     tokens.iter().map(move |token| {
         spelled += tokenizer.bytes(&[*token], first).len();
         // Special tokens spell nothing: the first bytes of a text are those of the first token that has any.

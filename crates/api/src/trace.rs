@@ -1,4 +1,4 @@
-//! Who a request is: its id, and its place in a distributed trace.
+//! The identity of a request: its id, and its place in a distributed trace.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -57,7 +57,10 @@ impl Trace {
 /// Trace and parent of `version-trace-parent-flags`. Later versions may append fields.
 fn parse(text: &str) -> Option<(&str, &str)> {
     let mut fields = text.split('-');
-    let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let version = fields.next()?;
+    let trace = fields.next()?;
+    let parent = fields.next()?;
+    let flags = fields.next()?;
     let hex = |field: &str, length: usize| {
         field.len() == length && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };

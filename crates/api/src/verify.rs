@@ -28,7 +28,7 @@ pub fn verify(args: &VerifyArgs, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is computed, and on what.
+/// The network, its weights and the device.
 fn network(loaded: &Loaded) -> Vec<(&'static str, String)> {
     let Loaded { name, checkpoint, placement, .. } = loaded;
     let (weights, spec) = (&checkpoint.weights, &checkpoint.config.spec);
@@ -57,7 +57,7 @@ fn network(loaded: &Loaded) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// How texts are read and written.
+/// Texts in and out: special tokens, templates and defaults.
 fn text(loaded: &Loaded) -> anyhow::Result<Vec<(&'static str, String)>> {
     let Checkpoint { profile, tokenizer, .. } = &loaded.checkpoint;
     let defaults = loaded.defaults;
@@ -108,7 +108,7 @@ fn evaluate(loaded: &mut Loaded) -> anyhow::Result<Vec<String>> {
 /// A text with what tokenizers are wrong about: a blank at its start, digits, signs, lines, characters of several bytes.
 const SAMPLE: &str = " The cat, 12 dogs\n\tand x += 1 \u{2014} \u{e4}\u{f6}\u{fc} \u{65e5}\u{672c}\u{8a9e}";
 
-/// Whether a text survives being tokenized and put together again.
+/// Reports whether a text survives being tokenized and put together again.
 fn round_trip(tokenizer: &TextTokenizer) -> anyhow::Result<String> {
     let tokens = tokenizer.encode(SAMPLE)?;
     let back = tokenizer.decode(&tokens, true);
@@ -119,7 +119,7 @@ fn round_trip(tokenizer: &TextTokenizer) -> anyhow::Result<String> {
     })
 }
 
-/// What the weights take in memory in each precision, about; those of a file's map may take less.
+/// The approximate memory of the weights in each precision; those of a file's map may take less.
 fn memory(parameters: usize) -> String {
     let megabytes = |bytes: usize| (parameters * bytes).div_ceil(1_000_000);
     format!("f32 {} MB, bf16 {} MB, int8 {} MB", megabytes(4), megabytes(2), megabytes(1))
@@ -158,7 +158,7 @@ fn experts(spec: &TransformerSpec) -> String {
     })
 }
 
-/// Which row of logits speaks of a position.
+/// The row of logits that predicts a position.
 fn shift(shift: bool) -> &'static str {
     if shift { "row p - 1 for position p" } else { "row p for position p" }
 }

@@ -16,7 +16,7 @@ use unmask_model::kernel::{Activations, CpuFeatures, Finish, Format, Norm, Packe
 const FORMATS: [Format; 6] =
     [Format::F32, Format::WideBf16, Format::Bf16, Format::Int8, Format::F32Parts, Format::Bf16Parts];
 const SHAPES: [(usize, usize); 4] = [(768, 768), (768, 3072), (3072, 768), (768, 50272)];
-/// How long a cell is measured for.
+/// Seconds that a cell is measured for.
 const PATIENCE: f64 = 0.3;
 
 /// The shortest of many repetitions, in seconds.
@@ -43,7 +43,8 @@ fn left(format: Format, rows: usize, depth: usize) -> Activations {
 
 fn main() {
     let mut numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
-    let (rows, threads) = (numbers.next().unwrap_or(512), numbers.next().unwrap_or(0));
+    let rows = numbers.next().unwrap_or(512);
+    let threads = numbers.next().unwrap_or(0);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
     println!("{rows} rows, {} threads, K x N:", rayon::current_num_threads());
     print!("{:<28}", "");

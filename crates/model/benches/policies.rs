@@ -1,4 +1,4 @@
-//! What each preset costs, in evaluations and in nats, against two chains whose conditionals are exact.
+//! The cost of each preset in evaluations and in nats, against two chains whose conditionals are exact.
 //!
 //! `cargo bench -p unmask-model --features testing --bench policies`
 //!
@@ -29,7 +29,7 @@ use unmask_model::predictor::MarkovOracle;
 
 const SAMPLES: u64 = 100;
 const SYMBOLS: usize = 24;
-/// Which random chain; that of the tests.
+/// Seed of the random chain; that of the tests.
 const CHAIN: u64 = 3;
 const GRID: [(u32, usize); 3] = [(24, 96), (48, 96), (96, 96)];
 
@@ -74,14 +74,16 @@ fn presets(rounds: u32, masked: usize) -> Vec<Preset> {
     presets
 }
 
-/// Whether positions are chosen without looking at the tokens drawn with them.
+/// Returns true if positions are chosen independently of the tokens drawn with them.
 fn blind(policy: &Policy) -> bool {
     !matches!(policy.order, Order::Score(Score { kind: ScoreKind::Drawn | ScoreKind::Model, .. }))
 }
 
 fn row(oracle: &mut MarkovOracle, masked: usize, preset: &Preset) -> String {
-    let (mut evaluations, mut surprisals) = (Vec::new(), Vec::new());
-    let (mut of_sampler, mut of_chain) = (Vec::new(), Vec::new());
+    let mut evaluations = Vec::new();
+    let mut surprisals = Vec::new();
+    let mut of_sampler = Vec::new();
+    let mut of_chain = Vec::new();
     for seed in 0..SAMPLES {
         let run = sample(oracle, masked, preset.policy, seed);
         evaluations.push(run.steps.len() as f64);

@@ -11,7 +11,7 @@ use crate::checkpoint::Family;
 use crate::error::LoadError;
 use crate::kernel::{CpuFeatures, Numbers};
 
-/// Where to compute.
+/// The device that computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// CUDA device 0 when this build has CUDA and the host a driver and a device, else the CPU.
@@ -23,7 +23,7 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
-/// In which precision to compute.
+/// The precision of products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// On CUDA, the precision that the authors run the family in: f32 for DiffuGPT, bf16 for the others.
@@ -49,12 +49,12 @@ pub struct Placement {
     pub device: Device,
     /// Type of activations, and of weights where they are plain tensors.
     pub dtype: DType,
-    /// What products are made of on the CPU.
+    /// The activation type of products on the CPU.
     pub numbers: Numbers,
     /// Instruction set of the CPU kernels.
     pub cpu: CpuFeatures,
-    /// Whether a canvas gets the same bits alone and in every batch. On the CPU it does in any case; on a GPU
-    /// our kernel multiplies in place of cuBLAS's.
+    /// True if a canvas gets the same bits alone and in every batch. Always so on the CPU; on a GPU our
+    /// kernel then multiplies in place of cuBLAS's.
     pub deterministic: bool,
 }
 
@@ -103,7 +103,7 @@ impl Placement {
         Self { deterministic: self.deterministic || asked, ..self }
     }
 
-    /// Whether our own kernel has to multiply: cuBLAS would not give the same bits in every batch.
+    /// Returns true if our own kernel has to multiply: cuBLAS would not give the same bits in every batch.
     pub(crate) fn needs_our_product(&self) -> bool {
         self.deterministic && self.device.is_cuda()
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, each variant a decision that somebody takes.
+//! Errors of the crate. Each variant is one that some caller treats differently.
 
 use std::path::PathBuf;
 
@@ -47,7 +47,7 @@ pub enum PolicyError {
     Range {
         /// The number.
         field: &'static str,
-        /// What it may be.
+        /// The allowed values.
         allowed: &'static str,
     },
 }
@@ -60,48 +60,48 @@ pub enum PredictError {
         "the model computed a value that is not finite for canvas {ask} of the batch, position {position}"
     )]
     NotFinite {
-        /// Which ask of the batch.
+        /// The ask's number in the batch.
         ask: usize,
-        /// Which position of its canvas.
+        /// The position on its canvas.
         position: u32,
     },
     /// A want that the model cannot answer.
     #[error("position {position} of canvas {ask} cannot be read by this model")]
     Unreadable {
-        /// Which ask of the batch.
+        /// The ask's number in the batch.
         ask: usize,
-        /// Which position of its canvas.
+        /// The position on its canvas.
         position: u32,
     },
     /// The device has too little memory for the batch; a smaller one may fit.
     #[error("the device is out of memory: {reason}")]
     OutOfMemory {
-        /// What it said.
+        /// The device's message.
         reason: String,
     },
     /// The device is gone, and everything on it: no later evaluation can succeed.
     #[error("the device is lost: {reason}")]
     DeviceLost {
-        /// What it said.
+        /// The device's message.
         reason: String,
     },
     /// The tensor library, or anything else of the device.
     #[error("the device failed: {}", one_line(reason))]
     Device {
-        /// What it said.
+        /// The underlying error.
         reason: candle_core::Error,
     },
     /// A predictor of a test that fails on purpose.
     #[cfg(any(test, feature = "testing"))]
     #[error("scripted failure at call {call}")]
     Scripted {
-        /// Which call, from 0.
+        /// The number of the call, from 0.
         call: usize,
     },
 }
 
 impl PredictError {
-    /// Which ask of the batch is at fault, when it is one.
+    /// The number of the ask at fault, if it is a single one.
     #[must_use]
     pub fn ask(&self) -> Option<usize> {
         match self {
@@ -133,9 +133,9 @@ pub enum LoadError {
     /// The folder or file is not there.
     #[error("{} is missing{hint}", path.display())]
     FileMissing {
-        /// What was looked for.
+        /// The path that was looked for.
         path: PathBuf,
-        /// What to do about it; empty or starting with a colon.
+        /// Advice; empty or starting with a colon.
         hint: String,
     },
     /// A file that cannot be read.
@@ -157,7 +157,7 @@ pub enum LoadError {
     NoModel {
         /// The path.
         path: PathBuf,
-        /// What it is, and what to do about it.
+        /// The kind of thing found, and advice.
         what: String,
     },
     /// A file that is not what its name says.
@@ -165,7 +165,7 @@ pub enum LoadError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What its parser said.
+        /// The parser's message.
         reason: String,
     },
     /// A field of a JSON file that is absent or has an unusable value.
@@ -175,7 +175,7 @@ pub enum LoadError {
         path: PathBuf,
         /// The field.
         field: String,
-        /// What is wrong and what is allowed.
+        /// The fault, and the allowed values.
         reason: String,
     },
     /// A model that this server does not know.
@@ -183,9 +183,9 @@ pub enum LoadError {
     UnsupportedArchitecture {
         /// The configuration file.
         path: PathBuf,
-        /// What it names.
+        /// The name in the file.
         found: String,
-        /// What it could name.
+        /// The supported names.
         supported: String,
     },
     /// A model that generates from left to right.
@@ -198,9 +198,9 @@ pub enum LoadError {
     Autoregressive {
         /// The configuration.
         path: PathBuf,
-        /// What the files call it.
+        /// The kind that the files name.
         kind: String,
-        /// What they say, or do not say.
+        /// The statement of the files, or its absence.
         place: &'static str,
     },
     /// Weights stored as a Python pickle, which can run code when it is opened.
@@ -276,7 +276,7 @@ pub enum LoadError {
     MaskToken {
         /// The file.
         path: PathBuf,
-        /// What was looked for and not found.
+        /// The names that were looked for and not found.
         reason: String,
     },
     /// An adapter that does not belong to this model.
@@ -284,7 +284,7 @@ pub enum LoadError {
     Adapter {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// The mismatch.
         reason: String,
     },
     /// The device is not there or failed.
@@ -292,7 +292,7 @@ pub enum LoadError {
     Device {
         /// Its name.
         device: String,
-        /// What it said.
+        /// The underlying error.
         reason: candle_core::Error,
     },
     /// The weights are larger than what is free of the device's memory.
@@ -300,9 +300,9 @@ pub enum LoadError {
         "the model does not fit into the device's memory, which has no room for the {bytes} bytes of `{tensor}`"
     )]
     DeviceMemory {
-        /// Whose turn it was.
+        /// The tensor that was being loaded.
         tensor: String,
-        /// What it takes in its file.
+        /// Bytes of the tensor in its file.
         bytes: usize,
     },
     /// A shared library that computing on the device takes.
@@ -312,7 +312,7 @@ pub enum LoadError {
     Library {
         /// The library's file name.
         name: &'static str,
-        /// What the system's loader said.
+        /// The message of the system's loader.
         reason: String,
     },
     /// Heads that the kernels of the deterministic mode do not take.
@@ -322,7 +322,7 @@ pub enum LoadError {
     WideHeads {
         /// Numbers of a head of the model.
         found: usize,
-        /// What the kernels take.
+        /// The largest number that the kernels take.
         largest: usize,
     },
     /// A precision that the device cannot compute in.
@@ -332,7 +332,7 @@ pub enum LoadError {
         dtype: &'static str,
         /// The device.
         device: String,
-        /// What it can do.
+        /// The precisions that it has.
         available: &'static str,
     },
     /// The download failed.
@@ -344,12 +344,12 @@ pub enum LoadError {
         file: String,
         /// The hub's address.
         endpoint: String,
-        /// What went wrong.
+        /// The reason.
         reason: String,
     },
 }
 
-/// What can be done about a model that generates from left to right.
+/// Advice for a model that generates from left to right.
 fn adaptable(kind: &str) -> &'static str {
     if ["gpt2", "llama", "qwen2", "qwen3"].contains(&kind) {
         "; python -m adapt makes a diffusion model of it (crates/model/adapt)"
@@ -358,8 +358,8 @@ fn adaptable(kind: &str) -> &'static str {
     }
 }
 
-/// What an error says, without the lines (of a backtrace) after the first and without control characters
-/// (of a name that it quotes).
+/// An error's first line, without the rest (of a backtrace) and without control characters (of a name that it
+/// quotes).
 pub(crate) fn one_line(error: &impl ToString) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().trim_end().replace(char::is_control, " ")

@@ -20,6 +20,24 @@ use crate::error::{LoadError, one_line};
 use crate::predictor::TokenId;
 
 /// A model's tokenizer.
+///
+/// Texts are encoded in four ways: with special tokens recognised (templates) or as ordinary text (users'
+/// text), and at the start of a canvas or in its middle ("piece"). Decoding goes through a table of each
+/// token's bytes, so any stretch of a canvas can be decoded by itself.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// use unmask_model::checkpoint::{Checkpoint, embedded};
+///
+/// let tokenizer = Checkpoint::read(embedded::FILES.clone(), None)?.tokenizer;
+/// let tokens = tokenizer.encode("import os")?;
+/// assert_eq!(tokenizer.bytes(&tokens, true), b"import os");
+/// // A user's text never becomes a special token.
+/// let mask = tokenizer.mask_id();
+/// assert!(!tokenizer.encode(&tokenizer.display(mask))?.contains(&mask));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct TextTokenizer {
     template: Tokenizer,
@@ -28,7 +46,7 @@ pub struct TextTokenizer {
     piece: Tokenizer,
     /// The bytes that each row of the embedding stands for; empty for special tokens and unused rows.
     bytes: Vec<Box<[u8]>>,
-    /// Whether decoding drops the space at the very start of a text.
+    /// True if decoding drops the space at the very start of a text.
     leading_space: bool,
     mask: TokenId,
     bos: Option<TokenId>,
@@ -75,7 +93,8 @@ impl TextTokenizer {
         let spec = without_leading_space(spec).to_string();
         let mut piece = parse(spec.as_bytes())?;
         piece.set_encode_special_tokens(true);
-        let (mut template, mut template_piece) = (parse(&file)?, parse(spec.as_bytes())?);
+        let mut template = parse(&file)?;
+        let mut template_piece = parse(spec.as_bytes())?;
         // Only those that have an id: adding others would give them ids beyond the embedding.
         let known = profile.special_tokens.iter().filter(|token| text.token_to_id(token).is_some());
         let special: Vec<AddedToken> = known.map(|token| AddedToken::from(token.clone(), true)).collect();
@@ -91,7 +110,8 @@ impl TextTokenizer {
         }
         let lookup = |token: &Option<String>| token.as_ref().and_then(|token| text.token_to_id(token));
         let mask = mask(&text, profile, &path)?;
-        let (bos, eos) = (lookup(&profile.bos_token), lookup(&profile.eos_token));
+        let bos = lookup(&profile.bos_token);
+        let eos = lookup(&profile.eos_token);
         if eos == Some(mask) {
             let reason =
                 "names one token as mask and as end of a text; --mask-token names another mask".to_owned();
@@ -220,7 +240,7 @@ impl TextTokenizer {
         bytes
     }
 
-    /// Whether the first word of a text is spelled without the blank that other words begin with.
+    /// Returns true if the first word of a text is spelled without the blank that other words begin with.
     #[must_use]
     pub fn drops_leading_space(&self) -> bool {
         self.leading_space
@@ -274,7 +294,7 @@ impl TextTokenizer {
         self.bytes.len()
     }
 
-    /// What the network is shown at masked positions.
+    /// The token shown at masked positions.
     #[must_use]
     pub fn mask_id(&self) -> TokenId {
         self.mask

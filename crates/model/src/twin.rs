@@ -35,7 +35,7 @@ impl Kernels {
         }
     }
 
-    /// What the twin answers; there is no GPU.
+    /// The twin's answer; there is no GPU.
     pub(crate) fn ask_twin(&self, input: &[u8]) -> Vec<u8> {
         self.twin.as_ref().unwrap().run(input)
     }

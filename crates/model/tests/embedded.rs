@@ -56,7 +56,8 @@ fn code_goes_through_its_tokenizer_and_all_its_logits_are_finite() {
 #[test]
 fn files_in_memory_give_the_same_bits_as_files_of_a_folder() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded");
-    let (memory, disk) = (open(), Checkpoint::open(&folder, None).unwrap());
+    let memory = open();
+    let disk = Checkpoint::open(&folder, None).unwrap();
     assert_eq!(memory.weights.fingerprint(), disk.weights.fingerprint());
     assert_eq!((&memory.config, &memory.profile), (&disk.config, &disk.profile));
     let canvas: Vec<u32> = (0..memory.config.spec.context as u32).map(|position| position * 7 + 2).collect();

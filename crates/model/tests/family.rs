@@ -59,7 +59,7 @@ fn a_family_is_one_value() {
     });
     candle_core::safetensors::save(&renamed.collect(), folder.path().join("model.safetensors")).unwrap();
     let files = || ModelFiles::open(folder.path()).unwrap();
-    // Nobody answers to it; the caller says what it is.
+    // No family claims it; the caller names one.
     assert!(Checkpoint::read(files(), None).is_err());
     let options = ReadOptions { family: Some(&MINE), ..ReadOptions::default() };
     let mine = Checkpoint::read_with(files(), options).unwrap();
@@ -69,7 +69,8 @@ fn a_family_is_one_value() {
         let placement = Placement::new(DeviceChoice::Cpu, Precision::F32, family, device::cpu()).unwrap();
         CandlePredictor::load(checkpoint, placement, 1).unwrap()
     };
-    let (found, expected) = (load(&mine), load(&original));
+    let found = load(&mine);
+    let expected = load(&original);
     let logits = |predictor: &CandlePredictor| {
         let logits = predictor.all_logits(&[&[1, 7, 300, 259, 12]]).unwrap();
         logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()

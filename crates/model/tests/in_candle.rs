@@ -45,7 +45,8 @@ fn a_batch_is_read_as_our_kernels_read_it() {
             .map(|(length, name)| (0..length).map(|i| (name * 31 + i * 97) % vocabulary).collect())
             .collect();
         let samplings = [Sampling { temperature: 0.9, top_p: 0.9, banned: vec![3], ..Sampling::default() }];
-        let (few, many) = (wants([1, 5].into_iter()), wants(1..20));
+        let few = wants([1, 5].into_iter());
+        let many = wants(1..20);
         let ask = |canvas: usize, wants| {
             let tokens = canvases[canvas].as_slice();
             Ask { tokens, wants, samplings: &samplings, alternatives: 2, ..Ask::default() }
@@ -55,7 +56,8 @@ fn a_batch_is_read_as_our_kernels_read_it() {
         let guided = [ask(2, &few), Ask { guidance, ..ask(5, &many) }, ask(6, &[]), ask(4, &few)];
         let one = wants([2].into_iter());
         for asks in [&plain[..], &guided, &[ask(2, &one)], &[ask(0, &many), ask(4, &many)]] {
-            let (found, expected) = (candle.predict(asks).unwrap(), kernels.predict(asks).unwrap());
+            let found = candle.predict(asks).unwrap();
+            let expected = kernels.predict(asks).unwrap();
             for (ask, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 assert_eq!(found.len(), expected.len(), "{model}, ask {ask}");
                 for (found, expected) in found.iter().zip(expected) {

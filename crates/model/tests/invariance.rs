@@ -1,7 +1,7 @@
-//! What a canvas yields depends on that canvas alone: not on its neighbours in the batch, not on how many
-//! of its positions are asked for, not on the number of threads. If one of these failed, a request's
-//! text would change with the load on the server. On a GPU, as `--deterministic` promises it, when
-//! UNMASK_TEST_GPU names its number.
+//! Independence of a canvas from its neighbours in the batch, from the number of its positions that are read,
+//! and from the number of threads. If one of these failed, a request's text would change with the load on the
+//! server. On a GPU the tests hold with `--deterministic`; they run there when UNMASK_TEST_GPU names its
+//! number.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -56,7 +56,8 @@ fn logits_among_seven_others_are_the_very_logits_alone() {
     for (precision, model) in
         precisions().into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
     {
-        let (one, two) = (load_in(precision, model, 1), load_in(precision, model, 2));
+        let one = load_in(precision, model, 1);
+        let two = load_in(precision, model, 2);
         let canvases = canvases(one.limits().vocabulary);
         let all: Vec<&[u32]> = canvases.iter().map(Vec::as_slice).collect();
         let packed: Vec<Vec<f32>> = two.all_logits(&all).unwrap().to_vec2().unwrap();
@@ -146,7 +147,8 @@ fn guidance_combines_the_logits_of_two_canvases() {
             .collect();
         let rows =
             |canvas: &[u32]| -> Vec<Vec<f32>> { predictor.all_logits(&[canvas]).unwrap().to_vec2().unwrap() };
-        let (conditional, unconditional) = (rows(&canvas), rows(&bare));
+        let conditional = rows(&canvas);
+        let unconditional = rows(&bare);
         let samplings = [Sampling { temperature: 0.8, top_p: 0.9, ..Sampling::default() }];
         let wants: Vec<Want> = (1..canvas.len() as u32)
             .map(|position| Want { position, uniform: f64::from(position) / 64.0, ..Want::default() })
@@ -176,7 +178,9 @@ fn guidance_combines_the_logits_of_two_canvases() {
 #[test]
 fn wants_that_refer_to_nothing_are_refused() {
     let mut predictor = load("diffugpt-s", 1);
-    let (tokens, samplings, allowed) = ([5; 4], [Sampling::default()], [vec![1, 2]]);
+    let tokens = [5; 4];
+    let samplings = [Sampling::default()];
+    let allowed = [vec![1, 2]];
     let mut refused = |want: Want, guidance: Option<Guidance<'_>>| {
         let good = [Want { position: 1, ..Want::default() }];
         let ask = Ask { tokens: &tokens, samplings: &samplings, allowed: &allowed, ..Ask::default() };
@@ -235,7 +239,8 @@ fn a_text_is_the_same_alone_and_among_seven_others() {
     for (precision, model) in
         precisions().into_iter().flat_map(|precision| MODELS.map(|model| (precision, model)))
     {
-        let (mut one, mut two) = (load_in(precision, model, 1), load_in(precision, model, 2));
+        let mut one = load_in(precision, model, 1);
+        let mut two = load_in(precision, model, 2);
         let mut together = states(&two);
         run(&mut two, &mut together);
         for (mut alone, together) in states(&one).into_iter().zip(&together) {

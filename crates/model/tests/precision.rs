@@ -1,5 +1,5 @@
-//! What the narrower precisions change, on a model that has learned something: the one in the library.
-//! If this failed, `--dtype bf16` or `int8` would not be the model any more.
+//! Effects of the narrower precisions on a trained model: the one in the library. If this failed, `--dtype
+//! bf16` or `int8` would be another model.
 
 #![cfg(feature = "embedded")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test of numbers shows them")]
@@ -57,17 +57,22 @@ fn best(row: &[f32]) -> usize {
 }
 
 fn difference(precision: Precision) -> Difference {
-    let ((checkpoint, exact), (_, narrow)) = (load(Precision::F32), load(precision));
-    let (mut positions, mut equal, mut variation) = (0, 0, 0.0);
+    let (checkpoint, exact) = load(Precision::F32);
+    let (_, narrow) = load(precision);
+    let mut positions = 0;
+    let mut equal = 0;
+    let mut variation = 0.0;
     for canvas in canvases(&checkpoint) {
         let rows = |model: &CandlePredictor| -> Vec<Vec<f32>> {
             model.all_logits(&[&canvas]).unwrap().to_vec2().unwrap()
         };
         let shift = usize::from(checkpoint.profile.shift);
         let masked = (1..canvas.len()).filter(|&position| canvas[position] == checkpoint.tokenizer.mask_id());
-        let (exact, narrow) = (rows(&exact), rows(&narrow));
+        let exact = rows(&exact);
+        let narrow = rows(&narrow);
         for position in masked {
-            let (a, b) = (&exact[position - shift], &narrow[position - shift]);
+            let a = &exact[position - shift];
+            let b = &narrow[position - shift];
             positions += 1;
             equal += usize::from(best(a) == best(b));
             variation += softmax(a).iter().zip(softmax(b)).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0;

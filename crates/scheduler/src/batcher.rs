@@ -1,16 +1,17 @@
 //! Chooses the samples of the next evaluation. Pure: no clock, no channels, no tensors.
 //!
-//! Running samples stand in a line and earn device time: at every turn each earns as much as the cheapest of them
-//! costs, a sample that has saved the price of its own canvas takes part and pays it, and every sample that was
-//! looked at goes to the back. A fill of 30 positions is in every evaluation, and a document of 2,000 beside it sits
-//! most of them out until it has earned its next one: both get the same device time, not the same number of turns.
-//! (This is deficit round robin, Shreedhar and Varghese 1995, with evaluations for packets.)
+//! The choice is deficit round robin (Shreedhar and Varghese 1995) with evaluations in place of packets. Every round
+//! adds a quantum, the price of the cheapest sample, to each sample's credit. A sample whose credit covers the price
+//! of its own canvas takes part and pays it, and goes to the back of the line. So a fill of 30 positions is in every
+//! evaluation, and a document of 2,000 beside it is in few: both get the same device time, not the same number of
+//! evaluations.
 //!
-//! Nearly the same price is the same turn: an eighth of it may be owed.
+//! A sample takes part already when it lacks an eighth of its price, so that samples of nearly the same price meet in
+//! the same evaluation.
 //!
-//! The line passes every sample, so none starves: between two evaluations of a sample that costs p, another of the
-//! same client takes part for at most p plus three times its own price, and an eighth of both. Clients share alike:
-//! the samples of a client that has many running earn the less each.
+//! No sample starves, because the line passes all of them: between two evaluations of a sample that costs p, another
+//! of the same client takes part for at most p plus three times its own price, and an eighth of both. Clients get
+//! equal shares: each sample of a client with many running samples gets a smaller quantum.
 //!
 //! Running samples have places, and [`places`] shares these between clients.
 
@@ -53,7 +54,26 @@ pub struct Member {
     pub twin_of: u32,
 }
 
-/// The waiting and the running samples.
+/// The waiting and the running samples, and the choice of those in the next evaluation.
+///
+/// A request enters with [`Self::add`], one [`Member`] for each sample. [`Self::next_batch`] gives out places and
+/// names the samples to evaluate; the caller evaluates them, then [retires](Self::retire) those that are complete.
+/// Device time is shared between clients, whatever the lengths of their canvases:
+///
+/// ```
+/// use unmask_scheduler::{Batcher, ClientId, Member, RequestId};
+///
+/// // At most 100 rows in a batch, at most 8 samples at once.
+/// let mut batcher = Batcher::new(100, 8);
+/// let canvas = |rows| Member { sample: 0, rows, price: rows as u64, twin_of: 0 };
+/// batcher.add(RequestId(0), ClientId(1), [canvas(10)]);
+/// batcher.add(RequestId(1), ClientId(2), [canvas(80)]);
+///
+/// // The long canvas costs eight times as much, so it is in an eighth of the batches.
+/// let batches: Vec<_> = (0..16).map(|_| batcher.next_batch()).collect();
+/// let with = |id| batches.iter().flatten().filter(|sample| sample.request == RequestId(id)).count();
+/// assert_eq!([with(0), with(1)], [16, 2]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Batcher {
     max_rows: usize,
@@ -85,7 +105,8 @@ struct Sample {
 
 impl Sample {
     fn new(request: RequestId, client: ClientId, member: Member) -> Self {
-        let (credit, placed) = (0, 0);
+        let credit = 0;
+        let placed = 0;
         Self { request, client, member, credit, fresh: true, placed, served: false, hastened: false }
     }
 
@@ -97,7 +118,7 @@ impl Sample {
         i64::try_from(self.member.price.max(1)).unwrap_or(i64::MAX)
     }
 
-    /// The credit that it takes part with: canvases of 30 and 31 positions should not miss each other.
+    /// The least credit to take part with; below the price, so that canvases of 30 and 31 positions meet.
     fn threshold(&self) -> i64 {
         self.price() - self.price() / 8
     }
@@ -136,8 +157,8 @@ impl Batcher {
         self.running.retain(|running| running.id() != sample);
     }
 
-    /// Puts a running sample into the next batch: its time is over and this is its last evaluation. A sample
-    /// without a place waits for one like others: a short time must not buy what clients share.
+    /// Puts a running sample, whose time is over, into the next batch as its last evaluation. A sample without a
+    /// place waits for one like others: a short time budget must not buy a larger share.
     pub fn hasten(&mut self, sample: SampleId) {
         let found = self.running.iter().position(|running| running.id() == sample);
         if let Some(sample) = found.and_then(|index| self.running.remove(index)) {
@@ -169,14 +190,18 @@ impl Batcher {
         self.lines.is_waiting(request)
     }
 
-    /// Pays the samples from the front of the line on until the batch is full. The cheapest sample of the
-    /// client with the fewest earns its whole price, so that one of the next turns has a sample that can pay.
+    /// One round: adds a quantum to each sample's credit, from the front of the line on, until the batch is full.
+    /// The cheapest sample of the client with the fewest samples gets its whole price, so that one of the next
+    /// rounds has a sample that can pay.
     fn turn(&mut self) -> Vec<SampleId> {
         let wage = self.running.iter().map(Sample::price).min().unwrap_or(0);
         let mut counts: BTreeMap<ClientId, i64> = BTreeMap::new();
         self.running.iter().for_each(|running| *counts.entry(running.client).or_default() += 1);
         let fewest = counts.values().copied().min().unwrap_or(1);
-        let (mut batch, mut rows, mut seen, mut last) = (Vec::new(), 0_usize, 0, None);
+        let mut batch = Vec::new();
+        let mut rows = 0_usize;
+        let mut seen = 0;
+        let mut last = None;
         for running in &mut self.running {
             let share = wage.saturating_mul(fewest) / counts[&running.client];
             let credit = running.credit.saturating_add(share.max(1));

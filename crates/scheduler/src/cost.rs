@@ -1,50 +1,32 @@
-//! How long an evaluation takes: overhead + per_row · rows + per_pair · Σ length².
+//! The time of an evaluation: overhead + per_row · rows + per_pair · Σ length².
 //!
-//! Linear layers see rows, whoever they belong to; attention sees each canvas by itself, so it costs the
-//! square of a length; launching it all costs the same for any batch. Three numbers measured once at start
-//! tell a fill of 30 positions from a document of 2,000.
+//! Linear layers multiply all rows of a batch, and attention compares the positions of each canvas, so its
+//! time grows with the square of a length. The overhead is the same for any batch. Three numbers measured
+//! once at start tell a fill of 30 positions from a document of 2,000.
 
-use std::ops::{Add, AddAssign};
 use std::time::{Duration, Instant};
 
 use unmask_model::error::PredictError;
 use unmask_model::predictor::MaskPredictor;
+pub use unmask_model::predictor::Work;
 
 use crate::probe::Probe;
 
-/// What an evaluation computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
-    /// Token rows: the lengths of the canvases, summed.
-    pub rows: u64,
-    /// Pairs that attention compares: the squared lengths, summed.
-    pub pairs: u64,
-}
-
-impl Work {
-    /// One canvas of `length` positions.
-    #[must_use]
-    pub fn canvas(length: usize) -> Self {
-        let rows = length as u64;
-        Self { rows, pairs: rows.saturating_mul(rows) }
-    }
-}
-
-impl Add for Work {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { rows: self.rows.saturating_add(other.rows), pairs: self.pairs.saturating_add(other.pairs) }
-    }
-}
-
-impl AddAssign for Work {
-    fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
-    }
-}
-
 /// Predicts the time of an evaluation, in seconds. No coefficient is negative.
+///
+/// [`Self::measure`] times a predictor at start. The engine divides the device's time by these predictions, and
+/// estimates with them when waiting requests will be done.
+///
+/// ```
+/// use std::time::Duration;
+/// use unmask_scheduler::{CostModel, Work};
+///
+/// let cost = CostModel { overhead: 0.002, per_row: 1e-4, per_pair: 1e-7 };
+/// let one = cost.time(Work::canvas(100));
+/// assert_eq!(one, Duration::from_millis(2 + 10 + 1));
+/// // Two canvases in one evaluation share its overhead.
+/// assert_eq!(cost.time(Work::canvas(100) + Work::canvas(100)), 2 * one - Duration::from_millis(2));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CostModel {
     /// Seconds for any evaluation.
@@ -147,7 +129,7 @@ impl CostModel {
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
-    /// How many rows of short canvases an evaluation of `time` has room for.
+    /// Rows of short canvases that an evaluation of `time` has room for.
     #[must_use]
     pub fn rows_within(&self, time: Duration) -> usize {
         let rows = (time.as_secs_f64() - self.overhead) / self.per_row.max(1e-12);
@@ -197,7 +179,7 @@ mod tests {
     use std::cell::Cell;
 
     use proptest::prelude::*;
-    use unmask_model::predictor::{ModelLimits, Script, ScriptedPredictor};
+    use unmask_model::predictor::{ModelLimits, Script, ScriptedPredictor, Visibility};
 
     use super::*;
 
@@ -215,7 +197,8 @@ mod tests {
             let measured: Vec<_> = shapes().into_iter().map(|work| (work, truth.time(work))).collect();
             let found = CostModel::fit(&measured);
             for work in shapes() {
-                let (found, truth) = (found.time(work).as_secs_f64(), truth.time(work).as_secs_f64());
+                let found = found.time(work).as_secs_f64();
+                let truth = truth.time(work).as_secs_f64();
                 prop_assert!((found / truth - 1.0).abs() < 1e-3, "{found} for {truth}");
             }
         }
@@ -248,9 +231,16 @@ mod tests {
 
     #[test]
     fn measuring_stops_when_its_patience_is_over() {
-        let limits = ModelLimits { vocabulary: 10, context: 64, mask_token: 9, shift: true };
+        let limits = ModelLimits {
+            vocabulary: 10,
+            context: 64,
+            mask_token: 9,
+            shift: true,
+            visibility: Visibility::Full,
+        };
         let mut predictor = ScriptedPredictor::new(limits, Script::default());
-        let (start, readings) = (crate::engine::now(), Cell::new(0));
+        let start = crate::engine::now();
+        let readings = Cell::new(0);
         let clock = || {
             readings.set(readings.get() + 1);
             start + Duration::from_secs(readings.get())

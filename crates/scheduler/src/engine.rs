@@ -30,7 +30,42 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Evaluates the requests of all handles on one thread.
+/// Evaluates the requests of all handles on one thread, which owns the predictor.
+///
+/// [`Engine::spawn`] starts the thread and returns the first [`EngineHandle`]. Before every evaluation the engine
+/// takes in what the handles have submitted, drops requests whose [`Generation`](crate::Generation) is gone, lets a
+/// [`Batcher`] choose the samples, and calls the predictor once for all of them. Every accepted request ends with
+/// exactly one terminal event, also if the predictor fails or panics.
+///
+/// ```
+/// use unmask_model::diffusion::{DenoisingState, Policy, StateSpec};
+/// use unmask_model::predictor::{MaskPredictor, ModelLimits, Script, ScriptedPredictor};
+/// use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineMetrics};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let limits = ModelLimits { vocabulary: 100, context: 64, mask_token: 99, shift: false };
+/// let predictor = ScriptedPredictor::new(limits, Script::default());
+/// let handle = Engine::spawn(predictor, EngineConfig::default(), EngineMetrics::default())?;
+///
+/// // Two given tokens, then four to generate.
+/// let given = vec![Some(1), Some(2), None, None, None, None];
+/// let spec = StateSpec { given, policy: Policy::reference(8), ..StateSpec::default() };
+/// let sample = DenoisingState::new(spec, &limits)?;
+/// let mut events = handle.submit(DenoiseRequest { samples: vec![sample], ..DenoiseRequest::default() })?;
+/// let mut committed = 0;
+/// while let Some(event) = events.next().await {
+///     match event {
+///         DenoisingEvent::Step { edits, .. } => committed += edits.len(),
+///         DenoisingEvent::Finished(timings) => assert!(timings.evaluations <= 4),
+///         other => panic!("{other:?}"),
+///     }
+/// }
+/// assert_eq!(committed, 4);
+/// handle.drain(std::time::Duration::ZERO).await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Engine<P: MaskPredictor> {
     predictor: P,
     batcher: Batcher,
@@ -39,13 +74,13 @@ pub struct Engine<P: MaskPredictor> {
     unseen: RequestId,
     config: EngineConfig,
     metrics: EngineMetrics,
-    /// Took part in an evaluation that failed without naming its culprit; each is tried alone.
+    /// Samples of an evaluation that failed without naming a canvas; each is evaluated alone.
     suspects: VecDeque<SampleId>,
     /// Set when the predictor cannot be asked any more.
     broken: Option<Broken>,
-    /// How long the last evaluation took.
+    /// Time that the last evaluation took.
     last_took: Duration,
-    /// What evaluations take over what is predicted of them.
+    /// Measured over predicted time of evaluations.
     pace: Pace,
     inbox: Arc<Inbox>,
 }
@@ -146,7 +181,7 @@ impl<P: MaskPredictor> Engine<P> {
         self.publish();
     }
 
-    /// Ends the samples whose reader has seen enough.
+    /// Ends the samples that their readers have stopped.
     fn stop_samples(&mut self) {
         let mut touched = Vec::new();
         for (id, request) in &mut self.requests {
@@ -158,7 +193,7 @@ impl<P: MaskPredictor> Engine<P> {
         touched.into_iter().for_each(|id| self.finish_if_complete(id));
     }
 
-    /// Those who must be evaluated alone come first.
+    /// The next batch; samples that must be evaluated alone come first.
     fn next_batch(&mut self) -> Vec<SampleId> {
         while let Some(suspect) = self.suspects.pop_front() {
             if self.ask(suspect).is_some() {
@@ -236,7 +271,7 @@ impl<P: MaskPredictor> Engine<P> {
         }
     }
 
-    /// Removes a request, then gives it its last word: whoever reads it finds the status up to date.
+    /// Removes a request and updates the status before sending the terminal event.
     fn end(&mut self, id: RequestId, last: impl FnOnce(&Request) -> DenoisingEvent) {
         if let Some(request) = self.requests.remove(&id) {
             self.batcher.cancel(id);

@@ -1,4 +1,4 @@
-//! Why a request is refused, and why an accepted one fails.
+//! Reasons for refusing a request, and for the failure of an accepted one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub enum SubmitError {
     NoSamples,
 }
 
-/// Why an accepted request did not finish.
+/// The reason that an accepted request did not finish.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum GenerationError {
     /// The predictor reported an error for a batch that this request was part of.
@@ -38,11 +38,11 @@ pub enum GenerationError {
     /// The predictor answered a batch that this request was part of with the wrong number of answers.
     #[error("the evaluation failed: {expected} {what} were asked for and {found} came back")]
     Miscounted {
-        /// What was counted: `canvases` or `reads`.
+        /// The thing counted: `canvases` or `reads`.
         what: &'static str,
-        /// How many were asked for.
+        /// The number asked for.
         expected: usize,
-        /// How many came back.
+        /// The number that came back.
         found: usize,
     },
     /// The predictor panicked on a batch that this request was part of.
@@ -51,7 +51,7 @@ pub enum GenerationError {
     /// The request waited too long for its first evaluation.
     #[error("the request waited {} s for its turn; the server is overloaded", waited.as_secs())]
     QueueTimeout {
-        /// How long it waited.
+        /// Time it waited.
         waited: Duration,
         /// When the accepted work of this client should be done, at the speed measured lately.
         retry_after: Duration,

@@ -1,4 +1,4 @@
-//! What a request reports while it runs.
+//! The events of a running request.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use crate::error::GenerationError;
 pub enum DenoisingEvent {
     /// One evaluation of one sample.
     Step {
-        /// Which sample of the request, from 0.
+        /// The sample's number in the request, from 0.
         sample: u32,
-        /// Which evaluation of this sample, from 1.
+        /// The number of the evaluation of this sample, from 1.
         evaluation: u32,
-        /// Which round of this sample's schedule, 1..=T; rounds without members are skipped.
+        /// The round of this sample's schedule, 1..=T; empty rounds are skipped.
         round: u32,
-        /// What was committed and taken back; may be empty.
+        /// Positions that were committed or masked again; may be empty.
         edits: Vec<Edit>,
         /// Positions of this sample that are still masked.
         remaining: usize,
-        /// What the model would put there by now, if drafts are wanted.
+        /// With drafts, the most probable tokens at the open positions.
         draft: Vec<(Position, TokenId)>,
-        /// Whether this was the sample's last step. Positions may then still be masked, where nothing of
-        /// them would be shown.
+        /// True at the sample's last step. Positions may still be masked then, if no part of them would be
+        /// shown.
         done: bool,
-        /// Why that came before its schedule, if it did.
+        /// The reason for an end before the schedule's, if there was one.
         early_exit: Option<EarlyExit>,
     },
     /// A text's score; those of all texts come together before [`Self::Finished`].
     Scored {
-        /// Which text of the request, from 0.
+        /// The text's number in the request, from 0.
         text: u32,
         /// Its score.
         score: SequenceScore,
@@ -46,14 +46,14 @@ pub enum DenoisingEvent {
 }
 
 impl DenoisingEvent {
-    /// Whether nothing follows this event.
+    /// Returns true if the stream ends with this event.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         !matches!(self, Self::Step { .. } | Self::Scored { .. })
     }
 }
 
-/// Where the time of a request went.
+/// Times and amounts of work of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
     /// From acceptance to the start of the first evaluation.
@@ -71,7 +71,7 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// Of a request that one after another ran in two parts.
+    /// The sum for a request that ran as two parts, one after the other.
     #[must_use]
     pub fn then(self, next: Self) -> Self {
         Self {

@@ -19,24 +19,31 @@ use crate::event::DenoisingEvent;
 use crate::inbox::{EngineState, EngineStatus, Inbox};
 use crate::request::Request;
 
-/// What a caller asks of the engine.
+/// A request to the engine: samples to denoise, texts to score, and limits on its time.
+///
+/// A state is made with [`DenoisingState::new`] or [`ScoringState::new`] and holds all settings, seeds and
+/// tokens. The default is empty and is refused: a request has at least one sample or text.
 #[derive(Clone, Debug, Default)]
 pub struct DenoiseRequest {
     /// The samples to denoise. They advance independently of each other.
     pub samples: Vec<DenoisingState>,
-    /// The texts to score. There is at least one sample or text.
+    /// The texts to score.
     pub texts: Vec<ScoringState>,
-    /// Who asks.
+    /// The client, among which device time, places and queue are shared.
     pub client: ClientId,
-    /// Ends the request with what it has by then: nobody waits for it any longer.
+    /// The time at which the request ends with the tokens committed by then.
     pub deadline: Option<Instant>,
-    /// Makes the evaluation that should end at about this time the last one: it commits all that is open.
-    /// Sooner than the deadline, or it has no effect.
+    /// The time by which the request should be complete: the evaluation that should end at about this time
+    /// commits all open positions. It has no effect unless it is before the deadline.
     pub finish_by: Option<Instant>,
 }
 
 /// A caller's access to an engine; cheap to clone. When the last one is dropped, the engine finishes what
-/// it has accepted and ends.
+/// A caller's access to an engine; cheap to clone.
+///
+/// Handles may be used from any thread and any async runtime. [`Self::submit`] never blocks, [`Self::status`]
+/// takes a lock for a moment, and [`Self::drain`] shuts the engine down. When the last handle is dropped, the
+/// engine finishes the accepted requests and its thread ends. [`Engine`](crate::Engine) has an example.
 #[derive(Clone)]
 pub struct EngineHandle {
     connection: Arc<Connection>,
@@ -87,7 +94,7 @@ impl EngineHandle {
         Ok(Generation { events, stops, ended: false })
     }
 
-    /// What the engine is doing.
+    /// The engine's counts and state.
     #[must_use]
     pub fn status(&self) -> EngineStatus {
         self.connection.inbox.lock().status
@@ -125,7 +132,11 @@ impl fmt::Debug for EngineHandle {
     }
 }
 
-/// The events of one request. Dropping it cancels the request before the next evaluation.
+/// The events of one request: a stream that ends with exactly one terminal event.
+///
+/// Dropping it cancels the request before the next evaluation. The channel has room for every event of the
+/// request, so a slow reader neither loses events nor delays the engine. [`Engine`](crate::Engine) has an
+/// example.
 #[derive(Debug)]
 pub struct Generation {
     events: mpsc::Receiver<DenoisingEvent>,
@@ -134,14 +145,13 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// The next event; `None` after the terminal one. Cancel safe. Events are kept until they are read,
-    /// so a slow reader loses nothing and holds nobody up.
+    /// The next event; `None` after the terminal one. Cancel safe.
     pub async fn next(&mut self) -> Option<DenoisingEvent> {
         std::future::poll_fn(|context| self.poll_event(context)).await
     }
 
-    /// Ends one sample before the next evaluation: its reader has seen enough. It sends no further step
-    /// once that has happened; the request finishes when its other samples do.
+    /// Ends one sample before the next evaluation. The sample sends no further step after that; the request
+    /// finishes when its other samples do.
     pub fn stop(&self, sample: u32) {
         if let Some(stop) = self.stops.get(sample as usize) {
             stop.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the handles and the engine's thread share.
+//! State shared by the handles and the engine's thread.
 
 mod queue;
 
@@ -11,7 +11,7 @@ use crate::error::{GenerationError, SubmitError};
 use crate::event::DenoisingEvent;
 use crate::request::Request;
 
-/// Whether an engine takes and runs requests.
+/// The stage of an engine's life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineState {
     /// Takes requests.
@@ -25,7 +25,7 @@ pub enum EngineState {
     Stopped,
 }
 
-/// What an engine is doing.
+/// Counts, times and state of an engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineStatus {
     /// Requests that run.
@@ -34,11 +34,11 @@ pub struct EngineStatus {
     pub waiting: usize,
     /// Forward passes begun so far, however many canvases shared each.
     pub evaluations: u64,
-    /// Since when the evaluation under way runs, if one does.
+    /// Start of the evaluation under way, if there is one.
     pub evaluating_since: Option<Instant>,
-    /// When everything accepted should be done: the work left, at the speed measured lately.
+    /// Time until all accepted work is done, at the speed measured lately.
     pub backlog: Duration,
-    /// Whether it takes and runs requests.
+    /// The stage of its life.
     pub state: EngineState,
 }
 
@@ -72,7 +72,8 @@ impl Contents {
     /// Makes room for a request of `client` in a queue that holds `limit`.
     pub(crate) fn make_room(&mut self, client: ClientId, limit: usize) -> Result<(), SubmitError> {
         let Some(displaced) = self.queue.displace_for(client) else {
-            let (waiting, retry_after) = (self.queue.len(), self.backlog.of(client));
+            let waiting = self.queue.len();
+            let retry_after = self.backlog.of(client);
             return Err(SubmitError::QueueFull { waiting, limit, retry_after });
         };
         let retry_after = self.backlog.of(displaced.client);

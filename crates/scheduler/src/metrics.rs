@@ -1,4 +1,4 @@
-//! What the engine counts, as typed instruments in a given registry.
+//! The engine's metrics, as typed instruments in a given registry.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;

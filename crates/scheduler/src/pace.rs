@@ -1,5 +1,5 @@
-//! What evaluations take, over what the cost model says of them: a machine that was busy when it was measured is not so
-//! for good.
+//! The ratio of measured to predicted time, followed while the server runs: a machine that was busy during
+//! the measurement at start is not busy for good.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Pace {
         self.0 += NEWEST * (ratio - self.0);
     }
 
-    /// What a predicted time will be.
+    /// The expected time, given the predicted one.
     pub(crate) fn actual(self, predicted: Duration) -> Duration {
         Duration::try_from_secs_f64(predicted.as_secs_f64() * self.0).unwrap_or(Duration::MAX)
     }
@@ -43,10 +43,10 @@ impl Pace {
     }
 }
 
-/// How full an evaluation may be, by the time that it takes.
+/// The size of the fullest evaluation, given by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowTarget {
-    /// What the fullest evaluation should take.
+    /// The time that the fullest evaluation should take.
     pub time: Duration,
     /// Rows that it may have in any case.
     pub least: usize,
@@ -83,7 +83,8 @@ mod tests {
 
     /// Rows per evaluation after some evaluations on a machine of `actual` cost that was measured as `measured`.
     fn after(measured: CostModel, actual: CostModel, evaluations: usize) -> usize {
-        let (mut pace, mut rows) = (Pace::default(), TARGET.rows(&measured));
+        let mut pace = Pace::default();
+        let mut rows = TARGET.rows(&measured);
         for number in 0..evaluations {
             let work = Work { rows: 20 + 37 * (number as u64 % 9), pairs: 0 };
             pace.learn(measured.time(work), actual.time(work));
@@ -112,7 +113,8 @@ mod tests {
 
     #[test]
     fn predictions_follow_the_measured_speed() {
-        let (predicted, took) = (Duration::from_millis(10), Duration::from_millis(30));
+        let predicted = Duration::from_millis(10);
+        let took = Duration::from_millis(30);
         let mut pace = Pace::default();
         assert_eq!(pace.actual(predicted), predicted);
         pace.learn(predicted, took);

@@ -16,12 +16,12 @@ use crate::handle::DenoiseRequest;
 use crate::task::Task;
 
 pub(crate) struct Request {
-    /// Samples, then texts.
+    /// The samples, followed by the texts.
     pub(crate) tasks: Vec<Task>,
     pub(crate) client: ClientId,
-    /// Nobody wants it after this.
+    /// The time at which it ends with the tokens committed by then.
     pub(crate) deadline: Option<Instant>,
-    /// What is open by then is committed by one evaluation.
+    /// The time at which one evaluation commits all open positions.
     pub(crate) finish_by: Option<Instant>,
     events: mpsc::Sender<DenoisingEvent>,
     submitted: Instant,
@@ -87,7 +87,7 @@ impl Request {
         members
     }
 
-    /// Where its events go.
+    /// The sending end of its events.
     pub(crate) fn events(&self) -> mpsc::Sender<DenoisingEvent> {
         self.events.clone()
     }
@@ -98,12 +98,12 @@ impl Request {
         open.map(|((_, left), _)| *left).fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// Whether every sample and every text is complete.
+    /// Returns true if every sample and every text is complete.
     pub(crate) fn is_complete(&self) -> bool {
         self.tasks.iter().all(|task| task.ask().is_none())
     }
 
-    /// How long it has waited for its first evaluation, while it does.
+    /// Time waited for the first evaluation; `None` once that has begun.
     pub(crate) fn waited(&self, now: Instant) -> Option<Duration> {
         self.started.is_none().then(|| now.saturating_duration_since(self.submitted))
     }
@@ -143,7 +143,7 @@ impl Request {
             .collect()
     }
 
-    /// Whether nobody reads the events any more.
+    /// Returns true if the reader has dropped the events.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.events.is_closed()
     }
@@ -178,8 +178,10 @@ impl Request {
         let round = state.round();
         let edits = state.act(reads);
         let committed = edits.iter().filter(|edit| matches!(edit, Edit::Commit(_))).count();
-        let (evaluation, remaining) = (state.evaluations(), state.canvas().masked());
-        let (done, early_exit) = (state.ask().is_none(), state.early_exit());
+        let evaluation = state.evaluations();
+        let remaining = state.canvas().masked();
+        let done = state.ask().is_none();
+        let early_exit = state.early_exit();
         let draft = state.draft().to_vec();
         self.post(DenoisingEvent::Step {
             sample,
@@ -203,7 +205,7 @@ impl Request {
         }
     }
 
-    /// Where the time went until `now`.
+    /// Times and amounts of work until `now`.
     pub(crate) fn timings(&self, now: Instant) -> Timings {
         Timings {
             queued: self.started.unwrap_or(now).duration_since(self.submitted),
@@ -215,7 +217,7 @@ impl Request {
         }
     }
 
-    /// Reports `event` if somebody still reads.
+    /// Sends `event` unless the reader has left.
     pub(crate) fn post(&self, event: DenoisingEvent) {
         // The channel holds everything a request can report, so this fails only for a reader that left,
         // which the engine notices before the next evaluation.
@@ -225,7 +227,7 @@ impl Request {
     }
 }
 
-/// What an ask puts through the network; guidance computes a second canvas.
+/// The work of an ask; guidance computes a second canvas.
 pub(crate) fn work(ask: &Ask<'_>) -> Work {
     let canvas = Work::canvas(ask.tokens.len());
     if ask.guidance.is_some() { canvas + canvas } else { canvas }

@@ -1,4 +1,4 @@
-//! What a request has the engine advance, evaluation by evaluation.
+//! The work that a request advances evaluation by evaluation.
 
 use unmask_model::diffusion::{DenoisingState, ScoringState};
 use unmask_model::predictor::Ask;
@@ -10,7 +10,7 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    /// What the next evaluation must read, or `None` when this is done.
+    /// The reads of the next evaluation; `None` when the task is done.
     pub(crate) fn ask(&self) -> Option<Ask<'_>> {
         match self {
             Self::Denoise(sample) => sample.ask(),
@@ -18,7 +18,7 @@ impl Task {
         }
     }
 
-    /// How many evaluations it has consumed.
+    /// Evaluations used so far.
     pub(crate) fn evaluations(&self) -> u32 {
         match self {
             Self::Denoise(sample) => sample.evaluations(),
@@ -26,7 +26,7 @@ impl Task {
         }
     }
 
-    /// How many evaluations it can still consume.
+    /// The most evaluations that it can still use.
     pub(crate) fn evaluations_left(&self) -> u32 {
         match self {
             Self::Denoise(sample) => sample.evaluations_left(),
@@ -34,7 +34,7 @@ impl Task {
         }
     }
 
-    /// How many events it will report at most.
+    /// The most events that it will report.
     pub(crate) fn events(&self) -> usize {
         match self {
             Self::Denoise(sample) => sample.evaluations_left() as usize,

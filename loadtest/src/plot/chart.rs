@@ -31,7 +31,7 @@ impl Scale {
         Self { values: (low, high), places, logarithmic: true }
     }
 
-    /// Where a value is.
+    /// The coordinate of a value.
     pub(super) fn at(&self, value: f64) -> f64 {
         let (low, high) = self.values;
         let share = if self.logarithmic {
@@ -158,7 +158,8 @@ impl Chart {
 
     /// A filled box; none without height.
     pub(super) fn bar(&mut self, (left, right): (f64, f64), (top, bottom): (f64, f64), colour: &str) {
-        let (width, height) = (right - left, bottom - top);
+        let width = right - left;
+        let height = bottom - top;
         if height > 0.0 {
             self.push(format_args!(
                 "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{colour}\"/>"

@@ -111,7 +111,8 @@ pub(super) fn memory(samples: &[MemorySample]) -> Option<MemoryGrowth> {
     let mean = |part: &[MemorySample]| {
         part.iter().map(|sample| sample.bytes as f64).sum::<f64>() / part.len() as f64
     };
-    let (first, last) = (mean(&samples[..quarter]), mean(&samples[samples.len() - quarter..]));
+    let first = mean(&samples[..quarter]);
+    let last = mean(&samples[samples.len() - quarter..]);
     Some(MemoryGrowth {
         first_quarter: first,
         last_quarter: last,

@@ -178,8 +178,8 @@ async fn bounds_are_kept_or_reported() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_a_failure_and_no_hang() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let address = format!("http://{nobody}").parse().unwrap();
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let address = format!("http://{closed}").parse().unwrap();
     let server = Server { address, patience: Duration::from_secs(5), deadline: None, key: None };
     let record = server.perform(&trace(&[("finish", Fill, false, Steady)])[0], Instant::now()).await;
     assert!(matches!(record.ending, Ending::Failed(Failure::Connect(_))), "{:?}", record.ending);

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use unmask_loadtest::client::Server;
 
-/// What the stub counts.
+/// The stub's counters.
 #[derive(Clone, Default)]
 struct Counters {
     /// Requests that are being answered.

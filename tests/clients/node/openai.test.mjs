@@ -23,7 +23,7 @@ async function health() {
 }
 
 test("streamed text is the plain text, and so is its usage", async () => {
-  // Broken: whoever concatenates the pieces reads another text than the one who waits.
+  // Broken: concatenated pieces differ from the text of a plain answer.
   const plain = await client.completions.create(text);
   const chunks = await chunksOf(client.completions.create({ ...text, stream: true, stream_options: { include_usage: true } }));
   assert.equal(pieces(chunks).join(""), plain.choices[0].text);
@@ -68,7 +68,7 @@ test("refusals are typed, with code and param", async () => {
 });
 
 test("ignored fields and the request's id are in the headers", async () => {
-  // Broken: a typing error changes nothing and nobody is told.
+  // Broken: a misspelled field is ignored without an error.
   const { data, response } = await client.completions.create({ ...text, temprature: 1 }).withResponse();
   assert.equal(response.headers.get("x-ignored-params"), "temprature");
   assert.equal(data.id, `cmpl-${response.headers.get("x-request-id")}`);

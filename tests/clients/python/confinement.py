@@ -1,6 +1,6 @@
 """Forbids a process to call anybody: seccomp, which needs no rights and no other program, and misses no thread.
 
-Whoever connects, or sends to an address, is ended by SIGSYS at that very call. Accepting connections, and answering on
+A process that connects, or sends to an address, is ended by SIGSYS at that very call. Accepting connections, and answering on
 them, is allowed.
 """
 
@@ -48,7 +48,7 @@ def program():
 
 
 def confine():
-    """For the time between fork and exec: what is then executed, with all its threads, calls nobody."""
+    """For the time between fork and exec: the program then executed, with all its threads, cannot open connections."""
     libc = ctypes.CDLL(None, use_errno=True)
     instructions = program()
     filter = Program(len(instructions), instructions)

@@ -7,7 +7,7 @@ import pytest
 from server import Server
 
 MODEL = "unmask-code"
-# As slow as can be, for requests that are to run until somebody hangs up: one token an evaluation, to the last one.
+# As slow as can be, for requests that are to run until their client hangs up: one token an evaluation, to the last one.
 ENDLESS = {"ignore_eos": True, "diffusion": {"preset": "exact"}}
 
 

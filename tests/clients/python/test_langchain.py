@@ -17,7 +17,7 @@ def text(answer):
 
 
 def test_invoke_and_stream_give_the_same_text(model):
-    """Broken: a chain behaves otherwise when somebody watches."""
+    """Broken: a chain behaves otherwise when its stream is read."""
     plain = text(model.invoke("Write a function that adds."))
     assert plain
     assert "".join(text(piece) for piece in model.stream("Write a function that adds.")) == plain

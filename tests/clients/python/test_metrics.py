@@ -44,7 +44,7 @@ def test_openmetrics_ends_as_it_must(used_server):
 
 
 def test_the_names_of_clients_are_no_labels(used_server):
-    """Broken: whoever invents names of models fills the memory of Prometheus."""
+    """Broken: requests with invented model names fill the memory of Prometheus."""
     series = used_server.get("/metrics").count("\n")
     for number in range(50):
         with pytest.raises(urllib.error.HTTPError):

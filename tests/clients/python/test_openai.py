@@ -50,7 +50,7 @@ def test_a_seed_repeats_the_text(openai_client):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_streamed_text_is_the_plain_text(openai_client, seed):
-    """Broken: whoever concatenates the pieces reads another text than the one who waits."""
+    """Broken: concatenated pieces differ from the text of a plain answer."""
     plain = complete(openai_client, seed=seed)
     chunks = list(complete(openai_client, seed=seed, stream=True, stream_options={"include_usage": True}))
     assert joined(chunks) == plain.choices[0].text
@@ -145,12 +145,12 @@ def test_a_stop_string_ends_the_text_and_is_not_part_of_it(openai_client, stream
 def test_neutral_values_are_no_wishes(openai_client):
     """Broken: clients that spell out every default are refused."""
     neutral = dict(frequency_penalty=0, presence_penalty=0, logprobs=None, n=1, best_of=1, suffix=None, stop=None,
-                   logit_bias=None, echo=False, user="somebody", top_p=None, temperature=None)
+                   logit_bias=None, echo=False, user="user-1", top_p=None, temperature=None)
     assert complete(openai_client, **neutral).choices[0].text == complete(openai_client).choices[0].text
 
 
 def test_unknown_fields_are_ignored_and_named(openai_client):
-    """Broken: a typing error changes nothing and nobody is told."""
+    """Broken: a misspelled field is ignored without an error."""
     raw = openai_client.completions.with_raw_response.create(
         model=MODEL, prompt=PROMPT, max_tokens=4, extra_body={"temprature": 0.1}
     )

@@ -100,7 +100,7 @@ def test_closing_a_stream_frees_its_slot(server, openai_client):
 
 
 def test_giving_up_on_a_plain_answer_frees_its_slot(server, openai_client):
-    """Broken: requests whose clients have timed out go on computing for nobody."""
+    """Broken: requests whose clients have timed out go on computing."""
     cancelled = server.metric("unmask_requests_total", outcome="cancelled")
     with pytest.raises(openai.APITimeoutError):
         openai_client.completions.create(model=MODEL, prompt="", max_tokens=200, n=8, extra_body=ENDLESS, timeout=0.5)

@@ -36,7 +36,7 @@ def test_every_token_of_the_text_has_its_log_probability(openai_client, stream):
 
 
 def test_streamed_log_probabilities_are_the_plain_ones(openai_client):
-    """Broken: a text is more certain when somebody watches."""
+    """Broken: asking for log-probabilities changes them or the text."""
     plain = complete(openai_client, logprobs=1).choices[0].logprobs.token_logprobs
     parts = [choice.logprobs for chunk in complete(openai_client, logprobs=1, stream=True) for choice in chunk.choices]
     assert [number for part in parts if part for number in part.token_logprobs] == plain

@@ -1,4 +1,4 @@
-"""The serving process calls nobody, whatever a request says: under seccomp, the first call would be its end."""
+"""The serving process opens no connections for any request: under seccomp, the first one would end it."""
 
 import signal
 import subprocess
@@ -16,7 +16,7 @@ ADDRESSES = ["http://127.0.0.1:9/x.png", "https://example.com/x", "file:///etc/p
 
 
 @pytest.mark.parametrize("script", [CALL, DATAGRAM])
-def test_a_process_that_calls_somebody_is_ended(script):
+def test_a_process_that_connects_is_ended(script):
     """Broken: the next test proves nothing."""
     assert subprocess.run([sys.executable, "-c", script], preexec_fn=confine).returncode == -signal.SIGSYS
 
@@ -39,8 +39,8 @@ def bodies(address):
             yield path, {**body, field: value}
 
 
-def test_the_server_calls_nobody():
-    """Broken: whoever may ask the server can make it ask others, from within their network (SSRF)."""
+def test_the_server_opens_no_connections():
+    """Broken: a client can make the server send requests from within its network (SSRF)."""
     answered = 0
     with Server(before=confine) as server:
         for address in ADDRESSES:

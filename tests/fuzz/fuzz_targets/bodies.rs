@@ -38,7 +38,7 @@ fn check_error(error: &Value) {
     assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
 }
 
-/// What stands behind `data:` in a stream, whose other lines are of no interest here.
+/// Checks the lines after `data:` in a stream; its other lines are of no interest here.
 fn check_stream(text: &str) {
     let events = text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
     for event in events.filter(|event| *event != "[DONE]") {

@@ -22,7 +22,8 @@ const FEW: usize = 400;
 /// Bytes of a pattern: the larger body stays far below the limit.
 const LONGEST: usize = 64;
 
-/// What four times the work may cost, with room for what is measured beside it. Its square would be sixteen.
+/// The largest cost of four times the work, with room for everything measured beside it. Quadratic growth
+/// would be sixteen.
 const TIMES: u32 = 10;
 
 /// Below this nothing can be told.

@@ -12,7 +12,7 @@ const FILE: &str = "model.safetensors";
 struct Case {
     folder: ModelFolder,
     original: Vec<u8>,
-    /// Where the numbers begin.
+    /// The offset of the numbers.
     numbers: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What the targets share: the golden models, and the bound on memory.
+//! Parts shared by the targets: the golden models, and the bound on memory.
 
 use std::alloc::System;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden").join(name)
 }
 
-/// What `unmask serve` makes of these flags, with one thread that computes.
+/// The settings of `unmask serve` with these flags, with one thread that computes.
 pub fn serve_args(flags: &[&str]) -> ServeArgs {
     let arguments = ["unmask", "serve", "--threads", "1"];
     match Cli::parse_from(arguments.into_iter().chain(flags.iter().copied())).command {
@@ -49,8 +49,10 @@ pub const ROUTES: [&str; 8] = [
 
 /// The application over `diffugpt-s`, computed by a script, with more flags.
 pub fn application(flags: &[&str]) -> AppState {
-    let (model, template) = (golden("diffugpt-s"), golden("../templates/thinking.jinja"));
-    let (model, template) = (model.display().to_string(), template.display().to_string());
+    let model = golden("diffugpt-s");
+    let template = golden("../templates/thinking.jinja");
+    let model = model.display().to_string();
+    let template = template.display().to_string();
     let own = ["--model", &model, "--chat-template", &template];
     let args = serve_args(&[&own[..], flags].concat());
     let loaded = load(Some(&model), &args.load).expect("the golden model");

@@ -1,4 +1,4 @@
-//! Which other sites' pages may call the server from a browser: none, unless they are named.
+//! The sites whose pages may call the server from a browser: none, unless they are named.
 
 use std::str::FromStr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Which names a server answers to.
+//! The names that a server answers to.
 //!
 //! A page from anywhere can have its name point to 127.0.0.1 and then read, as its own, what a server there
 //! says. Its requests still carry the page's name in `Host`, and are refused by it. Names that no page can have pass:
@@ -12,8 +12,8 @@ use axum::http::{HeaderMap, Uri, header};
 
 use crate::error::ApiError;
 
-/// What Docker calls the machine inside its containers. The domain is reserved for such names, so that no page of
-/// another site has one.
+/// Docker's name for the machine inside its containers. The domain is reserved for such names, so that no
+/// page of another site has one.
 const DOCKER_HOST: &str = "host.docker.internal";
 
 /// The machine's own name, which its user may write. A page with this name is one of this machine's network.

@@ -42,7 +42,7 @@ pub enum KeyError {
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The fault.
         problem: &'static str,
     },
     /// The file is empty.
@@ -54,7 +54,7 @@ pub enum KeyError {
     /// The variable is not a key.
     #[error("UNMASK_API_KEY: {problem}; unset it if no key is wanted")]
     Variable {
-        /// What is wrong with it.
+        /// The fault.
         problem: &'static str,
     },
 }
@@ -78,10 +78,10 @@ impl ConstantTimeEq for Digest {
 /// A key, without the key.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
-    /// Whose it is. Two keys may share a name while one replaces the other.
+    /// The owner. Two keys may share a name while one replaces the other.
     pub(super) name: Arc<str>,
     digest: Digest,
-    /// What its line says about quotas.
+    /// The quotas of its line.
     pub(super) allowance: Allowance,
 }
 
@@ -108,7 +108,7 @@ impl Keys {
         Ok(Some(Self { file, variable, current }))
     }
 
-    /// Where they are read from, if that can change.
+    /// The file of the keys, which can change.
     pub(super) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
@@ -128,7 +128,7 @@ impl Keys {
     }
 }
 
-/// What a request gives as its key: `Authorization: Bearer`, and `x-api-key`.
+/// The keys that a request gives: `Authorization: Bearer`, and `x-api-key`.
 pub(super) fn given(headers: &HeaderMap) -> [Option<&[u8]>; 2] {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.as_bytes().split_at_checked("bearer ".len())?;
@@ -146,8 +146,8 @@ fn find<'a>(keys: &'a [Key], given: &[u8]) -> Option<&'a Key> {
     keys.get(place(keys.iter().map(|key| &key.digest), &given)?)
 }
 
-/// Where `given` stands in `known`. It is compared with all of them whichever it is, and the place is kept
-/// without a branch.
+/// The place of `given` in `known`, found in constant time: it is compared with all of them, and the place is
+/// kept without a branch.
 fn place<'a, T: ConstantTimeEq + 'a>(known: impl Iterator<Item = &'a T>, given: &T) -> Option<usize> {
     let mut found = u64::MAX;
     for (number, one) in known.enumerate() {

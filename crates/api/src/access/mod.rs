@@ -1,4 +1,4 @@
-//! Who may ask, from where, and how much.
+//! Access: the clients that may call, from where, and how much.
 //!
 //! Routes stand behind [`admit`] or before it, and that is decided in the route table: a path that is not
 //! there, however it is written, stands behind it like all the others.
@@ -32,12 +32,16 @@ use crate::error::ApiError;
 use crate::observation::{Observation, now};
 use crate::state::AppState;
 
-/// The rules of access and what they have to remember.
+/// The rules of access, and the state that they keep.
+///
+/// A client is a key, or an address where there are no keys. [`admit`] finds the client of a request and takes one request
+/// from its quota before the handler runs; the handler's [`Observation`] takes tokens once they are known. [`check_host`]
+/// refuses names that are not the server's, and [`Self::cors`] lets pages of named origins call.
 #[derive(Debug, Default)]
 pub struct Access {
-    /// `None`: everybody may ask.
+    /// `None` lets every client call.
     keys: Option<Keys>,
-    /// Of clients whose key says nothing else.
+    /// The quotas of clients whose key names none.
     allowance: Allowance,
     quotas: Quotas,
     proxies: Vec<Proxy>,
@@ -60,7 +64,7 @@ pub enum AccessError {
     NoKeys,
 }
 
-/// Where `/metrics` is.
+/// The place of `/metrics`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetricsDoor {
     /// Beside the probes, for everybody.
@@ -72,16 +76,16 @@ pub enum MetricsDoor {
     Admin,
 }
 
-/// What counts as one client.
+/// The identity that counts as one client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Identity {
-    /// Whoever has a key of this name.
+    /// The name of a key.
     Key(Arc<str>),
-    /// Where there are no keys: whoever asks from this address.
+    /// The address, in a server without keys.
     Address(IpAddr),
 }
 
-/// Who asks.
+/// The client of a request.
 #[derive(Clone, Debug)]
 pub struct Client {
     identity: Identity,
@@ -118,7 +122,7 @@ impl Access {
             None if args.require_api_key => return Err(AccessError::NoKeys),
             None if public => {
                 tracing::warn!(
-                    "anybody who reaches {listen} can use this server; --api-key-file asks for keys"
+                    "every client that reaches {listen} can use this server; set --api-key-file to require keys"
                 );
             }
             _ => {}
@@ -143,13 +147,13 @@ impl Access {
         })
     }
 
-    /// Where `/metrics` is.
+    /// The place of `/metrics`.
     #[must_use]
     pub fn metrics(&self) -> MetricsDoor {
         self.metrics
     }
 
-    /// What lets other sites' pages call, if any may.
+    /// The layer that lets pages of other sites call, if any may.
     #[must_use]
     pub fn cors(&self) -> Option<CorsLayer> {
         (!self.origins.is_empty()).then(|| cors::layer(&self.origins))
@@ -162,12 +166,12 @@ impl Access {
             Ok(count) => tracing::info!(count, "keys read again"),
             Err(error) => {
                 let error = anyhow::Error::new(error);
-                tracing::error!("the old keys stay: {error:#}");
+                tracing::error!("the old keys stay in use: {error:#}");
             }
         }
     }
 
-    /// Who asks, if they may.
+    /// Finds the client of a request, if it may call.
     fn identify(&self, request: &Request) -> Result<Client, ApiError> {
         let headers = request.headers();
         let (identity, own) = match &self.keys {

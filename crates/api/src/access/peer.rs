@@ -20,9 +20,9 @@ impl FromStr for Proxy {
     }
 }
 
-/// Who really asked. `X-Forwarded-For` lists the addresses that a request has passed, each proxy appending
-/// the one that it saw: from the right, the first that is not a trusted proxy is the client. Whatever stands
-/// left of it the client may have written itself.
+/// The client's own address. `X-Forwarded-For` lists the addresses that a request has passed, each proxy
+/// appending the one that it saw: from the right, the first that is not a trusted proxy is the client.
+/// Anything to the left of it may be forged.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Proxy]) -> IpAddr {
     let lines: Vec<&str> =
         headers.get_all("x-forwarded-for").iter().map(|line| line.to_str().unwrap_or("")).collect();
@@ -44,7 +44,7 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.or_else(with_port).map(|address: IpAddr| address.to_canonical())
 }
 
-/// What counts as one client: an address, of IPv6 the network that a household has.
+/// The address that counts as one client; of IPv6 the network that a household has.
 pub(super) fn household(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -1,4 +1,4 @@
-//! How much a client may ask for in a minute: token buckets, of requests and of tokens.
+//! Quotas of a client per minute: token buckets, of requests and of tokens.
 //!
 //! A bucket holds a minute's allowance and fills evenly. Time is an argument.
 
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use super::{Client, Identity};
 use crate::error::ApiError;
 
-/// What a client may ask for in a minute; `None` is as much as it wants.
+/// The quotas of a client per minute; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
     /// Requests with a body.
@@ -22,7 +22,7 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// With the other's numbers where this one says nothing.
+    /// These quotas, with the other's where this has none.
     pub(super) fn or(self, other: Self) -> Self {
         Self { requests: self.requests.or(other.requests), tokens: self.tokens.or(other.tokens) }
     }
@@ -32,7 +32,13 @@ impl Allowance {
     }
 }
 
-/// The buckets of all clients.
+/// The token buckets of all clients.
+///
+/// Each client has one bucket of requests and one of tokens. A bucket holds a minute's quota and fills evenly, so a
+/// client that has been idle may use a minute's quota at once. [`Self::count_request`] and [`Self::count_tokens`] take
+/// from a bucket or refuse with the time until there is enough; [`Self::give_back`] returns tokens that were not computed
+/// after all. Accounts that are full again are dropped, so addresses that come once take no memory. Time is an argument
+/// of every function. The tests at the bottom of this file show a bucket emptied and filled.
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
     accounts: Mutex<Accounts>,
@@ -41,11 +47,11 @@ pub(super) struct Quotas {
 #[derive(Debug, Default)]
 struct Accounts {
     of: HashMap<Identity, Account>,
-    /// How many there may be before those that are full again are forgotten.
+    /// The most accounts before full ones are dropped.
     room: usize,
 }
 
-/// Forgotten accounts are worth looking for from this many on.
+/// The number of accounts from which full ones are looked for.
 const FEW: usize = 1024;
 
 #[derive(Debug)]
@@ -55,24 +61,30 @@ struct Account {
 }
 
 impl Quotas {
-    /// A request has come.
+    /// Takes one request from a client's bucket.
+    ///
+    /// # Errors
+    /// The bucket is empty.
     pub(super) fn count_request(&self, client: &Client, now: Instant) -> Result<(), ApiError> {
         self.take(client, "requests", client.allowance.requests, 1, now, |account| &mut account.requests)
     }
 
-    /// It is about to have `tokens` computed.
+    /// Takes `tokens` that are about to be computed.
+    ///
+    /// # Errors
+    /// The bucket holds fewer now, or never holds as many.
     pub(super) fn count_tokens(&self, client: &Client, tokens: u64, now: Instant) -> Result<(), ApiError> {
         self.take(client, "tokens", client.allowance.tokens, tokens, now, |account| &mut account.tokens)
     }
 
-    /// It has cost what `tokens` cost: they are taken as far as they are there.
+    /// Takes `tokens` that were computed, or all that are left.
     pub(super) fn spend(&self, client: &Client, tokens: u64, now: Instant) {
         if let Some(limit) = client.allowance.tokens {
             self.lock().account(client, now).tokens.spend(tokens, limit, now);
         }
     }
 
-    /// They were not computed after all.
+    /// Returns tokens that were not computed after all.
     pub(super) fn give_back(&self, client: &Client, tokens: u64, now: Instant) {
         if let Some(limit) = client.allowance.tokens {
             self.lock().account(client, now).tokens.put_back(tokens, limit);
@@ -96,7 +108,7 @@ impl Quotas {
         taken.map_err(|wait| ApiError::RateLimited { what, limit: limit.get(), wait })
     }
 
-    /// Says how much is left, on any answer.
+    /// Writes the remaining quotas into an answer's headers.
     pub(super) fn describe(&self, client: &Client, headers: &mut HeaderMap, now: Instant) {
         let Allowance { requests, tokens } = client.allowance;
         if !client.allowance.limited() {
@@ -125,7 +137,7 @@ impl Quotas {
     }
 }
 
-/// As OpenAI writes times in these headers.
+/// A time in the format of OpenAI's headers.
 fn seconds(time: Duration) -> HeaderValue {
     let text = format!("{}s", time.as_millis() as f64 / 1e3);
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("0s"))
@@ -144,10 +156,10 @@ impl Accounts {
     }
 }
 
-/// What a bucket may be short by and count as enough: levels are sums of fractions.
+/// The deficit of a bucket that counts as none: levels are sums of fractions.
 const ROUNDING: f64 = 1e-6;
 
-/// What is missing from a bucket, and since when.
+/// The deficit of a bucket, and its time.
 #[derive(Debug, Default)]
 struct Bucket {
     missing: f64,
@@ -183,20 +195,20 @@ impl Bucket {
         self.missing = (self.missing - amount as f64).clamp(0.0, f64::from(limit.get()));
     }
 
-    /// What is left, and how long it takes until nothing is missing.
+    /// The remaining amount, and the time until the bucket is full.
     fn state(&mut self, limit: NonZeroU32, now: Instant) -> (u32, Duration) {
         self.fill(limit, now);
         let limit = f64::from(limit.get());
         ((limit - self.missing + ROUNDING) as u32, time(self.missing, limit))
     }
 
-    /// Whether a minute has passed, in which any bucket fills.
+    /// Returns true if a minute has passed, in which any bucket fills.
     fn rested(&self, now: Instant) -> bool {
         self.at.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(60))
     }
 }
 
-/// How long it takes to fill by `amount`, in whole milliseconds.
+/// The time to fill by `amount`, in whole milliseconds.
 fn time(amount: f64, limit: f64) -> Duration {
     Duration::from_millis((amount * 60_000.0 / limit).ceil() as u64)
 }
@@ -221,7 +233,9 @@ mod tests {
 
     #[test]
     fn requests_come_back_evenly_over_a_minute() {
-        let (quotas, ann, start) = (Quotas::default(), client("ann", 3, 0), crate::observation::now());
+        let quotas = Quotas::default();
+        let ann = client("ann", 3, 0);
+        let start = crate::observation::now();
         let count = |second: u64| wait(quotas.count_request(&ann, start + Duration::from_secs(second)));
         assert_eq!([count(0), count(0), count(0), count(0)], [None, None, None, Some(20_000)]);
         assert_eq!([count(5), count(20), count(20)], [Some(15_000), None, Some(20_000)]);
@@ -233,7 +247,8 @@ mod tests {
 
     #[test]
     fn a_client_that_waits_as_told_is_served() {
-        let (quotas, mut now) = (Quotas::default(), crate::observation::now());
+        let quotas = Quotas::default();
+        let mut now = crate::observation::now();
         let ann = client("ann", 0, 7919);
         for amount in (1..200).map(|number| number * 37 % 7919 + 1) {
             if let Some(told) = wait(quotas.count_tokens(&ann, amount, now)) {
@@ -245,7 +260,9 @@ mod tests {
 
     #[test]
     fn what_never_fits_is_told_so_and_what_was_not_used_comes_back() {
-        let (quotas, ann, now) = (Quotas::default(), client("ann", 0, 100), crate::observation::now());
+        let quotas = Quotas::default();
+        let ann = client("ann", 0, 100);
+        let now = crate::observation::now();
         let error = quotas.count_tokens(&ann, 101, now).unwrap_err();
         assert!(matches!(error, ApiError::OverQuota { needed: 101, limit: 100, .. }), "{error:?}");
         quotas.count_tokens(&ann, 100, now).unwrap();
@@ -256,7 +273,9 @@ mod tests {
 
     #[test]
     fn answers_say_what_is_left() {
-        let (quotas, ann, now) = (Quotas::default(), client("ann", 60, 1000), crate::observation::now());
+        let quotas = Quotas::default();
+        let ann = client("ann", 60, 1000);
+        let now = crate::observation::now();
         quotas.count_request(&ann, now).unwrap();
         quotas.count_tokens(&ann, 250, now).unwrap();
         let mut headers = HeaderMap::new();
@@ -274,7 +293,8 @@ mod tests {
 
     #[test]
     fn clients_that_do_not_come_back_are_forgotten() {
-        let (quotas, now) = (Quotas::default(), crate::observation::now());
+        let quotas = Quotas::default();
+        let now = crate::observation::now();
         for number in 0..5000_u64 {
             let later = now + Duration::from_millis(number * 100);
             quotas.count_request(&client(&number.to_string(), 5, 0), later).unwrap();

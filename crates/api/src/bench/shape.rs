@@ -5,7 +5,7 @@ use unmask_model::backbone::{Network, StoredAs};
 use unmask_model::checkpoint::families::{DIFFUGPT, DIFFULLAMA, DREAM, LLADA, LLADA_MOE, QWEN2};
 use unmask_model::checkpoint::{
     Biases, Experts, Family, FeedForward, NormKind, Positions, Projections, Rotation, StoredType,
-    TransformerSpec,
+    TransformerSpec, Visibility,
 };
 
 /// Networks by their shape.
@@ -80,6 +80,7 @@ impl Shape {
             },
             head_norm: matches!(self, Self::LladaMoe7bA1b | Self::LladaDense1b),
             feed_forward: vec![self.feed_forward(); layers.unwrap_or(own_layers)],
+            visibility: Visibility::Full,
             ties_missing_head: true,
         }
     }
@@ -126,7 +127,7 @@ impl Shape {
         }
     }
 
-    /// How the weights are stored.
+    /// The type in which the weights are stored.
     pub(super) fn stored(self) -> StoredType {
         match self {
             Self::DiffuGptS | Self::DiffuGptM | Self::Llama124m => StoredType::F32,

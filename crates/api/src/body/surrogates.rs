@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// The escape of U+FFFD, as long as every other one.
 const REPLACEMENT: &[u8] = br"\ufffd";
 
-/// Where the first half without its other one is, and the escape.
+/// The place of the first half without its other one, and the escape.
 pub(super) fn first(json: &[u8]) -> Option<(usize, String)> {
     let at = lone(json).next()?;
     Some((at, String::from_utf8_lossy(&json[at..at + REPLACEMENT.len()]).into_owned()))

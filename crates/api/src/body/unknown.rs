@@ -15,7 +15,10 @@ pub(super) const DEEPEST: usize = 128;
 
 /// Depth of lists and objects in JSON.
 pub(super) fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut string, mut escaped) = (0_usize, 0, false, false);
+    let mut depth = 0_usize;
+    let mut deepest = 0;
+    let mut string = false;
+    let mut escaped = false;
     for byte in json {
         match byte {
             _ if escaped => escaped = false,

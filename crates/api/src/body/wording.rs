@@ -1,5 +1,5 @@
-//! What serde says about a wrong value, in the words of JSON: without names of Rust's types, and without the
-//! value, which may be a part of somebody's text.
+//! Serde's messages about wrong values, in the words of JSON: without names of Rust's types, and without the
+//! value, which may be a part of a user's text.
 
 /// The sentence for a value of the wrong kind at `subject`; `reason` is serde's, without the place in the
 /// text.

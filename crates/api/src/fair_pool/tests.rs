@@ -48,7 +48,8 @@ async fn clients_take_turns_whatever_each_has_waiting() {
 #[tokio::test]
 async fn no_client_has_more_than_its_share() {
     let pool = FairPool::new(30, 20);
-    let (one, _two) = (pool.turn(MANY, 10).await, pool.turn(MANY, 10).await);
+    let one = pool.turn(MANY, 10).await;
+    let _two = pool.turn(MANY, 10).await;
     let mut third = Box::pin(pool.turn(MANY, 1));
     assert!(futures_util::poll!(&mut third).is_pending(), "there is room, but not for this client");
     let mut few = Box::pin(pool.turn(FEW, 10));

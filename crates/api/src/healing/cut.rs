@@ -1,4 +1,4 @@
-//! Which tokens at the end of a text, or at its beginning, a hole beside it may take.
+//! The tokens at the end of a text, or at its beginning, that a hole beside it may take.
 
 use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
@@ -119,7 +119,8 @@ pub(crate) fn cut_after(after: &mut Vec<TokenId>, tokenizer: &TextTokenizer) -> 
     })
 }
 
-/// Whether whitespace is a token, or some, where a word follows it: no token spells the end of it and the word.
+/// Returns true if whitespace before a word is one or more tokens of its own: no token spells the end of it
+/// and the word.
 fn stands_alone(white: &[u8], tokenizer: &TextTokenizer) -> Result<bool, ApiError> {
     let word = String::from_utf8_lossy(white).into_owned() + "a";
     let mut spelled = 0;

@@ -37,7 +37,7 @@ struct Edge {
     hole: usize,
     side: Side,
     cut: CutWord,
-    /// Where its first token (on the left of a hole) or its last one (on the right) stands on the canvas.
+    /// The position of its first token (on the left of a hole) or its last one (on the right).
     position: usize,
 }
 
@@ -132,7 +132,8 @@ fn question(layout: &Layout, edges: &[Edge], model: &ServedModel) -> Result<Deno
             },
         }
     }
-    let (mut spans, mut allowed) = (Vec::new(), Vec::new());
+    let mut spans = Vec::new();
+    let mut allowed = Vec::new();
     for Edge { side, cut, position, .. } in edges {
         let word = match side {
             Side::Left => *position..position + cut.tokens,
@@ -197,7 +198,7 @@ fn edges(number: usize, layout: &Layout, model: &ServedModel) -> Vec<Edge> {
     found
 }
 impl Layout {
-    /// Whether any of its holes is healed.
+    /// Returns true if any of its holes is healed.
     fn heals(&self) -> bool {
         let heals = |piece: &Piece| matches!(piece, Piece::Open(blank) if blank.heals());
         !self.ids_given && self.pieces.iter().any(heals)
@@ -224,7 +225,8 @@ impl Layout {
     /// Takes the token at an edge out of the text: the hole's own token at that end takes its place.
     fn cut_word(&mut self, edge: &Edge, tokenizer: &TextTokenizer) {
         let Piece::Open(blank) = &self.pieces[edge.hole] else { return };
-        let (mut shared, alone) = (blank.shared.clone(), blank.length == 1);
+        let mut shared = blank.shared.clone();
+        let alone = blank.length == 1;
         match edge.side {
             Side::Left => shared.0.clone_from(&edge.cut.bytes),
             Side::Right => shared.1.clone_from(&edge.cut.bytes),

@@ -7,7 +7,7 @@ use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 use crate::error::{DRAINING, RATE_LIMITED};
 
-/// What a generating route does, in the GenAI conventions' words and one of our own.
+/// The operation of a generating route, in the GenAI conventions' words and one of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// `/v1/completions`.
@@ -19,7 +19,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Of a route; the others generate nothing.
+    /// The operation of a route; `None` for one that generates nothing.
     #[must_use]
     pub fn of(route: &str) -> Option<Self> {
         match route {
@@ -30,7 +30,7 @@ impl Operation {
         }
     }
 
-    /// As it is written.
+    /// The label's text.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -41,10 +41,10 @@ impl Operation {
     }
 }
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// As asked.
+    /// Success.
     Ok,
     /// The request was wrong.
     ClientError,
@@ -61,7 +61,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Of an error; `accepted` is whether the engine had taken the request.
+    /// The outcome of an error; `accepted` is true if the engine had taken the request.
     #[must_use]
     pub fn of(status: StatusCode, code: &str, accepted: bool) -> Self {
         match status {
@@ -77,7 +77,7 @@ impl Outcome {
         }
     }
 
-    /// As it is written.
+    /// The label's text.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -108,7 +108,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// As it is written.
+    /// The label's text.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What the server counts, as typed instruments. The engine adds its own.
+//! The server's metrics, as typed instruments. The engine adds its own.
 
 pub mod exposition;
 pub mod labels;
@@ -60,7 +60,7 @@ pub struct ModelLabels {
     pub id: String,
     /// Precision.
     pub dtype: String,
-    /// Where it is computed.
+    /// The device.
     pub device: String,
 }
 
@@ -83,7 +83,7 @@ pub struct Metrics {
     draining: Gauge,
 }
 
-/// What is counted of requests for texts; every series names the model.
+/// Metrics of requests for texts; every series names the model.
 #[derive(Debug)]
 struct TextMetrics {
     duration: Histograms<DurationLabels>,

@@ -46,7 +46,7 @@ pub struct ChatRequest {
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = -1)]
     max_tokens: Option<i64>,
-    /// Whether the prompt ends with the beginning of the answer. Default true, unless the last message is
+    /// True if the prompt ends with the beginning of the answer. Default true, unless the last message is
     /// continued.
     add_generation_prompt: Option<bool>,
     /// Continue the last message, which is the assistant's, instead of answering. Default false.
@@ -97,7 +97,7 @@ pub struct ChatRequest {
     stop: Option<Strings>,
     /// Report the log-probability of every token. Default false.
     logprobs: Option<bool>,
-    /// How many of the most probable tokens to report at each place; needs `logprobs`. Default 0.
+    /// Most probable tokens to report at each place; needs `logprobs`. Default 0.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 0, maximum = 20)]
     top_logprobs: Option<i64>,
@@ -112,10 +112,10 @@ pub struct ChatRequest {
     /// replaces the one before; `diffusion_meta` tells how far it is. The last draft is the answer, and a chunk
     /// without a text closes the stream. Implies `stream`; not with `n` above 1. Default false.
     diffusing: Option<bool>,
-    /// What else a stream carries.
+    /// Further contents of a stream.
     #[serde(default, deserialize_with = "object")]
     stream_options: Option<StreamOptions>,
-    /// How the canvas is denoised.
+    /// Settings of the denoising.
     #[serde(default, deserialize_with = "object")]
     diffusion: Option<DiffusionOptions>,
 }
@@ -132,7 +132,7 @@ pub struct ChatChoice {
     /// The answer; not in a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<AssistantMessage>,
-    /// What a chunk adds to the answer; in a stream only.
+    /// A chunk's addition to the answer; in a stream only.
     #[serde(skip_serializing_if = "Option::is_none")]
     delta: Option<Delta>,
     /// The tokens' log-probabilities, if asked for; in a stream, of the tokens that the chunk completes.
@@ -156,7 +156,7 @@ pub struct Delta {
     /// `assistant`, in the first chunk of a choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
-    /// What it adds to the text.
+    /// The addition to the text.
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<String>,
 }
@@ -281,7 +281,7 @@ fn prepare(
     Ok(Prepared { layouts: vec![layout], settings, echoes: Vec::new(), texts: Vec::new(), diffusing })
 }
 
-/// How many alternatives to report, if log-probabilities are wanted at all.
+/// The number of alternatives to report; `None` without log-probabilities.
 fn chat_logprobs(wanted: Option<bool>, top: Option<i64>) -> Result<Option<(&'static str, i64)>, ApiError> {
     match (wanted.unwrap_or(false), top.unwrap_or(0)) {
         (true, top) => Ok(Some(("top_logprobs", top))),

@@ -110,14 +110,14 @@ pub struct CompletionRequest {
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
     timeout_ms: Option<i64>,
-    /// What else a stream carries.
+    /// Further contents of a stream.
     #[serde(default, deserialize_with = "object")]
     stream_options: Option<StreamOptions>,
     /// Heal a blank or a word that the text before or after the hole cuts: the hole's first token brings the blank,
     /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
     /// `reproduce` turns it off.
     token_healing: Option<bool>,
-    /// How the canvas is denoised.
+    /// Settings of the denoising.
     #[serde(default, deserialize_with = "object")]
     diffusion: Option<DiffusionOptions>,
 }
@@ -257,7 +257,8 @@ fn prepare(
         timeout_ms: request.timeout_ms,
     }
     .validate(state)?;
-    let (prompt, suffix) = (request.prompt, request.suffix);
+    let prompt = request.prompt;
+    let suffix = request.suffix;
     let (length, max_tokens) = match request.max_completion_tokens {
         Some(given) => ("max_completion_tokens", Some(given)),
         None => ("max_tokens", request.max_tokens),
@@ -273,7 +274,7 @@ fn prepare(
         None => Vec::new(),
     };
     let size = match max_tokens {
-        // Whoever scores a text wants no more of it.
+        // A request that scores a text generates none.
         Some(0) if echo => Size::Exactly(0),
         given => size(length, given, DEFAULT_TOKENS, state)?,
     };
@@ -281,7 +282,9 @@ fn prepare(
     // Between two texts, as many as fit there best.
     let found = !after.is_empty() && !settings.reproduce && size != Size::Exactly(0);
     let size = if found { size.at_most(LONGEST.max(settings.min_tokens)) } else { size };
-    let (mut layouts, mut echoes, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut layouts = Vec::new();
+    let mut echoes = Vec::new();
+    let mut texts = Vec::new();
     for prompt in prompts(prompt, state, abandoned)? {
         let Given { text, tokens, ids_given } = prompt;
         let names = ("prompt", length);
@@ -303,7 +306,7 @@ fn prepare(
 
 /// One prompt.
 struct Given {
-    /// As it was given, unless it was given as ids.
+    /// The prompt as given; `None` if it was given as ids.
     text: Option<String>,
     tokens: Vec<TokenId>,
     ids_given: bool,
@@ -317,7 +320,8 @@ fn prompts(prompt: Prompt, state: &AppState, abandoned: &Abandoned) -> Result<Ve
         Prompt::Ids(ids) => (Vec::new(), vec![ids]),
         Prompt::IdLists(lists) => (Vec::new(), lists),
     };
-    let (most, given) = (state.limits.prompts, texts.len() + lists.len());
+    let most = state.limits.prompts;
+    let given = texts.len() + lists.len();
     if !(1..=most).contains(&given) {
         return Err(out_of_range("prompt", format!("a list of {given}"), format!("a list of 1 to {most}")));
     }

@@ -13,7 +13,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::observation::now;
 use crate::state::AppState;
 
-/// How the server is.
+/// The state of the server.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
     /// `ok`.
@@ -26,8 +26,7 @@ pub struct Health {
     evaluations: u64,
 }
 
-/// Whether the process should be left running: no, once the engine has failed or an evaluation does not
-/// come to its end.
+/// Liveness: fails once the engine has failed or an evaluation does not end; restart the process then.
 #[utoipa::path(get, path = "/live", tag = "operations", responses(
     (status = 200, description = "The engine works", body = Health),
     (status = 503, description = "The engine has failed or is stuck; restart the process", body = ErrorBody),
@@ -49,8 +48,8 @@ fn check_progress(status: &EngineStatus, now: Instant, watchdog: Duration) -> Re
     }
 }
 
-/// Whether to send requests here: not while the server is stopping. A full queue does not count, since
-/// each request then gets its own 503.
+/// Readiness: fails while the server is stopping. A full queue does not count, since each request then gets
+/// its own 503.
 #[utoipa::path(get, path = "/ready", tag = "operations", responses(
     (status = 200, description = "Send requests", body = Health),
     (status = 503, description = "Send none", body = ErrorBody),
@@ -91,7 +90,8 @@ mod tests {
 
     #[test]
     fn only_an_evaluation_that_takes_too_long_is_stuck() {
-        let (now, watchdog) = (now(), Duration::from_secs(2));
+        let now = now();
+        let watchdog = Duration::from_secs(2);
         let check = |age: Option<u64>| {
             let evaluating_since = age.map(|age| now - Duration::from_millis(age));
             let status = EngineStatus { evaluating_since, ..EngineStatus::default() };

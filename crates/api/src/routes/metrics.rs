@@ -10,7 +10,7 @@ use crate::error::ApiError;
 use crate::metrics::exposition::Format;
 use crate::state::AppState;
 
-/// What the server counts, as Prometheus text; as OpenMetrics text for those who accept
+/// The server's metrics as Prometheus text, or as OpenMetrics text for clients that accept
 /// `application/openmetrics-text`.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses(
     (status = 200, description = "All metrics", body = String, content_type = "text/plain"),

@@ -90,7 +90,7 @@ pub fn app(state: AppState) -> Router {
     entrance(across_origins(router, &state), state)
 }
 
-/// What watches the server, at an address of its own.
+/// The routes for monitoring, at an address of their own.
 pub fn admin(state: AppState) -> Router {
     entrance(router(open().merge(metrics())).fallback(not_found), state)
 }
@@ -101,7 +101,7 @@ pub fn probes(state: AppState) -> Router {
     entrance(across_origins(router(open()), &state), state)
 }
 
-/// The same for connections beyond those that the server bears: everything else is refused.
+/// [`probes`] for connections beyond the server's limit: everything else is refused.
 pub fn crowded(state: AppState) -> Router {
     let limit = state.patience.connections;
     let router = router(open()).fallback(async move || ApiError::Crowded { limit });
@@ -116,7 +116,7 @@ fn across_origins(router: Router<AppState>, state: &AppState) -> Router<AppState
     }
 }
 
-/// What every request passes first, wherever it comes in.
+/// The middleware of every request, on every listener.
 fn entrance(router: Router<AppState>, state: AppState) -> Router {
     router
         .layer(from_fn_with_state(state.clone(), access::check_host))

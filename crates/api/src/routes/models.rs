@@ -42,11 +42,11 @@ pub struct Model {
     root: String,
     /// Longest canvas: given and generated positions together.
     max_model_len: usize,
-    /// What goes in and what comes out.
+    /// Kinds of input and output.
     architecture: Modalities,
-    /// What can be asked of it: `completion`, `fill`, `score`, and `chat` when there is a chat template.
+    /// Kinds of requests: `completion`, `fill`, `score`, and `chat` when there is a chat template.
     capabilities: Vec<&'static str>,
-    /// How it can be denoised.
+    /// Settings of the denoising and their limits.
     diffusion: Denoising,
     /// Sizes.
     meta: Meta,
@@ -54,13 +54,13 @@ pub struct Model {
     sampling_defaults: Defaults,
     /// Settings when a request chooses nothing of the decision rule, by kind of request.
     route_defaults: Routes,
-    /// What a request may ask for.
+    /// Limits of a request.
     limits: RequestLimits,
-    /// What the server bears from all clients, and from each connection.
+    /// Limits of all clients together, and of each connection.
     server_limits: ServerLimits,
 }
 
-/// What goes in and what comes out.
+/// Kinds of input and output.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Modalities {
     /// `text`.
@@ -69,7 +69,7 @@ pub struct Modalities {
     output_modalities: [&'static str; 1],
 }
 
-/// How a model can be denoised.
+/// Settings of a model's denoising and their limits.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Denoising {
     /// The model's family.
@@ -113,15 +113,15 @@ pub struct Defaults {
 /// Settings when a request chooses nothing of the decision rule.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Routes {
-    /// Of a text with holes: `/fill`, `/infill`, and completions with a `suffix`.
+    /// For a text with holes: `/fill`, `/infill`, and completions with a `suffix`.
     fill: RouteDefault,
-    /// Of a text that goes on: completions without a `suffix`.
+    /// For a text to continue: completions without a `suffix`.
     complete: RouteDefault,
-    /// Of `/v1/chat/completions`.
+    /// For `/v1/chat/completions`.
     chat: RouteDefault,
 }
 
-/// What a request may ask for.
+/// Limits of a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RequestLimits {
     /// Bytes of a request body.
@@ -159,7 +159,7 @@ pub struct RequestLimits {
     timeout_ms: Option<u64>,
 }
 
-/// What the server bears from all clients, and from each connection.
+/// Limits of all clients together, and of each connection.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServerLimits {
     /// Connections at a time.
@@ -184,7 +184,7 @@ pub struct ServerLimits {
     queue_time_ms: u64,
 }
 
-/// What is served here.
+/// The model served here.
 #[utoipa::path(get, path = "/v1/models", tag = "models", responses(
     (status = 200, description = "The model", body = Models),
 ))]

@@ -1,4 +1,4 @@
-//! What OpenAI's routes share: the answer around the texts, and the stream.
+//! Parts shared by OpenAI's routes: the answer around the texts, and the stream.
 
 mod chunks;
 mod drafts;
@@ -29,7 +29,7 @@ use crate::sse::{self, json_event};
 use crate::state::AppState;
 use crate::text_view::End;
 
-/// What else a stream carries.
+/// Further contents of a stream.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct StreamOptions {
@@ -47,7 +47,7 @@ pub struct StreamOptions {
 pub struct Completion<C> {
     /// The request's id behind the route's prefix.
     id: String,
-    /// What this is.
+    /// The kind of answer.
     object: &'static str,
     /// Seconds since 1970.
     created: u64,
@@ -60,8 +60,8 @@ pub struct Completion<C> {
     /// Tokens used.
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
-    /// How it was denoised; in a stream, the report in the last chunk of each choice and denoising
-    /// states in others.
+    /// Report of the denoising; in a stream, the report in the last chunk of each choice and denoising states
+    /// in others.
     #[serde(skip_serializing_if = "Option::is_none")]
     diffusion: Option<Diffusion>,
     /// In a stream of drafts (`diffusing`), what the draft is.
@@ -76,7 +76,7 @@ pub struct Completion<C> {
 const PADDED_TO: usize = 128;
 
 impl<C: Serialize> Completion<C> {
-    /// As an event, padded if that was asked for.
+    /// The chunk as an event, padded if that was asked for.
     fn event(mut self, options: StreamOptions) -> Event {
         if options.include_obfuscation.unwrap_or(false) {
             self.obfuscation = Some(String::new());
@@ -87,7 +87,7 @@ impl<C: Serialize> Completion<C> {
     }
 }
 
-/// What the text of a chunk is in a stream of drafts.
+/// The kind of text of a chunk in a stream of drafts.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Draft {
     /// The chunk's text replaces the ones before it.
@@ -96,7 +96,7 @@ pub struct Draft {
     diffusion_progress: f64,
 }
 
-/// What a chunk says about denoising.
+/// A chunk's part about the denoising.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Diffusion {
@@ -106,15 +106,15 @@ pub enum Diffusion {
     State(StateEvent),
 }
 
-/// How a route writes a text.
+/// A route's format of texts.
 pub(super) trait Dialect: Send + 'static {
     /// One text of an answer or a chunk.
     type Choice: Serialize;
     /// Stands before the request's id.
     const PREFIX: &'static str;
-    /// What a plain answer is called.
+    /// The kind of a plain answer.
     const WHOLE: &'static str;
-    /// What a chunk is called.
+    /// The kind of a chunk.
     const CHUNK: &'static str;
 
     /// A text of a plain answer.
@@ -126,11 +126,11 @@ pub(super) trait Dialect: Send + 'static {
 /// A part of a text, or all of it.
 #[derive(Debug, Default)]
 pub(super) struct Part {
-    /// Whether it is the first chunk of its text.
+    /// True for the first chunk of its text.
     pub(super) first: bool,
-    /// What it adds.
+    /// Its addition to the text.
     pub(super) text: String,
-    /// Whether it stands in place of what came before, also when it is empty.
+    /// True if the text replaces all earlier text, also when it is empty.
     pub(super) replaces: bool,
     /// The tokens that it completes, if they are wanted and it completes any.
     pub(super) tokens: Option<Vec<TokenLogprob>>,
@@ -147,7 +147,7 @@ pub(super) struct Prepared {
     pub(super) echoes: Vec<Echo>,
     /// The prompts, when they are scored.
     pub(super) texts: Vec<ScoringState>,
-    /// Whether a stream is one of drafts.
+    /// True for a stream of drafts.
     pub(super) diffusing: bool,
 }
 
@@ -155,7 +155,7 @@ pub(super) struct Prepared {
 pub(super) struct Echo {
     pub(super) text: String,
     pub(super) tokens: Vec<TokenId>,
-    /// Where the first token stands on the canvas.
+    /// The position of the first token on the canvas.
     pub(super) first: usize,
 }
 
@@ -172,7 +172,7 @@ impl Echo {
     }
 }
 
-/// Whether to stream, and what beside the text.
+/// The options of a stream, if one is asked for.
 ///
 /// # Errors
 /// Options of a stream that is not asked for.
@@ -213,7 +213,8 @@ pub(super) async fn respond<D: Dialect>(
     let mut running = running.after(found).after(healed);
     let prompt_tokens = layouts.iter().map(Layout::prompt_tokens).sum();
     let id = format!("{}{}", D::PREFIX, observation.id());
-    let (created, state_of) = (unix_seconds(), state.clone());
+    let created = unix_seconds();
+    let state_of = state.clone();
     let answer = Answer { id, created, state: state_of, settings, prompt_tokens, echoes, evaluations };
     let mut response = if let Some(options) = stream {
         observation.streams();
@@ -231,7 +232,7 @@ pub(super) async fn respond<D: Dialect>(
     Ok(response)
 }
 
-/// What all of an answer's parts share.
+/// State shared by all parts of an answer.
 struct Answer {
     id: String,
     created: u64,
@@ -239,7 +240,7 @@ struct Answer {
     settings: Settings,
     prompt_tokens: usize,
     echoes: Vec<Echo>,
-    /// What scoring the prompts takes.
+    /// Evaluations that score the prompts.
     evaluations: u32,
 }
 
@@ -266,7 +267,8 @@ impl Answer {
     }
 
     fn choice(&self, running: &Running, index: usize) -> Part {
-        let (text, view) = (running.text(index), &running.views[index].view);
+        let text = running.text(index);
+        let view = &running.views[index].view;
         let tokenizer = &self.state.model.tokenizer;
         let mut whole = String::new();
         let mut tokens = Vec::new();

@@ -1,4 +1,4 @@
-//! What the server is: `/version`, and llama.cpp's `/props`.
+//! Descriptions of the server: `/version`, and llama.cpp's `/props`.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +10,7 @@ use crate::state::AppState;
 /// The version.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Version {
-    /// Of the program.
+    /// The program's version.
     version: &'static str,
 }
 
@@ -22,7 +22,7 @@ pub async fn version() -> Json<Version> {
     Json(Version { version: env!("CARGO_PKG_VERSION") })
 }
 
-/// What clients of llama.cpp ask before they begin.
+/// The properties that clients of llama.cpp read first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Props {
     /// Settings of a request that gives none.

@@ -38,11 +38,11 @@ pub struct TokenizeRequest {
     add_special: Option<bool>,
     /// Give the tokens as objects with `id` and `piece`.
     with_pieces: Option<bool>,
-    /// As of /v1/chat/completions.
+    /// The same as in /v1/chat/completions.
     add_generation_prompt: Option<bool>,
-    /// As of /v1/chat/completions.
+    /// The same as in /v1/chat/completions.
     continue_final_message: Option<bool>,
-    /// As of /v1/chat/completions.
+    /// The same as in /v1/chat/completions.
     chat_template_kwargs: Option<BTreeMap<String, Value>>,
 }
 
@@ -58,7 +58,7 @@ const LONGEST_TEXT: usize = 128 * 1024;
 pub struct Tokenized {
     /// Ids, or ids with pieces.
     tokens: Vec<TokenEntry>,
-    /// How many, as `usage` counts them: without the document start that the server puts in front.
+    /// Number of tokens, as `usage` counts them: without the document start that the server puts in front.
     count: usize,
     /// Longest canvas, in positions: one of them is the document start's.
     max_model_len: usize,
@@ -74,12 +74,12 @@ pub enum TokenEntry {
     WithPiece {
         /// Its id.
         id: TokenId,
-        /// What it spells.
+        /// The spelling.
         piece: TokenPiece,
     },
 }
 
-/// What a token spells: a text, or bytes that are none by themselves.
+/// The spelling of a token: a text, or bytes that are none by themselves.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum TokenPiece {
@@ -203,7 +203,7 @@ impl RequestBody for DetokenizeRequest {
     const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
 }
 
-/// What tokens spell; special ones spell nothing, and bytes that are no UTF-8 become U+FFFD.
+/// The text of tokens; special ones have none, and bytes that are no UTF-8 become U+FFFD.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Detokenized {
     /// The text, as of vLLM.
@@ -234,7 +234,7 @@ pub async fn detokenize(
 /// The tokenizer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TokenizerInfo {
-    /// What its own library calls its kind.
+    /// The name of its kind in the tokenizer's own library.
     tokenizer_class: Option<String>,
     /// Document start.
     bos_token: Option<String>,
@@ -242,7 +242,7 @@ pub struct TokenizerInfo {
     eos_token: Option<String>,
     /// Padding; nothing is padded here.
     pad_token: Option<String>,
-    /// What is shown at masked positions.
+    /// The token shown at masked positions.
     mask_token: String,
     /// Longest canvas.
     model_max_length: usize,
@@ -250,7 +250,7 @@ pub struct TokenizerInfo {
     chat_template: Option<String>,
 }
 
-/// What is known of the tokenizer.
+/// The tokenizer's special tokens and limits.
 #[utoipa::path(get, path = "/tokenizer_info", tag = "text", responses(
     (status = 200, description = "The tokenizer", body = TokenizerInfo),
 ))]
@@ -277,11 +277,11 @@ pub struct ApplyTemplateRequest {
     /// The conversation, 1 to 256 messages.
     #[schema(min_items = 1, max_items = 256)]
     messages: Vec<Message>,
-    /// As of /v1/chat/completions.
+    /// The same as in /v1/chat/completions.
     add_generation_prompt: Option<bool>,
-    /// As of /v1/chat/completions.
+    /// The same as in /v1/chat/completions.
     continue_final_message: Option<bool>,
-    /// As of /v1/chat/completions.
+    /// The same as in /v1/chat/completions.
     chat_template_kwargs: Option<BTreeMap<String, Value>>,
 }
 

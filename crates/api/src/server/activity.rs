@@ -51,8 +51,10 @@ impl Activity {
     /// after at most `idle` without any.
     pub(super) fn new(header: Duration, idle: Duration) -> Self {
         let doing = watch::Sender::new(Doing::Head(Instant::now() + header));
-        let (multiplexed, old) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (requests, untaken) = (AtomicU64::new(0), AtomicUsize::new(0));
+        let multiplexed = AtomicBool::new(false);
+        let old = AtomicBool::new(false);
+        let requests = AtomicU64::new(0);
+        let untaken = AtomicUsize::new(0);
         Self { doing, multiplexed, old, requests, untaken, header, idle }
     }
 
@@ -213,7 +215,8 @@ mod tests {
         assert!(matches!(first, Doing::Head(end) if end <= later + HEADER));
         activity.received_at(later);
         assert_eq!(doing(&activity), first, "dribbling wins no time");
-        let (one, two) = (activity.begin(Version::HTTP_11), activity.begin(Version::HTTP_11));
+        let one = activity.begin(Version::HTTP_11);
+        let two = activity.begin(Version::HTTP_11);
         drop(one);
         assert!(matches!(doing(&activity), Doing::Answering(1, _)));
         drop(two);
@@ -238,7 +241,8 @@ mod tests {
     fn a_connection_is_quiet_while_nothing_is_done_for_it() {
         let activity = Arc::new(Activity::new(HEADER, IDLE));
         assert!(activity.quiet_since().is_some());
-        let (one, two) = (activity.begin(Version::HTTP_2), activity.begin(Version::HTTP_2));
+        let one = activity.begin(Version::HTTP_2);
+        let two = activity.begin(Version::HTTP_2);
         assert_eq!(activity.quiet_since(), None);
         activity.untaken(true);
         assert_eq!(activity.quiet_since(), None);

@@ -29,7 +29,7 @@ const ARE_YOU_THERE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    /// How long a write may be blocked.
+    /// The longest time that a write may be blocked.
     patience: Duration,
     /// Runs while a write is blocked.
     blocked: Option<Pin<Box<Sleep>>>,
@@ -51,7 +51,10 @@ impl Connection {
         stalled: Counter,
         activity: Arc<Activity>,
     ) -> Self {
-        let (blocked, half_closed, written_for, partial) = (None, None, 0, false);
+        let blocked = None;
+        let half_closed = None;
+        let written_for = 0;
+        let partial = false;
         Self { stream, patience, blocked, stalled, activity, half_closed, written_for, partial }
     }
 
@@ -77,7 +80,7 @@ impl Connection {
         }
     }
 
-    /// What came of a write: blocked only as long as there is patience for it.
+    /// Judges a write: it may be blocked only for the allowed time.
     fn judge(
         &mut self,
         context: &mut Context<'_>,

@@ -55,7 +55,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Where clients connect, and where what watches the server may.
+/// Addresses for clients and for monitoring.
 #[derive(Debug)]
 pub struct Listeners {
     /// For [`routes::app`](crate::routes::app).

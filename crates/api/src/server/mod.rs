@@ -86,7 +86,8 @@ async fn accept_all(
     workers: Handle,
 ) -> io::Result<()> {
     let Listeners { public, admin } = listeners;
-    let (public, admin) = (here(public)?, admin.map(here).transpose()?);
+    let public = here(public)?;
+    let admin = admin.map(here).transpose()?;
     let patience = state.patience;
     let server = |app: Router| Server {
         front: routes::probes(state.clone()).fallback_service(Handoff::new(app, workers.clone())),
@@ -118,7 +119,7 @@ fn here(listener: TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener.into_std()?)
 }
 
-/// What all connections of a listener share.
+/// State shared by all connections of a listener.
 struct Server {
     /// Answers probes, and passes everything else on.
     front: Router,

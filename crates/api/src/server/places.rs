@@ -185,8 +185,10 @@ mod tests {
     #[tokio::test]
     async fn too_many_bytes_that_wait_close_a_connection_that_holds_some() {
         let places = Places::new(4);
-        let (idle, holding) = (activity(), activity());
-        let (idle_place, place) = (places.take(address(1), &idle), places.take(address(1), &holding));
+        let idle = activity();
+        let holding = activity();
+        let idle_place = places.take(address(1), &idle);
+        let place = places.take(address(1), &holding);
         let _answering = holding.begin(Version::HTTP_2);
         let held = places.hold(WAITING);
         assert!(open(&place), "its client is not waited for");

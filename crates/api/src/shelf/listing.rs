@@ -35,13 +35,14 @@ pub(super) struct MemoryByType {
     pub(super) f32: usize,
     pub(super) bf16: usize,
     pub(super) int8: usize,
-    /// Of a GGUF file of this type, its map included.
+    /// For a GGUF file of this type, its map included.
     pub(super) q4_k_m: Option<usize>,
 }
 
 impl Listed {
     pub(super) fn new(model: &KnownModel, cached: &[Cached], available: Option<usize>) -> Self {
-        let (network, cpu) = (model.network(), CpuFeatures::detect());
+        let network = model.network();
+        let cpu = CpuFeatures::detect();
         let total = |network, dtype| memory(network, dtype, cpu, evaluation_rows(model.context)).total();
         let memory_bytes = MemoryByType {
             f32: total(&network, Dtype::F32),

@@ -48,12 +48,12 @@ impl fmt::Debug for Jinja {
     }
 }
 
-/// Whether a variable is one that the server sets.
+/// Returns true for a variable that the server sets.
 pub(super) fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name) || name.ends_with("_token")
 }
 
-/// What a template says when it calls `raise_exception`.
+/// The message of a template that calls `raise_exception`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Raised(String);
@@ -80,7 +80,7 @@ impl Jinja {
         &self.source
     }
 
-    /// Whether the template reads a variable that a request may set.
+    /// Returns true if the template reads a variable that a request may set.
     pub(super) fn reads(&self, name: &str) -> bool {
         let known = |found: &str| self.environment.globals().any(|(global, _)| global == found);
         self.variables.contains(name) && !is_reserved(name) && !known(name)
@@ -252,7 +252,7 @@ fn raised(error: &Error) -> Option<String> {
     None
 }
 
-/// What went wrong and where, in one line and without what the template was given.
+/// The fault and its place, in one line and without the template's variables.
 fn said(error: &Error) -> String {
     let what = match error.kind() {
         ErrorKind::WriteFailure => format!("the prompt is longer than {LONGEST} bytes"),

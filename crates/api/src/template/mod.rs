@@ -27,7 +27,7 @@ pub struct Turn {
     pub role: &'static str,
     /// Its text.
     pub content: String,
-    /// What else a template may read of it: calls of tools and what they are answered by.
+    /// Other fields that a template may read: calls of tools and their results.
     #[serde(flatten)]
     pub more: BTreeMap<&'static str, Value>,
 }
@@ -65,14 +65,14 @@ fn with_texts(value: &Value, change: &impl Fn(&str) -> String) -> Value {
     }
 }
 
-/// What a prompt is made of.
+/// The parts of a prompt.
 #[derive(Clone, Debug, Default)]
 pub struct Conversation {
     /// The messages, the oldest first.
     pub turns: Vec<Turn>,
-    /// Whether the prompt ends with the beginning of the assistant's answer.
+    /// True if the prompt ends with the beginning of the assistant's answer.
     pub add_generation_prompt: bool,
-    /// Whether the last message is to be continued: the prompt ends where its text does.
+    /// True if the last message is to be continued: the prompt ends where its text does.
     pub continue_final: bool,
     /// More variables for the template.
     pub variables: BTreeMap<String, Value>,
@@ -111,7 +111,7 @@ pub enum Piece {
 pub struct Prompt(Vec<Piece>);
 
 impl Prompt {
-    /// As text.
+    /// The prompt as text.
     #[must_use]
     pub fn text(&self) -> String {
         let text = |piece: &Piece| match piece {
@@ -120,7 +120,7 @@ impl Prompt {
         self.0.iter().map(text).collect()
     }
 
-    /// As tokens.
+    /// The prompt as tokens.
     ///
     /// # Errors
     /// The tokenizer refused a text.
@@ -140,7 +140,12 @@ impl Prompt {
     }
 }
 
-/// How a model is shown messages.
+/// A model's template for messages: the way from a chat to a prompt.
+///
+/// A template is Jinja, as transformers renders it (`jinja`), or the reference's own format with a separator. Its steps
+/// and its output are bounded, so no template can stop the server. Users' text in a prompt never becomes a special
+/// token: `quotes` keeps the two apart. [`Self::choose`] finds the template at start and renders one question with it, so
+/// that a broken one is reported before the server listens.
 #[derive(Debug)]
 pub struct ChatTemplate {
     origin: String,
@@ -195,11 +200,12 @@ impl ChatTemplate {
             },
             (None, None) => return Ok(None),
         };
-        let (specials, tokens) = (tokenizer.special_texts().to_vec(), profile.named_tokens.clone());
+        let specials = tokenizer.special_texts().to_vec();
+        let tokens = profile.named_tokens.clone();
         Ok(Some(Self { origin, form, specials, tokens }))
     }
 
-    /// Where it is from: a file, a name, or the model.
+    /// Its origin: a file, a name, or the model.
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
@@ -214,14 +220,14 @@ impl ChatTemplate {
         }
     }
 
-    /// Whether a variable is one that the server sets.
+    /// Returns true for a variable that the server sets.
     #[must_use]
     pub fn reserves(variable: &str) -> bool {
         jinja::is_reserved(variable)
     }
 
-    /// Whether a request may set this variable: the template reads it, and it is nothing that the server
-    /// sets.
+    /// Returns true if a request may set this variable: the template reads it, and the server does not set
+    /// it.
     #[must_use]
     pub fn reads(&self, variable: &str) -> bool {
         match &self.form {

@@ -1,10 +1,10 @@
-//! Keeps what users write from becoming special tokens.
+//! Keeps users' texts from becoming special tokens.
 //!
-//! A template's text and the users' are one string when the template is done, in which `</s>` would be
-//! a document end, whoever wrote it. So every special string in a message is put between two characters of
-//! the private planes that no message has, and the result is cut at them. Everything else stays as it is,
-//! so that trimming and comparing in templates works, and texts without special strings are tokenized with
-//! the template in one piece, as the model was trained.
+//! A template's text and the users' are one string when the template is done, in which `</s>` would be a
+//! document end, also in a user's text. So every special string in a message is put between two characters of
+//! the private planes that no message has, and the result is cut at them. Everything else stays as it is, so
+//! that trimming and comparing in templates works, and texts without special strings are tokenized with the
+//! template in one piece, as the model was trained.
 
 use std::collections::HashSet;
 
@@ -32,7 +32,8 @@ impl Quotes {
     pub(super) fn quote(self, text: &str, specials: &[String]) -> String {
         let core = text.trim();
         let start = text.len() - text.trim_start().len();
-        let (before, after) = (&text[..start], &text[start + core.len()..]);
+        let before = &text[..start];
+        let after = &text[start + core.len()..];
         let longest_first = |s: &&String| std::cmp::Reverse(s.len());
         let mut specials: Vec<&String> = specials.iter().collect();
         specials.sort_by_key(longest_first);
@@ -76,8 +77,8 @@ impl Quotes {
         rendered.split_once(self.end).map(|(before, _)| before)
     }
 
-    /// What of a rendered text is the template's and what is quoted. A quotation that the template cut
-    /// off ends where the next begins: text may lose its special tokens, but nothing gains them.
+    /// Splits a rendered text into the template's own and quoted parts. A quotation that the template cut off
+    /// ends where the next begins: text may lose its special tokens, but nothing gains them.
     pub(super) fn pieces(self, rendered: &str) -> Vec<Piece> {
         let mut parts = rendered.split(self.open);
         let mut pieces = vec![Piece::Template(parts.next().unwrap_or_default().replace(self.close, ""))];
@@ -99,7 +100,7 @@ mod tests {
         ["</s>", "<s>", "¨", "<|im_end|>"].map(str::to_owned).to_vec()
     }
 
-    /// What is the template's after `text` was put between `before` and `after`.
+    /// The template's parts after `text` was put between `before` and `after`.
     fn template_parts(before: &str, text: &str, after: &str) -> (String, Vec<String>) {
         let quotes = Quotes::beside([text].into_iter()).unwrap();
         let rendered = format!("{before}{}{after}", quotes.quote(text, &specials()));

@@ -25,19 +25,19 @@ use crate::observation::now;
 use crate::routes;
 use crate::state::{AppState, Limits, room_for_bodies};
 
-/// More than an error says.
+/// The most bytes that are read of an error.
 const ERROR_BYTES: usize = 64 * 1024;
 
-/// For a request of this process: whoever waits for it can see it and stop it.
+/// Timeout of a request to this process: its user can see it and stop it.
 const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Why there are no more events.
+/// The reason that no more events come.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
-    /// Not a URL that can be asked.
+    /// A text that is not the URL of a server.
     #[error("--url {0} is not of the form http://host:port")]
     Url(Uri),
-    /// Nobody listens, or the connection broke.
+    /// A connection that was refused or broke.
     #[error("{url} does not answer: {reason}")]
     Unreachable { url: Uri, reason: String },
     /// The request was refused.
@@ -51,7 +51,7 @@ pub(super) enum AskError {
     Broken(String),
 }
 
-/// Who is asked.
+/// The API that is called: this process's or a server's.
 pub(super) enum Api {
     /// The routes of this process, with a model of its own behind them, and a description of that.
     Here(Router, String),
@@ -136,8 +136,8 @@ fn broken(error: impl std::fmt::Display) -> AskError {
     AskError::Broken(error.to_string())
 }
 
-/// The server's own routes, with the limits that it has by default. Evaluations are not timed first: nobody
-/// shares the device.
+/// The server's own routes, with their default limits. Evaluations are not timed first: there are no other
+/// clients.
 fn routes_of(args: &TerminalArgs) -> anyhow::Result<Api> {
     let start = now();
     let loaded = load(args.model.as_deref(), &args.load)?;

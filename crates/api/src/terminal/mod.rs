@@ -1,8 +1,8 @@
 //! `unmask try`, `unmask fill` and `unmask chat`: a request whose denoising is seen in the terminal.
 //!
-//! `api` asks the HTTP routes, those of this process or a server's, and both are read as events. `run` folds
-//! these, `picture` makes rows of what is known, `screen` draws them. `visible` stands between every text
-//! that somebody else wrote and the terminal.
+//! `api` calls the HTTP routes, those of this process or a server's, and both are read as events. `run` folds
+//! these, `picture` makes rows of the known tokens, `screen` draws them. `visible` stands between every
+//! foreign text and the terminal.
 
 mod api;
 mod picture;

@@ -9,7 +9,7 @@ use super::run::{Committed, Run};
 use super::visible::visible;
 use crate::text_view::MASK;
 
-/// How long a position is shown as just committed, at least: evaluations can be shorter than a glance.
+/// The least time for which a position is shown as just committed: evaluations can be shorter than a glance.
 const GLANCE: Duration = Duration::from_millis(250);
 
 /// Columns from one tab stop to the next.
@@ -18,7 +18,7 @@ const TAB: usize = 4;
 /// Rows of given text that are shown around generated ones.
 const CONTEXT: usize = 3;
 
-/// How something is shown.
+/// The style of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     /// The user's own text.
@@ -29,14 +29,14 @@ pub(super) enum Look {
     Fresh,
     /// A position that was committed before.
     Settled,
-    /// What we say ourselves.
+    /// A note of the program itself.
     Aside,
 }
 
 /// A row of the terminal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Row {
-    /// What stands in it, from left to right.
+    /// Its texts from left to right.
     pub(super) spans: Vec<(Look, String)>,
     /// Columns that it takes.
     pub(super) width: usize,
@@ -83,7 +83,7 @@ pub(super) fn rows(given: &[String], run: &Run, now: Duration, width: usize) -> 
                     page.cell(cell.as_ref(), run.evaluation, now);
                 }
             }
-            // Nobody knows yet how long it is.
+            // Its length is not known yet.
             None => page.write(Look::Masked, MASK),
         }
     }

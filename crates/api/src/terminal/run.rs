@@ -21,7 +21,7 @@ pub(super) struct Committed {
     pub(super) at: Duration,
 }
 
-/// What is known of a request.
+/// The state of a request, folded from its events.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Run {
     /// Generated positions, holes joined from left to right; nothing before the first event.
@@ -39,7 +39,7 @@ pub(super) struct Run {
     pub(super) end: Option<End>,
 }
 
-/// What the end says.
+/// The contents of the last event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct End {
     pub(super) seed: i64,
@@ -50,7 +50,7 @@ pub(super) struct End {
     pub(super) timed_out: bool,
     /// The model was not shown all of a file.
     pub(super) truncated: bool,
-    /// Of a filled file: where each hole's text is, in characters, and its positions.
+    /// The places of a filled file's holes, in characters, and their positions.
     pub(super) filled: Vec<Filled>,
 }
 
@@ -62,11 +62,11 @@ pub(super) struct Filled {
     pub(super) length: usize,
 }
 
-/// What an event holds cannot be what it means.
+/// The fault of an event that cannot be understood.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EventError {
     /// Not what the API sends.
-    #[error("an event that is not understood ({0}): is this an Unmask server?")]
+    #[error("unknown event ({0}); --url must name an Unmask server")]
     Foreign(String),
     /// The request failed on the way.
     #[error("{0}")]
@@ -100,7 +100,7 @@ struct StateHole {
 }
 
 impl Run {
-    /// Whether the text is a filled file, and not what follows a prompt.
+    /// Returns true if the text is a filled file, and not the continuation of a prompt.
     pub(super) fn is_file(&self) -> bool {
         self.end.as_ref().is_some_and(|end| !end.filled.is_empty())
     }

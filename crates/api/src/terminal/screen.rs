@@ -109,7 +109,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Whoever cannot be written to has no cursor to be shown.
+        // A failed write means that there is no cursor to show.
         let _ = self.terminal.write_str(WRAP).and_then(|()| self.terminal.show_cursor());
         let _ = self.terminal.flush();
     }

@@ -1,4 +1,4 @@
-//! How a run is shown: live on a terminal, as plain text, or as the events themselves.
+//! The display of a run: live on a terminal, as plain text, or as the events themselves.
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
@@ -18,7 +18,7 @@ use crate::output;
 /// Time between two frames.
 const FRAME: Duration = Duration::from_millis(40);
 
-/// Where the end of a run goes, and what is seen until then.
+/// The display of a run and of its end.
 pub(super) enum Show {
     /// Drawn over and over, then left as text.
     Live(Live),
@@ -36,7 +36,7 @@ pub(super) struct Live {
     screen: Screen,
     /// The texts around the holes.
     given: Vec<String>,
-    /// What goes on before the first state.
+    /// The status line before the first state.
     before: &'static str,
     drawn: Option<Duration>,
     /// Evaluations stay in view for a while, so that times mean nothing.
@@ -44,8 +44,8 @@ pub(super) struct Live {
 }
 
 impl Show {
-    /// As the arguments and the terminal have it; `given` are the texts around the holes, `before` says what goes
-    /// on before the first state.
+    /// The display that the arguments and the terminal call for; `given` are the texts around the holes,
+    /// `before` is the status line before the first state.
     ///
     /// # Errors
     /// The terminal cannot be written to.
@@ -62,7 +62,7 @@ impl Show {
         Ok(Self::Live(Live { screen, given: given.to_owned(), before, drawn: None, slow: args.slow }))
     }
 
-    /// Whether evaluations stay in view for a while.
+    /// True if evaluations stay in view for a while.
     pub(super) fn is_slow(&self) -> bool {
         matches!(self, Self::Live(live) if live.slow)
     }
@@ -134,7 +134,7 @@ impl Live {
         self.screen.draw(rows)
     }
 
-    /// What is said of a run on the way.
+    /// The numbers below a running request.
     fn numbers(&self, run: &Run, now: Duration) -> Vec<String> {
         let seconds = now.as_secs_f64();
         if run.cells.is_empty() {
@@ -209,7 +209,7 @@ impl Live {
     }
 }
 
-/// What is said of a run in the end.
+/// The numbers below a finished request.
 fn totals(run: &Run, time: Duration, slow: bool) -> Vec<String> {
     let end = run.end.clone().unwrap_or_default();
     let seconds = time.as_secs_f64();

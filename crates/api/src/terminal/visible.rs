@@ -1,7 +1,7 @@
-//! Text that a terminal may be shown: nothing in it moves the cursor, changes a colour or turns the direction
-//! of writing, whoever wrote it.
+//! Text that is safe to print on a terminal: no character of it moves the cursor, changes a colour or turns
+//! the direction of writing.
 
-/// What is shown for a character; line feeds and tabs are left to the caller.
+/// The character that is printed for a character; line feeds and tabs are left to the caller.
 pub(super) fn visible(c: char) -> char {
     match c {
         // ␀ to ␟, the pictures of these characters.

@@ -4,16 +4,17 @@ mod candle;
 mod cpu;
 #[cfg(any(test, feature = "cuda"))]
 mod cuda;
+mod packed;
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use self::candle::Transformer;
 use self::cpu::Trunk;
 pub use self::cpu::{Computed, Memory, Network, StoredAs, Times};
+pub use self::packed::{CanvasRows, KeyValues, PackedRows};
 use crate::checkpoint::{TransformerSpec, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
-use crate::predictor::TokenId;
 
 /// A network without time input: the noise level reaches it only as the number of mask tokens.
 #[derive(Debug)]
@@ -28,12 +29,12 @@ pub enum Backbone {
 /// `final_norm`, each (rows, width).
 pub type Observe<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
 
-/// What a backbone remembers from the trunk to the head, and the memory that it computes in.
+/// State passed from the trunk to the head, and the memory that both compute in.
 #[derive(Debug)]
 pub enum Workspace {
-    /// Of [`Backbone::Cpu`].
+    /// For [`Backbone::Cpu`].
     Cpu(Box<cpu::Workspace>),
-    /// Of a network in candle's operations.
+    /// For [`Backbone::Candle`].
     Device {
         /// Hidden states of the rows that were asked for.
         hidden: Option<Tensor>,
@@ -43,7 +44,7 @@ pub enum Workspace {
 }
 
 impl Workspace {
-    /// Where the time went since the last call; on the CPU only.
+    /// The time spent in each part since the last call; zero on a GPU.
     pub fn take_times(&mut self) -> Times {
         match self {
             Self::Cpu(workspace) => workspace.take_times(),
@@ -85,7 +86,8 @@ impl Backbone {
         Self::in_candle(spec, weights, placement)
     }
 
-    /// As [`Self::load`], in candle's operations on any device: so the path of a GPU is tested without one.
+    /// [`Self::load`] with candle's operations on any device, so that the path of a GPU is tested without
+    /// one.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -110,6 +112,18 @@ impl Backbone {
             Self::Candle(model) => model.device(),
         };
         device.as_cuda_device().ok()
+    }
+
+    /// Bytes that the keys and values of one position take in all layers.
+    #[must_use]
+    pub fn memo_bytes(&self, spec: &TransformerSpec) -> u64 {
+        match self {
+            Self::Cpu(trunk) => trunk.memo_bytes(),
+            Self::Candle(model) => {
+                let numbers = 2 * spec.layers() * spec.kv_head_count * spec.head_width;
+                (numbers * model.number_bytes()) as u64
+            }
+        }
     }
 
     /// Memory for one caller at a time, on a pool of `threads`.
@@ -137,14 +151,30 @@ impl Backbone {
         workspace: &mut Workspace,
         observe: Option<Observe<'_>>,
     ) -> Result<()> {
-        let mut nobody = |_: &str, _: &Tensor| Ok(());
+        let mut ignore = |_: &str, _: &Tensor| Ok(());
         let fewer = |device| (asked.len() < rows.rows()).then(|| Tensor::new(asked, device)).transpose();
         match (self, workspace) {
             (Self::Cpu(trunk), Workspace::Cpu(workspace)) => trunk.hidden(rows, asked, workspace, observe),
             (Self::Candle(model), Workspace::Device { hidden, .. }) => {
                 let asked = fewer(model.device())?;
-                *hidden = Some(model.hidden(rows, asked.as_ref(), observe.unwrap_or(&mut nobody))?);
+                *hidden = Some(model.hidden(rows, asked.as_ref(), observe.unwrap_or(&mut ignore))?);
                 Ok(())
+            }
+            _ => bail!("the workspace is another backbone's"),
+        }
+    }
+
+    /// The keys and values of all positions of each canvas, for [`PackedRows::push`] of later evaluations.
+    ///
+    /// # Errors
+    /// As [`Self::hidden`].
+    pub fn remember(&self, rows: &PackedRows, workspace: &mut Workspace) -> Result<Vec<KeyValues>> {
+        match (self, workspace) {
+            (Self::Cpu(trunk), Workspace::Cpu(workspace)) => {
+                Ok(trunk.remember(rows, workspace)?.into_iter().map(KeyValues::Pages).collect())
+            }
+            (Self::Candle(model), Workspace::Device { .. }) => {
+                Ok(model.remember(rows)?.into_iter().map(KeyValues::Tensors).collect())
             }
             _ => bail!("the workspace is another backbone's"),
         }
@@ -181,40 +211,5 @@ impl Backbone {
             (Self::Candle(model), Workspace::Device { hidden, .. }) => model.logits(places, hidden.as_ref()),
             _ => bail!("the logits are in main memory"),
         }
-    }
-}
-
-/// Several canvases of any lengths, one after another.
-#[derive(Debug, Default)]
-pub struct PackedRows {
-    /// Token ids, (rows).
-    ids: Vec<TokenId>,
-    /// Position of each row on its own canvas, (rows).
-    positions: Vec<u32>,
-    /// Rows of each canvas, in order.
-    lengths: Vec<usize>,
-}
-
-impl PackedRows {
-    /// Packs canvases, none of them empty.
-    pub fn new<'a>(canvases: impl IntoIterator<Item = &'a [TokenId]>) -> Self {
-        let mut packed = Self::default();
-        for canvas in canvases {
-            packed.ids.extend_from_slice(canvas);
-            packed.positions.extend(0..canvas.len() as u32);
-            packed.lengths.push(canvas.len());
-        }
-        packed
-    }
-
-    /// Number of rows.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Token ids and positions on a device, (rows) each.
-    fn on(&self, device: &Device) -> Result<(Tensor, Tensor)> {
-        Ok((Tensor::new(self.ids.as_slice(), device)?, Tensor::new(self.positions.as_slice(), device)?))
     }
 }

@@ -17,16 +17,16 @@ use super::layout::{EMBEDDING, HEAD};
 use super::tensor::StoredTensor;
 use crate::error::LoadError;
 
-/// What PEFT puts before every name.
+/// PEFT's prefix of every name.
 const WRAPPER: &str = "base_model.model.";
 /// Prefixes of the trunk, as in the base's layouts. The authors train on their wrapper.
 const TRUNKS: [&str; 4] = ["denoise_model.", "model.transformer.", "model.", "transformer."];
-/// What PEFT puts into the name of a module that it saves whole.
+/// PEFT's additions to the name of a module that it saves whole.
 const SAVED: [&str; 3] = [".modules_to_save.default", ".modules_to_save", ".base_layer"];
-/// What GPT-2 calls the embedding.
+/// GPT-2's name for the embedding.
 const GPT2_EMBEDDING: &str = "wte.weight";
 
-/// How the names of A and B end, of linear layers and of embeddings.
+/// Suffixes of A and B, of linear layers and of embeddings.
 const LINEAR: [&str; 2] = [".lora_A.weight", ".lora_B.weight"];
 const LOOKUP: [&str; 2] = [".lora_embedding_A", ".lora_embedding_B"];
 
@@ -45,7 +45,7 @@ pub struct Adapter {
     whole: BTreeMap<String, String>,
 }
 
-/// Where the factors of a tensor are.
+/// The places of a tensor's factors.
 struct Factors {
     /// The module's name in the base that the adapter was trained on.
     module: String,
@@ -80,9 +80,11 @@ impl Adapter {
         if !files.exists(FILE) && files.exists(pickle) {
             return Err(LoadError::AdapterPickle { path: files.path(pickle) });
         }
-        let (path, file) = (files.path(FILE), Arc::new(files.safetensors(FILE)?));
+        let path = files.path(FILE);
+        let file = Arc::new(files.safetensors(FILE)?);
         let digest = Sha256::digest(files.read(FILE, "")?).iter().map(|byte| format!("{byte:02x}")).collect();
-        let (mut factors, mut whole) = (BTreeMap::new(), BTreeMap::new());
+        let mut factors = BTreeMap::new();
+        let mut whole = BTreeMap::new();
         let names: BTreeSet<String> = file.tensors().into_iter().map(|(name, _)| name).collect();
         for name in &names {
             let Some((stem, ends, other)) = factor(name) else {
@@ -155,17 +157,20 @@ impl Adapter {
         let (rank, scale) = self.settings.rank_and_scale(&factors.module, &self.files)?;
         let factor =
             |end: &str| StoredTensor::in_file(&self.file, &self.path, &format!("{}{end}", factors.stem));
-        let (a, b) = (factor(factors.ends[0])?, factor(factors.ends[1])?);
+        let a = factor(factors.ends[0])?;
+        let b = factor(factors.ends[1])?;
         a.expect_shape(&[rank, inputs])?;
         b.expect_shape(&[outputs, rank])?;
-        let (a, b) = (a.into_f32()?, b.into_f32()?);
+        let a = a.into_f32()?;
+        let b = b.into_f32()?;
         stored.map(|base| {
             let change = if in_out { a.t()?.matmul(&b.t()?)? } else { b.matmul(&a)? };
             base.to_dtype(DType::F32)? + (change * scale)?
         })
     }
 
-    /// Whether head and embedding differ where the files have one tensor for both.
+    /// Returns true if the adapter changes head or embedding, so that files with one tensor for both no
+    /// longer suffice.
     pub(super) fn parts_head_from_embedding(&self) -> bool {
         let changes = |name: &str| self.factors.contains_key(name) || self.whole.contains_key(name);
         changes(HEAD) || changes(EMBEDDING)

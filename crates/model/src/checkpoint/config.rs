@@ -15,7 +15,7 @@ use super::families::{FAMILIES, Family};
 use super::spec::TransformerSpec;
 use crate::error::{LoadError, one_line};
 
-/// What the files say of a model.
+/// The configuration of a model, read from its files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// Its family.
@@ -35,14 +35,14 @@ impl fmt::Display for ModelConfig {
     }
 }
 
-/// What a file calls the kind of its network, and the family that answers to it.
+/// The kind of network that a file names, and the family for it.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     /// `model_type` or `general.architecture`.
     pub(super) kind: String,
     /// `None` for a kind that no family answers to.
     pub(super) family: Option<&'static Family>,
-    /// Whether the file says that it generates from left to right.
+    /// True if the file names a network that generates from left to right.
     pub(super) autoregressive: bool,
 }
 
@@ -84,7 +84,8 @@ impl Identity {
             } else {
                 "`architectures` names a causal model"
             };
-            let (path, kind) = (files.path("config.json"), one_line(&self.kind));
+            let path = files.path("config.json");
+            let kind = one_line(&self.kind);
             return LoadError::Autoregressive { path, kind, place };
         }
         let names = |family: &Family| {
@@ -122,7 +123,7 @@ impl ModelConfig {
         }
     }
 
-    /// As [`Self::read`], as a model of a family whatever the files call themselves.
+    /// [`Self::read`] as a given family, whatever the files name.
     ///
     /// # Errors
     /// As [`Self::read`].

@@ -7,13 +7,13 @@ use super::spec::{FeedForward, NormKind, Positions, Projections, TransformerSpec
 /// causal attention and the frequencies of the rotation.
 const LEFTOVERS: [&str; 3] = [".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq"];
 
-/// What the parts of a block are called.
+/// The names of a block's parts.
 pub(crate) struct BlockNames {
     /// Before the number of a block.
     pub(crate) blocks: &'static str,
     /// The norm before attention.
     pub(crate) norm_1: &'static str,
-    /// What attention gives back.
+    /// The projection of attention's result.
     pub(crate) output: &'static str,
     /// The norm before the feed-forward part.
     pub(crate) norm_2: &'static str,
@@ -39,7 +39,7 @@ impl BlockNames {
     }
 }
 
-/// Whether the network has a tensor, by its canonical name.
+/// Returns true if the network has a tensor, by its canonical name.
 pub(super) fn is_part(spec: &TransformerSpec, name: &str) -> bool {
     let names = BlockNames::of(spec);
     let layer_norm = spec.norm == NormKind::Layer;
@@ -67,7 +67,7 @@ fn index(number: &str) -> Option<usize> {
     number.parse().ok().filter(|parsed: &usize| parsed.to_string() == number)
 }
 
-/// Whether a part of attention has a bias; `None` if attention has no such part.
+/// Returns true if a part of attention has a bias; `None` if attention has no such part.
 fn attention_bias(spec: &TransformerSpec, part: &str) -> Option<bool> {
     match (spec.projections, part) {
         (Projections::Fused, "attn.c_attn")
@@ -79,7 +79,7 @@ fn attention_bias(spec: &TransformerSpec, part: &str) -> Option<bool> {
     }
 }
 
-/// Whether a part of the feed-forward network has a bias; `None` if it has no such part.
+/// Returns true if a part of the feed-forward network has a bias; `None` if it has no such part.
 fn feed_forward_bias(spec: &TransformerSpec, feed_forward: FeedForward, part: &str) -> Option<bool> {
     let dense = ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
     match feed_forward {
@@ -97,12 +97,12 @@ fn feed_forward_bias(spec: &TransformerSpec, feed_forward: FeedForward, part: &s
     }
 }
 
-/// Whether a tensor that the network does not have may be left unread.
+/// Returns true if a tensor that the network does not have may be left unread.
 pub(super) fn is_leftover(name: &str) -> bool {
     LEFTOVERS.iter().any(|end| name.ends_with(end))
 }
 
-/// Whether a name is the one of a linear layer whose weight is stored as (in, out).
+/// Returns true for the name of a linear layer whose weight is stored as (in, out).
 pub(super) fn is_in_out(name: &str) -> bool {
     [".c_attn", ".c_proj", ".c_fc"].iter().any(|end| name.ends_with(end))
 }

@@ -1,4 +1,4 @@
-//! Where the files of a model are: in a folder, in one GGUF file, or in memory.
+//! The sources of a model's files: a folder, one GGUF file, or memory.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -39,7 +39,7 @@ impl fmt::Display for ModelFiles {
     }
 }
 
-/// As displayed: megabytes of weights are no help to anybody.
+/// The same as its display: bytes of weights in a log would help no reader.
 impl fmt::Debug for ModelFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ModelFiles({self})")
@@ -92,7 +92,7 @@ impl ModelFiles {
         }
     }
 
-    /// How errors name a file.
+    /// The name of a file in errors.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         match self {
@@ -105,7 +105,7 @@ impl ModelFiles {
         }
     }
 
-    /// Whether there is such a file.
+    /// Returns true if there is such a file.
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
         match self {

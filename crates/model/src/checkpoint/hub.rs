@@ -25,16 +25,16 @@ use crate::error::LoadError;
 const INDEX: &str = "model.safetensors.index.json";
 const PICKLES: [&str; 3] = ["pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin"];
 
-/// How often one file is taken up again, each time from where it broke off: at once, then after longer
-/// and longer pauses.
+/// The most retries of one file, each from the byte at which the last one broke off: the first at once, the
+/// others after longer and longer pauses.
 const RETRIES: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How long the hub may take to list a repository, before the cache has to do: huggingface_hub's own default.
+/// The longest time for listing a repository before the cache is used instead: huggingface_hub's own default.
 pub const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Digits of a commit's name.
 const COMMIT_LENGTH: usize = 40;
 
-/// Which files are wanted of a repository.
+/// The files wanted of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// A checkpoint.
@@ -43,24 +43,24 @@ pub enum Wanted {
     Adapter,
 }
 
-/// Where and how to fetch.
+/// Addresses, folders and limits of downloads.
 #[derive(Clone)]
 pub struct HubOptions {
     /// The hub's address (`HF_ENDPOINT`).
     pub endpoint: String,
     /// Access token (`HF_TOKEN`); without it, the one in `token_file`.
     pub token: Option<String>,
-    /// Where `hf auth login` left a token (`HF_TOKEN_PATH`). `None` is `token` in `home`.
+    /// The file of the token that `hf auth login` wrote (`HF_TOKEN_PATH`). `None` is `token` in `home`.
     pub token_file: Option<PathBuf>,
     /// `HF_HOME`. `None` is `~/.cache/huggingface`.
     pub home: Option<PathBuf>,
-    /// Where files go (`HF_HUB_CACHE`). `None` is `hub` in `home`.
+    /// The folder of downloads (`HF_HUB_CACHE`). `None` is `hub` in `home`.
     pub cache: Option<PathBuf>,
     /// Branch, tag or commit.
     pub revision: String,
-    /// Whether the cache must do (`HF_HUB_OFFLINE`).
+    /// True to use the cache alone (`HF_HUB_OFFLINE`).
     pub offline: bool,
-    /// How long the hub may take to list a repository (`HF_HUB_ETAG_TIMEOUT`).
+    /// The longest time for listing a repository (`HF_HUB_ETAG_TIMEOUT`).
     pub list_timeout: Duration,
 }
 
@@ -207,7 +207,7 @@ impl<'a> Hub<'a> {
         Ok(Self { repository, options, cache, api })
     }
 
-    /// What the repository holds at the revision, and its commit.
+    /// The files of the repository at the revision, and its commit.
     fn list(&self) -> Result<RepoInfo, Failure> {
         let repo = self.api.repo(self.at(&self.options.revision));
         let list = guarded(|| {
@@ -295,7 +295,8 @@ impl<'a> Hub<'a> {
             return Err(Failure::Answer("the file's commit or etag is not what was asked for".to_owned()));
         }
         let blob = self.cache.repo(self.at(commit)).blob_path(etag);
-        let (part, link) = (blob.with_extension("part"), self.snapshot(commit).join(name));
+        let part = blob.with_extension("part");
+        let link = self.snapshot(commit).join(name);
         let size = metadata.size() as u64;
         let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
         // Neither is there as a rule: a link to a blob that was deleted, and a part that leaves nothing
@@ -361,11 +362,12 @@ pub fn cached(repository: &str, kind: Wanted, options: &HubOptions) -> Result<Op
 }
 
 fn hub_error(repository: &str, file: &str, options: &HubOptions, reason: String) -> LoadError {
-    let (repository, file) = (repository.escape_debug().to_string(), file.escape_debug().to_string());
+    let repository = repository.escape_debug().to_string();
+    let file = file.escape_debug().to_string();
     LoadError::Hub { repository, file, endpoint: options.endpoint.escape_debug().to_string(), reason }
 }
 
-/// Whether a text is safe as one part of a path or an address.
+/// Returns true if a text is safe as one part of a path or an address.
 fn is_plain(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !text.is_empty() && !text.starts_with('.') && !text.contains("..") && text.chars().all(allowed)

@@ -1,4 +1,4 @@
-//! What released files call the tensors of a network, and what this program calls them.
+//! Names of a network's tensors in released files, and the canonical names in this program.
 //!
 //! The names of this program are those of LLaMA in transformers without the trunk's prefix (`layers.0.mlp.up_proj.weight`),
 //! for GPT-2's fused matrices those of GPT-2.
@@ -7,7 +7,7 @@
 pub(super) const EMBEDDING: &str = "embed_tokens.weight";
 /// The head.
 pub(super) const HEAD: &str = "lm_head.weight";
-/// What stands before the number of a block.
+/// The canonical prefix of a block's number.
 const BLOCKS: &str = "layers.";
 
 /// The names of one kind of files.
@@ -17,9 +17,9 @@ pub struct Layout {
     pub embedding: &'static str,
     /// The head.
     pub head: &'static str,
-    /// What stands before every other name.
+    /// The prefix of every other name.
     pub trunk: &'static str,
-    /// What stands before the number of a block, where it is not `layers.`.
+    /// The prefix of a block's number.
     pub blocks: &'static str,
     /// Parts, with or without a block, that have another name than here: ours and theirs.
     pub renamed: &'static [(&'static str, &'static str)],
@@ -32,7 +32,7 @@ impl Layout {
         Self { embedding, head: HEAD, trunk, blocks: BLOCKS, renamed: &[] }
     }
 
-    /// What the files call a tensor.
+    /// The files' name for a tensor.
     #[must_use]
     pub fn stored(&self, name: &str) -> String {
         match name {
@@ -49,7 +49,7 @@ impl Layout {
         }
     }
 
-    /// What is called like this in the files; `None` outside the layout.
+    /// The canonical name of a tensor in the files; `None` outside the layout.
     #[must_use]
     pub fn canonical(&self, stored: &str) -> Option<String> {
         if stored == self.head {

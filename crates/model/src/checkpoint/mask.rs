@@ -1,4 +1,4 @@
-//! Which token the network is shown at masked positions, and where that is said.
+//! The token that the network is shown at masked positions, and the file that names it.
 
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ pub struct Mask {
     pub text: String,
     /// Its number, where a configuration names it.
     pub id: Option<u32>,
-    /// Where it was found.
+    /// The file or flag that named it.
     pub origin: String,
 }
 

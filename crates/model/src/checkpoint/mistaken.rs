@@ -1,8 +1,8 @@
-//! What stands in the place of a file or folder, where it is not what it should be, and what to do about it.
+//! Advice for a path that is not a model: the thing found there, and the way to a model.
 
 use std::path::Path;
 
-/// What a file begins with, and what it is then.
+/// First bytes of files, and the kinds that they reveal.
 const BEGINNINGS: [(&[u8], &str); 12] = [
     (
         b"version https://git-lfs.github.com/spec/",
@@ -30,14 +30,14 @@ const BEGINNINGS: [(&[u8], &str); 12] = [
 const WEB_PAGE: &str =
     "it is a web page, probably an error or login page in the file's place; download it again";
 
-/// What a text file begins with, and what it is then.
+/// First bytes of text files, and the kinds that they reveal.
 const TEXT_BEGINNINGS: [(&[u8], &str); 3] = [
     (b"\xef\xbb\xbf", "it begins with a byte order mark (EF BB BF); save it as UTF-8 without one"),
     (b"\xff\xfe", "it is UTF-16; save it as UTF-8"),
     (b"\xfe\xff", "it is UTF-16; save it as UTF-8"),
 ];
 
-/// What a file of weights is instead, by its first bytes.
+/// The kind of a file that should hold weights, by its first bytes.
 pub(super) fn weights(start: &[u8]) -> Option<&'static str> {
     let trimmed = start.trim_ascii_start();
     let found =
@@ -57,14 +57,14 @@ pub(super) fn weights(start: &[u8]) -> Option<&'static str> {
     found.or_else(text).or_else(safetensors)
 }
 
-/// What a JSON file is instead, by its first bytes.
+/// The kind of a file that should hold JSON, by its first bytes.
 pub(super) fn json(start: &[u8]) -> Option<&'static str> {
     let all = BEGINNINGS.iter().chain(&TEXT_BEGINNINGS);
     let trimmed = start.trim_ascii_start();
     all.clone().find(|(beginning, _)| trimmed.starts_with(beginning)).map(|(_, what)| *what)
 }
 
-/// What a file is that was named as a model and is no GGUF file, by its name.
+/// The kind of a file that was named as a model and is no GGUF file, by its name.
 pub(super) fn named_file(path: &Path) -> Option<&'static str> {
     match path.extension()?.to_str()? {
         "safetensors" | "json" => Some(
@@ -78,7 +78,7 @@ pub(super) fn named_file(path: &Path) -> Option<&'static str> {
     }
 }
 
-/// What a folder is that was named as a model and has no config.json.
+/// The kind of a folder that was named as a model and has no config.json.
 pub(super) fn folder(path: &Path) -> Option<String> {
     let has = |name: &str| path.join(name).exists();
     if has("adapter_config.json") {

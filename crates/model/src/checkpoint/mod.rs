@@ -42,20 +42,39 @@ pub use self::profile::Profile;
 pub use self::random::StoredType;
 pub use self::spec::{
     Biases, Experts, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec,
+    Visibility,
 };
 pub use self::tensor::StoredTensor;
 pub use self::weights::Weights;
 use crate::error::LoadError;
 use crate::tokenizer::TextTokenizer;
 
-/// Everything that was read of a model before its weights go to a device.
+/// Everything that is read of a model before its weights go to a device.
+///
+/// [`Self::open`] reads a folder or a GGUF file: the family and shapes from its configuration, the mask
+/// token, the tokenizer, and an index of the tensors, which stay in the file's memory map. A checkpoint that
+/// cannot be served fails here, with an error of one line that names the file and the field.
+/// [`CandlePredictor::load`](crate::predictor::CandlePredictor::load) then loads the weights.
+///
+/// ```
+/// # #[cfg(feature = "embedded")] {
+/// use unmask_model::checkpoint::{Checkpoint, embedded};
+///
+/// // Or `Checkpoint::open(folder, None)`.
+/// let checkpoint = Checkpoint::read(embedded::FILES.clone(), None)?;
+/// assert_eq!(checkpoint.config.family.name, "diffugpt");
+/// let tokens = checkpoint.tokenizer.encode_piece("return x")?;
+/// assert_eq!(checkpoint.tokenizer.decode(&tokens, false), "return x");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Where it was read from.
+    /// The folder or file that was read.
     pub files: ModelFiles,
     /// Its family, and shapes and constants of the network.
     pub config: ModelConfig,
-    /// How it is used: shift, special tokens, defaults.
+    /// Shift, special tokens and defaults.
     pub profile: Profile,
     /// Text to tokens and back.
     pub tokenizer: TextTokenizer,
@@ -63,7 +82,7 @@ pub struct Checkpoint {
     pub weights: Weights,
 }
 
-/// What is said of a model beside its files.
+/// Settings of a model beside its files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadOptions<'a> {
     /// The files of an adapter to merge into it.

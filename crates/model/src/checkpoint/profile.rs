@@ -1,4 +1,4 @@
-//! How a model is used: special tokens and templates of its files, and what its family adds.
+//! The use of a model: special tokens and templates of its files, and additions of its family.
 
 use std::collections::BTreeMap;
 
@@ -10,22 +10,22 @@ use super::families::{Family, SamplingDefaults};
 use super::mask::{Mask, token_text};
 use crate::error::LoadError;
 
-/// How the model is used.
+/// Special tokens, chat template and sampling defaults of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     /// The family.
     pub family: &'static Family,
-    /// Whether the head's row i predicts position i + 1.
+    /// True if the head's row i predicts position i + 1.
     pub shift: bool,
     /// Sampling settings when the caller gives none.
     pub defaults: SamplingDefaults,
     /// Longest canvas that training saw, where it is known. Longer ones work less well.
     pub trained_length: Option<usize>,
-    /// What is shown at masked positions, as text.
+    /// The token shown at masked positions, as text.
     pub mask_token: String,
     /// Its number, where the files say.
     pub mask_token_id: Option<u32>,
-    /// Where the mask token was found.
+    /// The file or flag that named the mask token.
     pub mask_origin: String,
     /// Document start, as text.
     pub bos_token: Option<String>,
@@ -38,7 +38,7 @@ pub struct Profile {
     pub special_tokens: Vec<String>,
     /// The same by their roles, `bos_token` to `mask_token`: what chat templates call them.
     pub named_tokens: BTreeMap<&'static str, String>,
-    /// What the tokenizer's own library calls its kind, when the files say.
+    /// The name of its kind in the tokenizer's own library, if the files give one.
     pub tokenizer_class: Option<String>,
     /// The chat template beside the weights (Jinja): `chat_template.jinja`, else the one in
     /// `tokenizer_config.json`, of several named ones `default`.

@@ -1,4 +1,4 @@
-//! How something large comes in, for whoever waits for it.
+//! Progress of large transfers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const LOG_SLOW: Duration = Duration::from_secs(5);
 
 /// Shows how bytes come in: a bar on a terminal, a line in the log now and then elsewhere.
 pub(super) struct ByteProgress {
-    /// What the log says on the way and at the end.
+    /// The log's words during the transfer and at its end.
     words: [&'static str; 2],
     file: String,
     bar: ProgressBar,
@@ -63,7 +63,7 @@ impl ByteProgress {
         self.bar.finish();
     }
 
-    /// No more is to come, `complete` or not, and nobody needs to see any longer what has.
+    /// Ends the transfer, `complete` or not, and removes the bar.
     pub(super) fn vanish(mut self, complete: bool) {
         if self.bar.is_hidden() && complete {
             self.log(self.words[1]);
@@ -76,7 +76,9 @@ impl ByteProgress {
         self.logged = (elapsed, self.done);
         let received = self.done - self.start;
         let rate = (received as f64 / elapsed.as_secs_f64().max(1e-3)) as u64;
-        let (file, done, total) = (&self.file, self.done, self.total);
+        let file = &self.file;
+        let done = self.done;
+        let total = self.total;
         tracing::info!(file, done, total, bytes_per_second = rate, "{message}");
     }
 }

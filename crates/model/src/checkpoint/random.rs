@@ -15,7 +15,7 @@ pub enum StoredType {
     Bf16,
 }
 
-/// What random weights are made of.
+/// The seed and type of random weights.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Random {
     /// Rows of the embedding.

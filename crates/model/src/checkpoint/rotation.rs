@@ -8,11 +8,11 @@ use std::fmt;
 pub struct Rotation {
     /// θ.
     pub theta: f64,
-    /// What is done to the frequencies.
+    /// The change of the frequencies.
     pub scaling: Scaling,
 }
 
-/// How frequencies are changed for texts that are longer than those of the training (as in transformers).
+/// Changes of the frequencies for texts longer than those of the training (as in transformers).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scaling {
     /// Not at all.

@@ -23,7 +23,7 @@ const SINGLE: &str = "model.safetensors";
 /// Safetensors files in one of the layouts.
 pub(super) struct Safetensors {
     files: Vec<(PathBuf, Arc<TensorFile>)>,
-    /// Which file holds a tensor.
+    /// The file of each tensor.
     index: HashMap<String, usize>,
     layout: &'static Layout,
 }
@@ -33,7 +33,8 @@ impl Safetensors {
         let mut opened: Vec<(PathBuf, Arc<TensorFile>)> = Vec::new();
         let mut index = HashMap::new();
         for name in weight_files(files)? {
-            let (path, file) = (files.path(&name), files.safetensors(&name)?);
+            let path = files.path(&name);
+            let file = files.safetensors(&name)?;
             for (tensor, _) in file.tensors() {
                 if let Some(other) = index.insert(tensor.clone(), opened.len()) {
                     let other = &opened[other].0;
@@ -59,14 +60,14 @@ impl Safetensors {
         self.layout.canonical(stored)
     }
 
-    /// Whether a tensor is the embedding under the name that it has inside the trunk. The reference's wrapper holds
-    /// the embedding outside, and its trunk is never given ids.
+    /// Returns true for the embedding under the name that it has inside the trunk. The reference's wrapper
+    /// holds the embedding outside, and its trunk never receives ids.
     pub(super) fn is_copy_of_embedding(&self, name: &str) -> bool {
         let inner = name.strip_prefix(self.layout.trunk);
         self.layout.trunk == WRAPPER && matches!(inner, Some("wte.weight" | "embed_tokens.weight"))
     }
 
-    /// Whether there is a tensor, by its canonical name.
+    /// Returns true if there is a tensor, by its canonical name.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.index.contains_key(&self.layout.stored(name))
     }

@@ -1,13 +1,44 @@
-//! What the arithmetic of a network is. Every family's network is a value of [`TransformerSpec`]; the executors
-//! compute any of them.
+//! The arithmetic of a network. Every family's network is a value of [`TransformerSpec`], which both
+//! executors compute.
 
 use std::fmt;
 
 pub use super::rotation::{Rotation, Scaling};
 use crate::kernel::Heads;
 
-/// Shapes and constants of a network with full attention. The vocabulary is not part of it: the embedding's own
-/// shape decides, and may differ from the configured one.
+/// Shapes and constants of a network.
+///
+/// A [`Family`](super::Family) reads one from a checkpoint's configuration, and
+/// [`Backbone::load`](crate::backbone::Backbone::load) computes it with our kernels on a CPU or with candle's
+/// operations on a GPU. A network that differs from these only in numbers needs no new code. The vocabulary
+/// is not part of the value: the embedding's own shape decides, and may differ from the configured one.
+///
+/// ```
+/// use unmask_model::checkpoint::{
+///     Biases, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec, Visibility,
+/// };
+///
+/// let spec = TransformerSpec {
+///     width: 64,
+///     head_count: 4,
+///     kv_head_count: 2,
+///     head_width: 16,
+///     context: 512,
+///     norm: NormKind::Rms,
+///     norm_epsilon: 1e-6,
+///     positions: Positions::Rotary(Rotation { theta: 10_000.0, scaling: Scaling::None }),
+///     projections: Projections::Separate,
+///     biases: Biases::default(),
+///     head_norm: false,
+///     feed_forward: vec![FeedForward::SwiGlu { width: 172 }; 3],
+///     visibility: Visibility::Full,
+///     ties_missing_head: true,
+/// };
+/// assert_eq!(
+///     spec.to_string(),
+///     "3 layers, width 64, 4 heads of 16 (2 for keys), feed-forward width 172",
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransformerSpec {
     /// Width of a hidden state.
@@ -24,18 +55,33 @@ pub struct TransformerSpec {
     pub norm: NormKind,
     /// ε of the norms.
     pub norm_epsilon: f64,
-    /// Where positions enter.
+    /// The use of positions.
     pub positions: Positions,
-    /// How attention's linear layers lie in files, and what blocks call their parts.
+    /// The form of attention's linear layers in files, and the names of a block's parts.
     pub projections: Projections,
-    /// Which linear layers have a bias.
+    /// The linear layers that have a bias.
     pub biases: Biases,
-    /// Whether every query and key head has an RMS norm of its own before the rotation.
+    /// True if every query and key head has an RMS norm of its own before the rotation.
     pub head_norm: bool,
     /// The feed-forward part of each block.
     pub feed_forward: Vec<FeedForward>,
-    /// Whether a head that the files do not have is the embedding.
+    /// The positions that a position sees.
+    pub visibility: Visibility,
+    /// True if the embedding stands in for a head that the files do not have.
     pub ties_missing_head: bool,
+}
+
+/// The positions of a canvas that a position sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// All of them.
+    #[default]
+    Full,
+    /// Those of its own block and of the blocks before it, counted from position 0.
+    BlockCausal {
+        /// Positions of a block, at least 1.
+        block: usize,
+    },
 }
 
 /// A norm of rows.
@@ -47,7 +93,7 @@ pub enum NormKind {
     Rms,
 }
 
-/// Where positions enter.
+/// The use of positions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Positions {
     /// A table of vectors, added to the embedding.
@@ -56,7 +102,7 @@ pub enum Positions {
     Rotary(Rotation),
 }
 
-/// How attention's linear layers lie in files.
+/// The form of attention's linear layers in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Projections {
     /// GPT-2's: queries, keys and values in one matrix; all matrices are (in, out).
@@ -65,12 +111,12 @@ pub enum Projections {
     Separate,
 }
 
-/// Which linear layers have a bias.
+/// The linear layers that have a bias.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Biases {
     /// Queries, keys and values.
     pub qkv: bool,
-    /// What attention gives back.
+    /// The projection of attention's result.
     pub output: bool,
     /// The feed-forward part.
     pub feed_forward: bool,
@@ -97,9 +143,9 @@ pub enum FeedForward {
 /// its probability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Experts {
-    /// How many there are.
+    /// Number of experts.
     pub count: usize,
-    /// How many a row uses.
+    /// Experts that each row uses.
     pub used: usize,
     /// Width inside each.
     pub width: usize,

@@ -53,7 +53,9 @@ impl StoredTensor {
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
             other => {
-                let (path, name, found) = (path.to_owned(), name.to_owned(), format!("{other:?}"));
+                let path = path.to_owned();
+                let name = name.to_owned();
+                let found = format!("{other:?}");
                 return Err(LoadError::TensorType { path, name, found, supported: "F32, F16 and BF16" });
             }
         };
@@ -82,7 +84,7 @@ impl StoredTensor {
         }
     }
 
-    /// Whether bfloat16 holds its numbers without loss because it is stored so.
+    /// Returns true if the numbers are stored as bfloat16, which holds them without loss.
     #[must_use]
     pub fn is_bf16(&self) -> bool {
         match &self.numbers {
@@ -148,7 +150,7 @@ impl StoredTensor {
         tensor.map_err(|source| self.failed(source))
     }
 
-    /// As it is stored, but for blocks, which become f32.
+    /// The tensor as it is stored, except for blocks, which become f32.
     fn on(&self, cpu: CpuFeatures, device: &Device) -> candle_core::Result<Tensor> {
         match &self.numbers {
             StoredNumbers::Tensor(tensor) => tensor.to_device(device),

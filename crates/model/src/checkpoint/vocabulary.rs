@@ -21,7 +21,7 @@ const CLASSES: [(&str, &str); 5] = [
     ("GPT2TokenizerFast", "gpt-2"),
 ];
 
-/// Whether the files are there.
+/// Returns true if the files are there.
 pub(super) fn exists(files: &ModelFiles) -> bool {
     [VOCABULARY, MERGES, SETTINGS].iter().all(|name| files.exists(name))
 }

@@ -28,7 +28,7 @@ pub struct Weights {
     loading: Mutex<Option<ByteProgress>>,
 }
 
-/// Where tensors come from.
+/// The source of tensors.
 enum Source {
     Safetensors(Safetensors),
     Gguf {
@@ -158,7 +158,7 @@ impl Weights {
         self.adapted(HEAD, stored).map(Some)
     }
 
-    /// Whether the files hold a head; otherwise it is the embedding.
+    /// Returns true if the files hold a head; otherwise it is the embedding.
     #[must_use]
     pub fn has_own_head(&self) -> bool {
         self.source.contains(HEAD)
@@ -170,7 +170,7 @@ impl Weights {
         &self.unread
     }
 
-    /// How many numbers the model has, and how many bytes its tensors take on disk.
+    /// Numbers of the model, and bytes of its tensors on disk.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let mut size = (0, 0);
@@ -265,7 +265,8 @@ impl Source {
         };
         match unread.iter().find(|name| !is_harmless(name)) {
             Some(name) => {
-                let (path, layers) = (files.path("config.json"), config.spec.layers());
+                let path = files.path("config.json");
+                let layers = config.spec.layers();
                 Err(LoadError::TensorUnread { path, name: name.escape_debug().to_string(), layers })
             }
             None => Ok(unread),

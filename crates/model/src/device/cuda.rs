@@ -11,7 +11,7 @@ use libloading::Library;
 use crate::error::{LoadError, one_line};
 
 const DRIVER: &str = "libcuda.so.1";
-/// What candle opens a device with; the first is named after the toolkit.
+/// Libraries with which candle opens a device; the first is named after the toolkit.
 const LIBRARIES: [&str; 2] = [concat!("libcublas.so.", env!("UNMASK_CUDA_MAJOR")), "libcurand.so.10"];
 
 /// The first GPU; `None` where there is no driver, or no GPU.
@@ -63,16 +63,16 @@ fn one_stream(device: &CudaDevice) -> candle_core::Result<()> {
     Ok(())
 }
 
-/// Whether the system's loader finds a library; what it says if not.
+/// Looks for a library with the system's loader.
 fn library(name: &str) -> Result<(), String> {
     // SAFETY: NVIDIA's libraries do in their initialisers what they do in every program that links them.
     #[expect(unsafe_code, reason = "loading a library runs its initialisers")]
     let loaded = unsafe { Library::new(name) };
-    // It stays: whoever calls it later finds it loaded.
+    // It stays loaded for later callers.
     loaded.map(std::mem::forget).map_err(|error| one_line(&error))
 }
 
-/// What an error of the device means for those who wait for it.
+/// The consequence of a device's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// There is no GPU.
@@ -85,7 +85,7 @@ pub(crate) enum Fault {
     Other,
 }
 
-/// What candle's error is about.
+/// The consequence of candle's error.
 pub(crate) fn fault(error: &Error) -> Fault {
     match error {
         Error::Cuda(source) => source.downcast_ref::<CudaError>().map_or(Fault::Other, fault_of_cuda),

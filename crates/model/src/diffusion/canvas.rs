@@ -3,8 +3,8 @@
 use crate::error::CanvasError;
 use crate::predictor::{ModelLimits, Position, TokenId};
 
-/// What a position of the canvas is. Masked is a state of its own and never a comparison with the mask
-/// id: in two of the three released models that id is an ordinary word, and a prompt may contain it.
+/// The state of a position. "Masked" is a state of its own and never a comparison with the mask id: in two of
+/// the three released models that id is an ordinary word, and a prompt may contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell {
     /// Given by the caller; never changes.
@@ -15,7 +15,24 @@ pub enum Cell {
     Committed,
 }
 
-/// The sequence being denoised (x_t of the paper).
+/// The sequence being denoised (x_t of the paper): one token and one [`Cell`] for every position.
+///
+/// Given positions never change. A masked position shows the network the mask token until a token is
+/// committed there; remasking opens it again. Only a [`DenoisingState`](super::DenoisingState) commits and
+/// remasks.
+///
+/// ```
+/// use unmask_model::diffusion::{Canvas, Cell};
+/// use unmask_model::predictor::ModelLimits;
+///
+/// let limits = ModelLimits { vocabulary: 100, context: 8, mask_token: 99, shift: false };
+/// let canvas = Canvas::new([Some(7), None, None, Some(8)], &limits)?;
+/// assert_eq!(canvas.tokens(), [7, 99, 99, 8]);
+/// assert_eq!(canvas.cells()[1], Cell::Masked);
+/// assert_eq!(canvas.open_positions().collect::<Vec<_>>(), [1, 2]);
+/// assert!(Canvas::new([Some(100)], &limits).is_err(), "no row of the embedding");
+/// # Ok::<(), unmask_model::error::CanvasError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
     tokens: Vec<TokenId>,
@@ -62,7 +79,7 @@ impl Canvas {
         &self.cells
     }
 
-    /// How many positions are still masked.
+    /// The number of masked positions.
     #[must_use]
     pub fn masked(&self) -> usize {
         self.masked
@@ -73,7 +90,7 @@ impl Canvas {
         (0..).zip(&self.cells).filter(|(_, cell)| **cell == Cell::Masked).map(|(position, _)| position)
     }
 
-    /// Whether `position` is still to be generated.
+    /// Returns true if `position` is masked.
     #[must_use]
     pub fn is_open(&self, position: Position) -> bool {
         self.cells.get(position as usize) == Some(&Cell::Masked)

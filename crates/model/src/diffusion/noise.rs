@@ -11,14 +11,27 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::predictor::Position;
 
-/// Where a sample's uniform numbers come from.
+/// The source of a sample's uniform numbers.
+///
+/// A number is a function of its address, so the same seed gives the same text in any batch and in any order of
+/// computation. Samples of one request differ in `sample` only.
+///
+/// ```
+/// use unmask_model::diffusion::Noise;
+///
+/// let noise = Noise::Keyed { seed: 7, sample: 0 };
+/// let number = noise.token(1, 5);
+/// assert!((0.0..1.0).contains(&number));
+/// assert_eq!(number, Noise::Keyed { seed: 7, sample: 0 }.token(1, 5));
+/// assert_ne!(number, Noise::Keyed { seed: 7, sample: 1 }.token(1, 5));
+/// ```
 #[derive(Clone, Debug)]
 pub enum Noise {
     /// ChaCha8 under the request's seed, one stream per sample, purpose and round.
     Keyed {
         /// The request's seed.
         seed: u64,
-        /// Which of the request's samples.
+        /// The sample's number in the request.
         sample: u32,
     },
     /// Numbers recorded elsewhere, to replay a run of the reference.
@@ -46,16 +59,16 @@ pub struct RecordedDraws {
     pub order: Vec<Vec<f64>>,
 }
 
-/// What a number decides. Purposes have streams of their own.
+/// The decision that a number takes. Purposes have streams of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// A token; rounds from 1.
     Token,
     /// A position's place in the order; round 0.
     Plan,
-    /// Whether a position is committed, taken back, or preferred in a round.
+    /// Committing, remasking or preferring a position in a round.
     Decision,
-    /// Which positions of a text are masked to score it; rounds from 1.
+    /// Masking a position of a text to score it; rounds from 1.
     Mask,
 }
 

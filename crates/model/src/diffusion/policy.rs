@@ -1,22 +1,43 @@
-//! Which positions are committed next: four closed choices, and which of them go together.
+//! The choice of the positions that are committed next: four closed enums, and their valid combinations.
 
 use crate::error::PolicyError;
 
-/// The decision rule of one request. It belongs to the request's state, so neighbours in a batch can
-/// follow different rules.
+/// The decision rule of one request: where, in which order and how many positions are committed, and whether
+/// commits are taken back.
+///
+/// Every published rule is a choice of each of the four. A policy belongs to the request's own state, so
+/// neighbours in a batch can follow different ones. [`Self::check`] rejects invalid combinations and numbers
+/// out of range; [`DenoisingState::new`](super::DenoisingState::new) calls it.
+///
+/// ```
+/// use unmask_model::diffusion::{Order, Policy, Quota, Revise, Score, ScoreKind, Window};
+///
+/// // Fast-dLLM: every position whose most probable token has probability 0.9, in blocks of 32.
+/// let mut policy = Policy {
+///     window: Window::Block(32),
+///     order: Order::Score(Score { kind: ScoreKind::Model, temperature: 0.0 }),
+///     quota: Quota::Threshold(0.9),
+///     revise: Revise::None,
+/// };
+/// assert!(policy.check().is_ok());
+///
+/// // A threshold needs an order by confidence.
+/// policy.order = Order::Permutation;
+/// assert_eq!(policy.check().unwrap_err().to_string(), "these values of `order` and `quota` do not go together");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
-    /// Where commits may happen.
+    /// The region in which positions are committed.
     pub window: Window,
     /// In which order positions are considered.
     pub order: Order,
-    /// How many are committed by one evaluation.
+    /// The number of positions committed by one evaluation.
     pub quota: Quota,
-    /// Whether committed tokens are taken back.
+    /// Remasking of committed tokens.
     pub revise: Revise,
 }
 
-/// Where commits may happen, counted over the positions to generate, left to right.
+/// The region in which positions are committed, counted over the positions to generate, left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
     /// Anywhere.
@@ -44,7 +65,7 @@ pub enum Order {
     Score(Score),
 }
 
-/// What a position is ranked by, best first; the lower position on a tie.
+/// The ranking of positions, best first; the lower position on a tie.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
     /// The quantity.
@@ -68,7 +89,7 @@ pub enum ScoreKind {
     Entropy,
 }
 
-/// How many positions are committed by one evaluation. At least one always is, unless it says otherwise.
+/// The number of positions committed by one evaluation; at least one unless the variant says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Quota {
     /// Those whose round it is, of T (for [`Order::Labels`] and [`Order::Stratified`]). Blocks share the
@@ -76,8 +97,8 @@ pub enum Quota {
     Labels(u32),
     /// k.
     Count(usize),
-    /// As many as fill each window evenly in N evaluations: parts that differ by at most one, the larger
-    /// ones first. Blocks share the evaluations evenly.
+    /// Even parts that fill each window in N evaluations; they differ by at most one, the larger ones first.
+    /// Blocks share the evaluations evenly.
     Evaluations(u32),
     /// [`Self::Evaluations`] with N = ⌈TM/(T + M)⌉ for M positions: to first order the error of T
     /// independent rounds in fewer evaluations.
@@ -100,8 +121,8 @@ pub enum Quota {
     Entropy(f64),
 }
 
-/// Whether committed tokens are taken back (ReMDM, 2503.00307): at each of the T steps of
-/// [`Quota::Labels`] a committed token becomes a mask again with probability σ.
+/// Remasking of committed tokens (ReMDM, 2503.00307): at each of the T steps of [`Quota::Labels`] a committed
+/// token becomes a mask again with probability σ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Revise {
     /// Never.
@@ -118,7 +139,7 @@ pub enum Revise {
 /// Most rounds of any rule: plans and revisers walk through all of them.
 const MOST_STEPS: u32 = 1 << 16;
 
-/// How many positions of a random order [`Quota::Entropy`] reads ahead.
+/// Positions of a random order that [`Quota::Entropy`] reads ahead.
 pub const LOOKAHEAD: usize = 64;
 
 impl Policy {

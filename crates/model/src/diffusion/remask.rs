@@ -3,7 +3,7 @@
 
 use super::policy::Revise;
 
-/// What one step does to each position, independently.
+/// The effect of one step on each position, independently.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Step {
     /// A masked position is committed with this probability.
@@ -18,8 +18,10 @@ pub(super) fn step(revise: Revise, number: u32, steps: u32) -> Step {
         return Step { commit: 1.0, remask: 0.0 };
     }
     let time = |i: u32| 1.0 - f64::from(i) / f64::from(steps);
-    let (t, s) = (time(number - 1), time(number));
-    let (known, next) = (committed_share(revise, t), committed_share(revise, s));
+    let t = time(number - 1);
+    let s = time(number);
+    let known = committed_share(revise, t);
+    let next = committed_share(revise, s);
     // Larger σ would need more commits than there are masks.
     let most = if known > 0.0 { ((1.0 - next) / known).min(1.0) } else { 1.0 };
     let remask = match revise {

@@ -1,4 +1,4 @@
-//! How many positions are committed, and when: numbers that no network has a say in.
+//! Schedules: numbers of positions and their times, independent of the network.
 
 use super::noise::{Noise, Purpose};
 use super::policy::{Order, Quota, Window};
@@ -24,7 +24,7 @@ pub fn draw_round(noise: &Noise, steps: u32, position: Position) -> u32 {
     1 + ((noise.number(Purpose::Plan, 0, position) * f64::from(steps)) as u32).min(steps - 1)
 }
 
-/// How many of the `open` positions the reference's confidence order leaves open after evaluation
+/// The number of `open` positions that the reference's confidence order leaves open after evaluation
 /// `evaluation` (from 1) of `steps`: the floor of open · (T − evaluation)/T.
 ///
 /// Computed in f32 as the reference does, which differs from the integer floor for a few (open, T):
@@ -41,11 +41,12 @@ pub fn positions_kept_open(open: usize, evaluation: u32, steps: u32) -> usize {
 /// M(M/N − 1)/2.
 #[must_use]
 pub fn balanced_evaluations(steps: u32, masked: usize) -> u32 {
-    let (steps, masked) = (u64::from(steps), masked as u64);
+    let steps = u64::from(steps);
+    let masked = masked as u64;
     u32::try_from((steps * masked).div_ceil((steps + masked).max(1))).unwrap_or(u32::MAX).max(1)
 }
 
-/// How many of `open` positions Dream's schedule commits at step `step` (from 1) of `steps`: times run
+/// The number of `open` positions that Dream's schedule commits at step `step` (from 1) of `steps`: times run
 /// evenly from 1 to ε = 0.001, and going from t to s commits ⌊open·(1 − s/t)⌋; the last step commits all.
 #[must_use]
 pub fn dream_quota(open: usize, step: u32, steps: u32) -> usize {
@@ -127,7 +128,7 @@ pub(super) fn next_dream_step(open: usize, step: u32, steps: u32) -> Option<u32>
     (step + 1..=steps).find(|&step| dream_quota(open, step, steps) > 0)
 }
 
-/// How many of the steps after `step` of Dream's schedule commit any of `open` positions.
+/// The number of steps after `step` of Dream's schedule that commit any of `open` positions.
 pub(super) fn dream_steps_left(mut open: usize, step: u32, steps: u32) -> u32 {
     let mut count = 0;
     for step in step + 1..=steps {
@@ -178,16 +179,18 @@ fn by_number(items: &[u32], number: impl Fn(u32) -> f64) -> Vec<u32> {
     keyed.into_iter().map(|(_, item)| item).collect()
 }
 
-/// How many positions go next when `count` are committed in `parts` even parts, the larger ones first, and
-/// `done` are committed already; at least 1.
+/// The number of positions that are next when `count` are committed in `parts` even parts, the larger ones
+/// first, and `done` are committed already; at least 1.
 pub(super) fn part_size(count: usize, parts: usize, done: usize) -> usize {
     let part = part_of(done, count, parts.max(1));
     (done..count).take_while(|&place| part_of(place, count, parts.max(1)) == part).count().max(1)
 }
 
-/// Which of `parts` even parts place `place` of `count` falls into; the larger parts first.
+/// The number of the part, of `parts` even ones, that place `place` of `count` falls into; the larger parts
+/// first.
 fn part_of(place: usize, count: usize, parts: usize) -> usize {
-    let (size, larger) = (count / parts, count % parts);
+    let size = count / parts;
+    let larger = count % parts;
     let border = larger * (size + 1);
     if place < border { place / (size + 1) } else { larger + (place - border) / size.max(1) }
 }

@@ -1,8 +1,7 @@
-//! How probable the model finds a given text: evaluations of the text with parts of it masked.
+//! Scores of a given text under the model: evaluations of the text with parts of it masked.
 //!
-//! A masked diffusion model has no single formula for the probability of a text. What is cheap and exact
-//! for autoregressive models is a choice of estimator here ([`ScoreMode`]), and numbers of different
-//! modes do not compare.
+//! A masked diffusion model has no single formula for the probability of a text. A score is therefore the
+//! value of one of several estimators ([`ScoreMode`]), and values of different modes are not comparable.
 
 mod plan;
 
@@ -25,26 +24,25 @@ pub struct ScoreSpec {
     /// Positions from this one on are context, too; `None` scores to the end. So a text in a hole is scored
     /// with what stands right of it in view.
     pub to: Option<Position>,
-    /// What to compute.
+    /// The estimator.
     pub mode: ScoreMode,
     /// The random masks, in the modes that draw them. Texts with the same noise and as many scored
     /// positions are masked alike (common random numbers), so that less of their difference is chance.
     /// [`Noise::Recorded`] replays a run of the mode `Reference`: `tokens[k][p]` is the number that masks
     /// position p in entry k.
     pub noise: Noise,
-    /// How many of the most probable tokens to report at each scored position, in the modes that read a
-    /// position once.
+    /// Most probable tokens to report at each scored position, in the modes that read a position once.
     pub alternatives: usize,
 }
 
-/// What a score is. n is the number of scored positions; everything is in nats.
+/// The estimator of a score. n is the number of scored positions; everything is in nats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ScoreMode {
     /// log p(x_i | x_<i) with everything from i on masked: n evaluations, and their sum is the logarithm
     /// of a joint probability, that of generating the text from left to right.
     #[default]
     Chain,
-    /// As `Chain` with this many positions per evaluation. The members of a block do not see each other.
+    /// `Chain` with this many positions per evaluation. The members of a block do not see each other.
     Block(usize),
     /// log p(x_i | all others): n evaluations. The sum ranks texts by acceptability and is no
     /// log-probability (Salazar et al., 1910.14659).
@@ -74,11 +72,11 @@ pub enum ScoreMode {
     },
 }
 
-/// How probable a text is, as its mode defines it.
+/// The score of a text, as its mode defines it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SequenceScore {
-    /// What each position contributes to the total (nats); `None` where nothing is scored. Log-probabilities
-    /// in the modes without samples, shares of the estimate otherwise: 0 where no sample masked the position.
+    /// Each position's part of the total (nats); `None` where nothing is scored. Log-probabilities in the
+    /// modes without samples, shares of the estimate otherwise: 0 where no sample masked the position.
     pub logprobs: Vec<Option<f64>>,
     /// Their sum (nats).
     pub total: f64,
@@ -90,8 +88,29 @@ pub struct SequenceScore {
     pub alternatives: Vec<Vec<(TokenId, f32)>>,
 }
 
-/// Everything one text remembers between two evaluations, as
-/// [`DenoisingState`](super::DenoisingState) does for a sample.
+/// One text that is scored, and everything that it remembers between two evaluations.
+///
+/// It is driven like a [`DenoisingState`](super::DenoisingState): [`Self::ask`] until there is none, and [`Self::act`]
+/// with the answers. [`Self::score`] is then complete.
+///
+/// ```
+/// # #[cfg(feature = "testing")] {
+/// use unmask_model::diffusion::{ScoreMode, ScoreSpec, ScoringState};
+/// use unmask_model::predictor::{MarkovOracle, MaskPredictor};
+///
+/// let mut oracle = MarkovOracle::random(10, 1.0, 32, 3);
+/// let tokens = vec![4, 1, 8, 8, 2];
+/// let spec = ScoreSpec { tokens: tokens.clone(), mode: ScoreMode::Chain, ..ScoreSpec::default() };
+/// let mut text = ScoringState::new(spec, &oracle.limits())?;
+/// while let Some(ask) = text.ask() {
+///     let reads = oracle.predict(&[ask])?.remove(0);
+///     text.act(&reads);
+/// }
+/// // The oracle's conditionals are exact, so their sum is the chain's own log-probability.
+/// assert!((text.score().total - oracle.log_probability(&tokens)).abs() < 1e-3);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ScoringState {
     text: Vec<TokenId>,
@@ -107,9 +126,9 @@ pub struct ScoringState {
     wants: Vec<Want>,
     samplings: [Sampling; 1],
     logprobs: Vec<Option<f64>>,
-    /// What each round of random masks added to the total; empty when no masks are random.
+    /// Each round's part of the total, in modes with random masks; empty otherwise.
     samples: Vec<f64>,
-    /// How many alternatives to ask for, and those of each position.
+    /// Alternatives to read at each position, and those that were read.
     wanted: usize,
     alternatives: Vec<Vec<(TokenId, f32)>>,
 }
@@ -157,10 +176,12 @@ impl ScoringState {
         Ok(state)
     }
 
-    /// What the next evaluation must read, or `None` when the score is complete.
+    /// The reads of the next evaluation; `None` when the score is complete.
     #[must_use]
     pub fn ask(&self) -> Option<Ask<'_>> {
-        let (tokens, wants, samplings) = (&self.canvas, &self.wants, &self.samplings);
+        let tokens = &self.canvas;
+        let wants = &self.wants;
+        let samplings = &self.samplings;
         let ask = Ask { tokens, wants, samplings, alternatives: self.wanted, ..Ask::default() };
         (!self.wants.is_empty()).then_some(ask)
     }
@@ -191,13 +212,13 @@ impl ScoringState {
         self.text.len()
     }
 
-    /// How many evaluations this text has consumed.
+    /// Evaluations that this text has used.
     #[must_use]
     pub fn evaluations(&self) -> u32 {
         self.evaluations
     }
 
-    /// How many evaluations this text still needs, exactly.
+    /// Evaluations that this text still needs, exactly.
     #[must_use]
     pub fn evaluations_left(&self) -> u32 {
         self.rounds.len() as u32

@@ -1,4 +1,4 @@
-//! Which of the positions that were read are committed.
+//! The choice of the positions that are committed, among those that were read.
 
 use super::noise::{Noise, Purpose};
 use super::policy::{Quota, Score, ScoreKind};
@@ -45,7 +45,7 @@ fn quantity(kind: ScoreKind, read: &Read) -> f64 {
     })
 }
 
-/// Where a scored request stands, as far as quotas ask.
+/// The progress of a scored request, as quotas need it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress {
     /// Number of the evaluation, from 1.
@@ -54,7 +54,7 @@ pub(super) struct Progress {
     pub(super) part: usize,
 }
 
-/// How many of the ranked candidates, from the best, are committed.
+/// The number of ranked candidates, from the best, that are committed.
 pub(super) fn quota(ranked: &[Candidate<'_>], quota: Quota, kind: ScoreKind, progress: Progress) -> usize {
     let probability = |candidate: &Candidate<'_>| quantity(kind, candidate.read).exp();
     match quota {
@@ -77,7 +77,8 @@ pub(super) fn quota(ranked: &[Candidate<'_>], quota: Quota, kind: ScoreKind, pro
 /// Length of the longest prefix with ΣH − max H ≤ `budget` nats, at least 1. Drawing the prefix
 /// independently costs at most that: KL(joint ‖ product) = ΣH − H(joint) ≤ ΣH − max H (2505.24857).
 pub(super) fn entropy_prefix(ordered: &[Candidate<'_>], budget: f64) -> usize {
-    let (mut sum, mut largest) = (0.0, 0.0_f64);
+    let mut sum = 0.0;
+    let mut largest = 0.0_f64;
     let fits = |candidate: &&Candidate<'_>| {
         let entropy = f64::from(candidate.read.entropy);
         sum += entropy;

@@ -1,4 +1,4 @@
-//! What a sample starts from, and what its steps report.
+//! The start of a sample, and the reports of its steps.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,7 +8,10 @@ use super::noise::Noise;
 use super::policy::Policy;
 use crate::predictor::{Position, Read, Sampling, TokenCount, TokenId};
 
-/// What a sample starts from.
+/// The start of a sample: its canvas, settings, rule and random numbers.
+///
+/// Only `given` has to be set; the defaults are the model's own distribution, the reference's sampler over 64
+/// rounds and the seed 0. [`DenoisingState`](super::DenoisingState) has an example.
 #[derive(Clone, Debug, Default)]
 pub struct StateSpec {
     /// One entry per position: a given token, or `None` to generate one.
@@ -17,32 +20,33 @@ pub struct StateSpec {
     pub samplings: Vec<Sampling>,
     /// Sets of tokens that spans refer to, each ascending.
     pub allowed: Vec<Vec<TokenId>>,
-    /// What holds for stretches of the canvas; the first one that contains a position counts, and
-    /// positions outside follow the first settings.
+    /// Settings of stretches of the canvas. The first span that contains a position counts, and positions
+    /// outside all spans follow the first settings.
     pub spans: Vec<Span>,
     /// The decision rule.
     pub policy: Policy,
     /// The random numbers.
     pub noise: Noise,
-    /// What an open position 0 becomes when its round comes, for models with shift, whose head cannot
+    /// The token that an open position 0 gets when its round comes, for models with shift, whose head cannot
     /// predict it. The reference puts the caller's own id there. `None` refuses such a canvas.
     pub first_token: Option<TokenId>,
-    /// Whether an open position 0 of a model with shift is read from the first row, which also speaks of position 1
-    /// (Dream); otherwise only `first_token` fills it.
+    /// True if an open position 0 of a model with shift is read from the first row, which also predicts
+    /// position 1 (Dream); otherwise only `first_token` fills it.
     pub reads_first: bool,
-    /// Whether a position whose drawn token is the mask itself stays open, as in samplers that know open positions by
-    /// their token. Of those that have a fixed number of evaluations: the others might not end.
+    /// True if a position whose drawn token is the mask itself stays open, as in samplers that recognise open
+    /// positions by their token. It has an effect only for rules with a fixed number of evaluations: others
+    /// might not end.
     pub redraw_masks: bool,
     /// Weight of classifier-free guidance against the canvas without its given tokens.
     pub guidance: Option<f64>,
-    /// How many of the most probable tokens to report with each commit.
+    /// Most probable tokens to report with each commit.
     pub alternatives: usize,
-    /// Whether every evaluation also reads the most probable token at the positions that stay open. That
-    /// takes rows of the head, and changes nothing about what is committed.
+    /// True if every evaluation also reads the most probable token at the positions that stay open. That
+    /// takes rows of the head, and changes nothing about the commits.
     pub drafts: bool,
 }
 
-/// What holds for a stretch of the canvas.
+/// Settings of a stretch of the canvas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// Its positions.
@@ -68,9 +72,9 @@ pub enum Edit {
 /// A token that was committed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Commit {
-    /// Where.
+    /// The position.
     pub position: Position,
-    /// What.
+    /// The token.
     pub token: TokenId,
     /// Its log-probability (nats) under the distribution it was drawn from.
     pub score: f32,
@@ -87,7 +91,7 @@ impl Commit {
     }
 }
 
-/// Why a sample ended before its schedule; after the first two, positions are still masked.
+/// The reason for an end before the schedule's; after the first two, positions are still masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EarlyExit {
     /// All of them lie right of a document end.
@@ -139,7 +143,7 @@ pub(super) fn without_condition(canvas: &Canvas, keeps_first: bool) -> Vec<Token
         .collect()
 }
 
-/// How often each token stands on the canvas; masks are not counted.
+/// The occurrences of each token on the canvas; masks are not counted.
 pub(super) fn counts(canvas: &Canvas) -> Vec<TokenCount> {
     let mut counts = BTreeMap::new();
     for (cell, &token) in canvas.cells().iter().zip(canvas.tokens()) {

@@ -1,5 +1,5 @@
-//! One sample's memory between evaluations, and one step of it as a pure function: `prepare` writes what
-//! is read next, `decide` says what of it is committed.
+//! One sample's memory between evaluations, and one step of it as a pure function: `prepare` writes the next
+//! reads, and `decide` chooses what is committed of them.
 
 mod decide;
 mod prepare;
@@ -12,25 +12,53 @@ use super::policy::{Order, Policy, Quota, Revise};
 use super::schedule::{dream_quota, dream_steps_left, plan};
 use super::spec::{self, EarlyExit, Edit, Span, StateSpec};
 use crate::error::CanvasError;
-use crate::predictor::{Ask, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want};
+use crate::predictor::{
+    Ask, Context, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want,
+};
 
-/// Everything one sample remembers. Between two steps it can be kept, moved or dropped at no cost:
-/// attention is bidirectional, so there is nothing cached to keep in step with it.
+/// One sample: its canvas, its decision rule, and everything else that it remembers between two evaluations.
+///
+/// [`Self::ask`] says what the next evaluation must read, and [`Self::act`] takes the answers and commits
+/// tokens. All decisions are a function of the [`StateSpec`] and the answers: random numbers are addressed by
+/// seed, sample, round and position. Between two evaluations a state can be kept, moved or dropped at no
+/// cost; attention is bidirectional, so there is no cache.
+///
+/// ```
+/// use unmask_model::diffusion::{DenoisingState, Noise, Policy, StateSpec};
+/// use unmask_model::predictor::{ModelLimits, Read};
+///
+/// let limits = ModelLimits { vocabulary: 100, context: 8, mask_token: 99, shift: false };
+/// let spec = StateSpec {
+///     given: vec![Some(7), None, None],
+///     policy: Policy::reference(64),
+///     noise: Noise::Keyed { seed: 1, sample: 0 },
+///     ..StateSpec::default()
+/// };
+/// let mut state = DenoisingState::new(spec, &limits)?;
+/// while let Some(ask) = state.ask() {
+///     // A network would answer here; this one always says 5.
+///     let reads = vec![Read { token: 5, ..Read::default() }; ask.wants.len()];
+///     state.act(&reads);
+/// }
+/// assert_eq!(state.canvas().tokens(), [7, 5, 5]);
+/// assert!(state.evaluations() <= 2, "empty rounds of the 64 are skipped");
+/// # Ok::<(), unmask_model::error::CanvasError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DenoisingState {
     canvas: Canvas,
     /// Those of the request; with drafts, each again at temperature 0.
     samplings: Vec<Sampling>,
-    /// How many of them are the request's.
+    /// The number of them that are the request's.
     settings: u32,
     allowed: Vec<Vec<TokenId>>,
     spans: Vec<Span>,
     policy: Policy,
     noise: Noise,
     first_token: Option<TokenId>,
-    /// Whether position 0 stays when the condition is taken away.
+    /// True if position 0 stays when the condition is taken away.
     keeps_first: bool,
-    /// Whether a drawn mask leaves its position open.
+    /// True if a drawn mask leaves its position open.
     redraws: bool,
     guidance: Option<f64>,
     alternatives: usize,
@@ -38,7 +66,7 @@ pub struct DenoisingState {
     drafts: Option<u32>,
     /// Positions of the pending ask that are read for the draft alone, ascending.
     guessed: Vec<Position>,
-    /// What the last evaluation thought of the positions that stayed open.
+    /// The tokens that the last evaluation would have put at the positions that stayed open.
     draft: Vec<(Position, TokenId)>,
     /// The positions to generate, ascending.
     targets: Vec<Position>,
@@ -47,13 +75,13 @@ pub struct DenoisingState {
     round: u32,
     evaluations: u32,
     early_exit: Option<EarlyExit>,
-    /// Whether the pending evaluation commits everything that is open.
+    /// True if the pending evaluation commits everything that is open.
     last: bool,
     wants: Vec<Want>,
     /// For the pending ask: the canvas without its condition, and the tokens on it.
     unconditional: Vec<TokenId>,
     counts: Vec<TokenCount>,
-    /// Whether position 0 is committed with the pending round; it is not asked for.
+    /// True if position 0 is committed with the pending round; it is not asked for.
     first_due: bool,
     /// Edits that needed no evaluation; they are reported with the next one.
     unreported: Vec<Edit>,
@@ -120,12 +148,13 @@ impl DenoisingState {
         Ok(state)
     }
 
-    /// What the next evaluation must read, or `None` when this sample is done.
+    /// The reads of the next evaluation; `None` when this sample is done.
     #[must_use]
     pub fn ask(&self) -> Option<Ask<'_>> {
         let guidance = self.guidance.map(|weight| Guidance { tokens: &self.unconditional, weight });
         let ask = Ask {
             tokens: self.canvas.tokens(),
+            context: Context::Fresh,
             wants: &self.wants,
             samplings: &self.samplings,
             allowed: &self.allowed,
@@ -209,7 +238,7 @@ impl DenoisingState {
         &self.canvas
     }
 
-    /// Why the sample ended before its schedule, if it did.
+    /// The reason for an end before the schedule's, if there was one.
     #[must_use]
     pub fn early_exit(&self) -> Option<EarlyExit> {
         self.early_exit
@@ -222,13 +251,13 @@ impl DenoisingState {
         self.round
     }
 
-    /// How many evaluations this sample has consumed.
+    /// Evaluations that this sample has used.
     #[must_use]
     pub fn evaluations(&self) -> u32 {
         self.evaluations
     }
 
-    /// How many evaluations this sample can still consume: exact for planned rounds, a bound for others.
+    /// The most evaluations that this sample can still use: exact for planned rounds, a bound for others.
     #[must_use]
     pub fn evaluations_left(&self) -> u32 {
         if self.wants.is_empty() {
@@ -260,7 +289,7 @@ impl DenoisingState {
         }
     }
 
-    /// Whether `position` is the one that only `first_token` can fill.
+    /// Returns true for the position that only `first_token` can fill.
     fn is_first(&self, position: Position) -> bool {
         position == 0 && self.first_token.is_some()
     }

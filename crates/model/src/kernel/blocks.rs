@@ -11,7 +11,7 @@ use half::{bf16, f16};
 use super::cpu_features::{CpuFeatures, Kernel};
 use super::lanes::Lanes;
 
-/// How numbers are stored.
+/// The block formats of GGUF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// 32-bit floats.
@@ -22,11 +22,11 @@ pub enum Encoding {
     Bf16,
     /// 32 integers of 4 bits and a scale.
     Q4_0,
-    /// As [`Self::Q4_0`] with a minimum.
+    /// [`Self::Q4_0`] with a minimum.
     Q4_1,
     /// 32 integers of 5 bits and a scale.
     Q5_0,
-    /// As [`Self::Q5_0`] with a minimum.
+    /// [`Self::Q5_0`] with a minimum.
     Q5_1,
     /// 32 integers of 8 bits and a scale.
     Q8_0,
@@ -36,7 +36,7 @@ pub enum Encoding {
     Q3K,
     /// 256 integers of 4 bits; every 32 of them have a scale and a minimum of 6 bits.
     Q4K,
-    /// As [`Self::Q4K`] with integers of 5 bits.
+    /// [`Self::Q4K`] with integers of 5 bits.
     Q5K,
     /// 256 integers of 6 bits; every 16 of them have a scale of 8 bits.
     Q6K,
@@ -132,7 +132,7 @@ impl<'a> Blocks<'a> {
         Self { encoding, bytes }
     }
 
-    /// How many numbers there are.
+    /// Number of elements.
     #[must_use]
     pub fn count(self) -> usize {
         self.bytes.len() / self.encoding.bytes() * self.encoding.numbers()
@@ -243,7 +243,7 @@ fn q4(scale: f32, minimum: Option<f32>, quants: &[u8], out: &mut [f32; 32]) {
     }
 }
 
-/// As [`q4`], behind 32 bits with the fifth bit of each integer.
+/// [`q4`] after 32 bits that hold the fifth bit of each integer.
 #[inline(always)]
 fn q5(scale: f32, minimum: Option<f32>, quants: &[u8], out: &mut [f32; 32]) {
     let (fifth, quants) = quants.split_at(4);
@@ -264,10 +264,11 @@ fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     }
 }
 
-/// Where groups of 16 numbers find their two bits: four groups of 32 share 32 bytes, two bits each.
+/// The two bits of element `i` of a group of 16: four groups of 32 share 32 bytes, two bits each.
 #[inline(always)]
 fn two_bits(quants: &[u8], group: usize, i: usize) -> u8 {
-    let (part, shift) = (group / 8, group / 2 % 4 * 2);
+    let part = group / 8;
+    let shift = group / 2 % 4 * 2;
     quants[32 * part + group % 2 * 16 + i] >> shift & 3
 }
 
@@ -275,9 +276,11 @@ fn two_bits(quants: &[u8], group: usize, i: usize) -> u8 {
 fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     let (scales, rest) = block.split_at(16);
     let (quants, head) = rest.split_at(64);
-    let (scale, minimum) = (half(head), half(&head[2..]));
+    let scale = half(head);
+    let minimum = half(&head[2..]);
     for (group, (out, packed)) in out.as_chunks_mut::<16>().0.iter_mut().zip(scales).enumerate() {
-        let (scale, minimum) = (scale * f32::from(packed & 15), minimum * f32::from(packed >> 4));
+        let scale = scale * f32::from(packed & 15);
+        let minimum = minimum * f32::from(packed >> 4);
         for (i, out) in out.iter_mut().enumerate() {
             *out = scale * f32::from(two_bits(quants, group, i)) - minimum;
         }
@@ -323,10 +326,11 @@ fn scale_and_minimum(packed: &[u8], group: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(minimum))
 }
 
-/// What the groups of [`q4_k`] and [`q5_k`] are decoded with, `group(g, scale, minimum)`.
+/// Calls `group(g, scale, minimum)` for each group of [`q4_k`] and [`q5_k`].
 #[inline(always)]
 fn groups(head: &[u8], mut group: impl FnMut(usize, f32, f32)) {
-    let (scale, minimum) = (half(head), half(&head[2..]));
+    let scale = half(head);
+    let minimum = half(&head[2..]);
     for number in 0..8 {
         let (own_scale, own_minimum) = scale_and_minimum(&head[4..16], number);
         group(number, scale * own_scale, minimum * own_minimum);
@@ -336,7 +340,8 @@ fn groups(head: &[u8], mut group: impl FnMut(usize, f32, f32)) {
 #[inline(always)]
 fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let (head, quants) = block.split_at(16);
-    let (quants, out) = (quants.as_chunks::<32>().0, out.as_chunks_mut::<32>().0);
+    let quants = quants.as_chunks::<32>().0;
+    let out = out.as_chunks_mut::<32>().0;
     groups(head, |group, scale, minimum| {
         // Two groups share 32 bytes, the first one their low halves.
         let shift = group % 2 * 4;
@@ -350,7 +355,8 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
 fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let (head, rest) = block.split_at(16);
     let (fifth, quants) = rest.split_at(32);
-    let (quants, out) = (quants.as_chunks::<32>().0, out.as_chunks_mut::<32>().0);
+    let quants = quants.as_chunks::<32>().0;
+    let out = out.as_chunks_mut::<32>().0;
     groups(head, |group, scale, minimum| {
         let shift = group % 2 * 4;
         for ((out, byte), fifth) in out[group].iter_mut().zip(&quants[group / 2]).zip(fifth) {
@@ -368,7 +374,8 @@ fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let scale = half(scale);
     for (number, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         // Four groups of 32 numbers share 64 low halves and 32 bytes of upper bits.
-        let (part, group) = (number / 4, number % 4);
+        let part = number / 4;
+        let group = number % 4;
         let low = &low[64 * part + group % 2 * 32..][..32];
         let high = &high[32 * part..][..32];
         let scales = &scales[2 * number..][..2];

@@ -45,7 +45,8 @@ impl Kernel for WriteRow<'_> {
     fn run<L: Lanes>(self, lanes: L) {
         let Self { lines, row, values } = self;
         let numbers = lines.numbers;
-        let (per_line, parts) = (numbers.per_line(), numbers.parts());
+        let per_line = numbers.per_line();
+        let parts = numbers.parts();
         let mut inverse = lanes.splat(1.0);
         if numbers == Numbers::Int8 {
             let scale = int8_scale(lanes, values);
@@ -101,7 +102,7 @@ pub(super) fn parts_of<L: Lanes>(lanes: L, mut rest: [L::F; 2]) -> [[u32; WORDS]
     parts
 }
 
-/// What the numbers of a row are, with those that fill up its last line; not for integers.
+/// The numbers of a row, with the zeros that fill its last line; not for integers.
 #[cfg(test)]
 pub(super) fn decoded(activations: &Activations, row: usize) -> Vec<f32> {
     let words: Vec<u32> =
@@ -128,7 +129,8 @@ fn int8_scale<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
     let (chunks, last) = values.as_chunks();
     let mut padded = [0.0; LANES];
     padded[..last.len()].copy_from_slice(last);
-    let (mut largest, mut zeros) = (zero, zero);
+    let mut largest = zero;
+    let mut zeros = zero;
     for chunk in chunks.iter().chain([&padded]) {
         let value = lanes.load(chunk);
         largest = lanes.max(lanes.max(value, lanes.sub(zero, value)), largest);

@@ -131,7 +131,7 @@ impl CpuFeatures {
         }
     }
 
-    /// Whether six products of bfloat16 take less time than one of f32.
+    /// Returns true if six products of bfloat16 take less time than one of f32.
     pub(super) fn prefers_parts(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]

@@ -95,9 +95,11 @@ impl Kernel for Exponentials<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> f64 {
         let Self { values, shift, factor, out, ahead } = self;
-        let (factor, shift) = (lanes.splat(factor), lanes.splat(shift));
+        let factor = lanes.splat(factor);
+        let shift = lanes.splat(shift);
         let mut sums = [0.0; LANES];
-        let ((values, last), (out, last_out)) = (values.as_chunks(), out.as_chunks_mut());
+        let (values, last) = values.as_chunks();
+        let (out, last_out) = out.as_chunks_mut();
         let (fours, rest) = values.as_chunks::<FEW>();
         let mut outs = out.iter_mut();
         let mut ahead = ahead.as_chunks().0.as_chunks::<2>().0.iter();
@@ -309,7 +311,8 @@ mod tests {
             let value = i as f32 / 1000.0;
             let x = f64::from(value);
             let y = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-            let (gelu, silu) = (0.5 * x * (1.0 + y.tanh()), x / (1.0 + (-x).exp()));
+            let gelu = 0.5 * x * (1.0 + y.tanh());
+            let silu = x / (1.0 + (-x).exp());
             for found in functions(value) {
                 let bound = 2e-6 * x.abs().max(1.0);
                 assert!((f64::from(found.gelu) - gelu).abs() < bound, "gelu({x}): {found:?}");

@@ -53,8 +53,8 @@ pub(super) fn bf16_pair(word: u32) -> [f32; 2] {
     [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)]
 }
 
-/// What one step of an 8-bit integer is worth in a row, so that its largest element becomes 127. Not a
-/// number when an element is not finite, so that nothing hides it.
+/// The step of a row's 8-bit integers, so that its largest element becomes 127. NaN if an element is not
+/// finite, so that such an element is not hidden.
 #[inline(always)]
 pub(super) fn int8_scale(values: &[f32]) -> f32 {
     let mut largest = [0.0_f32; LANES];
@@ -79,7 +79,7 @@ pub(super) fn int8_scale(values: &[f32]) -> f32 {
     int8_step(largest.iter().copied().fold(0.0, f32::max)) + zeros.iter().sum::<f32>()
 }
 
-/// What one step is worth when the largest element is 127 of them.
+/// The step of 8-bit integers whose largest element is 127.
 #[inline(always)]
 pub(super) fn int8_step(largest: f32) -> f32 {
     (largest / 127.0).max(f32::MIN_POSITIVE)

@@ -1,4 +1,4 @@
-//! Which experts a row uses, and with what weights.
+//! The choice of experts for a row, and their weights.
 
 /// The most probable of some experts, by a softmax over all their logits: each with its probability, ascending by
 /// number; of equal ones the lower number.

@@ -12,6 +12,9 @@ use super::cpu_features::CpuFeatures;
 /// sum of a product.
 pub(super) const WORDS: usize = 16;
 
+/// Bytes of a line.
+pub const LINE_BYTES: usize = WORDS * 4;
+
 /// 64 bytes: a cache line, and a register of AVX-512.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -64,7 +67,8 @@ impl Numbers {
 
     /// Lines of a row of `columns` numbers. The one rule of how a row is laid out: both sides of a product and
     /// all activations ask it, so a row of activations has as many lines as the matrix that it meets.
-    pub(super) const fn lines(self, columns: usize) -> usize {
+    #[must_use]
+    pub const fn lines(self, columns: usize) -> usize {
         padded(columns).div_ceil(self.per_line()) * self.parts()
     }
 }
@@ -94,9 +98,25 @@ impl DerefMut for Rows {
     }
 }
 
-/// A matrix of activations, the left-hand side of a product. Line c of all rows comes before line c + 1
-/// of any: a tile of neighbouring rows is found at constant distances, and a column panel of a result
-/// becomes whole lines.
+/// A matrix of activations: the left-hand side of products, kept between them in the layout that the
+/// micro-kernels read.
+///
+/// A row is cut into lines of 64 bytes, and line c of all rows comes before line c + 1 of any. A tile of
+/// neighbouring rows is therefore found at constant distances, and a column panel of a result becomes whole
+/// lines: one product's output is the next one's input without another packing step. Rows are padded with
+/// zeros to whole panels. Memory is taken once by [`Self::shape`] and kept. `kernel/README.md` draws the
+/// layout.
+///
+/// ```
+/// use unmask_model::kernel::{Activations, CpuFeatures, Norm, Numbers};
+///
+/// // Two rows of two numbers; a norm writes them as the left-hand side of a product.
+/// let rows = [1.0, -1.0, 2.0, 2.0];
+/// let norm = Norm::Rms { gain: vec![1.0; 2], epsilon: 0.0 };
+/// let mut left = Activations::new(Numbers::F32);
+/// norm.apply(CpuFeatures::detect(), &rows, 2, &mut left);
+/// assert_eq!(left.rows(), 2);
+/// ```
 #[derive(Debug)]
 pub struct Activations {
     pub(super) numbers: Numbers,
@@ -143,7 +163,7 @@ impl Activations {
         self.depth / self.numbers.parts() * self.numbers.per_line()
     }
 
-    /// What it is made of.
+    /// The type of its numbers.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
         self.numbers

@@ -1,4 +1,4 @@
-//! The right-hand side of a product: packed once, or a panel at a time whenever it is multiplied with.
+//! The right-hand side of a product: packed once, or one panel at a time for every product.
 
 use std::ops::Deref;
 use std::sync::{Arc, MutexGuard};
@@ -10,7 +10,7 @@ use super::encode;
 use super::line::{Line, Numbers, PANEL, PARTS, WORDS};
 use super::stored::{Columns, PanelBuffers, StoredColumns};
 
-/// How a matrix keeps its elements, which decides what it can be multiplied with.
+/// The types that a matrix keeps its elements in; they decide the type of the left-hand side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// f32, times f32.
@@ -31,7 +31,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What it is multiplied with.
+    /// The type of the left-hand side.
     #[must_use]
     pub const fn left(self) -> Numbers {
         match self {
@@ -78,8 +78,26 @@ impl Format {
     }
 }
 
-/// A K × N matrix in panels of 32 columns; within a panel, the words of all its columns for some rows
-/// come before those for later rows. K is padded with zeros to whole lines.
+/// The right-hand side of a product: a K × N matrix of weights in panels of 32 columns.
+///
+/// Within a panel, the words of all its columns for some k come before those for a larger k, so a
+/// micro-kernel reads a panel from front to back. K is padded with zeros to whole lines. [`Self::pack`] packs
+/// a matrix once; [`Self::stored`] leaves it in its file and packs one panel at a time. `kernel/README.md`
+/// draws the layout.
+///
+/// ```
+/// use unmask_model::kernel::{Activations, CpuFeatures, Finish, Format, Norm, PackedMatrix, product};
+///
+/// let cpu = CpuFeatures::detect();
+/// // Two rows, and 32 columns: the first row of the matrix counts them, the second one is all ones.
+/// let matrix = PackedMatrix::pack(Format::F32, 2, 32, |k, n| if k == 0 { n as f32 } else { 1.0 });
+/// let mut left = Activations::new(matrix.format().left());
+/// Norm::Rms { gain: vec![1.0; 2], epsilon: 0.0 }.apply(cpu, &[1.0, -1.0], 2, &mut left);
+///
+/// let mut out = vec![0.0; 32];
+/// product(cpu, &left, &matrix, Finish::Store { out: &mut out, stride: 32 });
+/// assert_eq!(out[..3], [-1.0, 0.0, 1.0]);
+/// ```
 #[derive(Debug)]
 pub struct PackedMatrix {
     pub(super) format: Format,
@@ -128,7 +146,8 @@ impl PackedMatrix {
         let depth = format.left().lines(rows);
         let lines = format.panel_lines(depth);
         let mut packed = vec![Line::default(); lines * (columns / PANEL)];
-        let (mut scales, mut offsets) = (Vec::new(), Vec::new());
+        let mut scales = Vec::new();
+        let mut offsets = Vec::new();
         if format == Format::Int8 {
             scales = vec![0.0; columns];
             offsets = vec![0; columns];
@@ -176,13 +195,13 @@ impl PackedMatrix {
         self.columns
     }
 
-    /// How it keeps its elements.
+    /// The format of its elements.
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Whether its columns can be read back as floats, by [`Self::add_column`].
+    /// Returns true if [`Self::add_column`] can read its columns back as floats.
     #[must_use]
     pub fn has_columns(&self) -> bool {
         self.is_packed() && matches!(self.format, Format::F32 | Format::WideBf16 | Format::Bf16)
@@ -208,7 +227,7 @@ impl PackedMatrix {
         self.columns / PANEL
     }
 
-    /// Whether its panels are packed once and for all.
+    /// Returns true if its panels are packed already.
     pub(super) fn is_packed(&self) -> bool {
         matches!(self.panels, Panels::Packed(_))
     }

@@ -8,8 +8,10 @@
 //!
 //! The matrix tiles (`tile/`) are written in the instructions of each processor and once in plain Rust;
 //! all else is plain Rust or sixteen numbers at a time (`lanes`), compiled for wider registers as well.
-//! [`CpuFeatures`] names the instruction set and is an argument of every kernel. Instruction sets round differently, so results agree bit for bit on one machine, not across
-//! machines.
+//! [`CpuFeatures`] names the instruction set and is an argument of every kernel. Instruction sets round
+//! differently, so results agree bit for bit on one machine, not across machines.
+//!
+//! `README.md` in this folder draws the layouts and the loops of the product, and names them in BLIS's words.
 
 mod attention;
 mod blocks;
@@ -28,13 +30,13 @@ mod rows;
 mod stored;
 mod tile;
 
-pub use attention::{Heads, Operands, Scratch, Span, attention};
+pub use attention::{Heads, NewPages, Operands, PAGE, Page, Pages, Remembered, Scratch, Span, attention};
 pub use blocks::{Blocks, Encoding};
 pub use cpu_features::{CpuFeatures, UnavailableCpu};
 pub use elementwise::{exponential_sum, exponentials, largest, largest_finite, wide_sum};
 pub use experts::chosen_experts;
 pub use head_norm::HeadNorm;
-pub use line::{Activations, Numbers, PANEL, Rows, padded};
+pub use line::{Activations, LINE_BYTES, Numbers, PANEL, Rows, padded};
 pub use matrix::{Format, PackedMatrix};
 pub use norm::Norm;
 pub use product::{Activation, Finish, Rotation, product};

@@ -7,6 +7,17 @@ use super::lanes::{LANES, Lanes};
 use super::line::Activations;
 
 /// A norm over the width of a row, with its learned gain.
+///
+/// [`Self::apply`] writes normed rows as the left-hand side of a product, [`Self::apply_row`] one row as plain numbers.
+///
+/// ```
+/// use unmask_model::kernel::{CpuFeatures, Norm};
+///
+/// let norm = Norm::Rms { gain: vec![1.0, 2.0], epsilon: 0.0 };
+/// let mut out = [0.0; 2];
+/// norm.apply_row(CpuFeatures::portable(), &[3.0, -3.0], &mut out);
+/// assert_eq!(out, [1.0, -2.0]);
+/// ```
 #[derive(Debug)]
 pub enum Norm {
     /// (x − mean)/√(variance + ε)·gain + bias.
@@ -79,10 +90,12 @@ impl Kernel for NormRow<'_> {
             Norm::Layer { gain, bias, epsilon } => {
                 let mean = sum::<L, false>(lanes, row, 0.0) / count;
                 let factor = 1.0 / (sum::<L, true>(lanes, row, mean) / count + epsilon).sqrt();
-                let (wide_mean, wide_factor) = (lanes.splat(mean), lanes.splat(factor));
+                let wide_mean = lanes.splat(mean);
+                let wide_factor = lanes.splat(factor);
                 let (chunks, last) = row.as_chunks();
                 let (outs, last_out) = out.as_chunks_mut();
-                let ((gains, last_gain), (biases, last_bias)) = (gain.as_chunks(), bias.as_chunks());
+                let (gains, last_gain) = gain.as_chunks();
+                let (biases, last_bias) = bias.as_chunks();
                 for (((out, x), gain), bias) in outs.iter_mut().zip(chunks).zip(gains).zip(biases) {
                     let normed = lanes.mul(lanes.sub(lanes.load(x), wide_mean), wide_factor);
                     lanes.store(lanes.mul_add(normed, lanes.load(gain), lanes.load(bias)), out);
@@ -94,7 +107,8 @@ impl Kernel for NormRow<'_> {
             Norm::Rms { gain, epsilon } => {
                 let factor = 1.0 / (sum::<L, true>(lanes, row, 0.0) / count + epsilon).sqrt();
                 let wide_factor = lanes.splat(factor);
-                let ((chunks, last), (gains, last_gain)) = (row.as_chunks(), gain.as_chunks());
+                let (chunks, last) = row.as_chunks();
+                let (gains, last_gain) = gain.as_chunks();
                 let (outs, last_out) = out.as_chunks_mut();
                 for ((out, x), gain) in outs.iter_mut().zip(chunks).zip(gains) {
                     lanes.store(lanes.mul(lanes.mul(lanes.load(x), wide_factor), lanes.load(gain)), out);

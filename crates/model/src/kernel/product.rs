@@ -1,9 +1,9 @@
-//! Products of activations with packed matrices, cut up so that the caches of a core hold what it needs
-//! again.
+//! Products of activations with packed matrices, in loops that fit the caches of a core.
 //!
-//! A task takes a block of rows and some panels. Of both it takes as many lines at a time as a core's own
-//! cache holds of the rows, and of those as many as the first-level cache holds of a panel, for all tiles of
-//! the block one after another. A tile's sums wait in memory meanwhile, and go on as if nothing had been.
+//! A task takes a block of rows and some panels. It goes through the lines in parts that fit the core's
+//! second-level cache for the block of rows, and within these in parts that fit the first-level cache for one
+//! panel, for all tiles of the block one after another. A tile's sums are spilled to memory in between and
+//! loaded again, which changes no bit. `README.md` in this folder draws the loops.
 
 mod finish;
 #[cfg(test)]
@@ -45,7 +45,8 @@ pub fn product(cpu: CpuFeatures, left: &Activations, matrix: &PackedMatrix, fini
     let panels = matrix.panel_count();
     let groups = panels.div_ceil(cut.panels);
     (0..cut.blocks * groups).into_par_iter().for_each(|task| {
-        let (block, group) = (task / groups, task % groups);
+        let block = task / groups;
+        let group = task % groups;
         let tiles = share(cut.tiles, cut.blocks, block);
         let rows = tiles.start * blocking.height..(tiles.end * blocking.height).min(left.rows());
         let panels = group * cut.panels..(group * cut.panels + cut.panels).min(panels);
@@ -63,7 +64,7 @@ pub(super) fn share(count: usize, parts: usize, number: usize) -> Range<usize> {
     count * number / parts..count * (number + 1) / parts
 }
 
-/// How a product becomes tasks.
+/// The division of a product into tasks.
 struct Cut {
     /// Tiles of all rows.
     tiles: usize,
@@ -93,7 +94,7 @@ impl Cut {
     }
 }
 
-/// What all tasks share.
+/// State shared by all tasks.
 struct Product<'a> {
     cpu: CpuFeatures,
     left: &'a Activations,

@@ -1,4 +1,4 @@
-//! Passes over one row of logits, for the readout. Every loop does one thing: so they vectorise.
+//! Passes over one row of logits, for the readout. Every loop does one thing, so that compilers vectorise it.
 
 use super::cpu_features::{CpuFeatures, Kernel};
 use super::lanes::{LANES, Lanes};
@@ -6,10 +6,10 @@ use super::lanes::{LANES, Lanes};
 /// Elements whose places are collected before they join the others.
 const CHUNK: usize = 256;
 
-/// Positive numbers that are added in f32 before they are widened: no more than a rounding of each.
+/// Positive numbers that are added in f32 before the sum is widened: at most a rounding of each.
 pub(super) const FEW: usize = 4;
 
-/// What an element counts for.
+/// The contribution of an element to a sum.
 #[derive(Clone, Copy, Debug)]
 pub enum Mass<'a> {
     /// Its weight.
@@ -42,7 +42,8 @@ impl Kernel for MassAbove<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> f64 {
         let Self { logits, weights, threshold } = self;
-        let ((logits, last_logits), (weights, last_weights)) = (logits.as_chunks(), weights.as_chunks());
+        let (logits, last_logits) = logits.as_chunks();
+        let (weights, last_weights) = weights.as_chunks();
         let ((fours, logits), (weight_fours, weights)) =
             (logits.as_chunks::<FEW>(), weights.as_chunks::<FEW>());
         let floor = lanes.splat(threshold);
@@ -77,8 +78,10 @@ impl Kernel for CountAbove<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> u64 {
         let Self { logits, weights, threshold } = self;
-        let ((logits, last_logits), (weights, last_weights)) = (logits.as_chunks(), weights.as_chunks());
-        let (floor, zero) = (lanes.splat(threshold), lanes.splat(0.0));
+        let (logits, last_logits) = logits.as_chunks();
+        let (weights, last_weights) = weights.as_chunks();
+        let floor = lanes.splat(threshold);
+        let zero = lanes.splat(0.0);
         let mut count = 0;
         for (number, logits) in logits.iter().enumerate() {
             let mut counted = lanes.above(lanes.load(logits), floor);
@@ -151,7 +154,8 @@ impl Kernel for Between<'_> {
     fn run<L: Lanes>(self, lanes: L) -> bool {
         let Self { logits, low, high, most, found } = self;
         found.clear();
-        let (floor, ceiling) = (lanes.splat(low), lanes.splat(high));
+        let floor = lanes.splat(low);
+        let ceiling = lanes.splat(high);
         let (chunks, last) = logits.as_chunks();
         let mut first = 0;
         for chunks in chunks.chunks(CHUNK / LANES) {
@@ -205,9 +209,12 @@ impl Kernel for Distance<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> f64 {
         let Self { logits, weights, largest, factor, most } = self;
-        let ((logits, last_logits), (weights, last_weights)) = (logits.as_chunks(), weights.as_chunks());
-        let (zero, wide_largest) = (lanes.splat(0.0), lanes.splat(largest));
-        let (wide_factor, wide_most) = (lanes.splat(factor), lanes.splat(most));
+        let (logits, last_logits) = logits.as_chunks();
+        let (weights, last_weights) = weights.as_chunks();
+        let zero = lanes.splat(0.0);
+        let wide_largest = lanes.splat(largest);
+        let wide_factor = lanes.splat(factor);
+        let wide_most = lanes.splat(most);
         let mut sums = [0.0; LANES];
         for (logits, weights) in logits.iter().zip(weights) {
             let distance = lanes.mul(lanes.sub(wide_largest, lanes.load(logits)), wide_factor);

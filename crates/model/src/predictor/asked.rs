@@ -1,14 +1,14 @@
-//! What a batch of asks shows the network, and which rows answer it.
+//! The canvases that a batch of asks shows the network, and the rows that answer it.
 
 use std::collections::HashMap;
 
-use super::{Ask, Guidance, ModelLimits, TokenId, Want};
+use super::{Ask, Context, Guidance, ModelLimits, Position, TokenId, Want};
 use crate::error::PredictError;
 use crate::readout::RowContext;
 
 /// A want and the rows of the packed canvases that answer it.
 pub(super) struct Asked<'a> {
-    /// Which ask, and which of its wants.
+    /// The ask's number in the batch.
     pub(super) number: usize,
     pub(super) index: usize,
     pub(super) want: &'a Want,
@@ -18,9 +18,48 @@ pub(super) struct Asked<'a> {
     pub(super) guide: Option<(u32, f64)>,
 }
 
+/// A canvas and the rows of it that are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shown<'a> {
+    pub(super) tokens: &'a [TokenId],
+    pub(super) context: Context<'a>,
+}
+
+impl<'a> Shown<'a> {
+    fn whole(tokens: &'a [TokenId]) -> Self {
+        Self { tokens, context: Context::Fresh }
+    }
+
+    fn rows(&self) -> usize {
+        match self.context {
+            Context::Fresh => self.tokens.len(),
+            Context::Frozen { active, .. } => active.len(),
+        }
+    }
+
+    /// The place of a position's row among those that are computed.
+    fn place(&self, position: Position) -> Option<u32> {
+        match self.context {
+            Context::Fresh => ((position as usize) < self.tokens.len()).then_some(position),
+            Context::Frozen { active, .. } => active.binary_search(&position).ok().map(|place| place as u32),
+        }
+    }
+
+    /// Whether the active positions ascend, are on the canvas, and leave no gap behind `as_of`.
+    fn is_valid(&self) -> bool {
+        let Context::Frozen { active, as_of } = self.context else { return true };
+        let behind = active.partition_point(|position| (*position as usize) < as_of.len());
+        let gapless =
+            (as_of.len()..).zip(&active[behind..]).all(|(next, position)| next == *position as usize);
+        let ascending = active.windows(2).all(|pair| pair[0] < pair[1]);
+        let inside = active.last().is_some_and(|last| (*last as usize) < self.tokens.len());
+        !as_of.is_empty() && as_of.len() <= self.tokens.len() && ascending && inside && gapless
+    }
+}
+
 /// The canvases of a forward pass, and the wants sorted by row.
 pub(super) struct Batch<'a> {
-    pub(super) canvases: Vec<&'a [TokenId]>,
+    pub(super) canvases: Vec<Shown<'a>>,
     pub(super) asked: Vec<Asked<'a>>,
 }
 
@@ -30,8 +69,13 @@ impl<'a> Batch<'a> {
         let mut canvases = Canvases::default();
         let mut shown = Vec::new();
         for (number, ask) in asks.iter().enumerate().filter(|(_, ask)| !ask.wants.is_empty()) {
-            let own = canvases.number(ask.tokens);
-            let guide = guidance(ask).map(|guidance| canvases.number(guidance.tokens));
+            let own = Shown { tokens: ask.tokens, context: ask.context };
+            if !own.is_valid() {
+                let position = ask.wants.first().map_or(0, |want| want.position);
+                return Err(PredictError::Unreadable { ask: number, position });
+            }
+            let own = canvases.number(own);
+            let guide = guidance(ask).map(|guidance| canvases.number(Shown::whole(guidance.tokens)));
             shown.push((number, ask, own, guide));
         }
         let (packed, firsts) = canvases.pack();
@@ -64,7 +108,7 @@ pub(super) fn rows_of(asked: &[Asked<'_>]) -> Vec<u32> {
     rows
 }
 
-/// Which rows speak of a want, `firsts` being the first rows of its canvas and of its guidance canvas.
+/// Finds the rows that answer a want. `firsts` are the first rows of its canvas and of its guidance canvas.
 fn locate<'a>(
     (number, ask): (usize, &'a Ask<'a>),
     (index, want): (usize, &'a Want),
@@ -79,11 +123,12 @@ fn locate<'a>(
         && want.target.is_none_or(|token| (token as usize) < limits.vocabulary)
         && ask.guidance.is_none_or(|guidance| guidance.tokens.len() == length);
     // The first row speaks of position 0 as well, as in Dream's sampler.
-    let place = if limits.shift { want.position.saturating_sub(1) } else { want.position };
-    let Some(sampling) = sampling.filter(|_| valid) else {
+    let row = if limits.shift { want.position.saturating_sub(1) } else { want.position };
+    let place = Shown { tokens: ask.tokens, context: ask.context }.place(row);
+    let Some((sampling, place)) = sampling.filter(|_| valid).zip(place) else {
         return Err(PredictError::Unreadable { ask: number, position: want.position });
     };
-    let guide = guidance(ask).zip(firsts.1).map(|(guidance, first)| (first + place, guidance.weight));
+    let guide = guidance(ask).zip(firsts.1).map(|(guidance, first)| (first + row, guidance.weight));
     let context = RowContext {
         sampling,
         allowed: allowed.flatten().map(Vec::as_slice),
@@ -103,28 +148,28 @@ fn guidance<'a>(ask: &Ask<'a>) -> Option<Guidance<'a>> {
 /// Canvases, each once, however many asks show it: the samples of one prompt begin with the same one.
 #[derive(Default)]
 struct Canvases<'a> {
-    distinct: Vec<&'a [TokenId]>,
-    numbers: HashMap<&'a [TokenId], usize>,
+    distinct: Vec<Shown<'a>>,
+    numbers: HashMap<Shown<'a>, usize>,
 }
 
 impl<'a> Canvases<'a> {
-    fn number(&mut self, tokens: &'a [TokenId]) -> usize {
-        *self.numbers.entry(tokens).or_insert_with(|| {
-            self.distinct.push(tokens);
+    fn number(&mut self, shown: Shown<'a>) -> usize {
+        *self.numbers.entry(shown).or_insert_with(|| {
+            self.distinct.push(shown);
             self.distinct.len() - 1
         })
     }
 
     /// The canvases in the order in which they are packed, and by number the first row of each. Those of
     /// one length are neighbours: attention takes them together on a device.
-    fn pack(self) -> (Vec<&'a [TokenId]>, Vec<u32>) {
+    fn pack(self) -> (Vec<Shown<'a>>, Vec<u32>) {
         let mut order: Vec<usize> = (0..self.distinct.len()).collect();
-        order.sort_by_key(|&number| self.distinct[number].len());
+        order.sort_by_key(|&number| self.distinct[number].rows());
         let mut firsts = vec![0; order.len()];
         let mut rows = 0;
         for &number in &order {
             firsts[number] = rows;
-            rows += self.distinct[number].len() as u32;
+            rows += self.distinct[number].rows() as u32;
         }
         (order.into_iter().map(|number| self.distinct[number]).collect(), firsts)
     }
@@ -136,11 +181,12 @@ mod tests {
 
     /// Eight answers to one prompt would otherwise compute the same first evaluation eight times.
     #[test]
-    fn a_canvas_shown_by_several_asks_is_packed_once_beside_those_of_its_length() {
+    fn a_canvas_of_several_asks_is_packed_once_beside_those_of_its_length() {
         let mut canvases = Canvases::default();
         let shown = [&[1, 2, 3][..], &[9], &[1, 2, 3], &[1, 2], &[9], &[3, 2, 1], &[8]];
-        let numbers = shown.map(|tokens| canvases.number(tokens));
+        let numbers = shown.map(|tokens| canvases.number(Shown::whole(tokens)));
         let (packed, firsts) = canvases.pack();
+        let packed: Vec<&[TokenId]> = packed.into_iter().map(|shown| shown.tokens).collect();
         assert_eq!(packed, [&[9][..], &[8], &[1, 2], &[1, 2, 3], &[3, 2, 1]]);
         assert_eq!(numbers.map(|number| firsts[number]), [4, 0, 4, 2, 0, 7, 1]);
     }

@@ -1,27 +1,29 @@
 //! The predictor that computes: pack, forward, read, back to plain numbers.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use super::asked::{Asked, Batch, rows_of};
-use super::{Ask, MaskPredictor, ModelLimits, Read};
-use crate::backbone::{Backbone, PackedRows, Times, Workspace};
+use super::asked::{Asked, Batch, Shown, rows_of};
+use super::memos::Memos;
+use super::{Ask, Context, MaskPredictor, MemoStatus, ModelLimits, Position, Read, TokenId, Work};
+use crate::backbone::{Backbone, KeyValues, PackedRows, Times, Workspace};
 use crate::checkpoint::{Checkpoint, TransformerSpec, Weights};
 use crate::device::Placement;
 use crate::error::{LoadError, PredictError};
-use crate::kernel::CpuFeatures;
+use crate::kernel::{CpuFeatures, PANEL};
 use crate::readout::{RowContext, Scratch, read_row};
 
-/// Rows whose logits exist at the same time, so many that the head is not read for long: 256 × 50,257 floats
+/// Rows of logits computed at once; large enough to amortise reading the head's weights: 256 × 50,257 floats
 /// are 51 MB.
 const HEAD_ROWS: usize = 256;
-/// The same on a GPU, where they are written twice: 512 × 50,257 floats are 103 MB.
+/// Rows of logits computed at once on a GPU, where they are written twice: 512 × 50,257 floats are 103 MB.
 #[cfg(feature = "cuda")]
 const GPU_HEAD_ROWS: usize = 512;
 
-/// Bytes of weights that take long enough to load for somebody to wonder: about a second's.
+/// Bytes of weights above which loading takes about a second and shows a progress bar.
 const LARGE: usize = 256 << 20;
 
 /// A loaded model and the threads that compute it.
@@ -32,9 +34,12 @@ pub struct CandlePredictor {
     cpu: CpuFeatures,
     limits: ModelLimits,
     workspace: Mutex<Workspace>,
+    memos: Memos,
+    /// Bytes of the keys and values of a position in all layers.
+    memo_bytes: u64,
     /// For readouts, one for each thread; they are large enough to be worth keeping.
     buffers: Vec<Mutex<Buffers>>,
-    threads: rayon::ThreadPool,
+    threads: Arc<rayon::ThreadPool>,
 }
 
 impl CandlePredictor {
@@ -63,22 +68,40 @@ impl CandlePredictor {
     ) -> Result<Self, LoadError> {
         let threads = compute_threads(threads)?;
         let backbone = threads.install(|| Backbone::load(spec, weights, placement))?;
-        Ok(Self::of(backbone, limits, threads, placement.cpu))
+        let memo_bytes = backbone.memo_bytes(spec);
+        Ok(Self::of(backbone, limits, threads, placement.cpu, memo_bytes))
     }
 
-    /// As [`Self::load`], in candle's operations even on the CPU: so the path of a GPU is tested without one.
+    /// Keeps up to `bytes` of keys and values between evaluations, for [`Context::Frozen`]. Without it, each such
+    /// evaluation computes them again.
+    #[must_use]
+    pub fn with_memos(self, bytes: u64) -> Self {
+        Self { memos: Memos::new(self.limits.visibility, bytes), ..self }
+    }
+
+    /// [`Self::load`] with candle's operations, even on the CPU, so that the path of a GPU is tested without
+    /// one.
     ///
     /// # Errors
     /// As [`Self::load`].
     pub fn in_candle(checkpoint: &Checkpoint, placement: &Placement) -> Result<Self, LoadError> {
         let backbone = Backbone::in_candle(&checkpoint.config.spec, &checkpoint.weights, placement)?;
-        Ok(Self::of(backbone, limits(checkpoint), compute_threads(1)?, placement.cpu))
+        let memo_bytes = backbone.memo_bytes(&checkpoint.config.spec);
+        Ok(Self::of(backbone, limits(checkpoint), compute_threads(1)?, placement.cpu, memo_bytes))
     }
 
-    fn of(backbone: Backbone, limits: ModelLimits, threads: rayon::ThreadPool, cpu: CpuFeatures) -> Self {
+    fn of(
+        backbone: Backbone,
+        limits: ModelLimits,
+        threads: rayon::ThreadPool,
+        cpu: CpuFeatures,
+        memo_bytes: u64,
+    ) -> Self {
         let workspace = Mutex::new(backbone.workspace(threads.current_num_threads()));
         let buffers = (0..threads.current_num_threads()).map(|_| Mutex::default()).collect();
-        Self { backbone, cpu, limits, workspace, buffers, threads }
+        let memos = Memos::new(limits.visibility, 0);
+        let threads = Arc::new(threads);
+        Self { backbone, cpu, limits, workspace, memos, memo_bytes, buffers, threads }
     }
 
     /// The logits of every row of every canvas, (rows, vocabulary) in f32, straight from the head: with
@@ -127,20 +150,27 @@ impl CandlePredictor {
         self.threads.current_num_threads()
     }
 
-    /// What the time of forward passes went into since the last call; on the CPU only.
+    /// The time spent in the parts of forward passes since the last call; zero on a GPU.
     pub fn take_times(&mut self) -> Times {
         self.workspace.get_mut().unwrap_or_else(PoisonError::into_inner).take_times()
     }
 
-    fn evaluate(&self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError> {
+    fn evaluate(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError> {
         let batch = Batch::new(asks, &self.limits)?;
         let mut reads: Vec<Vec<Option<Read>>> = asks.iter().map(|ask| vec![None; ask.wants.len()]).collect();
         if batch.asked.is_empty() {
             return Ok(asks.iter().map(|_| Vec::new()).collect());
         }
         let all = rows_of(&batch.asked);
+        let remembered = self.remember(&batch)?;
+        let mut packed = PackedRows::default();
+        for (shown, kept) in batch.canvases.iter().zip(remembered) {
+            match shown.context {
+                Context::Fresh => packed.push(shown.tokens, 0..shown.tokens.len() as Position, None),
+                Context::Frozen { active, .. } => packed.push(shown.tokens, active.iter().copied(), kept),
+            }
+        }
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        let packed = PackedRows::new(batch.canvases.iter().copied());
         self.backbone.hidden(&packed, &all, &mut workspace, None)?;
         let found = self.read(&batch, &all, &mut workspace)?;
         for (read, asked) in found.into_iter().zip(&batch.asked) {
@@ -148,6 +178,42 @@ impl CandlePredictor {
             reads[asked.number][asked.index] = Some(read.ok_or(failed)?);
         }
         Ok(reads.into_iter().map(|reads| reads.into_iter().flatten().collect()).collect())
+    }
+
+    /// The keys and values that each canvas of a batch refers to. Those that are not in memory are computed, in one pass
+    /// for all of them.
+    fn remember(&mut self, batch: &Batch<'_>) -> Result<Vec<Option<KeyValues>>, PredictError> {
+        let mut found: HashMap<&[TokenId], KeyValues> = HashMap::new();
+        let mut missing: Vec<&[TokenId]> = Vec::new();
+        let mut packed = PackedRows::default();
+        for shown in &batch.canvases {
+            let Context::Frozen { as_of, .. } = shown.context else { continue };
+            if found.contains_key(as_of) || missing.contains(&as_of) {
+                continue;
+            }
+            let base = self.memos.find(as_of)?;
+            match base {
+                Some(kept) if kept.count() == as_of.len() => drop(found.insert(as_of, kept)),
+                base => {
+                    let known = base.as_ref().map_or(0, KeyValues::count);
+                    packed.push(as_of, known as Position..as_of.len() as Position, base);
+                    missing.push(as_of);
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+            let made = self.backbone.remember(&packed, &mut workspace)?;
+            for (as_of, kept) in missing.into_iter().zip(made) {
+                self.memos.insert(as_of, &kept);
+                found.insert(as_of, kept);
+            }
+        }
+        let kept = |shown: &Shown<'_>| match shown.context {
+            Context::Fresh => None,
+            Context::Frozen { as_of, .. } => found.get(as_of).cloned(),
+        };
+        Ok(batch.canvases.iter().map(kept).collect())
     }
 
     /// What is read for each want of a batch, in its order, from the hidden states of the rows `all`.
@@ -179,7 +245,7 @@ impl CandlePredictor {
         Ok(found)
     }
 
-    /// As [`Self::read`]; nothing waits for the device before the end.
+    /// [`Self::read`] on a GPU; the host waits for the device only at the end.
     #[cfg(feature = "cuda")]
     fn read_on_gpu(
         &self,
@@ -215,10 +281,11 @@ fn limits(checkpoint: &Checkpoint) -> ModelLimits {
         context: checkpoint.config.spec.context,
         mask_token: checkpoint.tokenizer.mask_id(),
         shift: checkpoint.profile.shift,
+        visibility: checkpoint.config.spec.visibility,
     }
 }
 
-/// As many threads as there are cores for 0.
+/// A pool of `count` threads; 0 means one for each core.
 fn compute_threads(count: usize) -> Result<rayon::ThreadPool, LoadError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("compute-{i}"));
     pool.build().map_err(|error| LoadError::Device {
@@ -227,7 +294,7 @@ fn compute_threads(count: usize) -> Result<rayon::ThreadPool, LoadError> {
     })
 }
 
-/// Where `rows` stand among `all`, which holds them; both ascend.
+/// The places of `rows` among `all`, which holds them; both ascend.
 fn places(rows: &[u32], all: &[u32]) -> Vec<u32> {
     rows.iter().map(|row| all.partition_point(|other| other < row) as u32).collect()
 }
@@ -268,6 +335,24 @@ impl MaskPredictor for CandlePredictor {
     }
 
     fn predict(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError> {
-        self.threads.install(|| self.evaluate(asks))
+        let threads = Arc::clone(&self.threads);
+        threads.install(|| self.evaluate(asks))
+    }
+
+    fn work(&self, ask: &Ask<'_>) -> Work {
+        let known = match ask.context {
+            Context::Fresh => 0,
+            Context::Frozen { as_of, .. } => self.memos.known(as_of),
+        };
+        Work::of(ask, known)
+    }
+
+    fn memo_bytes(&self, length: usize) -> u64 {
+        // Pages end with whole panels.
+        self.memo_bytes * length.next_multiple_of(PANEL) as u64
+    }
+
+    fn memos(&self) -> MemoStatus {
+        self.memos.status()
     }
 }

@@ -1,18 +1,18 @@
-//! A predictor whose beliefs are exactly right: what a sampler gets wrong with it, the sampler got wrong.
+//! A predictor with exact conditionals: any error of a sampler with it is the sampler's own.
 
 use std::iter::zip;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::{Ask, MaskPredictor, ModelLimits, Position, Read, TokenId, Want};
+use super::{Ask, MaskPredictor, ModelLimits, Position, Read, TokenId, Visibility, Want};
 use crate::error::PredictError;
 use crate::kernel::CpuFeatures;
 use crate::readout::{RowContext, Scratch, read_row};
 
-/// No transition is impossible, so no canvas is.
+/// The least probability of a transition. With it every canvas is possible.
 const LEAST: f64 = 1e-30;
-/// The logit of a symbol that the chain all but excludes, and of the mask token.
+/// The least logit; that of the mask token.
 const FLOOR: f32 = -80.0;
 
 /// A stationary Markov chain in place of a network: at every position it answers with the chain's exact
@@ -37,8 +37,13 @@ impl MarkovOracle {
     pub fn new(transition: &[Vec<f64>], context: usize) -> Self {
         let step = Matrix::stochastic(transition);
         let symbols = step.size;
-        let limits =
-            ModelLimits { vocabulary: symbols + 1, context, mask_token: symbols as TokenId, shift: false };
+        let limits = ModelLimits {
+            vocabulary: symbols + 1,
+            context,
+            mask_token: symbols as TokenId,
+            shift: false,
+            visibility: Visibility::Full,
+        };
         let mut powers = vec![step];
         while let Some(last) = powers.last().filter(|_| powers.len() < context) {
             powers.push(last.times(&powers[0]));
@@ -63,7 +68,8 @@ impl MarkovOracle {
             let temperature = log_temperature.exp();
             logits.iter().map(|row| row.iter().map(|logit| (logit / temperature).exp()).collect()).collect()
         };
-        let (mut cold, mut hot) = (0.02_f64.ln(), 50_f64.ln());
+        let mut cold = 0.02_f64.ln();
+        let mut hot = 50_f64.ln();
         for _ in 0..40 {
             let middle = 0.5 * (cold + hot);
             let chain = Self::new(&weights(middle), 1);
@@ -145,7 +151,9 @@ impl MarkovOracle {
             Some(set) => Some(ask.allowed.get(set as usize)?.as_slice()),
             None => None,
         };
-        let (counts, target, alternatives) = (ask.counts, want.target, ask.alternatives);
+        let counts = ask.counts;
+        let target = want.target;
+        let alternatives = ask.alternatives;
         Some(RowContext { sampling, allowed, counts, target, alternatives, ahead: &[] })
     }
 }
@@ -233,7 +241,8 @@ fn normalise(weights: &mut [f64]) {
 /// A standard normal number (Box and Muller).
 fn normal(generator: &mut ChaCha8Rng) -> f64 {
     let mut uniform = || ((generator.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-    let (radius, angle) = (uniform(), uniform());
+    let radius = uniform();
+    let angle = uniform();
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 

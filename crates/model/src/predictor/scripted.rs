@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use super::{Ask, MaskPredictor, ModelLimits, Read, TokenId, Want};
 use crate::error::PredictError;
 
-/// What a [`ScriptedPredictor`] does besides answering. Calls are counted from 0.
+/// The faults of a [`ScriptedPredictor`] by call, counted from 0.
 #[derive(Debug, Default)]
 pub struct Script {
     faults: BTreeMap<usize, Fault>,
@@ -197,7 +197,13 @@ mod tests {
     use super::*;
     use crate::predictor::{Guidance, Sampling};
 
-    const LIMITS: ModelLimits = ModelLimits { vocabulary: 8, context: 16, mask_token: 3, shift: true };
+    const LIMITS: ModelLimits = ModelLimits {
+        vocabulary: 8,
+        context: 16,
+        mask_token: 3,
+        shift: true,
+        visibility: crate::predictor::Visibility::Full,
+    };
 
     fn wants(positions: std::ops::Range<u32>) -> Vec<Want> {
         positions
@@ -207,7 +213,8 @@ mod tests {
 
     #[test]
     fn an_answer_depends_on_its_own_canvas_only() {
-        let (wants, samplings) = (wants(1..9), [Sampling::default()]);
+        let wants = wants(1..9);
+        let samplings = [Sampling::default()];
         let ask = |tokens| Ask { tokens, wants: &wants, samplings: &samplings, ..Ask::default() };
         let asks = [ask(&[1; 9]), ask(&[2; 9])];
         let mut predictor = ScriptedPredictor::new(LIMITS, Script::default());
@@ -229,7 +236,8 @@ mod tests {
     #[test]
     fn guidance_and_allowed_sets_change_the_answer() {
         let wants: Vec<Want> = wants(1..16).iter().map(|want| Want { allowed: Some(0), ..*want }).collect();
-        let (samplings, allowed) = ([Sampling::default()], [vec![2, 5]]);
+        let samplings = [Sampling::default()];
+        let allowed = [vec![2, 5]];
         let plain = Ask {
             tokens: &[3; 16],
             wants: &wants,
@@ -247,7 +255,8 @@ mod tests {
 
     #[test]
     fn position_0_of_a_shifted_model_cannot_be_read() {
-        let (wants, samplings) = (wants(0..2), [Sampling::default()]);
+        let wants = wants(0..2);
+        let samplings = [Sampling::default()];
         let asks = [Ask { tokens: &[3; 2], wants: &wants, samplings: &samplings, ..Ask::default() }];
         let error = ScriptedPredictor::new(LIMITS, Script::default()).predict(&asks).unwrap_err();
         assert!(matches!(error, PredictError::Unreadable { ask: 0, position: 0 }));
@@ -255,7 +264,8 @@ mod tests {
 
     #[test]
     fn the_script_is_followed_call_by_call() {
-        let (wants, samplings) = (wants(1..3), [Sampling::default()]);
+        let wants = wants(1..3);
+        let samplings = [Sampling::default()];
         let asks = [Ask { tokens: &[3; 3], wants: &wants, samplings: &samplings, ..Ask::default() }];
         let mut predictor = ScriptedPredictor::new(LIMITS, Script::default().fail_at(0).drop_read_at(1));
         assert!(matches!(predictor.predict(&asks), Err(PredictError::Scripted { call: 0 })));

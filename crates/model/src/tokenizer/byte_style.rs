@@ -1,8 +1,8 @@
-//! How the entries of a vocabulary spell bytes.
+//! Spellings of bytes in a vocabulary.
 
 use tokenizers::DecoderWrapper;
 
-/// How a vocabulary entry spells its bytes.
+/// The spelling of bytes in a vocabulary's entries.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ByteStyle {
     /// One printable character per byte (GPT-2).

@@ -9,7 +9,7 @@ use unmask_model::device::{DeviceChoice, Placement, Precision};
 use unmask_model::kernel::CpuFeatures;
 use unmask_model::predictor::CandlePredictor;
 
-/// As of the golden logits.
+/// The tolerance of the golden logits.
 const TOLERANCE: f32 = 5e-4;
 
 fn folder() -> PathBuf {

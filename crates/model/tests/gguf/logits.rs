@@ -63,11 +63,11 @@ fn files_of_floats_have_the_very_logits_of_the_checkpoint() {
     }
 }
 
-/// How a matrix is stored, by its name in the file.
+/// The format in which a matrix is stored, by its name in the file.
 type Encode = fn(&str) -> GgmlDType;
 
-/// How llama.cpp's `Q4_K_M` mixes types, and others; of shapes in which all, some and none of the
-/// matrices are left where they are.
+/// Mixes of types, such as llama.cpp's `Q4_K_M`; of shapes in which all, some and none of the matrices are
+/// left where they are.
 fn files() -> Vec<(Model, Encode)> {
     let file = |model: Model, encode: Encode| (model, encode);
     let mixed = |name: &str| match name {
@@ -128,12 +128,13 @@ fn files_of_blocks_have_the_very_logits_of_their_dequantised_weights() {
 
 /// If this failed, a request's text would change with the load on the server.
 #[test]
-fn logits_of_blocks_are_the_same_alone_and_among_others_with_one_thread_and_two() {
+fn logits_of_blocks_do_not_depend_on_other_rows_or_on_threads() {
     let (model, encode) = files().remove(0);
     let folder = tempdir().unwrap();
     model.write(&folder.path().join("model.gguf"), encode);
     for precision in PRECISIONS {
-        let (one, two) = (load(folder.path(), None, precision, 1), load(folder.path(), None, precision, 2));
+        let one = load(folder.path(), None, precision, 1);
+        let two = load(folder.path(), None, precision, 2);
         let packed = logits(&two, &canvases());
         let alone: Vec<u32> =
             canvases().into_iter().flat_map(|canvas| logits(&one, std::slice::from_ref(&canvas))).collect();
@@ -168,7 +169,8 @@ fn the_file_says_whether_logits_are_shifted() {
 #[test]
 fn a_file_of_the_format_s_own_library_holds_the_golden_checkpoint() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gguf/reference.gguf");
-    let (file, folder) = (Checkpoint::open(&path, None).unwrap(), golden("diffullama"));
+    let file = Checkpoint::open(&path, None).unwrap();
+    let folder = golden("diffullama");
     let types = file.weights.types();
     let types: Vec<(&str, usize)> = types.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
     assert_eq!(types, [("BF16", 1), ("F16", 3), ("F32", 7), ("Q8_0", 19)]);
@@ -184,7 +186,8 @@ fn a_file_of_the_format_s_own_library_holds_the_golden_checkpoint() {
         // Half a step, and 127 times the rounding of a step to half precision.
         assert!(worst <= largest / 127.0 * (0.5 + 127.0 / 2048.0), "{name}: {worst} of {largest}");
     }
-    let (found, expected) = (load(&path, None, Precision::F32, 1), load(&folder, None, Precision::F32, 1));
+    let found = load(&path, None, Precision::F32, 1);
+    let expected = load(&folder, None, Precision::F32, 1);
     assert_eq!(found.limits(), expected.limits());
     let [found, expected] = [found, expected].map(|predictor| logits(&predictor, &canvases()));
     let errors = found.iter().zip(&expected).map(|(a, b)| (f32::from_bits(*a) - f32::from_bits(*b)).abs());

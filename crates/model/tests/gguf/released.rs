@@ -114,7 +114,8 @@ pub fn vocabulary(folder: &Path, rows: usize, rule: &str) -> Vec<(String, Value)
     };
     let words: HashMap<u64, &String> =
         words.as_object().unwrap().iter().map(|(word, id)| (id.as_u64().unwrap(), word)).collect();
-    let (mut tokens, mut kinds) = (Vec::new(), Vec::new());
+    let mut tokens = Vec::new();
+    let mut kinds = Vec::new();
     for id in 0..rows as u64 {
         let (text, kind) = match (added.get(&id), words.get(&id)) {
             (Some(token), _) => (token.clone(), 3),

@@ -7,7 +7,8 @@ use unmask_model::checkpoint::Checkpoint;
 
 use crate::write::{Model, golden, read_json, vocabulary};
 
-/// What transformers makes of the same vocabulary, special tokens and chat template included.
+/// The golden cases, as transformers tokenizes them with the same vocabulary, special tokens and chat
+/// template.
 #[test]
 fn it_has_the_golden_cases_of_the_tokenizer_that_it_was_made_of() {
     for name in ["diffullama", "diffullama-gqa"] {
@@ -19,7 +20,8 @@ fn it_has_the_golden_cases_of_the_tokenizer_that_it_was_made_of() {
         model.write(&folder.path().join("model.gguf"), |_| GgmlDType::F16);
         let checkpoint = Checkpoint::open(folder.path(), None).unwrap();
         let expected = Checkpoint::open(&golden(name), None).unwrap();
-        let (made, own) = (&checkpoint.tokenizer, &expected.tokenizer);
+        let made = &checkpoint.tokenizer;
+        let own = &expected.tokenizer;
         assert_eq!(checkpoint.profile.mask_token, expected.profile.mask_token);
         assert_eq!(checkpoint.profile.chat_template.as_deref(), Some("{{ messages }}"));
         assert_eq!(checkpoint.profile.named_tokens, expected.profile.named_tokens);
@@ -139,7 +141,8 @@ fn unknown_rules_and_damaged_merges_are_refused() {
 #[test]
 fn an_adapter_names_the_mask_token_of_a_file_that_has_none() {
     let folder = tempdir().unwrap();
-    let (file, adapter) = (folder.path().join("model.gguf"), folder.path().join("adapter"));
+    let file = folder.path().join("model.gguf");
+    let adapter = folder.path().join("adapter");
     let mut model = byte_level("gpt-2");
     model.keys.remove("tokenizer.ggml.mask_token_id");
     model.write(&file, |_| GgmlDType::F16);

@@ -25,7 +25,8 @@ fn golden_family_runs_in_candle() {
 }
 
 fn replay_all(load: impl Fn(&Model) -> CandlePredictor) {
-    let (mut replayed, mut cached) = (0, Vec::new());
+    let mut replayed = 0;
+    let mut cached = Vec::new();
     for (model, tensors) in models_with("golden-runs.safetensors") {
         let mut predictor = load(&model);
         let family = model.family().expect("family.json");
@@ -123,7 +124,8 @@ impl Run<'_> {
 
     fn sampling(&self) -> Sampling {
         let temperature = self.number("temperature").unwrap();
-        let (eos, turn_end) = (self.id("eos_token_id"), self.id("turn_end_token_id"));
+        let eos = self.id("eos_token_id");
+        let turn_end = self.id("turn_end_token_id");
         let banned = if self.is("ban_eos") { vec![eos] } else { Vec::new() };
         // A ban comes before everything; of what is distrusted, the reference leaves the end of the text out at a
         // temperature.
@@ -146,12 +148,10 @@ impl Run<'_> {
         }
     }
 
-    /// What is given at the start, by canvas.
+    /// The tokens given at the start, by canvas.
     fn given(&self) -> Vec<Vec<Option<u32>>> {
-        let (prompt, mask) = (
-            ids(self.tensor(if self.is_dream() { "input_ids" } else { "prompt" }).unwrap()),
-            self.id("mask_token_id"),
-        );
+        let prompt = ids(self.tensor(if self.is_dream() { "input_ids" } else { "prompt" }).unwrap());
+        let mask = self.id("mask_token_id");
         let length = self.states()[0][0].len();
         let suffix: Vec<u32> = self.tensor("suffix").map_or_else(Vec::new, |suffix| {
             suffix.to_vec1::<i64>().unwrap().into_iter().map(|id| u32::try_from(id).unwrap()).collect()
@@ -168,7 +168,8 @@ impl Run<'_> {
 
     /// Forwards after which a canvas is another one, or all where draws of the mask leave it as it is.
     fn working(&self, canvas: usize) -> Vec<usize> {
-        let (states, last) = (self.states(), ids(self.tensor("final").unwrap()));
+        let states = self.states();
+        let last = ids(self.tensor("final").unwrap());
         let after = |forward: usize| states.get(forward + 1).unwrap_or(&last)[canvas].clone();
         let works = |forward: &usize| self.is("mask_drawn") || after(*forward) != states[*forward][canvas];
         (0..states.len()).filter(works).collect()
@@ -222,7 +223,8 @@ impl Run<'_> {
     }
 
     fn replay(&self, predictor: &mut CandlePredictor) {
-        let (states, last) = (self.states(), ids(self.tensor("final").unwrap()));
+        let states = self.states();
+        let last = ids(self.tensor("final").unwrap());
         for (canvas, given) in self.given().into_iter().enumerate() {
             let label = format!("{}, canvas {canvas}", self.label());
             let draws = self.recorded(canvas, predictor);
@@ -237,7 +239,8 @@ impl Run<'_> {
             };
             let mut state = DenoisingState::new(spec, &predictor.limits()).unwrap();
             let working = self.working(canvas);
-            let (mut before, mut evaluations) = (0, 0);
+            let mut before = 0;
+            let mut evaluations = 0;
             while let Some(ask) = state.ask() {
                 let forward = if self.text("remasking") == "random" {
                     working[evaluations]

@@ -124,9 +124,11 @@ fn golden_training_loss() {
         for case in 0.. {
             let name = |part: &str| format!("train.{case}.{part}");
             let Some(input) = tensors.get(&name("input_ids")) else { break };
-            let (input, noised) = (ids(input), ids(&tensors[&name("x_t")]));
+            let input = ids(input);
+            let noised = ids(&tensors[&name("x_t")]);
             let given = ids(&tensors[&name("src_mask")]);
-            let (u_t, u_mask) = (floats(&tensors[&name("u_t")]), floats(&tensors[&name("u_mask")]));
+            let u_t = floats(&tensors[&name("u_t")]);
+            let u_mask = floats(&tensors[&name("u_mask")]);
             let mask = model.open().tokenizer.mask_id();
             let length = input[0].len();
             let rates: Vec<f64> = u_t.iter().map(|&u| 0.999 * f64::from(u) + 0.001).collect();

@@ -69,7 +69,9 @@ fn sample_one(trace: &Trace, network: &Network, canvas: usize) -> (Vec<Vec<u32>>
     let mut open: Vec<bool> = given.iter().map(|given| !given).collect();
     let masked = |(id, open): (&u32, &bool)| if *open { trace.mask } else { *id };
     let mut state: Vec<u32> = input.iter().zip(&open).map(masked).collect();
-    let (mut states, mut guess, mut scores) = (Vec::new(), state.clone(), Vec::new());
+    let mut states = Vec::new();
+    let mut guess = state.clone();
+    let mut scores = Vec::new();
     for forward in 0..trace.steps {
         if forward > 0 {
             for position in committed(trace, canvas, forward, &given, &scores) {

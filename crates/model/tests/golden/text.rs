@@ -48,8 +48,8 @@ fn golden_tokenizer_text() {
     });
 }
 
-/// What a user types comes back as typed, whatever special token's text it contains, and is never turned
-/// into a special token that the files declare.
+/// A user's text is decoded as typed, with any special token's text in it, and is never turned into a special
+/// token that the files declare.
 #[test]
 fn golden_tokenizer_user_text_is_never_special() {
     each_case(|model, checkpoint, case| {

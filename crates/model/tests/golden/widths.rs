@@ -116,7 +116,8 @@ fn matrix(tensor: &Tensor) -> Matrix {
 fn network(folder: &Path) -> Network {
     let config: Value = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
     let count = |names: [&str; 2]| names.iter().find_map(|name| config[*name].as_u64()).unwrap() as usize;
-    let (width, heads) = (count(["n_embd", "hidden_size"]), count(["n_head", "num_attention_heads"]));
+    let width = count(["n_embd", "hidden_size"]);
+    let heads = count(["n_head", "num_attention_heads"]);
     let plain = |name: &str| {
         let name = name.strip_prefix("denoise_model.").or(name.strip_prefix("model.")).unwrap_or(name);
         name.replace("wte.weight", "embed_tokens.weight")
@@ -153,7 +154,8 @@ fn adapt(network: &mut Network, folder: &Path) {
             network.tensors.insert("embed_tokens.weight".to_owned(), matrix(tensor));
         }
         let Some(module) = name.strip_suffix(".lora_A.weight") else { continue };
-        let (a, b) = (matrix(tensor), matrix(&tensors[&format!("{module}.lora_B.weight")]));
+        let a = matrix(tensor);
+        let b = matrix(&tensors[&format!("{module}.lora_B.weight")]);
         let module = module.rsplit_once("denoise_model.").unwrap().1;
         let weight = network.tensors.get_mut(&format!("{module}.weight")).unwrap();
         for (n, row) in weight.values.chunks_exact_mut(weight.columns).enumerate() {
@@ -200,7 +202,8 @@ fn record_logits(model: &Model, network: &Network, to: &Path) {
 /// Argmax of each row and its log-probability, moved one place to the right.
 fn record_shift(canvases: &[Vec<u32>], logits: &Tensor, out: &mut HashMap<String, Tensor>) {
     let shape = [canvases.len(), canvases[0].len()];
-    let (mut tokens, mut scores) = (Vec::new(), Vec::new());
+    let mut tokens = Vec::new();
+    let mut scores = Vec::new();
     for (number, canvas) in canvases.iter().enumerate() {
         let rows: Vec<Vec<f32>> = logits.get(number).unwrap().to_vec2().unwrap();
         let best = |row: &Vec<f32>| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap() as u32;
@@ -282,7 +285,8 @@ fn record_traces(model: &Model, network: &Network, mask: u32, cases: &Value, to:
             let forwards: Vec<Tensor> = run.states.iter().map(|state| logits_of(network, state)).collect();
             *logits = Tensor::stack(&forwards, 0).unwrap();
         }
-        let (batch, length) = (run.last.len(), run.last[0].len());
+        let batch = run.last.len();
+        let length = run.last[0].len();
         let states = run.states.iter().flatten().flatten().map(|id| i64::from(*id)).collect::<Vec<_>>();
         let shape = [run.states.len(), batch, length];
         out.insert(format!("{name}.xt"), Tensor::from_vec(states, &shape[..], &Device::Cpu).unwrap());

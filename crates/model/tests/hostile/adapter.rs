@@ -78,7 +78,7 @@ fn an_adapter_of_a_kind_that_cannot_be_merged_is_refused_by_field() {
 
 /// PEFT takes a part of the base's weights out when it loads these.
 #[test]
-fn an_adapter_whose_training_began_with_other_base_weights_is_refused_with_the_way_out() {
+fn an_adapter_trained_from_other_base_weights_is_refused_with_advice() {
     for start in ["pissa", "pissa_niter_4", "olora", "OLoRA", "corda", "loftq", "lora_ga", "mica", "later"] {
         let edit = |config: &mut Value| config["init_lora_weights"] = json!(start);
         let message = adapter_refusal(|adapter| adapter.edit_json("adapter_config.json", edit));
@@ -100,7 +100,8 @@ fn an_adapter_whose_training_began_with_other_base_weights_is_refused_with_the_w
 fn the_orientation_of_an_adapter_follows_from_its_base() {
     let adapter = Copy::of("diffullama-gsm-lora");
     adapter.edit_json("adapter_config.json", |config| config["fan_in_fan_out"] = json!(true));
-    let (turned, plain) = (Copy::of("diffullama"), Copy::of("diffullama-gsm-lora"));
+    let turned = Copy::of("diffullama");
+    let plain = Copy::of("diffullama-gsm-lora");
     let ids: &[u32] = &[1, 7, 300, 259, 12];
     let logits = |adapter: &Copy| {
         let predictor = turned.load(Some(adapter.0.path())).unwrap();
@@ -164,7 +165,8 @@ fn adapter_tensors_of_other_shapes_types_and_names_are_refused() {
         })
     };
     let floats = |shape: &[usize]| (Dtype::F32, shape.to_vec(), vec![0; shape.iter().product::<usize>() * 4]);
-    let (a, b) = (format!("{MODULE}.lora_A.weight"), format!("{MODULE}.lora_B.weight"));
+    let a = format!("{MODULE}.lora_A.weight");
+    let b = format!("{MODULE}.lora_B.weight");
     let table = "base_model.model.embed_tokens.weight";
     for (name, tensor) in [
         (a.as_str(), floats(&[64, 4])),

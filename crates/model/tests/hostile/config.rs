@@ -58,7 +58,7 @@ fn counts_of_the_configuration_that_make_no_sense_are_refused_by_field() {
 }
 
 #[test]
-fn numbers_and_flags_of_the_configuration_that_make_no_sense_are_refused_by_field() {
+fn invalid_numbers_and_flags_of_the_configuration_are_refused_by_field() {
     let numbers = [json!(0), json!(-1e-5), json!("1e-5"), json!([]), json!(true)];
     let flags = [json!("yes"), json!(1), json!({})];
     let cases = [

@@ -50,7 +50,7 @@ fn pickles_are_refused_with_the_way_to_convert_them() {
 
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 548105171\n";
 
-/// What stands in a file's place is told by its first bytes.
+/// Files of another kind than their name says are recognised by their first bytes.
 #[test]
 fn what_a_file_is_in_place_of_what_it_should_be_is_said() {
     let other = Copy::of("diffugpt-s").read(WEIGHTS);

@@ -99,11 +99,9 @@ fn saved_truncation_and_padding_are_not_obeyed() {
     for golden in ["diffugpt-s", "diffullama"] {
         let whole = Checkpoint::open(Copy::of(golden).0.path(), None).unwrap().tokenizer;
         assert_eq!(whole.dropped_settings(), [""; 0]);
-        let (cut, filled) = (
-            json!({"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}),
-            json!({"strategy": {"Fixed": 200}, "direction": "Left", "pad_to_multiple_of": null, "pad_id": 0,
-                   "pad_type_id": 0, "pad_token": "<pad>"}),
-        );
+        let cut = json!({"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0});
+        let filled = json!({"strategy": {"Fixed": 200}, "direction": "Left", "pad_to_multiple_of": null, "pad_id": 0,
+                   "pad_type_id": 0, "pad_token": "<pad>"});
         let copy = Copy::of(golden);
         copy.edit_json("tokenizer.json", |spec| {
             spec["truncation"] = cut;

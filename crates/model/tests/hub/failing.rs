@@ -8,7 +8,8 @@ use crate::{home, refusal};
 
 #[test]
 fn an_unknown_repository_or_revision_says_so() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let options = hub.options(home.path());
     let elsewhere = HubOptions { revision: "refs/pr/7".to_owned(), ..options.clone() };
     for (name, options) in [("unmask/nothing", options), ("unmask/diffugpt-s", elsewhere)] {
@@ -22,7 +23,8 @@ fn an_unknown_repository_or_revision_says_so() {
 
 #[test]
 fn a_repository_with_only_pickles_is_refused_before_any_transfer() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     hub.remove("model.safetensors");
     let files = hub.state().repositories.pop_first().unwrap().1;
     for pickle in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
@@ -39,14 +41,16 @@ fn a_repository_with_only_pickles_is_refused_before_any_transfer() {
 #[test]
 fn a_file_that_is_needed_and_not_listed_is_named() {
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {
-        let (hub, home) = (Hub::with("diffugpt-s"), home());
+        let hub = Hub::with("diffugpt-s");
+        let home = home();
         // Of which a tokenizer could be made.
         hub.remove("vocab.json");
         hub.remove(name);
         let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
         assert!(message.contains(name), "{message}");
     }
-    let (hub, home) = (Hub::with("diffullama-gqa"), home());
+    let hub = Hub::with("diffullama-gqa");
+    let home = home();
     hub.remove("model-00002-of-00002.safetensors");
     let message = refusal(fetch("unmask/diffullama-gqa", Wanted::Model, &hub.options(home.path())));
     assert!(message.contains("model-00002-of-00002.safetensors"), "{message}");
@@ -54,7 +58,8 @@ fn a_file_that_is_needed_and_not_listed_is_named() {
 
 #[test]
 fn names_of_another_form_are_refused_before_anything_is_asked() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let options = hub.options(home.path());
     let odd = [
         "", "gpt2", "/", "a/", "/b", "a/b/c", "../b", "a/..", "a/b..c", "a b/c", "a/b?x", "a/b\nc", "./b",
@@ -86,7 +91,8 @@ fn odd_file_lists_are_refused() {
         ("418 I'm a teapot", ""),
     ];
     for list in lists {
-        let (hub, home) = (Hub::with("diffugpt-s"), home());
+        let hub = Hub::with("diffugpt-s");
+        let home = home();
         hub.state().list = Some(list);
         let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
         assert!(message.contains("unmask/diffugpt-s"), "{message}");
@@ -108,7 +114,8 @@ fn odd_answers_for_a_file_are_refused() {
         ("content-range", Some("bytes 0-0/many")),
     ];
     for header in headers {
-        let (hub, home) = (Hub::with("diffugpt-s"), home());
+        let hub = Hub::with("diffugpt-s");
+        let home = home();
         hub.state().headers.extend([header]);
         let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
         assert!(message.contains("config.json"), "{message}");
@@ -118,7 +125,8 @@ fn odd_answers_for_a_file_are_refused() {
 
 #[test]
 fn a_mirror_that_sends_no_parts_of_files_is_told_from_others() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     hub.state().headers.extend([("content-range", None)]);
     hub.state().status = Some("200 OK");
     let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
@@ -129,7 +137,8 @@ fn a_mirror_that_sends_no_parts_of_files_is_told_from_others() {
 
 #[test]
 fn a_redirect_to_nowhere_is_refused() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     hub.state().status = Some("302 Found");
     let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
     assert!(message.contains("config.json"), "{message}");
@@ -144,7 +153,8 @@ fn an_index_that_reaches_outside_its_folder_is_refused() {
         r#"{"weight_map":{}}"#,
         "no json",
     ] {
-        let (hub, home) = (Hub::with("diffullama-gqa"), home());
+        let hub = Hub::with("diffullama-gqa");
+        let home = home();
         *Hub::file(&mut hub.state(), "model.safetensors.index.json") = index.as_bytes().to_vec();
         let message = refusal(fetch("unmask/diffullama-gqa", Wanted::Model, &hub.options(home.path())));
         assert!(message.contains("model.safetensors.index.json"), "{message}");

@@ -1,4 +1,4 @@
-//! What arrives: every file once and byte for byte, also after transfers that broke off.
+//! Downloads: every file arrives once and byte for byte, also after transfers that broke off.
 
 use unmask_model::checkpoint::families::DIFFULLAMA;
 use unmask_model::checkpoint::hub::{HubOptions, Wanted, fetch};
@@ -9,7 +9,8 @@ use crate::{SINGLE, assert_identical, home, refusal};
 
 #[test]
 fn a_sharded_checkpoint_arrives_byte_for_byte_and_opens() {
-    let (hub, home) = (Hub::with("diffullama-gqa"), home());
+    let hub = Hub::with("diffullama-gqa");
+    let home = home();
     let folder = fetch("unmask/diffullama-gqa", Wanted::Model, &hub.options(home.path())).unwrap();
     let names = [
         "config.json",
@@ -28,7 +29,8 @@ fn a_sharded_checkpoint_arrives_byte_for_byte_and_opens() {
 
 #[test]
 fn a_transfer_that_breaks_off_goes_on_where_it_stopped() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     hub.state().faults = vec![("model.safetensors", Fault::Cut)];
     let folder = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
     assert_identical(&folder, "diffugpt-s", &SINGLE);
@@ -44,8 +46,9 @@ fn a_transfer_that_breaks_off_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_part_of_an_earlier_process_is_continued_even_when_the_first_request_fails() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+fn a_part_of_an_earlier_process_is_continued_after_a_failed_request() {
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let fail = vec![("model.safetensors", Fault::Cut), ("model.safetensors", Fault::Status(403))];
     hub.state().faults = fail;
     refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
@@ -60,7 +63,8 @@ fn a_part_of_an_earlier_process_is_continued_even_when_the_first_request_fails()
 
 #[test]
 fn an_answer_that_is_too_short_is_noticed_and_asked_for_again() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     hub.state().faults = vec![("model.safetensors", Fault::Short)];
     let folder = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
     assert_identical(&folder, "diffugpt-s", &SINGLE);
@@ -68,7 +72,8 @@ fn an_answer_that_is_too_short_is_noticed_and_asked_for_again() {
 
 #[test]
 fn a_second_fetch_transfers_no_file() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let first = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
     assert_eq!(hub.transfers().len(), SINGLE.len());
     let requests = hub.state().requests;
@@ -79,7 +84,8 @@ fn a_second_fetch_transfers_no_file() {
 
 #[test]
 fn a_later_commit_transfers_only_what_changed() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let first = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
     hub.transfers();
     LATER.clone_into(&mut hub.state().commit);
@@ -96,7 +102,8 @@ fn a_later_commit_transfers_only_what_changed() {
 
 #[test]
 fn a_blob_that_was_deleted_from_the_cache_is_fetched_again() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let folder = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
     std::fs::remove_file(std::fs::canonicalize(folder.join("config.json")).unwrap()).unwrap();
     hub.transfers();
@@ -107,7 +114,8 @@ fn a_blob_that_was_deleted_from_the_cache_is_fetched_again() {
 
 #[test]
 fn an_adapter_arrives_byte_for_byte_and_opens() {
-    let (hub, home) = (Hub::with("diffullama-gsm-lora"), home());
+    let hub = Hub::with("diffullama-gsm-lora");
+    let home = home();
     let options = hub.options(home.path());
     let folder = fetch("unmask/diffullama-gsm-lora", Wanted::Adapter, &options).unwrap();
     let names = ["adapter_config.json", "adapter_model.safetensors"];
@@ -118,7 +126,8 @@ fn an_adapter_arrives_byte_for_byte_and_opens() {
 /// Some repositories hold `vocab.json` and `merges.txt` in place of `tokenizer.json`.
 #[test]
 fn the_parts_of_a_tokenizer_are_fetched_where_there_is_no_whole_one() {
-    let (hub, home) = (Hub::with("dream"), home());
+    let hub = Hub::with("dream");
+    let home = home();
     let folder = fetch("unmask/dream", Wanted::Model, &hub.options(home.path())).unwrap();
     assert_eq!(Checkpoint::open(&folder, None).unwrap().tokenizer.mask_id(), 604);
 }

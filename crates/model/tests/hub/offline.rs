@@ -9,7 +9,8 @@ use crate::{home, refusal};
 
 #[test]
 fn without_the_hub_a_complete_checkpoint_in_the_cache_is_used() {
-    let (hub, home) = (Hub::with("diffullama-gqa"), home());
+    let hub = Hub::with("diffullama-gqa");
+    let home = home();
     let options = hub.options(home.path());
     let online = fetch("unmask/diffullama-gqa", Wanted::Model, &options).unwrap();
     drop(hub);
@@ -22,16 +23,18 @@ fn without_the_hub_a_complete_checkpoint_in_the_cache_is_used() {
 
 #[test]
 fn a_hub_that_is_out_of_order_is_replaced_by_the_cache() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let online = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
     hub.state().list = Some(("503 Service Unavailable", "<html>"));
     assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap(), online);
 }
 
-/// What is not asked cannot keep a start waiting.
+/// Offline, the hub is not asked and cannot delay a start.
 #[test]
 fn offline_the_hub_is_not_asked() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let offline = HubOptions { offline: true, ..hub.options(home.path()) };
     let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &offline));
     assert!(message.contains("HF_HUB_OFFLINE") && message.contains("main"), "{message}");
@@ -44,7 +47,8 @@ fn offline_the_hub_is_not_asked() {
 
 #[test]
 fn a_commit_in_the_cache_needs_no_hub() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let fixed = HubOptions { revision: COMMIT.to_owned(), ..hub.options(home.path()) };
     let first = fetch("unmask/diffugpt-s", Wanted::Model, &fixed).unwrap();
     let asked = hub.state().requests;
@@ -54,7 +58,8 @@ fn a_commit_in_the_cache_needs_no_hub() {
 
 #[test]
 fn nothing_is_written_to_a_complete_cache() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let options = hub.options(home.path());
     let online = fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap();
     let refs = home.path().join("hub/models--unmask--diffugpt-s/refs");
@@ -67,10 +72,11 @@ fn nothing_is_written_to_a_complete_cache() {
     assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap(), online);
 }
 
-/// A hub that accepts and never answers, of which the kernel is one until somebody accepts.
+/// A hub that accepts and never answers. The kernel is one until a program accepts its connection.
 #[test]
 fn a_hub_that_never_answers_is_waited_for_as_long_as_was_said() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     let online = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let options = HubOptions {
@@ -83,7 +89,9 @@ fn a_hub_that_never_answers_is_waited_for_as_long_as_was_said() {
 
 #[test]
 fn cache_and_token_may_lie_elsewhere() {
-    let (hub, home, elsewhere) = (Hub::with("diffugpt-s"), home(), home());
+    let hub = Hub::with("diffugpt-s");
+    let elsewhere = home();
+    let home = home();
     std::fs::write(elsewhere.path().join("token"), "secret\n").unwrap();
     let options = HubOptions {
         token: None,

@@ -14,7 +14,7 @@ use crate::GOLDEN;
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub(crate) const LATER: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
-/// What the hub does to one transfer.
+/// A fault of the hub in one transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Promises the whole file and closes the connection after half of it.
@@ -61,7 +61,8 @@ impl Hub {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State { commit: COMMIT.to_owned(), ..State::default() }));
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let (shared, stopping) = (Arc::clone(&state), Arc::clone(&stop));
+        let shared = Arc::clone(&state);
+        let stopping = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopping.load(std::sync::atomic::Ordering::SeqCst) {

@@ -7,7 +7,8 @@ use crate::{home, refusal};
 
 #[test]
 fn without_a_token_the_message_names_the_option() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     for token in [None, Some("wrong".to_owned()), Some(" ".to_owned())] {
         let options = HubOptions { token, ..hub.options(home.path()) };
         let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &options));
@@ -19,7 +20,8 @@ fn without_a_token_the_message_names_the_option() {
 
 #[test]
 fn a_gated_file_names_the_option_too() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     hub.state().faults = vec![("config.json", Fault::Status(403))];
     let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())));
     assert!(message.contains("config.json") && message.contains("--hub-token"), "{message}");
@@ -27,7 +29,8 @@ fn a_gated_file_names_the_option_too() {
 
 #[test]
 fn the_token_of_a_login_is_used_unless_one_is_given() {
-    let (hub, home) = (Hub::with("diffugpt-s"), home());
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
     std::fs::write(home.path().join("token"), "wrong\n").unwrap();
     fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
     std::fs::write(home.path().join("token"), "secret\n").unwrap();

@@ -1,5 +1,4 @@
-//! What holds for every policy that is accepted, whatever the canvas and the seed; and that the others
-//! are refused.
+//! Properties of every policy that is accepted, for any canvas and seed; the other policies are refused.
 
 use crate::device;
 use proptest::prelude::*;
@@ -98,7 +97,8 @@ proptest! {
 
     #[test]
     fn given_tokens_never_change_and_all_others_are_filled(spec in any_spec()) {
-        let (mut oracle, mut state) = (oracle(), state(&spec));
+        let mut oracle = oracle();
+        let mut state = state(&spec);
         while let Some(step) = step(&mut oracle, &mut state) {
             for (position, given) in spec.given.iter().enumerate().filter_map(|(p, given)| Some((p, (*given)?))) {
                 prop_assert_eq!(step.before[position], given);
@@ -139,7 +139,8 @@ proptest! {
 
     #[test]
     fn no_more_evaluations_are_taken_than_were_said_to_be_left(spec in any_spec()) {
-        let (mut oracle, mut state) = (oracle(), state(&spec));
+        let mut oracle = oracle();
+        let mut state = state(&spec);
         let mut left = vec![state.evaluations_left()];
         while step(&mut oracle, &mut state).is_some() {
             left.push(state.evaluations_left());

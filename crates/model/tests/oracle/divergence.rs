@@ -1,4 +1,4 @@
-//! What parallel draws cost in nats per sequence of 96 tokens, for chains of 24 symbols. Each evaluation's
+//! The cost of parallel draws in nats per sequence of 96 tokens, for chains of 24 symbols. Each evaluation's
 //! cost is exact given its canvas; the mean is over canvases on the sampler's own path.
 
 use crate::device;
@@ -12,8 +12,8 @@ const SYMBOLS: usize = 24;
 /// Nats per token of text that is hard to predict, and of text that is easy to.
 const HIGH: f64 = 1.19;
 const LOW: f64 = 0.15;
-/// Which random chain. At the same entropy rate chains differ widely in what parallel draws cost: how
-/// improbable their rare transitions are decides it.
+/// Seed of the random chain. At the same entropy rate, chains differ widely in the cost of parallel draws:
+/// the probabilities of their rare transitions decide it.
 const CHAIN: u64 = 3;
 
 struct Measured {
@@ -31,7 +31,8 @@ fn policy(order: Order, quota: Quota) -> Policy {
 
 /// KL(sampler ‖ chain) over `sequences` samples.
 fn measure(oracle: &mut MarkovOracle, order: Order, quota: Quota, sequences: u64) -> Measured {
-    let (mut evaluations, mut costs) = (0, Vec::new());
+    let mut evaluations = 0;
+    let mut costs = Vec::new();
     for seed in 0..sequences {
         let run = sample(oracle, MASKED, policy(order, quota), seed);
         evaluations += run.steps.len();
@@ -88,7 +89,7 @@ fn balanced_parts_cost_no_more_than_the_reference_in_fewer_evaluations() {
 /// evaluations, when little is known, cost far more than later ones, and of those it has more: over eight
 /// chains 2 to 37 % more nats than the reference.
 #[test]
-fn balanced_parts_cost_up_to_a_third_more_where_the_first_draws_decide_most() {
+fn balanced_parts_cost_a_third_more_where_the_first_draws_decide_most() {
     assert_balanced(oracle(LOW), 1.35);
 }
 
@@ -136,7 +137,7 @@ fn an_entropy_budget_bounds_what_every_evaluation_costs() {
 }
 
 #[test]
-fn neighbours_in_different_rounds_cost_less_than_neighbours_drawn_together() {
+fn neighbours_in_different_rounds_cost_less_than_in_the_same_round() {
     for mut oracle in [oracle(HIGH), oracle(LOW)] {
         let balanced = measure(&mut oracle, Order::Permutation, Quota::Evaluations(24), 100);
         let stratified = measure(&mut oracle, Order::Stratified, Quota::Labels(24), 100);

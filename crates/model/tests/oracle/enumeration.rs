@@ -75,7 +75,7 @@ impl Drawing {
     }
 }
 
-/// What each masked position of each canvas is drawn from.
+/// The distribution of each masked position of each canvas.
 pub struct Beliefs {
     table: BTreeMap<(Canvas, usize), [f64; SYMBOLS]>,
 }
@@ -170,7 +170,8 @@ pub fn reference_loop(beliefs: &Beliefs, steps: u32, generator: &mut ChaCha8Rng)
 pub fn remasking_law(beliefs: &Beliefs, steps: u32, sigma: impl Fn(f64, f64) -> f64) -> Vec<f64> {
     let mut law = BTreeMap::from([([SYMBOLS; LENGTH], 1.0)]);
     for step in 1..=steps {
-        let (before, after) = (f64::from(step - 1) / f64::from(steps), f64::from(step) / f64::from(steps));
+        let before = f64::from(step - 1) / f64::from(steps);
+        let after = f64::from(step) / f64::from(steps);
         let sigma = sigma(before, after);
         let commit = (after - (1.0 - sigma) * before) / (1.0 - before);
         let mut next: BTreeMap<Canvas, f64> = BTreeMap::new();
@@ -213,11 +214,12 @@ fn uniform(generator: &mut ChaCha8Rng) -> f64 {
     (generator.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// How many standard deviations Pearson's statistic lies from its mean, for counts of sequences against
+/// The distance of Pearson's statistic from its mean, in standard deviations, for counts of sequences against
 /// their law. Cells of fewer than five expected counts are pooled.
 pub fn chi_square(counts: &[u64], law: &[f64]) -> f64 {
     let total: f64 = counts.iter().map(|count| *count as f64).sum();
-    let (mut pooled, mut cells) = ((0.0, 0.0), Vec::new());
+    let mut pooled = (0.0, 0.0);
+    let mut cells = Vec::new();
     for (count, p) in counts.iter().zip(law) {
         let cell = (*count as f64, p * total);
         if cell.1 < 5.0 {

@@ -1,4 +1,4 @@
-//! How many evaluations a sample takes.
+//! The number of evaluations that a sample takes.
 
 use crate::device;
 use std::collections::BTreeSet;

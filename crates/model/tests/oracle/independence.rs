@@ -8,7 +8,7 @@ use unmask_model::predictor::{MarkovOracle, MaskPredictor, Read, TokenId};
 use super::any_policy::{any_spec, oracle};
 use super::support::{apply, finish, step};
 
-/// What a request got to see.
+/// The results that a request received.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     reads: Vec<Vec<Read>>,

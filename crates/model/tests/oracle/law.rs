@@ -1,4 +1,4 @@
-//! Which law a policy samples from, against enumeration: 30,000 draws, Pearson's statistic within three
+//! The law that a policy samples from, against enumeration: 30,000 draws, Pearson's statistic within three
 //! standard deviations of its mean.
 
 use crate::device;
@@ -22,7 +22,7 @@ fn counts(draw: impl FnMut(u64) -> usize) -> Vec<u64> {
     counts
 }
 
-/// How often the policy ends with each sequence.
+/// Counts of the sequences that the policy ends with.
 pub fn served(policy: Policy, drawing: Drawing) -> Vec<u64> {
     let mut oracle = MarkovOracle::new(&transition(), LENGTH).reading_with(device::cpu());
     let Drawing { temperature, top_p } = drawing;

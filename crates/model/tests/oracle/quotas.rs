@@ -1,4 +1,4 @@
-//! How many positions one evaluation commits, recomputed from the oracle and from what was read.
+//! The number of positions that one evaluation commits, recomputed from the oracle and from the reads.
 
 use crate::device;
 use proptest::prelude::*;
@@ -39,7 +39,7 @@ fn sorted(positions: &[Position]) -> Vec<Position> {
     positions
 }
 
-/// Whether drawing these independently stays within the budget.
+/// Returns true if drawing these independently stays within the budget.
 fn within(step: &Step, positions: &[Position], budget: f64) -> bool {
     let entropies: Vec<f64> =
         positions.iter().map(|position| f64::from(step.read_at(*position).entropy)).collect();

@@ -32,7 +32,9 @@ fn without_remasking_its_law_is_the_references() {
 #[test]
 fn without_remasking_it_takes_as_many_evaluations_as_the_reference() {
     let mut oracle = MarkovOracle::new(&transition(), 32).reading_with(device::cpu());
-    let (steps, masked, seeds) = (24, 32, 2000);
+    let steps = 24;
+    let masked = 32;
+    let seeds = 2000;
     let evaluations = |seed| sample(&mut oracle, masked, revised(steps, Revise::Cap(0.0)), seed).steps.len();
     let mean = (0..seeds).map(evaluations).sum::<usize>() as f64 / seeds as f64;
     let t = f64::from(steps);
@@ -59,7 +61,7 @@ fn its_law_is_the_definition_over_all_canvases() {
 }
 
 #[test]
-fn tokens_are_taken_back_but_never_given_ones_and_all_is_filled_within_the_steps() {
+fn only_generated_tokens_are_remasked_and_all_is_filled_within_the_steps() {
     let mut oracle = MarkovOracle::new(&transition(), 32).reading_with(device::cpu());
     let given: Vec<Option<u32>> = (0..32).map(|position| (position % 4 == 0).then_some(2)).collect();
     for revise in [Revise::Cap(0.2), Revise::Rescale(0.5), Revise::Loop(0.2)] {

@@ -15,7 +15,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// What was read at `position`.
+    /// The read at `position`.
     pub fn read_at(&self, position: Position) -> &Read {
         &self.reads[self.wants.iter().position(|want| want.position == position).unwrap()]
     }
@@ -49,7 +49,8 @@ pub fn spec(given: Vec<Option<TokenId>>, policy: Policy, seed: u64) -> StateSpec
 /// Evaluates once.
 pub fn step(oracle: &mut MarkovOracle, state: &mut DenoisingState) -> Option<Step> {
     let ask = state.ask()?;
-    let (before, wants) = (ask.tokens.to_vec(), ask.wants.to_vec());
+    let before = ask.tokens.to_vec();
+    let wants = ask.wants.to_vec();
     let reads = oracle.predict(&[ask]).unwrap().remove(0);
     Some(apply(state, before, wants, reads))
 }
@@ -57,7 +58,8 @@ pub fn step(oracle: &mut MarkovOracle, state: &mut DenoisingState) -> Option<Ste
 /// Hands the answers to an ask back.
 pub fn apply(state: &mut DenoisingState, before: Vec<TokenId>, wants: Vec<Want>, reads: Vec<Read>) -> Step {
     let round = state.round();
-    let (mut commits, mut remasks) = (Vec::new(), Vec::new());
+    let mut commits = Vec::new();
+    let mut remasks = Vec::new();
     for edit in state.act(&reads) {
         match edit {
             Edit::Commit(commit) => commits.push((commit.position, commit.token)),
@@ -79,7 +81,7 @@ pub fn sample(oracle: &mut MarkovOracle, masked: usize, policy: Policy, seed: u6
     finish(oracle, state)
 }
 
-/// What drawing an evaluation's tokens independently costs in nats, given the canvas.
+/// The cost of drawing an evaluation's tokens independently, in nats, given the canvas.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// KL(product of the marginals ‖ chain). Summed over the evaluations of a sample it is in expectation
@@ -97,7 +99,8 @@ pub struct Cost {
 pub fn cost(oracle: &MarkovOracle, step: &Step) -> Cost {
     let mut cost = Cost::default();
     for pair in step.committed().windows(2) {
-        let (left, right) = (pair[0], pair[1]);
+        let left = pair[0];
+        let right = pair[1];
         let between = &step.before[left as usize + 1..right as usize];
         if between.iter().any(|token| *token != oracle.limits().mask_token) {
             continue;
@@ -136,7 +139,8 @@ pub fn fill_in(oracle: &mut MarkovOracle, tokens: &[TokenId], policy: Policy, se
     let mut state = DenoisingState::new(spec, &oracle.limits()).unwrap();
     let mut steps = Vec::new();
     while let Some(ask) = state.ask() {
-        let (before, wants) = (ask.tokens.to_vec(), ask.wants.to_vec());
+        let before = ask.tokens.to_vec();
+        let wants = ask.wants.to_vec();
         let mut reads = oracle.predict(&[ask]).unwrap().remove(0);
         for (read, want) in reads.iter_mut().zip(&wants) {
             read.token = tokens[want.position as usize];
@@ -158,7 +162,7 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Of independent values.
+    /// The mean of independent values, with its standard error.
     pub fn of(values: &[f64]) -> Self {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;

@@ -1,4 +1,4 @@
-//! Where commits happen, and when.
+//! The places of commits, and their order.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use unmask_model::predictor::{MaskPredictor, Position};
 use super::any_policy::{any_spec, oracle};
 use super::support::{Step, finish};
 
-/// What to generate, ascending.
+/// The positions to generate, ascending.
 fn targets(spec: &StateSpec) -> Vec<Position> {
     (0..).zip(&spec.given).filter(|(_, given)| given.is_none()).map(|(position, _)| position).collect()
 }

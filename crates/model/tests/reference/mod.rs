@@ -21,11 +21,11 @@ pub struct Network {
     pub inner: usize,
     pub epsilon: f64,
     pub theta: f64,
-    /// Whether queries, keys and values have biases (LLaMA's relatives).
+    /// True if queries, keys and values have biases (LLaMA's relatives).
     pub qkv_bias: bool,
-    /// Whether query and key heads are normed before the rotation.
+    /// True if query and key heads are normed before the rotation.
     pub head_norm: bool,
-    /// How many experts there are in place of one feed-forward part, and how many a row uses.
+    /// The number of experts in place of one feed-forward part, and the number that a row uses.
     pub experts: Option<(usize, usize)>,
     pub tensors: BTreeMap<String, Matrix>,
     /// Rounds weights and the result of every operation to bfloat16, as a network in that type does.
@@ -156,7 +156,8 @@ impl Network {
 
     /// softmax(q·k/√width)·v for each head; query head h shares the keys of head h / (heads / shared).
     fn attention(&self, query: &Rows, key: &Rows, value: &Rows) -> Rows {
-        let (width, group) = (self.head_width, self.heads / self.shared);
+        let width = self.head_width;
+        let group = self.heads / self.shared;
         let mut mixed = vec![vec![0.0; self.heads * width]; query.len()];
         for (query, mixed) in query.iter().zip(&mut mixed) {
             for head in 0..self.heads {
@@ -189,7 +190,8 @@ impl Network {
                 for i in 0..half {
                     let frequency = self.theta.powf(-2.0 * i as f64 / self.head_width as f64);
                     let (sin, cos) = (position as f64 * frequency).sin_cos();
-                    let (x, y) = (head[i], head[i + half]);
+                    let x = head[i];
+                    let y = head[i + half];
                     head[i] = self.round(x * cos - y * sin);
                     head[i + half] = self.round(x * sin + y * cos);
                 }

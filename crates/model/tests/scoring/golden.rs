@@ -92,7 +92,9 @@ impl Case {
 
 #[test]
 fn golden_reference_scores() {
-    let (mut compared, mut with_mask_id, mut unevaluated) = (0, 0, 0);
+    let mut compared = 0;
+    let mut with_mask_id = 0;
+    let mut unevaluated = 0;
     for model in ["diffugpt-s", "diffugpt-m", "diffullama", "diffullama-gqa"] {
         let mut predictor = load(model);
         let mask = predictor.limits().mask_token;

@@ -13,7 +13,7 @@ use unmask_model::predictor::{Ask, MarkovOracle, MaskPredictor, ModelLimits, Rea
 
 const MASK: TokenId = 3;
 
-/// What every evaluation was shown and answered.
+/// The canvas and the answers of every evaluation.
 type Trace = Vec<(Vec<TokenId>, Vec<Read>)>;
 
 fn chain(context: usize) -> MarkovOracle {
@@ -219,7 +219,8 @@ fn common_random_numbers_leave_less_to_chance() {
         };
         mean_and_deviation(&(0..2000).map(difference).collect::<Vec<_>>()).1
     };
-    let (common, independent) = (spread(0), spread(1 << 20));
+    let common = spread(0);
+    let independent = spread(1 << 20);
     println!("spread of a difference: common {common:.3}, independent {independent:.3}");
     assert!(common < 0.8 * independent, "{common} and {independent}");
 }
@@ -243,7 +244,8 @@ fn masks_are_shared_after_contexts_of_different_lengths() {
 fn a_uniform_model_gives_the_same_to_every_position() {
     let mut uniform =
         MarkovOracle::new(&[vec![1.0; 3], vec![1.0; 3], vec![1.0; 3]], 9).reading_with(device::cpu());
-    let (text, each) = ([0, 1, 2, 2, 1, 0, 1, 1, 2], -(3.0_f64).ln());
+    let text = [0, 1, 2, 2, 1, 0, 1, 1, 2];
+    let each = -(3.0_f64).ln();
     for mode in [ScoreMode::Chain, ScoreMode::Block(3), ScoreMode::PseudoLikelihood] {
         let found = score(&mut uniform, spec(&text, 2, mode, 0));
         assert!(
@@ -265,7 +267,8 @@ fn the_planted_answer_wins() {
     let mut successor =
         MarkovOracle::new(&[vec![1.0, 8.0, 1.0], vec![1.0, 1.0, 8.0], vec![8.0, 1.0, 1.0]], 8)
             .reading_with(device::cpu());
-    let (planted, other) = ([0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 1, 0]);
+    let planted = [0, 1, 2, 0, 1, 2];
+    let other = [0, 1, 2, 1, 1, 0];
     for mode in [
         ScoreMode::Chain,
         ScoreMode::Block(2),
@@ -318,7 +321,7 @@ fn a_stretch_is_scored_with_what_stands_right_of_it_in_view() {
         assert_eq!(part.alternatives[position].len(), 2);
     }
     assert!(part.alternatives[4].is_empty());
-    // Whoever compares the best alternative with the token's own value compares equal numbers.
+    // A client that compares the best alternative with the token's own value compares equal numbers.
     let best = part.alternatives[2][0];
     let own = best.0 == text[2];
     assert_eq!(part.logprobs[2] == Some(f64::from(best.1)), own);

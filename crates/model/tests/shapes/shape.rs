@@ -149,7 +149,8 @@ impl Shape {
 /// Names and shapes of all tensors; the head is one of its own if it is not tied to the embedding.
 fn tensors(network: &Network, vocabulary: usize, own_head: bool) -> Vec<(String, Vec<usize>)> {
     let Network { gpt2, layers, width, heads, shared, head_width, inner, .. } = *network;
-    let (wide, narrow) = (heads * head_width, shared * head_width);
+    let wide = heads * head_width;
+    let narrow = shared * head_width;
     let mut all = vec![("embed_tokens.weight".to_owned(), vec![vocabulary, width])];
     if own_head {
         all.push(("lm_head.weight".to_owned(), vec![vocabulary, width]));

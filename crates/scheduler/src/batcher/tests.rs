@@ -147,7 +147,8 @@ fn a_short_canvas_beside_a_long_one_gets_the_same_time_not_the_same_turns() {
     batcher.add(RequestId(0), ALICE, members([320]));
     assert_eq!(batcher.next_batch(), [id(0, 0)]);
     batcher.add(RequestId(1), ALICE, members([10]));
-    let (mut short, mut long) = (0, 0);
+    let mut short = 0;
+    let mut long = 0;
     for _ in 0..330 {
         let batch = batcher.next_batch();
         short += usize::from(batch.contains(&id(1, 0)));
@@ -159,7 +160,7 @@ fn a_short_canvas_beside_a_long_one_gets_the_same_time_not_the_same_turns() {
 
 /// A client that sends ten requests would otherwise get ten times the device of one that sends one.
 #[test]
-fn clients_share_alike_whoever_has_more_samples() {
+fn clients_share_alike_whatever_their_samples() {
     let mut batcher = Batcher::new(1000, 64);
     let dear = |member| Member { price: 1000, ..member };
     batcher.add(RequestId(0), ALICE, members([7; 10]).map(dear));
@@ -222,7 +223,7 @@ fn action() -> impl Strategy<Value = Action> {
 
 proptest! {
     #[test]
-    fn budgets_hold_and_nobody_starves(
+    fn budgets_hold_and_no_sample_starves(
         max_rows in 1_usize..60,
         max_running in 1_usize..8,
         actions in prop::collection::vec(action(), 1..200),

@@ -39,7 +39,7 @@ impl<P: MaskPredictor> Engine<P> {
         }
     }
 
-    /// What is accepted and not done, at the speed measured lately.
+    /// Accepted work that is not done, as time at the speed measured lately.
     pub(super) fn backlog(&self) -> Backlog {
         let mut backlog = Backlog::default();
         for request in self.requests.values() {

@@ -17,10 +17,10 @@ use crate::request::work;
 /// Positions of the canvas that tests the predictor after a panic.
 const PROBE: usize = 8;
 
-/// Why the predictor is not asked any more.
+/// The reason for which the predictor is not called any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// It panicked on a canvas of nobody's.
+    /// It panicked on an empty canvas.
     Panicked,
     /// Its device is gone.
     DeviceLost,
@@ -37,12 +37,13 @@ impl Broken {
 }
 
 impl<P: MaskPredictor> Engine<P> {
-    /// Fails the request at fault. An error that names its canvas costs that request only; one that does
-    /// not, in a batch of several requests, costs nobody yet: each canvas is evaluated again alone, and
-    /// who fails alone is at fault. The others were not touched, so their texts stay what they are.
+    /// Fails the request at fault. An error that names its canvas fails that request only. An error without a
+    /// name in a batch of several requests fails none at first: each canvas is evaluated again alone, and a
+    /// request whose canvas fails alone is at fault. A failed evaluation changes nothing, so the other texts
+    /// stay what they are.
     ///
-    /// When memory runs out no canvas is at fault but one that is too large by itself, and later batches
-    /// are smaller. A lost device ends the engine.
+    /// When memory runs out, only a canvas that is too large by itself is at fault, and later batches are
+    /// smaller. A lost device ends the engine.
     pub(super) fn fail(&mut self, batch: &[SampleId], error: &GenerationError) {
         self.metrics.failed();
         let cause = match error {
@@ -82,7 +83,7 @@ impl<P: MaskPredictor> Engine<P> {
         self.batcher.limit_rows(budget);
     }
 
-    /// Whether the predictor, which has just panicked, still evaluates a canvas of nobody's.
+    /// Evaluates an empty canvas after a panic; returns true if the predictor still answers.
     fn answers_a_probe(&mut self) -> bool {
         let limits = self.predictor.limits();
         let probe = Probe::new(&limits, PROBE.min(limits.context));
@@ -91,7 +92,8 @@ impl<P: MaskPredictor> Engine<P> {
     }
 }
 
-/// A panic outside the predictor ends the thread: nobody may wait for it afterwards.
+/// Empties the inbox and marks the engine failed after a panic outside the predictor, so that no caller waits
+/// for it.
 impl<P: MaskPredictor> Drop for Engine<P> {
     fn drop(&mut self) {
         if thread::panicking() {

@@ -1,4 +1,4 @@
-//! Who shares an evaluation, and that it makes no difference to anybody's text.
+//! The samples that share an evaluation, and the independence of each text from the others.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -140,10 +140,10 @@ async fn a_request_needs_samples_but_not_evaluations() {
     assert_eq!(handle.status().evaluations, 0);
 }
 
-/// Whoever joins, leaves or is stopped between any two evaluations: the others' texts stay what they are
+/// Requests that join, leave or are stopped between any two evaluations leave the other texts as they are
 /// alone, under budgets that split the batches in every way.
 #[tokio::test]
-async fn joining_and_leaving_change_nobody_elses_text() {
+async fn joining_and_leaving_change_no_other_text() {
     for seed in 0..30_u64 {
         let mut random = seed;
         let mut below = |bound: u64| {

@@ -49,7 +49,7 @@ async fn a_request_dropped_while_it_waits_never_runs() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_stops_nobody_and_loses_nothing() {
+async fn a_slow_reader_delays_no_request_and_loses_nothing() {
     let handle = spawn(Script::default(), EngineConfig::default());
     let slow = handle.submit(request(0)).unwrap();
     assert!(Report::of(handle.submit(request(1)).unwrap()).await.end.is_ok());
@@ -61,7 +61,7 @@ async fn a_slow_reader_stops_nobody_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_stopped_sample_is_absent_from_the_next_evaluation_and_the_request_finishes() {
+async fn a_stopped_sample_leaves_the_next_evaluation_and_the_request_finishes() {
     let (script, gate) = Gate::new(Script::default());
     let handle = spawn(script, EngineConfig::default());
     let stopped = handle.submit(request(0)).unwrap();

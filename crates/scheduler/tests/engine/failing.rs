@@ -103,9 +103,9 @@ async fn a_predictor_that_panics_on_a_probe_too_ends_the_engine() {
     assert_eq!(handle.status().state, EngineState::Failed);
 }
 
-/// On a GPU a batch that does not fit must cost nobody, and must not be tried again and again.
+/// On a GPU a batch that does not fit must not fail a request, and must not be tried again and again.
 #[tokio::test]
-async fn a_batch_that_does_not_fit_is_made_smaller_and_costs_nobody() {
+async fn a_batch_that_does_not_fit_is_split_and_fails_no_request() {
     // Each canvas has 13 rows; four fit at once.
     let (script, gate) = Gate::new(Script::default().memory_for(52));
     let handle = spawn(script, EngineConfig { max_rows: 1000, ..EngineConfig::default() });
@@ -129,7 +129,7 @@ async fn a_batch_that_does_not_fit_is_made_smaller_and_costs_nobody() {
     assert_eq!(handle.status().state, EngineState::Serving);
 }
 
-/// Who has several samples in a batch that does not fit is not at fault either.
+/// A request with several samples in a batch that does not fit is not at fault either.
 #[tokio::test]
 async fn samples_of_one_request_that_do_not_fit_together_are_evaluated_apart() {
     let handle = spawn(Script::default().memory_for(20), EngineConfig::default());
@@ -188,7 +188,7 @@ impl MaskPredictor for Deadly {
 }
 
 #[tokio::test]
-async fn a_dead_thread_leaves_nobody_waiting() {
+async fn a_dead_thread_leaves_no_caller_waiting() {
     let handle = Engine::spawn(Deadly, EngineConfig::default(), EngineMetrics::default()).unwrap();
     let report = Report::of(handle.submit(request(0)).unwrap()).await;
     assert!(matches!(report.end, Err(GenerationError::EngineStopped)));
@@ -215,7 +215,8 @@ async fn every_accepted_request_ends_exactly_once() {
             generations.push(generation.unwrap());
         }
     }
-    let (mut finished, mut failed) = (0, 0);
+    let mut finished = 0;
+    let mut failed = 0;
     for generation in generations {
         if Report::of(generation).await.end.is_ok() { finished += 1 } else { failed += 1 }
     }
@@ -241,7 +242,7 @@ impl MaskPredictor for Poisoned {
 }
 
 #[tokio::test]
-async fn whoever_makes_the_predictor_panic_pays_alone() {
+async fn a_request_that_makes_the_predictor_panic_fails_alone() {
     let predictor = Poisoned(ScriptedPredictor::new(LIMITS, Script::default()));
     let handle = Engine::spawn(predictor, EngineConfig::default(), EngineMetrics::default()).unwrap();
     let generations: Vec<_> = (10..20).map(|name| (name, handle.submit(request(name)).unwrap())).collect();

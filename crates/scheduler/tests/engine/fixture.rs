@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use unmask_model::diffusion::{DenoisingState, EarlyExit, Edit, Noise, Policy, SequenceScore, StateSpec};
-use unmask_model::predictor::{ModelLimits, Sampling, Script, ScriptedPredictor, TokenId};
+use unmask_model::predictor::{ModelLimits, Sampling, Script, ScriptedPredictor, TokenId, Visibility};
 use unmask_scheduler::{
     DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineHandle, EngineMetrics, Generation,
     GenerationError, Timings,
 };
 
-pub(crate) const LIMITS: ModelLimits =
-    ModelLimits { vocabulary: 1000, context: 512, mask_token: 999, shift: true };
+pub(crate) const LIMITS: ModelLimits = ModelLimits {
+    vocabulary: 1000,
+    context: 512,
+    mask_token: 999,
+    shift: true,
+    visibility: Visibility::Full,
+};
 
 /// A canvas of `masked` open positions after one given token, which tells the tests whose canvas it is.
 pub(crate) fn sample(name: TokenId, number: u32, masked: usize, steps: u32) -> DenoisingState {
@@ -73,7 +78,7 @@ pub(crate) struct Report {
     /// The scores, text by text.
     pub(crate) scores: Vec<SequenceScore>,
     pub(crate) end: Result<Timings, GenerationError>,
-    /// Whether the end was the deadline.
+    /// True if the request ended at its deadline.
     pub(crate) expired: bool,
 }
 
@@ -90,7 +95,9 @@ pub(crate) struct Step {
 impl Report {
     /// Reads a request to its end: steps, exactly one terminal event, nothing after it.
     pub(crate) async fn of(mut generation: Generation) -> Self {
-        let (mut steps, mut scores, mut expired) = (Vec::new(), Vec::new(), false);
+        let mut steps = Vec::new();
+        let mut scores = Vec::new();
+        let mut expired = false;
         let end = loop {
             match generation.next().await.unwrap() {
                 DenoisingEvent::Step { sample, evaluation, round, edits, remaining, early_exit, .. } => {

@@ -40,7 +40,7 @@ async fn a_drain_finishes_what_was_accepted_and_refuses_the_rest() {
     handle.drain(Duration::ZERO).await;
 }
 
-/// What a running and a waiting request end with when a drain gives them `grace`.
+/// The ends of a running and a waiting request when a drain gives them `grace`.
 async fn cut_short(grace: Duration, until_the_grace_is_over: impl Future<Output = ()>) {
     let (script, gate) = Gate::new(Script::default());
     let handle = spawn(script, one_at_a_time());

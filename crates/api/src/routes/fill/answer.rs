@@ -32,11 +32,11 @@ pub(super) struct Filled {
     system_fingerprint: String,
     /// The answers.
     choices: Vec<FilledChoice>,
-    /// Whether text around the hole was left out of what the model saw.
+    /// True if text around the hole was left out of the model's input.
     truncated: bool,
     /// Tokens used.
     usage: Usage,
-    /// How it was denoised.
+    /// Report of the denoising.
     diffusion: DiffusionReport,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct FilledChoice {
     /// The whole text. The caller's own text in it comes back byte for byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// How good the text is, as `length_search.score` says; null without a token in the holes.
+    /// The text's score by `length_search.score`; null without a token in the holes.
     score: Option<f64>,
     /// The holes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,9 +62,9 @@ pub(super) struct FilledHole {
     id: String,
     /// Its text.
     text: String,
-    /// Where it starts in the whole text, in Unicode scalar values.
+    /// Its start in the whole text, in Unicode scalar values.
     start: usize,
-    /// Where it ends.
+    /// Its end.
     end: usize,
     /// Tokens of its text.
     tokens: usize,
@@ -78,7 +78,7 @@ pub(super) struct FilledHole {
     /// The lengths that were tried, when it was given a range.
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<Vec<Candidate>>,
-    /// What it was chosen from, in the order of the request.
+    /// The texts that it was chosen from, in the order of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     choices: Option<Vec<RatedChoice>>,
     /// The difference between the two largest probabilities among `choices`.
@@ -95,7 +95,7 @@ pub(super) struct Candidate {
     score: Option<f64>,
 }
 
-/// What all of an answer's parts share.
+/// State shared by all parts of an answer.
 pub(super) struct Answer {
     pub(super) id: String,
     pub(super) state: AppState,
@@ -103,9 +103,10 @@ pub(super) struct Answer {
     pub(super) text: HoledText,
     /// Lengths of the holes, candidate by candidate.
     pub(super) lengths: Vec<Vec<usize>>,
-    /// How well the text after each hole stands at its distance, candidate by candidate ([`Fit::after`](crate::lengths::Fit::after)).
+    /// The log-probability of the first token after each hole at its distance, candidate by candidate
+    /// ([`Fit::after`](crate::lengths::Fit::after)).
     pub(super) after: Vec<Vec<f64>>,
-    /// How many ways to fill the holes are returned.
+    /// The number of texts to return.
     pub(super) choices: usize,
     pub(super) score: ScoreName,
     pub(super) created: u64,
@@ -113,7 +114,7 @@ pub(super) struct Answer {
     pub(super) truncated: bool,
     pub(super) prompt_tokens: usize,
     pub(super) observation: Observation,
-    /// What the decisions took, if there were any.
+    /// Times and work of the decisions, if there were any.
     pub(super) decided: Option<Timings>,
 }
 
@@ -121,12 +122,12 @@ pub(super) struct Answer {
 pub(super) struct Choice {
     score: Option<f64>,
     pub(super) holes: Vec<FilledHole>,
-    /// Of the holes that were generated.
+    /// Endings of the generated holes.
     endings: Vec<Ending>,
 }
 
 impl Answer {
-    /// Whether lengths are searched, so that nothing is known of a choice before the end.
+    /// Returns true if lengths are searched, so that nothing is known of a choice before the end.
     pub(super) fn searches(&self) -> bool {
         self.lengths.len() > 1
     }
@@ -142,7 +143,7 @@ impl Answer {
         (rated.chunks(self.settings.samples).map(best).collect(), ranked(&rated)[choice])
     }
 
-    /// How good a sample is; `None` without a token.
+    /// The score of a sample; `None` without a token.
     fn score(&self, running: &Running, sample: usize) -> Option<f64> {
         let view = &running.views[sample].view;
         let texts = running.texts(sample);

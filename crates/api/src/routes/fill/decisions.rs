@@ -33,7 +33,7 @@ pub(super) struct Choices {
     tokens: Vec<Vec<TokenId>>,
 }
 
-/// What was decided about a hole.
+/// The decision about a hole.
 #[derive(Clone, Debug)]
 pub(super) struct Decision {
     pub(super) text: String,
@@ -100,7 +100,8 @@ impl Choices {
         if left.is_empty() && right.is_empty() {
             return Ok(());
         }
-        let (left, right) = (String::from_utf8_lossy(left), String::from_utf8_lossy(right));
+        let left = String::from_utf8_lossy(left);
+        let right = String::from_utf8_lossy(right);
         let encode = |text: &String| tokenizer.encode_piece(&format!("{left}{text}{right}"));
         self.tokens = self.texts.iter().map(encode).collect::<Result<_, _>>()?;
         Ok(())
@@ -145,7 +146,8 @@ fn check_choices(
 ) -> Result<(), ApiError> {
     let given: usize = tokens.iter().map(Vec::len).sum();
     let open: usize = lengths.iter().sum();
-    let (mut cost, limit) = (0_u64, state.limits.cost);
+    let mut cost = 0_u64;
+    let limit = state.limits.cost;
     for (hole, length) in text.holes.iter().zip(lengths) {
         let around = given + open - length;
         let of = |alternative: &Vec<TokenId>| ((around + alternative.len()) * alternative.len()) as u64;
@@ -187,7 +189,8 @@ impl Questions {
             keep_nearest(&mut tokens, state.model.limits.context.saturating_sub(taken));
         }
         check_choices(text, &tokens, &lengths, state)?;
-        let (mut texts, mut holes) = (Vec::new(), Vec::new());
+        let mut texts = Vec::new();
+        let mut holes = Vec::new();
         for (number, hole) in text.holes.iter().enumerate() {
             let Some(choices) = &hole.choices else { continue };
             for alternative in &choices.tokens {
@@ -205,7 +208,8 @@ impl Questions {
                 if holes.last().is_none_or(|(last, _)| *last != number) {
                     holes.push((number, stretch.start));
                 }
-                let (from, to) = (stretch.start as Position, Some(stretch.end as Position));
+                let from = stretch.start as Position;
+                let to = Some(stretch.end as Position);
                 let spec =
                     ScoreSpec { tokens: canvas, from, to, mode: ScoreMode::Chain, ..ScoreSpec::default() };
                 texts.push(ScoringState::new(spec, &state.model.limits)?);

@@ -12,7 +12,7 @@ const MOST_MARKER: usize = 64;
 
 const DEFAULT_MARKER: &str = "<fill>";
 
-/// How a text with holes was given.
+/// The form of a text with holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// `prefix` and `suffix`.
@@ -51,7 +51,7 @@ pub(super) struct GivenText {
 /// A hole, as it was given.
 #[derive(Debug, Default)]
 pub(super) struct GivenHole {
-    /// Where it is in the request, for errors.
+    /// Its place in the request, for errors.
     pub(super) at: String,
     pub(super) options: HoleOptions,
 }
@@ -62,9 +62,12 @@ impl GivenText {
     /// # Errors
     /// More than one form, no hole or too many, no text, or a template that does not fit its holes.
     pub(super) fn of(request: &mut FillRequest) -> Result<Self, ApiError> {
-        let (prefix, suffix) = (request.prefix.take(), request.suffix.take());
-        let (segments, template) = (request.segments.take(), request.template.take());
-        let (marker, holes) = (request.marker.take(), request.holes.take());
+        let prefix = request.prefix.take();
+        let suffix = request.suffix.take();
+        let segments = request.segments.take();
+        let template = request.template.take();
+        let marker = request.marker.take();
+        let holes = request.holes.take();
         let around = prefix.is_some() || suffix.is_some();
         if [around, segments.is_some(), template.is_some()].into_iter().filter(|given| *given).count() > 1 {
             let param = if template.is_some() { "template" } else { "segments" };
@@ -89,7 +92,8 @@ impl GivenText {
     }
 
     fn of_segments(segments: Vec<Segment>) -> Self {
-        let (mut texts, mut holes) = (vec![String::new()], Vec::new());
+        let mut texts = vec![String::new()];
+        let mut holes = Vec::new();
         for (number, segment) in segments.into_iter().enumerate() {
             match segment {
                 Segment::Text(text) => {
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_side_by_side_are_one_text_and_holes_side_by_side_have_none_between_them() {
+    fn adjacent_strings_are_one_text_and_adjacent_holes_have_none_between() {
         let segments = json!(["a", "b", { "hole": "x" }, {}, "c", "", "d"]);
         assert_eq!(texts(json!({ "segments": segments })), ["ab", "", "cd"]);
         assert_eq!(texts(json!({ "template": "__b", "marker": "_" })), ["", "", "b"]);

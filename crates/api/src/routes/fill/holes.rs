@@ -44,11 +44,11 @@ pub(super) struct Hole {
     pub(super) sampling: Option<Sampling>,
     /// Instead of the request's stop strings.
     pub(super) stops: Option<Vec<String>>,
-    /// What it is chosen from, if it is not generated.
+    /// The texts to choose from, if it is not generated.
     pub(super) choices: Option<Choices>,
-    /// What was chosen, once that is known.
+    /// The choice, once it is known.
     pub(super) decision: Option<Decision>,
-    /// Whether blanks and words that it cuts are healed.
+    /// True if blanks and words that it cuts are healed.
     pub(super) healing: bool,
     /// Bytes that the tokens of its choices share with the texts around it.
     pub(super) shared: (Vec<u8>, Vec<u8>),
@@ -64,7 +64,7 @@ enum Wanted {
 }
 
 impl Hole {
-    /// Whether its length is searched.
+    /// Returns true if its length is searched.
     pub(super) fn ranged(&self) -> bool {
         !matches!(self.length, Wanted::Between(min, max) if min == max)
     }
@@ -114,7 +114,8 @@ impl Hole {
             sampling.bias = biases(&field("logit_bias"), Some(given), state.model.limits.vocabulary)?;
         }
         let given = options.stop.map(|given| stops(&field("stop"), Some(given), state.limits.stops));
-        let (sampling, stops) = (own.then_some(sampling), given.transpose()?);
+        let sampling = own.then_some(sampling);
+        let stops = given.transpose()?;
         let healing = !settings.reproduce && options.token_healing.unwrap_or(settings.healing);
         let shared = Default::default();
         Ok(Self { id, length, sampling, stops, choices, decision: None, healing, shared })

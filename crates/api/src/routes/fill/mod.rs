@@ -72,7 +72,8 @@ pub async fn fill(
         Some(questions) => Some(questions.answer(&mut text, &settings, &state, &observation).await?),
         None => None,
     };
-    let (mut after, mut found) = (Vec::new(), None);
+    let mut after = Vec::new();
+    let mut found = None;
     if lengths.len() > 1 {
         let Canvases { layouts, .. } = Canvases::new(&text, &tokens, &lengths, cut, &state);
         let layouts = without_blanks(layouts, &state, &observation).await?;
@@ -140,11 +141,11 @@ struct Prepared {
     tokens: Vec<Vec<TokenId>>,
     /// Lengths of the holes that are looked at.
     lengths: Vec<Vec<usize>>,
-    /// How many of several are filled.
+    /// The number of candidates that are filled.
     candidates: usize,
-    /// Whether the text may be cut.
+    /// True if the text may be cut.
     cut: bool,
-    /// What is decided before anything is generated.
+    /// The decisions to take before anything is generated.
     questions: Option<Questions>,
     settings: Settings,
     score: ScoreName,
@@ -160,7 +161,8 @@ fn prepare(
     let text = GivenText::of(&mut request)?;
     let cut = request.truncate.unwrap_or(true);
     let search = request.length_search.unwrap_or_default();
-    let (length, stream) = (request.length, request.stream.unwrap_or(false));
+    let length = request.length;
+    let stream = request.stream.unwrap_or(false);
     let states = request.diffusion.as_ref().and_then(|diffusion| diffusion.stream_states);
     let mut settings = given(request, timeout_header).validate(state)?;
     let mut text = HoledText::of(text, length, &settings, state)?;
@@ -174,7 +176,7 @@ fn prepare(
     }
     if settings.states != StreamStates::None && lengths.len() > 1 {
         let message = "`diffusion.stream_states` needs holes of exact lengths: where lengths are searched, \
-                       nobody knows before the end which states are those of the answer";
+                       it is not known before the end which states are those of the answer";
         let param = "diffusion.stream_states".to_owned();
         return Err(ApiError::Conflict { param, message: message.to_owned() });
     }

@@ -38,7 +38,7 @@ pub struct FillRequest {
     pub(super) segments: Option<Vec<Segment>>,
     /// A text with a `marker` wherever there is a hole.
     pub(super) template: Option<String>,
-    /// What stands for a hole in `template`, matched literally from left to right. Default `<fill>`.
+    /// The marker of a hole in `template`, matched literally from left to right. Default `<fill>`.
     #[schema(min_length = 1, max_length = 64)]
     pub(super) marker: Option<String>,
     /// The holes of `template`, one per marker. Default: all as the request says.
@@ -47,7 +47,7 @@ pub struct FillRequest {
     /// Positions of every hole that has no `length` of its own: a number, or a range of which the best is
     /// searched. Default from 1 to 32, less when that does not fit.
     pub(super) length: Option<Length>,
-    /// How ranges are searched.
+    /// Settings of the search over ranges.
     #[serde(default, deserialize_with = "object")]
     pub(super) length_search: Option<LengthSearch>,
     /// For texts that are too long for the model. True, the default, shows the model the tokens that are nearest to the
@@ -107,8 +107,8 @@ pub struct FillRequest {
     /// The parts of a choice to return: `text`, `holes` or `both`, which is the default.
     #[serde(rename = "include", alias = "return")]
     pub(super) parts: Option<Parts>,
-    /// How the canvas is denoised. `stream_states` is `delta` here by default, and `none` when lengths are
-    /// searched: before the end nobody knows which of the candidates is the answer.
+    /// Settings of the denoising. `stream_states` is `delta` here by default, and `none` when lengths are
+    /// searched: before the end it is not known which candidate is the answer.
     #[serde(default, deserialize_with = "object")]
     pub(super) diffusion: Option<DiffusionOptions>,
     /// Accepted and forgotten.
@@ -116,7 +116,7 @@ pub struct FillRequest {
     pub(super) user: Option<String>,
 }
 
-/// Which parts of a choice to return.
+/// Parts of a choice to return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Parts {
@@ -164,7 +164,7 @@ pub(super) struct HoleOptions {
     pub(super) length: Option<Length>,
     /// Its text ends before the first of these. Default: the request's.
     pub(super) stop: Option<Strings>,
-    /// As the request's. Default: the request's.
+    /// This hole's own `token_healing`. Default: the request's.
     pub(super) token_healing: Option<bool>,
     /// Divides its logits. Default: the request's.
     #[schema(minimum = 0, maximum = 2)]
@@ -183,9 +183,9 @@ pub(super) struct HoleOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum Length {
-    /// As many, from 1.
+    /// A number, from 1.
     Exactly(i64),
-    /// As many as turn out best.
+    /// The best number in a range.
     Between(LengthRange),
 }
 
@@ -203,21 +203,21 @@ pub(super) struct LengthRange {
     pub(super) max: Option<i64>,
 }
 
-/// How the best lengths in a range are found: one evaluation tells how well each of up to 24 lengths fits, those that fit
-/// best are denoised side by side, and the best score wins. Of several answers (`n`), each has a length of its own, best
-/// first. With several ranges, all holes move through theirs together.
+/// The search for the best lengths in a range: one evaluation measures the fit of up to 24 lengths, the best
+/// of them are denoised side by side, and the best score wins. Of several answers (`n`), each has a length of
+/// its own, best first. With several ranges, all holes move through theirs together.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LengthSearch {
-    /// How many lengths are denoised: those that fit best. Default 8.
+    /// The number of lengths that are denoised: those that fit best. Default 8.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1, maximum = 8)]
     pub(super) candidates: Option<i64>,
-    /// What is compared, and reported as `score`.
+    /// The score that is compared and reported.
     pub(super) score: Option<ScoreName>,
 }
 
-/// How good a text is.
+/// The score of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ScoreName {

@@ -16,7 +16,7 @@ const DEFAULT_CANDIDATES: usize = 8;
 /// Lengths that may be filled.
 pub(in crate::routes) const MOST_CANDIDATES: usize = 8;
 
-/// How many lengths are filled: those that fit best.
+/// The number of lengths that are filled: those that fit best.
 ///
 /// # Errors
 /// Too many are asked for.
@@ -59,7 +59,8 @@ pub(super) fn ranked(rated: &[(bool, Option<f64>)]) -> Vec<usize> {
     let key = |sample: &usize| (rated[*sample].0, rated[*sample].1.unwrap_or(f64::NEG_INFINITY));
     let mut order: Vec<usize> = (0..rated.len()).collect();
     order.sort_by(|a, b| {
-        let (a, b) = (key(a), key(b));
+        let a = key(a);
+        let b = key(b);
         b.0.cmp(&a.0).then(b.1.total_cmp(&a.1))
     });
     order
@@ -68,7 +69,7 @@ pub(super) fn ranked(rated: &[(bool, Option<f64>)]) -> Vec<usize> {
 /// One canvas per candidate.
 pub(super) struct Canvases {
     pub(super) layouts: Vec<Layout>,
-    /// Whether text was left out of any.
+    /// True if text was left out of any.
     pub(super) truncated: bool,
 }
 
@@ -97,8 +98,10 @@ impl Canvases {
             for ((hole, &length), after) in text.holes.iter().zip(lengths).zip(given) {
                 let decided = hole.decision.as_ref().map(|decision| decision.tokens.clone());
                 let length = decided.as_ref().map_or(length, Vec::len);
-                let (id, shared) = (hole.id.clone(), hole.shared.clone());
-                let (sampling, stops) = (hole.sampling.clone(), hole.stops.clone());
+                let id = hole.id.clone();
+                let shared = hole.shared.clone();
+                let sampling = hole.sampling.clone();
+                let stops = hole.stops.clone();
                 let healing = hole.healing;
                 let blank = Blank { id, length, sampling, stops, decided, shared, healing, found: false };
                 pieces.push(Piece::Open(Box::new(blank)));

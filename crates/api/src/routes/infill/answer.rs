@@ -49,13 +49,13 @@ pub struct Infilled {
     /// 0: nothing is kept between requests.
     #[schema(required = false)]
     tokens_cached: usize,
-    /// Whether some of the given text was left out.
+    /// True if some of the given text was left out.
     #[schema(required = false)]
     truncated: bool,
-    /// What the text was generated with.
+    /// The settings of the generation.
     #[schema(value_type = Object, required = false)]
     generation_settings: Map<String, Value>,
-    /// How long it took.
+    /// Times of the generation.
     #[schema(required = false)]
     timings: InfillTimings,
 }
@@ -93,7 +93,7 @@ pub struct InfillTimings {
     predicted_per_second: f64,
 }
 
-/// What all parts of an answer share.
+/// State shared by all parts of an answer.
 pub(super) struct Answer {
     pub(super) state: AppState,
     pub(super) settings: Settings,
@@ -106,7 +106,8 @@ pub(super) struct Answer {
 impl Answer {
     /// The answer to a request for no text.
     pub(super) fn nothing(state: &AppState, fields: Option<Vec<String>>, stream: bool) -> Response {
-        let (model, stop_type) = (state.model.id.clone(), "limit");
+        let model = state.model.id.clone();
+        let stop_type = "limit";
         let answer =
             chosen(Infilled { model, stop: true, stop_type, ..Infilled::default() }, fields.as_deref());
         if stream {
@@ -135,8 +136,10 @@ impl Answer {
         };
         let per = |time: f64, count: usize| time / count.max(1) as f64;
         let rate = |time: f64, count: usize| if time > 0.0 { count as f64 / time * 1e3 } else { 0.0 };
-        let (prompt_n, predicted_n) = (self.prompt_tokens, text.tokens);
-        let (prompt_ms, predicted_ms) = (milliseconds(timings.queued), milliseconds(timings.denoising));
+        let prompt_n = self.prompt_tokens;
+        let predicted_n = text.tokens;
+        let prompt_ms = milliseconds(timings.queued);
+        let predicted_ms = milliseconds(timings.denoising);
         let mut generation_settings = Map::new();
         generation_settings.insert("seed".to_owned(), json!(self.settings.seed));
         generation_settings.insert("temperature".to_owned(), json!(self.settings.sampling.temperature));

@@ -85,7 +85,7 @@ pub struct InfillRequest {
     stop: Option<Strings>,
     /// Send the text as it settles.
     stream: Option<bool>,
-    /// As of /v1/completions.
+    /// The same as `timeout_ms` of /v1/completions.
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
     timeout_ms: Option<i64>,
@@ -93,7 +93,7 @@ pub struct InfillRequest {
     /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
     /// `reproduce` turns it off.
     token_healing: Option<bool>,
-    /// How the canvas is denoised. States are not streamed here.
+    /// Settings of the denoising. States are not streamed here.
     #[serde(default, deserialize_with = "object")]
     diffusion: Option<DiffusionOptions>,
 }
@@ -128,7 +128,8 @@ pub async fn infill(
 ) -> Result<Response, ApiError> {
     let Body { mut request, ignored, bytes } = body;
     check_model(request.model.as_deref(), &state.model)?;
-    let (stream, fields) = (request.stream.unwrap_or(false), request.response_fields.take());
+    let stream = request.stream.unwrap_or(false);
+    let fields = request.response_fields.take();
     let indent = count("n_indent", request.n_indent, 0..=MOST_INDENT)?.unwrap_or(0) as usize;
     if request.n_predict == Some(0) {
         // Editors warm servers up like this; there is nothing to keep warm.

@@ -17,17 +17,17 @@ use crate::sse::{Grammar, KEEP_ALIVE, json_event};
 /// choice, `[DONE]`.
 pub(super) struct Chunks<D> {
     answer: Answer,
-    /// What each choice has had.
+    /// The parts sent of each choice.
     sent: Vec<Sent>,
     options: StreamOptions,
     thinned: Thinned,
     dialect: PhantomData<fn() -> D>,
 }
 
-/// How much of a choice has been sent.
+/// The parts sent of a choice.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
-    /// Whether it has had a chunk.
+    /// True if it has had a chunk.
     begun: bool,
     /// Bytes of its generated text.
     bytes: usize,
@@ -53,7 +53,7 @@ impl<D: Dialect> Chunks<D> {
         self.event(running, index, Part::default(), Some(Diffusion::State(state)))
     }
 
-    /// What the text of a choice has gained since it was last sent, and the tokens that this completes; with
+    /// The text that a choice has gained since it was last sent, and the tokens that it completes; with
     /// `all`, also those that a stop string has cut.
     fn gained(&mut self, running: &Running, index: usize, all: bool) -> Part {
         let text = running.text(index);
@@ -62,7 +62,8 @@ impl<D: Dialect> Chunks<D> {
         sent.bytes = text.text.len();
         let mut part = Part { text: gained, ..Part::default() };
         if self.answer.settings.logprobs.is_some() {
-            let (view, tokenizer) = (&running.views[index].view, &self.answer.state.model.tokenizer);
+            let view = &running.views[index].view;
+            let tokenizer = &self.answer.state.model.tokenizer;
             let hole = &view.holes()[0];
             let spelled = if all { text.tokens } else { view.spelled(hole, sent.bytes, tokenizer) };
             let before = self.answer.echo(index).map_or(0, |echo| echo.text.chars().count());

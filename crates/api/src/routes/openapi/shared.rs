@@ -1,5 +1,5 @@
-//! What many routes have in common, told once: errors, headers of answers, the header of requests. Routes refer
-//! to it.
+//! Parts that many routes share in the document: errors, headers of answers, the header of requests. Routes
+//! refer to them.
 
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
@@ -7,16 +7,16 @@ use utoipa::openapi::{
     Components, Content, Object, ObjectBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Type,
 };
 
-/// Which routes an error, or a header of whole answers, belongs to.
+/// The routes that an error, or a header of whole answers, belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
     /// All.
     Any,
     /// Those that ask for a key where there are keys.
     Keyed,
-    /// Of these, those that take a body.
+    /// Those of them that take a body.
     Body,
-    /// Of these, those that generate.
+    /// Those of them that generate.
     Generating,
 }
 
@@ -52,7 +52,7 @@ const FAILURES: [Failure; 13] = [
         &["retry-after", "retry-after-ms", "x-should-retry"],
     ),
     ("431", "RequestHeaderFieldsTooLarge", Of::Any, HEAD_TOO_LARGE, &[]),
-    ("500", "InternalServerError", Of::Any, "The server made a mistake", &["x-should-retry"]),
+    ("500", "InternalServerError", Of::Any, "Internal error; see the server's log", &["x-should-retry"]),
     (
         "503",
         "ServiceUnavailable",
@@ -127,7 +127,7 @@ const HEADERS: [(&str, Option<Of>, Type, &str); 18] = [
 /// The one header that requests may have.
 const TIMEOUT: &str = "x-request-timeout-ms";
 
-/// What streams consist of; their schema is that of each event.
+/// The schema of a stream's events.
 const EVENT: &str = "ServerSentEvent";
 
 /// Tells all of it in the document's shared part.

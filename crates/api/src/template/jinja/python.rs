@@ -100,7 +100,7 @@ fn padded(text: &str, before: usize, after: usize, fill: char) -> String {
     fill(before).chain(text.chars()).chain(fill(after)).collect()
 }
 
-/// As Python centres: of an odd rest, the left gets more where the width is odd.
+/// Centres a text as Python does: of an odd rest, the left gets more where the width is odd.
 fn center(text: &str, width: usize, fill: char) -> Result<String, Error> {
     let rest = missing(text, width)?;
     let before = rest / 2 + (rest & width & 1);

@@ -20,7 +20,7 @@ pub(super) fn with_scopes(source: &str) -> String {
     out
 }
 
-/// What begins at a brace.
+/// The part that begins at a brace.
 enum Part<'a> {
     /// `{% … %}`.
     Tag(&'a str),
@@ -60,7 +60,7 @@ fn next(text: &str) -> (Part<'_>, &str) {
     (Part::Other(part), after)
 }
 
-/// Where code that begins `text` ends: behind the first `end` outside a string.
+/// The end of the code that begins `text`: after the first `end` outside a string.
 fn end_of_code(text: &str, end: &str) -> usize {
     let mut quote = None;
     let mut escaped = false;
@@ -92,7 +92,8 @@ fn scoped(tag: &str) -> Option<String> {
     let inner = tag.strip_prefix("{%")?.strip_suffix("%}")?;
     let sign =
         |found: Option<char>| found.filter(|c| matches!(c, '-' | '+')).map_or(String::new(), String::from);
-    let (before, after) = (sign(inner.chars().next()), sign(inner.chars().next_back()));
+    let before = sign(inner.chars().next());
+    let after = sign(inner.chars().next_back());
     Some(format!("{{%{before} {name} {}{after}%}}", "\n".repeat(inner.matches('\n').count())))
 }
 

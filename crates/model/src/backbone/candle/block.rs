@@ -57,8 +57,11 @@ impl Block {
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
         let name = |part: &str| format!("{}{number}.{part}", names.blocks);
-        let (heads, width, biases) = (spec.heads(), spec.width, spec.biases);
-        let (wide, narrow) = (heads.count * heads.width, heads.shared * heads.width);
+        let heads = spec.heads();
+        let width = spec.width;
+        let biases = spec.biases;
+        let wide = heads.count * heads.width;
+        let narrow = heads.shared * heads.width;
         let order = Order::of(spec);
         let linear =
             |part: &str, shape, bias| Linear::load(weights, &name(part), shape, order, bias, placement);
@@ -88,14 +91,8 @@ impl Block {
         })
     }
 
-    /// Of the rows `asked` only, when there are such: the others are seen by attention and leave nothing.
-    pub(super) fn forward(
-        &self,
-        rows: &Tensor,
-        canvases: &Canvases<'_>,
-        rotary: Option<&Rotary>,
-        asked: Option<&Tensor>,
-    ) -> Result<Tensor> {
+    /// Queries, keys and values of all rows; [`Self::mix`] goes on.
+    pub(super) fn project(&self, rows: &Tensor, rotary: Option<&Rotary>) -> Result<[Tensor; 3]> {
         let [mut query, mut key, value] = self.projection.forward(&self.norm_1.forward(rows)?)?;
         if let Some([query_norm, key_norm]) = &self.head_norms {
             query = query_norm.forward_heads(&query)?;
@@ -105,7 +102,19 @@ impl Block {
             query = rotary.rotate(&query)?;
             key = rotary.rotate(&key)?;
         }
-        let mixed = attention(&query, &key, &value, canvases, self.heads)?;
+        Ok([query, key, value])
+    }
+
+    /// The rest of layer `layer`, of the rows `asked` only when there are such: the others are seen by attention and
+    /// leave nothing.
+    pub(super) fn mix(
+        &self,
+        rows: &Tensor,
+        projected: [Tensor; 3],
+        (canvases, layer): (&Canvases, usize),
+        asked: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let mixed = attention(&projected, canvases, layer, self.heads)?;
         let (rows, mixed) = (only(rows, asked)?, only(&mixed, asked)?);
         let rows = (rows + self.output.forward(&mixed)?)?;
         let inner = self.feed_forward.forward(&self.norm_2.forward(&rows)?)?;

@@ -39,7 +39,8 @@ impl Gated {
         spec: &TransformerSpec,
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
-        let (width, bias) = (spec.width, spec.biases.feed_forward);
+        let width = spec.width;
+        let bias = spec.biases.feed_forward;
         let linear = |part: &str, shape| {
             Linear::load(weights, &format!("{name}.{part}"), shape, Order::OutIn, bias, placement)
         };
@@ -64,7 +65,8 @@ impl FeedForwardBlock {
         spec: &TransformerSpec,
         placement: &Placement,
     ) -> std::result::Result<Self, LoadError> {
-        let (width, bias) = (spec.width, spec.biases.feed_forward);
+        let width = spec.width;
+        let bias = spec.biases.feed_forward;
         let linear = |part: &str, shape| {
             Linear::load(weights, &format!("{name}.{part}"), shape, Order::of(spec), bias, placement)
         };

@@ -6,7 +6,7 @@ use crate::checkpoint::{Projections, StoredTensor, TransformerSpec, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
 
-/// How a weight matrix lies in its file.
+/// The order of a weight matrix's axes in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// GPT-2's convolutions of width 1.

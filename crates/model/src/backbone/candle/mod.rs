@@ -3,6 +3,7 @@
 mod attention;
 mod block;
 mod feed_forward;
+mod layers;
 mod linear;
 mod norm;
 mod rotary;
@@ -12,11 +13,12 @@ use rayon::prelude::*;
 
 use self::attention::Canvases;
 use self::block::Block;
+pub(super) use self::layers::LayerTensors;
 use self::linear::Linear;
 use self::norm::Norm;
 use self::rotary::Rotary;
 use super::{Observe, PackedRows};
-use crate::checkpoint::{BlockNames, Positions, TransformerSpec, Weights};
+use crate::checkpoint::{BlockNames, Positions, TransformerSpec, Visibility, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
 
@@ -30,6 +32,7 @@ pub struct Transformer {
     blocks: Vec<Block>,
     norm: Norm,
     head: Linear,
+    visibility: Visibility,
 }
 
 impl Transformer {
@@ -59,7 +62,13 @@ impl Transformer {
             blocks: load_blocks(spec.layers(), load)?,
             norm: Norm::load(weights, names.last, spec, placement)?,
             head,
+            visibility: spec.visibility,
         })
+    }
+
+    /// Bytes of a number of a hidden state.
+    pub(super) fn number_bytes(&self) -> usize {
+        self.tokens.dtype().size_in_bytes()
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -73,22 +82,47 @@ impl Transformer {
         asked: Option<&Tensor>,
         observe: Observe<'_>,
     ) -> Result<Tensor> {
-        let (ids, positions) = packed.on(self.device())?;
-        let canvases = Canvases::new(&packed.lengths, &self.tokens)?;
-        let mut rows = self.tokens.index_select(&ids, 0)?;
-        if let Some(table) = &self.positions {
-            rows = (rows + table.index_select(&positions, 0)?)?;
-        }
+        let (mut rows, canvases, rotary) = self.begin(packed)?;
         observe("embedding", &rows)?;
-        let rotary = self.rotary.as_ref().map(|rotary| rotary.at(&positions)).transpose()?;
         for (i, block) in self.blocks.iter().enumerate() {
             let asked = asked.filter(|_| i + 1 == self.blocks.len());
-            rows = block.forward(&rows, &canvases, rotary.as_ref(), asked)?;
+            let parts = block.project(&rows, rotary.as_ref())?;
+            rows = block.mix(&rows, parts, (&canvases, i), asked)?;
             observe(&format!("block.{i}"), &rows)?;
         }
         rows = self.norm.forward(&rows)?;
         observe("final_norm", &rows)?;
         Ok(rows)
+    }
+
+    /// The keys and values of every canvas in all layers.
+    pub(super) fn remember(&self, packed: &PackedRows) -> Result<Vec<LayerTensors>> {
+        let (mut rows, canvases, rotary) = self.begin(packed)?;
+        let mut made = vec![LayerTensors::default(); packed.canvases.len()];
+        for (i, block) in self.blocks.iter().enumerate() {
+            let parts = block.project(&rows, rotary.as_ref())?;
+            let [_, key, value] = &parts;
+            for (number, made) in made.iter_mut().enumerate() {
+                made.push([canvases.all(number, i, 0, key)?, canvases.all(number, i, 1, value)?])?;
+            }
+            // Behind the last layer nothing is asked for.
+            if i + 1 < self.blocks.len() {
+                rows = block.mix(&rows, parts, (&canvases, i), None)?;
+            }
+        }
+        Ok(made)
+    }
+
+    /// The embedded rows, where they lie, and their rotation.
+    fn begin(&self, packed: &PackedRows) -> Result<(Tensor, Canvases, Option<Rotary>)> {
+        let (ids, positions) = packed.on(self.device())?;
+        let mut rows = self.tokens.index_select(&ids, 0)?;
+        if let Some(table) = &self.positions {
+            rows = (rows + table.index_select(&positions, 0)?)?;
+        }
+        let canvases = Canvases::new(packed, self.visibility, &rows)?;
+        let rotary = self.rotary.as_ref().map(|rotary| rotary.at(&positions)).transpose()?;
+        Ok((rows, canvases, rotary))
     }
 
     /// The logits of some of the rows of `hidden`, (places, vocabulary) in f32.

@@ -11,7 +11,7 @@ use crate::error::LoadError;
 #[derive(Debug)]
 pub(super) struct Norm {
     gain: Tensor,
-    /// Of LayerNorm.
+    /// The bias of LayerNorm; RMSNorm has none.
     bias: Option<Tensor>,
     epsilon: f32,
 }
@@ -47,7 +47,7 @@ impl Norm {
         }
     }
 
-    /// Of every head of (rows, heads · width) by itself.
+    /// Normalises every head of (rows, heads · width) separately.
     pub(super) fn forward_heads(&self, rows: &Tensor) -> Result<Tensor> {
         let (count, width) = rows.dims2()?;
         let head = self.gain.dim(0)?;

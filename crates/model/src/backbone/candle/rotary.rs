@@ -31,7 +31,8 @@ impl Rotary {
 
     /// The rows of both tables for these positions.
     pub(super) fn at(&self, positions: &Tensor) -> Result<Self> {
-        let (cos, sin) = (self.cos.index_select(positions, 0)?, self.sin.index_select(positions, 0)?);
+        let cos = self.cos.index_select(positions, 0)?;
+        let sin = self.sin.index_select(positions, 0)?;
         Ok(Self { cos, sin, head_width: self.head_width })
     }
 

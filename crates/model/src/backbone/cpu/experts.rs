@@ -13,7 +13,7 @@ pub(super) struct ExpertBlock {
     /// Computes in f32 whatever the experts do.
     pub(super) router: PackedMatrix,
     pub(super) experts: Vec<Dense>,
-    /// How many of them a row uses.
+    /// Experts that each row uses.
     pub(super) used: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Where the columns of a weight go when they are packed.
+//! The order of a weight's columns once it is packed.
 
 use crate::kernel::{self, PANEL};
 
@@ -8,7 +8,7 @@ const HALF: usize = PANEL / 2;
 /// The order of some rows or columns, filled up with zeros.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Layout {
-    /// As in the file; zeros at the end.
+    /// The file's order; zeros at the end.
     Plain(usize),
     /// Heads of a width, each filled up to whole panels.
     Heads { count: usize, width: usize },
@@ -36,7 +36,7 @@ impl Layout {
         kernel::padded(width)
     }
 
-    /// Whether the first columns are those of the source in its order, and only zeros follow.
+    /// Returns true if the first columns are those of the source in its order, and only zeros follow.
     pub(super) fn is_plain(self) -> bool {
         match self {
             Self::Plain(_) => true,
@@ -45,18 +45,20 @@ impl Layout {
         }
     }
 
-    /// Which column of the source stands at `place`; `None` for a zero.
+    /// The source's column at `place`; `None` for a zero.
     pub(super) fn source(self, place: usize) -> Option<usize> {
         // In a panel of two halves: which half, and which element of it.
         let halves = |place: usize| (place % PANEL / HALF, place / PANEL * HALF + place % HALF);
         match self {
             Self::Plain(width) => (place < width).then_some(place),
             Self::Heads { width, .. } => {
-                let (head, inside) = (place / Self::head(width), place % Self::head(width));
+                let head = place / Self::head(width);
+                let inside = place % Self::head(width);
                 (inside < width).then_some(head * width + inside)
             }
             Self::Turned { width, .. } => {
-                let (head, inside) = (place / Self::head(width), place % Self::head(width));
+                let head = place / Self::head(width);
+                let inside = place % Self::head(width);
                 let (half, pair) = halves(inside);
                 (pair < width / 2).then_some(head * width + half * (width / 2) + pair)
             }

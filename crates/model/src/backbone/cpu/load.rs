@@ -5,16 +5,17 @@ use std::sync::Arc;
 use half::bf16;
 
 use super::layout::Layout;
+use super::workspace::between;
 use super::{Rotary, Table, Trunk};
 use crate::checkpoint::{
     self, BlockNames, BlockTensor, NormKind, Positions, StoredTensor, TransformerSpec, Weights,
 };
 use crate::error::LoadError;
 use crate::kernel::{
-    Blocks, Columns, CpuFeatures, Format, Norm, Numbers, PackedMatrix, PanelBuffers, Rotation,
+    Blocks, Columns, CpuFeatures, Format, LINE_BYTES, Norm, Numbers, PackedMatrix, PanelBuffers, Rotation,
 };
 
-/// Which tensors to read, and what to make of them.
+/// The source of the tensors and the types that they are loaded as.
 pub(super) struct Loader<'a> {
     pub(super) spec: &'a TransformerSpec,
     pub(super) weights: &'a Weights,
@@ -72,6 +73,7 @@ impl Trunk {
             norm: loader.norm(BlockNames::of(spec).last)?,
             head,
             heads: spec.heads(),
+            visibility: spec.visibility,
             vocabulary,
             context: spec.context,
             width: spec.width,
@@ -79,16 +81,22 @@ impl Trunk {
         })
     }
 
-    /// What the blocks' products and the head's are made of.
+    /// The activation types of the blocks' products and of the head's.
     pub(in crate::backbone) fn numbers(&self) -> (Numbers, Numbers) {
         let block = self.blocks.first().map(|block| block.query.matrix.format().left());
         let head = self.head.format().left();
         (block.unwrap_or(head), head)
     }
+
+    /// Bytes that the keys and values of one position take in all layers.
+    pub(in crate::backbone) fn memo_bytes(&self) -> u64 {
+        let lines = between(self.numbers().0).lines(self.heads.width) * self.heads.shared;
+        (2 * self.blocks.len() * lines * LINE_BYTES) as u64
+    }
 }
 
 impl Loader<'_> {
-    /// How a tensor is kept. What is bfloat16 already is kept so, too, for products of f32.
+    /// The format of a tensor. Tensors stored as bfloat16 stay bfloat16 for products of f32.
     fn format(&self, stored: &StoredTensor) -> Format {
         match self.numbers {
             Numbers::Bf16 => Format::Bf16,
@@ -98,8 +106,9 @@ impl Loader<'_> {
         }
     }
 
-    /// How a matrix of the blocks is kept. They are multiplied with many rows; the head, which takes more
-    /// time to read than to multiply with the few that are asked, stays as small as its format allows.
+    /// The format of a block's matrix. The blocks' matrices are multiplied with many rows. The head takes
+    /// more time to read than to multiply with the few rows asked for, so it keeps the smallest form of its
+    /// format.
     pub(super) fn block_format(&self, stored: &StoredTensor) -> Format {
         self.format(stored).fastest(self.cpu)
     }
@@ -128,7 +137,8 @@ impl Loader<'_> {
     pub(super) fn norm(&self, name: &str) -> Result<Norm, LoadError> {
         let part =
             |part: &str| self.weights.get(&format!("{name}.{part}"), &[self.spec.width])?.to_f32(self.cpu);
-        let (gain, epsilon) = (part("weight")?, self.spec.norm_epsilon as f32);
+        let gain = part("weight")?;
+        let epsilon = self.spec.norm_epsilon as f32;
         Ok(match self.spec.norm {
             NormKind::Layer => Norm::Layer { gain, bias: part("bias")?, epsilon },
             NormKind::Rms => Norm::Rms { gain, epsilon },
@@ -156,12 +166,14 @@ impl Loader<'_> {
         if let Some(blocks) = Self::smaller(format, tensors).filter(|_| rows.is_plain()) {
             let parts = blocks.into_iter().cloned().collect();
             let stored = Box::new(StoredRows { parts, layout: columns });
-            let (rows, columns) = (rows.padded(), columns.padded());
+            let rows = rows.padded();
+            let columns = columns.padded();
             return Ok(PackedMatrix::stored(self.cpu, format, rows, columns, stored, self.buffers.clone()));
         }
         let values: Vec<Vec<f32>> =
             tensors.iter().map(|tensor| tensor.to_f32(self.cpu)).collect::<Result<_, _>>()?;
-        let (outputs, inputs) = (tensors[0].shape()[0], tensors[0].shape()[1]);
+        let outputs = tensors[0].shape()[0];
+        let inputs = tensors[0].shape()[1];
         Ok(pack(format, rows, columns, |k, n| match n.checked_sub(outputs) {
             None => values[0][n * inputs + k],
             Some(n) => values[1][n * inputs + k],

@@ -11,13 +11,15 @@ use crate::kernel::{Format, HeadNorm};
 impl Loader<'_> {
     /// Block `number`.
     pub(super) fn block(&self, number: usize) -> Result<Block, LoadError> {
-        let (spec, names) = (self.spec, BlockNames::of(self.spec));
+        let spec = self.spec;
+        let names = BlockNames::of(self.spec);
         let name = |part: &str| format!("{}{number}.{part}", names.blocks);
         let [query, key, value] = match spec.projections {
             Projections::Fused => self.fused(&name("attn.c_attn"))?,
             Projections::Separate => self.separate(&name("self_attn"))?,
         };
-        let (width, heads) = (spec.width, self.heads());
+        let width = spec.width;
+        let heads = self.heads();
         let wide = spec.head_count * spec.head_width;
         let output = Shape { rows: heads, columns: Layout::Plain(width), size: (wide, width) };
         let head_norms = if spec.head_norm {
@@ -46,18 +48,21 @@ impl Loader<'_> {
     fn fused(&self, name: &str) -> Result<[Linear; 3], LoadError> {
         let width = self.spec.width;
         let fused = self.convolution(name, (width, 3 * width))?;
-        let (plain, heads) = (Layout::Plain(width), self.heads());
+        let plain = Layout::Plain(width);
+        let heads = self.heads();
         Ok([0, width, 2 * width].map(|first| fused.linear(plain, heads, first)))
     }
 
     /// Queries, keys and values of a matrix each.
     fn separate(&self, name: &str) -> Result<[Linear; 3], LoadError> {
-        let (spec, width) = (self.spec, self.spec.head_width);
+        let spec = self.spec;
+        let width = self.spec.head_width;
         let linear = |part: &str, columns: Layout, count: usize| {
             let shape = Shape { rows: Layout::Plain(spec.width), columns, size: (spec.width, count * width) };
             self.linear(&[&format!("{name}.{part}")], shape, spec.biases.qkv)
         };
-        let (count, shared) = (spec.head_count, spec.kv_head_count);
+        let count = spec.head_count;
+        let shared = spec.kv_head_count;
         Ok([
             linear("q_proj", Layout::Turned { count, width }, count)?,
             linear("k_proj", Layout::Turned { count: shared, width }, shared)?,
@@ -77,7 +82,8 @@ impl Loader<'_> {
     fn feed_forward(&self, name: &str, kind: FeedForward) -> Result<FeedForwardBlock, LoadError> {
         Ok(match kind {
             FeedForward::Gelu { width } => {
-                let (plain, inner) = (Layout::Plain(self.spec.width), Layout::Plain(width));
+                let plain = Layout::Plain(self.spec.width);
+                let inner = Layout::Plain(width);
                 let size = (self.spec.width, width);
                 let bias = self.spec.biases.feed_forward;
                 let up = Shape { rows: plain, columns: inner, size };
@@ -96,7 +102,8 @@ impl Loader<'_> {
     fn gated(&self, name: &str, width: usize) -> Result<Dense, LoadError> {
         let part = |part: &str| format!("{name}.{part}");
         let bias = self.spec.biases.feed_forward;
-        let (plain, size) = (Layout::Plain(self.spec.width), (self.spec.width, width));
+        let plain = Layout::Plain(self.spec.width);
+        let size = (self.spec.width, width);
         let up = Shape { rows: plain, columns: Layout::Gated(width), size };
         let down = Shape { rows: Layout::Plain(width), columns: plain, size: (size.1, size.0) };
         Ok(Dense {
@@ -110,7 +117,8 @@ impl Loader<'_> {
         let width = self.spec.width;
         let router = self.weights.get(&format!("{name}.gate.weight"), &[experts.count, width])?;
         let values = router.to_f32(self.cpu)?;
-        let (plain, columns) = (Layout::Plain(width), Layout::Plain(experts.count));
+        let plain = Layout::Plain(width);
+        let columns = Layout::Plain(experts.count);
         let each = |number| self.gated(&format!("{name}.experts.{number}"), experts.width);
         Ok(ExpertBlock {
             router: pack(Format::F32, plain, columns, |k, n| values[n * width + k]),
@@ -145,12 +153,13 @@ impl Loader<'_> {
     fn convolution(&self, name: &str, (rows, columns): (usize, usize)) -> Result<Convolution, LoadError> {
         let stored = self.weights.get(&format!("{name}.weight"), &[rows, columns])?;
         let bias = self.weights.get(&format!("{name}.bias"), &[columns])?.to_f32(self.cpu)?;
-        let (format, values) = (self.block_format(&stored), stored.to_f32(self.cpu)?);
+        let format = self.block_format(&stored);
+        let values = stored.to_f32(self.cpu)?;
         Ok(Convolution { format, values, bias, columns })
     }
 }
 
-/// Where rows and columns of a matrix go, and how many inputs and outputs each of its tensors has.
+/// The order of a matrix's rows and columns, and the number of inputs and outputs of each of its tensors.
 #[derive(Clone, Copy)]
 struct Shape {
     rows: Layout,

@@ -20,9 +20,10 @@ use self::workspace::Part;
 pub use self::workspace::Times;
 pub(super) use self::workspace::Workspace;
 use super::{Observe, PackedRows};
-use crate::checkpoint::BlockTensor;
+use crate::checkpoint::{BlockTensor, Visibility};
 use crate::kernel::{
-    Activations, CpuFeatures, Finish, HeadNorm, Heads, Norm, PackedMatrix, Rotation, Rows, product,
+    Activations, CpuFeatures, Finish, HeadNorm, Heads, NewPages, Norm, PackedMatrix, Pages, Rotation, Rows,
+    product,
 };
 
 /// Numbers of a stored row that are decoded at a time: whole blocks of every encoding.
@@ -42,6 +43,7 @@ pub struct Trunk {
     norm: Norm,
     head: PackedMatrix,
     heads: Heads,
+    visibility: Visibility,
     /// Rows of the embedding.
     vocabulary: usize,
     /// Longest canvas.
@@ -92,7 +94,7 @@ enum FeedForwardBlock {
 #[derive(Debug)]
 struct Dense {
     expand: Linear,
-    /// Whether `expand` holds a gate as well, for SwiGLU instead of GELU.
+    /// True if `expand` holds a gate as well: SwiGLU instead of GELU.
     gated: bool,
     contract: Linear,
 }
@@ -140,7 +142,8 @@ impl Rotary {
 }
 
 impl Linear {
-    /// Of rows that are as the matrix wants them, or are made so in `integers`.
+    /// Multiplies `rows` with the matrix. Rows of another type than the matrix takes are converted into
+    /// `integers` first.
     fn apply(&self, cpu: CpuFeatures, rows: &Activations, integers: &mut Activations, finish: Finish<'_>) {
         let rows = if self.matrix.format().left() == rows.numbers() {
             rows
@@ -173,16 +176,13 @@ impl Trunk {
             let shape = (rows.len() / self.stride, self.width);
             observe(name, &Tensor::from_vec(values, shape, &Device::Cpu)?)
         };
-        workspace.start();
-        self.embed(packed, &mut workspace.rows)?;
+        self.begin(packed, workspace)?;
         see("embedding", &workspace.rows)?;
-        workspace.place(&packed.lengths);
-        if let Some(rotary) = &self.rotary {
-            rotary.at(packed.positions.iter().copied(), &mut workspace.rotation);
-        }
         for (i, block) in self.blocks.iter().enumerate() {
             let fewer = i + 1 == self.blocks.len() && asked.len() < packed.ids.len();
-            self.block(block, packed, fewer.then_some(asked), workspace);
+            workspace.layer(i);
+            self.project(block, workspace);
+            self.mix(block, packed, fewer.then_some(asked), workspace);
             see(&format!("block.{i}"), &workspace.rows)?;
         }
         self.norm.apply(self.cpu, &workspace.rows, self.stride, &mut workspace.last);
@@ -196,6 +196,39 @@ impl Trunk {
             see("final_norm", rows)?;
         }
         workspace.lap(Part::Rest);
+        Ok(())
+    }
+
+    /// The keys and values of every canvas in all layers.
+    pub(super) fn remember(&self, packed: &PackedRows, workspace: &mut Workspace) -> Result<Vec<Pages>> {
+        self.begin(packed, workspace)?;
+        let bases = workspace.spans.iter().map(|span| {
+            let base = span.remembered.as_ref().map(|kept| kept.pages.clone()).unwrap_or_default();
+            NewPages::new(base, span.keys.clone())
+        });
+        let mut pages: Vec<NewPages> = bases.collect();
+        for (i, block) in self.blocks.iter().enumerate() {
+            workspace.layer(i);
+            self.project(block, workspace);
+            let rows = [&workspace.key, &workspace.value];
+            pages.iter_mut().for_each(|pages| pages.push(self.cpu, rows, self.heads));
+            workspace.lap(Part::Attention);
+            // Behind the last layer nothing is asked for.
+            if i + 1 < self.blocks.len() {
+                self.mix(block, packed, None, workspace);
+            }
+        }
+        Ok(pages.into_iter().map(NewPages::finish).collect())
+    }
+
+    /// Embeds the rows, and notes where they lie and what they see.
+    fn begin(&self, packed: &PackedRows, workspace: &mut Workspace) -> Result<()> {
+        workspace.start();
+        self.embed(packed, &mut workspace.rows)?;
+        workspace.place(packed, self.visibility)?;
+        if let Some(rotary) = &self.rotary {
+            rotary.at(packed.positions.iter().copied(), &mut workspace.rotation);
+        }
         Ok(())
     }
 

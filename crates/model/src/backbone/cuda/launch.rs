@@ -12,15 +12,15 @@ use super::plan::{LARGEST_HEAD, TILE, TILE_WORDS, in_chunks, tiles};
 use crate::kernel::Heads;
 
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/backbone.ptx"));
-/// As in `product.cuh` and `attention.cuh`.
+/// Threads of a block, equal to those of `product.cuh` and `attention.cuh`.
 const PRODUCT_THREADS: u32 = 256;
 const ATTENTION_THREADS: u32 = 128;
-/// Of a grid's second side.
+/// The largest second dimension of a grid.
 const MOST_BLOCKS: usize = 65_535;
 
 /// A type that there are kernels for.
 trait Number: WithDType + CudaDType + DeviceRepr {
-    /// How kernels' names end.
+    /// The suffix of the kernels' names.
     const NAME: &str;
 }
 
@@ -50,7 +50,8 @@ pub(in crate::backbone) fn product(rows: &Tensor, matrix: &Tensor) -> Result<Ten
 }
 
 fn product_of<T: Number>(left: &Tensor, right: &Tensor) -> Result<Tensor> {
-    let ((rows, inner), (columns, depth)) = (left.dims2()?, right.dims2()?);
+    let (rows, inner) = left.dims2()?;
+    let (columns, depth) = right.dims2()?;
     let blocks = (rows.div_ceil(TILE), columns.div_ceil(TILE));
     let sides = [rows, columns, inner];
     let fits = sides.iter().all(|side| (1..=u32::MAX as usize).contains(side)) && blocks.1 <= MOST_BLOCKS;
@@ -63,7 +64,8 @@ fn product_of<T: Number>(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     let (right_storage, right_layout) = right.storage_and_layout();
     let chunks = [inner, left_layout.start_offset(), right_layout.start_offset()];
     let chunks = u32::from(in_chunks(T::DTYPE, &chunks));
-    let (left, right) = (view::<T>(&left_storage, left_layout)?, view::<T>(&right_storage, right_layout)?);
+    let left = view::<T>(&left_storage, left_layout)?;
+    let right = view::<T>(&right_storage, right_layout)?;
     let kernel = device.get_or_load_custom_func(&format!("product_{}", T::NAME), "unmask-backbone", PTX)?;
     let sizes = sides.map(|side| side as u32);
     let mut launch = kernel.builder();
@@ -102,7 +104,8 @@ impl Tiles {
     }
 }
 
-/// As [`attention`](crate::backbone::attention::attention), of the canvases that the tiles were made for.
+/// Attention within the canvases that the tiles were made for; see
+/// [`attention`](crate::backbone::attention::attention).
 ///
 /// # Errors
 /// Shapes do not agree, heads are wider than the kernels take, or the device failed.

@@ -1,4 +1,4 @@
-//! How work is divided into blocks of threads.
+//! The division of work into blocks of threads.
 
 use candle_core::DType;
 
@@ -17,8 +17,9 @@ fn queries(dtype: DType) -> usize {
     if dtype == DType::F32 { 16 } else { 64 }
 }
 
-/// Which rows each block of attention works for, as `Tile` declares it: the canvas's first row, its length, and
-/// the first of its rows that are the block's. A canvas's tiles begin at its own start, whatever is before it.
+/// The rows that each block of attention computes, as `Tile` declares them: the canvas's first row, its
+/// length, and the block's first row within it. A canvas's tiles begin at its own start and do not depend on
+/// the canvases before it.
 pub(super) fn tiles(lengths: &[usize], dtype: DType) -> Vec<u32> {
     let mut words = Vec::new();
     let mut first = 0;
@@ -31,7 +32,7 @@ pub(super) fn tiles(lengths: &[usize], dtype: DType) -> Vec<u32> {
     words
 }
 
-/// Whether numbers of `dtype` at all these places begin on chunks.
+/// Returns true if numbers of `dtype` at all these places are aligned to chunks.
 pub(super) fn in_chunks(dtype: DType, places: &[usize]) -> bool {
     places.iter().all(|place| (place * dtype.size_in_bytes()).is_multiple_of(CHUNK))
 }

@@ -37,7 +37,7 @@ struct Thread {
     ucontext_t context;
     std::vector<char> stack = std::vector<char>(STACK);
     bool done;
-    // Groups of copies that nobody has waited for; the last is not ended yet.
+    // Groups of copies that the thread has not waited for; the last group is still open.
     std::deque<std::vector<Copy>> copies;
 };
 

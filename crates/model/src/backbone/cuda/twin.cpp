@@ -31,7 +31,7 @@ template <typename T, typename F>
 static void run(uint32_t width, uint32_t height, uint32_t threads, size_t count, F kernel) {
     std::vector<T> first;
     for (const bool turned : {false, true}) {
-        // Numbers that nobody writes are NaN.
+        // Numbers that the kernel does not write stay NaN.
         std::vector<T> out(count);
         std::memset(out.data(), 0xff, count * sizeof(T));
         simulated::run(width, height, threads, turned, turned, [&] { kernel(out.data()); });

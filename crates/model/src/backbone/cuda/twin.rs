@@ -116,7 +116,7 @@ impl Packed {
         Self { dtype: self.dtype, heads: self.heads, stride: self.stride, lengths, matrices }
     }
 
-    /// Where a canvas lies in a matrix with rows of `width` numbers.
+    /// The range of a canvas in a matrix with rows of `width` numbers.
     fn rows(&self, canvas: usize, width: usize) -> std::ops::Range<usize> {
         let first: usize = self.lengths[..canvas].iter().sum();
         first * width..(first + self.lengths[canvas]) * width
@@ -131,7 +131,9 @@ impl Packed {
                 let all = gpu::upload(device, self.dtype, &self.matrices[matrix], self.stride);
                 all.narrow(1, 0, heads * width).unwrap()
             };
-            let (query, key, value) = (heads(0, count), heads(1, shared), heads(2, shared));
+            let query = heads(0, count);
+            let key = heads(1, shared);
+            let value = heads(2, shared);
             return gpu::download(
                 &super::attention([&query, &key, &value], &tiles.unwrap(), self.heads).unwrap(),
             );
@@ -186,7 +188,8 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
 fn a_product_in_f32_is_one_sum_from_front_to_back() {
     let kernels = kernels();
     for (rows, columns, inner) in SHAPES {
-        let (left, right) = (random(DType::F32, 1, rows * inner), random(DType::F32, 2, columns * inner));
+        let left = random(DType::F32, 1, rows * inner);
+        let right = random(DType::F32, 2, columns * inner);
         let found = product(&kernels, DType::F32, &left, &right, inner);
         let sums = left.chunks_exact(inner).flat_map(|left| {
             let sum = |right: &[f32]| left.iter().zip(right).fold(0.0f32, |sum, (a, b)| a.mul_add(*b, sum));
@@ -201,7 +204,8 @@ fn a_product_in_16_bits_is_rounded_once() {
     let kernels = kernels();
     for (dtype, step) in [(DType::BF16, 2f64.powi(-8)), (DType::F16, 2f64.powi(-11))] {
         for (rows, columns, inner) in SHAPES {
-            let (left, right) = (random(dtype, 1, rows * inner), random(dtype, 2, columns * inner));
+            let left = random(dtype, 1, rows * inner);
+            let right = random(dtype, 2, columns * inner);
             let found = product(&kernels, dtype, &left, &right, inner);
             assert_eq!(found.len(), rows * columns);
             for (i, found) in found.into_iter().enumerate() {
@@ -223,9 +227,12 @@ fn a_product_in_16_bits_is_rounded_once() {
 #[test]
 fn a_row_of_a_product_is_the_same_bits_in_every_batch() {
     let kernels = kernels();
-    let (rows, columns, inner) = (150, 140, 104);
+    let rows = 150;
+    let columns = 140;
+    let inner = 104;
     for dtype in TYPES {
-        let (left, right) = (random(dtype, 3, rows * inner), random(dtype, 4, columns * inner));
+        let left = random(dtype, 3, rows * inner);
+        let right = random(dtype, 4, columns * inner);
         let all = product(&kernels, dtype, &left, &right, inner);
         for chosen in [vec![149], vec![7], (0..rows).rev().collect(), (100..133).collect()] {
             let chosen: Vec<usize> = chosen;
@@ -254,7 +261,7 @@ fn attention_is_a_mixture_by_softmax() {
                     let exact = packed.exact(canvas, place / count, place % count);
                     let far =
                         found.iter().zip(&exact).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-                    // NaN, what nobody writes, is not below anything.
+                    // Numbers that the kernel does not write are NaN, and NaN is not below anything.
                     assert!(far <= step, "{dtype:?}, {width} wide, canvas {canvas}, row {place}: {far}");
                     assert!(found.iter().all(|number| number.is_finite()));
                 }
@@ -287,7 +294,8 @@ fn a_canvas_gets_the_same_bits_in_every_batch() {
 fn rows_that_are_not_finite_stay_by_themselves() {
     let kernels = kernels();
     for dtype in TYPES {
-        let (left, right) = (random(dtype, 5, 4 * 16), random(dtype, 6, 6 * 16));
+        let left = random(dtype, 5, 4 * 16);
+        let right = random(dtype, 6, 6 * 16);
         let expected = product(&kernels, dtype, &left, &right, 16);
         let mut damaged = left;
         damaged[2 * 16 + 3] = f32::NAN;

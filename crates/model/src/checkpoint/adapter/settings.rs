@@ -49,11 +49,11 @@ const COMPUTED: [&str; 9] = [
 /// Ways to begin a training that leave the base's weights as they are.
 const PLAIN_STARTS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
-/// How to make of any adapter weights that are served without it.
+/// Advice for any adapter that is refused: weights that are served without it.
 const WAY_OUT: &str = "merge the adapter into its base with PEFT's merge_and_unload() and save_pretrained(), and \
                        serve that model";
 
-/// What the factors are multiplied with.
+/// The scale of the factors.
 #[derive(Debug)]
 pub(super) struct Settings {
     rank: f64,
@@ -62,7 +62,7 @@ pub(super) struct Settings {
     alphas: Vec<(Regex, f64)>,
     /// Divides alpha by √r in place of r.
     stabilised: bool,
-    /// Whether a change of the embedding is one of the head that is tied to it, and the other way round.
+    /// True if a change of the embedding is a change of the head that is tied to it, and the reverse.
     ties_head: bool,
 }
 

@@ -16,7 +16,7 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Fields<'a> {
     path: PathBuf,
-    /// What stands before the name of a field in a message: empty, or the object's name and a dot.
+    /// The prefix of field names in messages: empty, or the object's name and a dot.
     within: String,
     fields: Cow<'a, Map<String, Value>>,
 }
@@ -194,7 +194,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether `architectures` holds a name.
+    /// Returns true if `architectures` holds a name.
     #[must_use]
     pub fn names_architecture(&self, name: &str) -> bool {
         let names = self.get("architectures").and_then(Value::as_array);

@@ -2,6 +2,7 @@
 
 use super::super::spec::{
     Biases, Experts, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec,
+    Visibility,
 };
 use super::fields::Fields;
 use crate::error::LoadError;
@@ -45,7 +46,8 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
     };
     let key = |name: &str| format!("{kind}.{name}");
     NEUTRAL.iter().try_for_each(|(name, neutral)| fields.expect_number(&key(name), neutral))?;
-    let (wide, heads) = (key("embedding_length"), key("attention.head_count"));
+    let wide = key("embedding_length");
+    let heads = key("attention.head_count");
     let width = fields.count(&[&wide])?;
     let head_count = fields.count(&[&heads])?;
     let shared = key("attention.head_count_kv");
@@ -65,6 +67,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         biases: Biases { qkv, ..Biases::default() },
         head_norm,
         feed_forward: vec![feed_forward(fields, kind, experts)?; layers],
+        visibility: Visibility::Full,
         ties_missing_head: true,
     })
 }

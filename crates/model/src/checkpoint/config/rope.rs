@@ -74,7 +74,8 @@ fn scaling_of(fields: &Fields<'_>, context: usize) -> Result<Scaling, LoadError>
             Ok(if factor == 1.0 { Scaling::None } else { Scaling::Linear(factor) })
         }
         "llama3" => {
-            let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
+            let low = needed("low_freq_factor")?;
+            let high = needed("high_freq_factor")?;
             if low >= high {
                 let reason = format!("is {high}, not above low_freq_factor = {low}");
                 return Err(fields.error("high_freq_factor", &reason));

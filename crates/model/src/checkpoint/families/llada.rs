@@ -3,7 +3,9 @@
 use super::{Family, SamplingDefaults, any, transformers};
 use crate::checkpoint::config::{Fields, rope};
 use crate::checkpoint::layout::Layout;
-use crate::checkpoint::spec::{Biases, FeedForward, NormKind, Positions, Projections, TransformerSpec};
+use crate::checkpoint::spec::{
+    Biases, FeedForward, NormKind, Positions, Projections, TransformerSpec, Visibility,
+};
 use crate::error::LoadError;
 
 /// The settings of LLaDA's own scripts.
@@ -84,6 +86,7 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         biases: Biases::default(),
         head_norm: false,
         feed_forward: vec![FeedForward::SwiGlu { width: inner }; fields.count(&["n_layers"])?],
+        visibility: Visibility::Full,
         ties_missing_head: fields.flag("weight_tying")?.unwrap_or(false),
     })
 }

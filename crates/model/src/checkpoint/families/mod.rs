@@ -26,7 +26,20 @@ use crate::error::LoadError;
 /// Every family that is served, the first that answers to a file's names takes it.
 pub static FAMILIES: [&Family; 6] = [&DIFFUGPT, &DIFFULLAMA, &LLADA_MOE, &LLADA, &DREAM, &QWEN2];
 
-/// A family of masked diffusion models.
+/// A family of masked diffusion models: everything that differs between models and is not arithmetic.
+///
+/// A family says which files it claims, how their keys and tensor names are read, how its head is shifted,
+/// how its mask and ends are spelled, and which settings its authors sample with. The network itself is a
+/// [`TransformerSpec`]. A further family is one more value of this type in [`FAMILIES`].
+///
+/// ```
+/// use unmask_model::checkpoint::Family;
+///
+/// let dream = Family::named("dream").expect("a family of this name");
+/// assert!(dream.shift);
+/// assert_eq!(dream.defaults.preset, "dream");
+/// assert_eq!(dream.defaults.top_p, 0.95);
+/// ```
 pub struct Family {
     /// Its name, as `--family` takes it.
     pub name: &'static str,
@@ -36,31 +49,32 @@ pub struct Family {
     pub model_types: &'static [&'static str],
     /// Values of `general.architecture` in GGUF files that it answers to.
     pub gguf: &'static [&'static str],
-    /// Of configurations with such a `model_type`, those that are its own.
+    /// Decides whether a configuration with such a `model_type` belongs to the family.
     pub claims: fn(&Fields<'_>) -> bool,
     /// Reads the keys of `config.json`.
     pub read: fn(&Fields<'_>) -> Result<TransformerSpec, LoadError>,
-    /// What safetensors files call the tensors; the first layout whose embedding is there is taken.
+    /// Names of the tensors in safetensors files; the first layout whose embedding is there is taken.
     pub layouts: &'static [Layout],
-    /// Whether files of this kind hold autoregressive models unless they name a mask token.
+    /// True if files of this kind hold autoregressive models unless they name a mask token.
     pub adapted: bool,
-    /// Whether row i of the head speaks of position i + 1.
+    /// True if row i of the head predicts position i + 1.
     pub shift: bool,
-    /// Whether a document begins with its start token where the caller gives no tokens.
+    /// True if a document begins with its start token where the caller gives no tokens.
     pub document_start: bool,
     /// Spellings of the mask token, for files that do not name it.
     pub masks: &'static [&'static str],
     /// Spellings of tokens that end a text beside the end of document that files name.
     pub ends: &'static [&'static str],
-    /// Whether its samplers know open positions by the mask token, so that a drawn mask leaves its position open.
+    /// True if the family's samplers recognise open positions by the mask token, so that a drawn mask leaves
+    /// its position open.
     pub redraws_masks: bool,
-    /// Whether the authors compute it in bfloat16 (otherwise in f32).
+    /// True if the authors compute the family in bfloat16; false for f32.
     pub bfloat16: bool,
-    /// What it is sampled with when a request says nothing.
+    /// Sampling settings of requests that give none.
     pub defaults: SamplingDefaults,
     /// Longest text of the training, where the files do not say.
     pub trained_length: Option<usize>,
-    /// What stands between the messages of a chat, for models without a chat template.
+    /// The text between the messages of a chat, for models without a chat template.
     pub separator: Option<&'static str>,
 }
 
@@ -75,7 +89,7 @@ pub struct SamplingDefaults {
     pub temperature: f64,
     /// Nucleus mass.
     pub top_p: f64,
-    /// Whether the nucleus is found before the k most probable tokens of it are kept.
+    /// True if the nucleus is found before the k most probable tokens of it are kept.
     pub nucleus_first: bool,
 }
 

@@ -2,7 +2,9 @@
 
 use crate::checkpoint::config::{Fields, rope};
 use crate::checkpoint::layout::Layout;
-use crate::checkpoint::spec::{Biases, FeedForward, NormKind, Positions, Projections, TransformerSpec};
+use crate::checkpoint::spec::{
+    Biases, FeedForward, NormKind, Positions, Projections, TransformerSpec, Visibility,
+};
 use crate::error::LoadError;
 
 /// LLaMA's names of tensors, as released.
@@ -79,6 +81,7 @@ pub fn read_with(fields: &Fields<'_>, feed_forward: Vec<FeedForward>) -> Result<
         biases: Biases::default(),
         head_norm: false,
         feed_forward,
+        visibility: Visibility::Full,
         ties_missing_head: fields.flag("tie_word_embeddings")?.unwrap_or(false),
     })
 }

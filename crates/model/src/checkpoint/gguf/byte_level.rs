@@ -22,11 +22,11 @@ struct Rule {
     names: &'static [&'static str],
     /// Words of a regular expression; without one, GPT-2's.
     words: Option<&'static str>,
-    /// Whether digits are split off first, one by one.
+    /// True if digits are split off first, one by one.
     digits: bool,
-    /// Whether the text is composed first (NFC).
+    /// True if the text is composed first (NFC).
     composed: bool,
-    /// Whether a word that is a token is taken as it is, before any pair is joined.
+    /// True if a word that is a token is taken as it is, before any pair is joined.
     whole: bool,
 }
 
@@ -116,11 +116,11 @@ pub(super) fn tokenizer(metadata: &Map<String, Value>) -> Result<Value, Refusal>
     Ok(rule.put_together(parts))
 }
 
-/// What files say of a tokenizer.
+/// The parts of a tokenizer that files hold.
 pub(in crate::checkpoint) struct Parts {
     /// Tokens that are recognised as a whole.
     pub(in crate::checkpoint) added: Vec<Value>,
-    /// What is put around a text; null for nothing.
+    /// The tokens around a text; null for none.
     pub(in crate::checkpoint) around: Value,
     /// Pairs that are joined, the first one first.
     pub(in crate::checkpoint) merges: Vec<Value>,

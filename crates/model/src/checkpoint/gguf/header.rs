@@ -1,4 +1,4 @@
-//! What stands before the numbers of a GGUF file: values by their keys, and where each tensor is.
+//! The header of a GGUF file: values by their keys, and the place of each tensor.
 //!
 //! The format is described in ggml's `docs/gguf.md`. Candle reads it as well, but divides by an alignment
 //! of 0, makes 32 bytes of each byte of an array, and does not say which tensor has a type that it does
@@ -15,7 +15,7 @@ use crate::kernel::Encoding;
 const ELEMENTS: u64 = 1 << 23;
 /// Dimensions of a tensor, in ggml.
 const DIMENSIONS: u32 = 4;
-/// How far apart tensors begin when the file does not say.
+/// The alignment of tensors in files that name none.
 const ALIGNMENT: u64 = 32;
 
 /// The header of a file.
@@ -32,7 +32,8 @@ pub(super) struct Header {
 #[derive(Debug)]
 pub(super) struct TensorInfo {
     pub(super) encoding: Encoding,
-    /// As in other formats: the numbers of the last dimension are neighbours.
+    /// Dimensions from the outermost to the innermost: numbers of the last one are neighbours, as in other
+    /// formats.
     pub(super) shape: Vec<usize>,
     /// Its bytes in the file.
     pub(super) bytes: Range<usize>,
@@ -49,7 +50,8 @@ impl Header {
             let reason = format!("its version is {version}; supported are 2 and 3, little-endian");
             return Err(reason);
         }
-        let (tensor_count, key_count) = (reader.u64()?, reader.u64()?);
+        let tensor_count = reader.u64()?;
+        let key_count = reader.u64()?;
         let mut metadata = Map::new();
         for _ in 0..key_count {
             let key = reader.text()?;
@@ -110,7 +112,8 @@ fn locate(
     offset: u64,
     length: usize,
 ) -> Result<Range<usize>, String> {
-    let (size, row) = (encoding.numbers(), shape.last().copied().unwrap_or(0));
+    let size = encoding.numbers();
+    let row = shape.last().copied().unwrap_or(0);
     if !row.is_multiple_of(size) {
         return Err(format!("its rows have {row} numbers, and {encoding} comes in blocks of {size}"));
     }
@@ -157,7 +160,7 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// Some files hold text that is no UTF-8, in tokens that nobody needs.
+    /// A text. Some files hold bytes that are no UTF-8 in unused tokens; these become U+FFFD.
     fn text(&mut self) -> Result<String, String> {
         let length = self.u64()?;
         Ok(String::from_utf8_lossy(self.take(length)?).into_owned())
@@ -184,7 +187,8 @@ impl<'a> Reader<'a> {
     }
 
     fn values(&mut self) -> Result<Value, String> {
-        let (kind, count) = (self.u32()?, self.u64()?);
+        let kind = self.u32()?;
+        let count = self.u64()?;
         if kind == 9 {
             return Err("its value is an array of arrays, which is not supported".to_owned());
         }

@@ -22,13 +22,13 @@ use super::mistaken;
 use super::spec::{FeedForward, TransformerSpec};
 use crate::error::{LoadError, one_line};
 
-/// What the file calls the tensors outside the blocks.
+/// The file's names for the tensors outside the blocks.
 const OUTSIDE: [(&str, &str); 3] = [
     ("embed_tokens.weight", "token_embd.weight"),
     ("norm.weight", "output_norm.weight"),
     ("lm_head.weight", "output.weight"),
 ];
-/// What it calls the parts of a block.
+/// The file's names for the parts of a block.
 const PARTS: [(&str, &str); 12] = [
     ("input_layernorm", "attn_norm"),
     ("self_attn.q_proj", "attn_q"),
@@ -43,7 +43,7 @@ const PARTS: [(&str, &str); 12] = [
     ("mlp.down_proj", "ffn_down"),
     ("mlp.gate", "ffn_gate_inp"),
 ];
-/// What it calls the matrices of all experts of a block, one after another.
+/// The file's names for the stacked matrices of all experts of a block.
 const EXPERTS: [(&str, &str); 3] =
     [("gate_proj", "ffn_gate_exps"), ("up_proj", "ffn_up_exps"), ("down_proj", "ffn_down_exps")];
 /// Architectures whose queries and keys the converter reorders.
@@ -85,7 +85,7 @@ impl Gguf {
         Ok(opened)
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.0.path
     }
@@ -143,7 +143,7 @@ impl Gguf {
         }
     }
 
-    /// Whether it has a tensor, by its canonical name.
+    /// Returns true if the file has a tensor, by its canonical name.
     pub(super) fn contains(&self, name: &str) -> bool {
         let stored = stacked_name(name).map_or_else(|| stored_name(name), |(stored, _)| stored);
         self.0.header.tensors.contains_key(&stored)
@@ -159,7 +159,7 @@ impl Gguf {
         ))
     }
 
-    /// Whether row i of the head speaks of position i + 1, where the file says so.
+    /// The file's own statement on whether row i of the head predicts position i + 1; `None` without one.
     pub(super) fn logit_shift(&self) -> Result<Option<bool>, LoadError> {
         let key = "diffusion.shift_logits";
         match self.metadata().get(key) {
@@ -175,7 +175,7 @@ impl Gguf {
         made.map(|made| made.to_string().into_bytes()).map_err(|(key, reason)| self.refuse(key, &reason))
     }
 
-    /// What `tokenizer_config.json` would hold of its keys: special tokens and the chat template.
+    /// The equivalent of `tokenizer_config.json` from the file's keys: special tokens and the chat template.
     pub(super) fn settings(&self) -> Result<Map<String, Value>, LoadError> {
         tokenizer::settings(self.metadata()).map_err(|(key, reason)| self.refuse(key, &reason))
     }
@@ -185,7 +185,7 @@ impl Gguf {
     }
 }
 
-/// What the file calls a tensor; names that it cannot have stay as they are.
+/// The file's name for a tensor; names that it cannot have are returned unchanged.
 fn stored_name(name: &str) -> String {
     if let Some((_, stored)) = OUTSIDE.iter().find(|(canonical, _)| *canonical == name) {
         return (*stored).to_owned();
@@ -199,7 +199,7 @@ fn stored_name(name: &str) -> String {
     named().unwrap_or_else(|| name.to_owned())
 }
 
-/// What the file calls the tensor that a matrix of an expert is part of, and the expert's number.
+/// The file's name for the stack that a matrix of an expert is part of, and the expert's number.
 fn stacked_name(name: &str) -> Option<(String, usize)> {
     let (number, inner) = name.strip_prefix("layers.")?.split_once(".mlp.experts.")?;
     let (expert, part) = inner.strip_suffix(".weight")?.split_once('.')?;
@@ -207,7 +207,7 @@ fn stacked_name(name: &str) -> Option<(String, usize)> {
     Some((format!("blk.{number}.{stored}.weight"), expert.parse().ok()?))
 }
 
-/// Whether a tensor holds as many experts as the network has, if it is a stack of experts.
+/// Returns true unless a tensor is a stack of experts of another number than the network's.
 pub(super) fn holds_experts_of(stored: &str, shape: &[usize], spec: &TransformerSpec) -> bool {
     let is_stack = EXPERTS.iter().any(|(_, known)| stored.ends_with(&format!(".{known}.weight")));
     !is_stack

@@ -38,7 +38,7 @@ impl BlockTensor {
         &self.shape
     }
 
-    /// How its numbers are stored.
+    /// The block format of its numbers.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.encoding
@@ -61,8 +61,10 @@ impl BlockTensor {
     pub fn row(&self, number: usize) -> Blocks<'_> {
         let stored = match self.turned {
             Some(width) => {
-                let (head, inside) = (number / width, number % width);
-                let (half, pair) = (inside / (width / 2), inside % (width / 2));
+                let head = number / width;
+                let inside = number % width;
+                let half = inside / (width / 2);
+                let pair = inside % (width / 2);
                 head * width + 2 * pair + half
             }
             None => number,

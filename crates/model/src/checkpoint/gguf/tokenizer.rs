@@ -36,7 +36,7 @@ const ROLES: [(&str, &str, Option<usize>); 7] = [
 /// Longest piece that is built from others. SentencePiece's own limit is 16 characters unless it is told.
 const LONGEST: usize = 512;
 
-/// What a token is, by its number in the file.
+/// The kind of a token, by its number in the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Text that is built from pieces.
@@ -174,7 +174,7 @@ fn role(metadata: &Map<String, Value>, tokens: &[&str], name: &str) -> Result<Op
     id.map(Some).ok_or_else(|| (*key, format!("is {given}; it must be one of {} tokens", tokens.len())))
 }
 
-/// What is put around a text.
+/// The tokens around a text.
 pub(super) fn around(metadata: &Map<String, Value>, tokens: &[&str]) -> Result<Value, Refusal> {
     let mut steps = vec![json!({ "Sequence": { "id": "A", "type_id": 0 } })];
     let mut special = Map::new();

@@ -1,4 +1,4 @@
-//! What can go wrong with a request to the hub.
+//! Failures of requests to the hub.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -43,7 +43,7 @@ fn explain(status: u16) -> String {
 }
 
 impl Failure {
-    /// Whether trying again can help, and the cache may stand in.
+    /// Returns true if a retry may succeed, and the cache may be used instead.
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::Connection(_) | Self::Status(408 | 429 | 500..))
     }

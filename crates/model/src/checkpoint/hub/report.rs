@@ -1,4 +1,4 @@
-//! How a transfer goes on, as the hub's library tells it.
+//! Progress of a transfer, reported by the hub's library.
 
 use hf_hub::api::Progress;
 
@@ -8,7 +8,7 @@ use super::super::progress::ByteProgress;
 pub(super) struct Report {
     progress: ByteProgress,
     total: u64,
-    /// Whether this request has brought anything.
+    /// True once this request has brought bytes.
     begun: bool,
 }
 

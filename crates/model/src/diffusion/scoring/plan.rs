@@ -1,4 +1,4 @@
-//! Which sets of positions a score masks, and how their log-probabilities add up.
+//! The sets of positions that a score masks, and the sum of their log-probabilities.
 
 use super::ScoreMode;
 use crate::error::PolicyError;
@@ -6,7 +6,7 @@ use crate::error::PolicyError;
 /// Most samples or steps of one score; LLaDA takes 128.
 const MOST_SAMPLES: u32 = 1 << 16;
 
-/// Which sets of positions are masked together.
+/// The sets of positions that are masked together.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Plan {
     /// So many at a time, with everything after them masked, too.
@@ -35,7 +35,7 @@ impl Plan {
         }
     }
 
-    /// How many sets there are over `count` positions.
+    /// The number of sets over `count` positions.
     pub(super) fn rounds(self, count: u32) -> u32 {
         match self {
             Self::LeftToRight(size) => (count as usize).div_ceil(size) as u32,
@@ -45,9 +45,10 @@ impl Plan {
         }
     }
 
-    /// What a log-probability counts that was read with `masked` of `count` positions masked.
+    /// The weight of a log-probability that was read with `masked` of `count` positions masked.
     pub(super) fn weight(self, count: u32, masked: u32) -> f64 {
-        let (count, size) = (f64::from(count), f64::from(masked));
+        let count = f64::from(count);
+        let size = f64::from(masked);
         match self {
             Self::LeftToRight(_) | Self::OneMissing => 1.0,
             // (1/n)·(n/k), over the number of sets of this size.

@@ -1,4 +1,4 @@
-//! What is committed, and what is taken back.
+//! The choice of commits and remasks of an evaluation.
 
 use super::DenoisingState;
 use crate::diffusion::canvas::Cell;
@@ -26,7 +26,7 @@ impl DenoisingState {
             .collect()
     }
 
-    /// What this evaluation commits.
+    /// The commits of this evaluation.
     pub(super) fn commits(&mut self, reads: &[Read]) -> Vec<Commit> {
         let mut found = candidates(&self.wants, reads);
         match (self.policy.order, self.policy.quota) {
@@ -55,7 +55,7 @@ impl DenoisingState {
         found.iter().map(|candidate| Commit::new(candidate.position, candidate.read)).collect()
     }
 
-    /// Where the reference's confidence order cuts; after the last round everything is committed.
+    /// The threshold of the reference's confidence order; after the last round everything is committed.
     fn cut(&self, reads: &[Read], steps: u32) -> f32 {
         if self.round >= steps {
             return f32::NEG_INFINITY;
@@ -89,7 +89,8 @@ impl DenoisingState {
     /// The block that evaluation `round` belongs to when each takes its share of them, and its number there from 0.
     pub(super) fn block_at(&self, round: u32) -> (usize, u32) {
         let Quota::Evaluations(total) = self.policy.quota else { return (0, 0) };
-        let (blocks, mut inside) = (self.block_count(), round - 1);
+        let blocks = self.block_count();
+        let mut inside = round - 1;
         for block in 0..blocks {
             let own = share(total, block, blocks);
             if inside < own {
@@ -100,7 +101,8 @@ impl DenoisingState {
         (blocks.saturating_sub(1) as usize, inside)
     }
 
-    /// How many positions an evaluation commits when each block is filled evenly in its share of them.
+    /// The number of positions that an evaluation commits when each block is filled evenly in its share of
+    /// them.
     pub(super) fn part_at(&self, round: u32) -> usize {
         let Quota::Evaluations(total) = self.policy.quota else { return 0 };
         let (block, inside) = self.block_at(round);
@@ -113,7 +115,7 @@ impl DenoisingState {
         members / rounds + usize::from((inside as usize) < members % rounds)
     }
 
-    /// Where even parts stand: how many of the `open` positions of the window are due.
+    /// The progress of even parts: the number of the `open` positions of the window that are due.
     fn progress(&self, open: usize) -> Progress {
         let size = match self.policy.window {
             Window::Block(size) => size,

@@ -1,4 +1,4 @@
-//! What is read next.
+//! The choice of the positions that are read next.
 
 use std::collections::BTreeSet;
 
@@ -167,7 +167,7 @@ impl DenoisingState {
         }
     }
 
-    /// Which block of the window a position to generate lies in.
+    /// The block of the window that a position to generate lies in.
     pub(super) fn block_of(&self, position: Position) -> usize {
         match self.policy.window {
             Window::Block(size) => self.targets.partition_point(|&target| target < position) / size,
@@ -196,7 +196,8 @@ impl DenoisingState {
         }
     }
 
-    /// Whether all that is masked lies right of a document end that is settled: nothing of it is shown.
+    /// Returns true if everything masked lies right of a settled document end, so that no part of it is
+    /// shown.
     fn ends_early(&self) -> bool {
         if self.policy.revise != Revise::None || self.canvas.masked() == 0 {
             return false;

@@ -22,8 +22,8 @@ impl<const BF16: bool> Avx512<BF16> {
 /// Calls intrinsics.
 macro_rules! avx512 {
     ($value:expr) => {{
-        // SAFETY: whoever made `self` has promised the instructions; what is loaded or stored is an array
-        // of just that size.
+        // SAFETY: a value of this type is a promise that the processor has the instructions; loads and stores
+        // are of arrays of just that size.
         #[expect(unsafe_code, reason = "instructions that the value promises")]
         unsafe {
             $value
@@ -112,7 +112,8 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     #[inline(always)]
     fn sum(self, values: __m512) -> f32 {
         avx512!({
-            let (low, high) = (_mm512_castps512_ps256(values), _mm512_extractf32x8_ps::<1>(values));
+            let low = _mm512_castps512_ps256(values);
+            let high = _mm512_extractf32x8_ps::<1>(values);
             let eight = _mm256_add_ps(low, high);
             let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));

@@ -1,4 +1,4 @@
-//! What becomes of a product's sums while they are in the first-level cache.
+//! Epilogues of a product: the last operations on its sums, while these are in the first-level cache.
 
 use crate::kernel::convert::parts_of;
 use crate::kernel::cpu_features::Kernel;
@@ -11,7 +11,7 @@ use crate::kernel::matrix::{Format, PackedMatrix};
 /// Columns of a panel that are finished with the others as pairs.
 const HALF: usize = PANEL / 2;
 
-/// Where a product goes.
+/// The epilogue of a product and its output.
 #[derive(Debug)]
 pub enum Finish<'a> {
     /// out = product; rows `stride` apart.
@@ -36,7 +36,7 @@ pub enum Finish<'a> {
         out: &'a mut Activations,
         /// One for each column.
         bias: &'a [f32],
-        /// What is done to the sums.
+        /// The function applied to the sums.
         activation: Activation<'a>,
     },
 }
@@ -188,7 +188,8 @@ fn activate<L: Lanes>(
         Activation::Swiglu => {
             for sums in sums {
                 let halves = sums.as_chunks_mut().0;
-                let (gate, up) = (silu(lanes, lanes.load(&halves[0])), lanes.load(&halves[1]));
+                let gate = silu(lanes, lanes.load(&halves[0]));
+                let up = lanes.load(&halves[1]);
                 lanes.store(lanes.mul(gate, up), &mut halves[0]);
             }
         }
@@ -214,7 +215,7 @@ fn plus<L: Lanes>(lanes: L, sums: &[f32; PANEL], bias: &[[f32; LANES]]) -> [L::F
     ]
 }
 
-/// What sums of integers are worth; the left-hand side was stored 128 too high.
+/// Scales sums of integers to floats. The left-hand side was stored 128 too high.
 #[inline(always)]
 fn dequantise<L: Lanes>(
     lanes: L,
@@ -223,7 +224,8 @@ fn dequantise<L: Lanes>(
     matrix: &PackedMatrix,
     column: usize,
 ) {
-    let (scales, offsets) = (panel_of(&matrix.scales, column), panel_of(&matrix.offsets, column));
+    let scales = panel_of(&matrix.scales, column);
+    let offsets = panel_of(&matrix.offsets, column);
     for (sums, row_scale) in sums.iter_mut().zip(row_scales) {
         let row_scale = lanes.splat(*row_scale);
         for ((sums, scales), offsets) in sums.as_chunks_mut().0.iter_mut().zip(scales).zip(offsets) {
@@ -237,10 +239,12 @@ fn dequantise<L: Lanes>(
 #[inline(always)]
 pub(in crate::kernel) fn rotate(sums: &mut [f32; PANEL], rotation: &Rotation, row: usize, panel: usize) {
     let start = row * rotation.width + panel * HALF % rotation.width;
-    let (cos, sin) = (&rotation.cos[start..start + HALF], &rotation.sin[start..start + HALF]);
+    let cos = &rotation.cos[start..start + HALF];
+    let sin = &rotation.sin[start..start + HALF];
     let (first, second) = sums.split_at_mut(HALF);
     for i in 0..HALF {
-        let (x, y) = (first[i], second[i]);
+        let x = first[i];
+        let y = second[i];
         first[i] = x * cos[i] - y * sin[i];
         second[i] = x * sin[i] + y * cos[i];
     }
@@ -262,7 +266,8 @@ pub(in crate::kernel) unsafe fn write<L: Lanes>(
 ) {
     let halves = values.as_chunks().0;
     let halves = [lanes.load(&halves[0]), lanes.load(&halves[1])];
-    let (line, word) = (column / PANEL * out.numbers.parts(), column % PANEL / 2);
+    let line = column / PANEL * out.numbers.parts();
+    let word = column % PANEL / 2;
     match out.numbers {
         Numbers::Bf16 => {
             // SAFETY: promised by the caller; 16 elements are half a line, 32 a whole one.

@@ -37,7 +37,7 @@ fn stored(cpu: CpuFeatures, left: &Activations, matrix: &PackedMatrix) -> Vec<f3
     out
 }
 
-/// What rounding the operands may cost one product of numbers below 1.
+/// The largest error that rounding the operands may cause in one product of numbers below 1.
 fn tolerance(format: Format, depth: usize) -> f64 {
     let each = match format {
         Format::F32 | Format::F32Parts => 1e-6,
@@ -63,7 +63,8 @@ proptest! {
             let matrix = PackedMatrix::pack(format, depth, columns, |k, n| value(k * columns + n));
             let found = stored(cpu, &left(cpu, format, &values, depth), &matrix);
             for (i, found) in found.iter().enumerate() {
-                let (row, n) = (i / columns, i % columns);
+                let row = i / columns;
+                let n = i % columns;
                 let term = |k| f64::from(values[row * depth + k]) * f64::from(value(k * columns + n));
                 let expected: f64 = (0..depth).map(term).sum();
                 let error = (f64::from(*found) - expected).abs();
@@ -76,7 +77,8 @@ proptest! {
     fn a_row_does_not_depend_on_its_neighbours_or_on_threads(
         rows in 1_usize..120, pick in 0_usize..120, depth in 1_usize..700,
     ) {
-        let (columns, pick) = (3 * PANEL, pick % rows);
+        let columns = 3 * PANEL;
+        let pick = pick % rows;
         let values: Vec<f32> = (0..rows * depth).map(|i| value(i + 3)).collect();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         for (cpu, format) in
@@ -108,18 +110,20 @@ fn bfloat16_weights_give_the_very_bits_of_their_f32_values() {
     }
 }
 
-/// Where f32 is multiplied in parts, it must not be noticed: six times as many roundings, at random, are
-/// √6 times the error.
+/// Products of f32 in parts are about as close as those of f32: six times as many random roundings are √6
+/// times the error.
 #[test]
 fn parts_are_as_close_as_f32() {
-    let (depth, columns) = (3000, 64);
+    let depth = 3000;
+    let columns = 64;
     let values: Vec<f32> = (0..20 * depth).map(|i| value(i * 3 + 1) * 1.234_567_9).collect();
     let element = |k: usize, n: usize| value(k * 64 + n + 5) * 0.987_654_3;
     let error = |cpu, format| {
         let matrix = PackedMatrix::pack(format, depth, columns, element);
         let found = stored(cpu, &left(cpu, format, &values, depth), &matrix);
         let square = |(i, found): (usize, &f32)| {
-            let (row, n) = (i / columns, i % columns);
+            let row = i / columns;
+            let n = i % columns;
             let term = |k| f64::from(values[row * depth + k]) * f64::from(element(k, n));
             (f64::from(*found) - (0..depth).map(term).sum::<f64>()).powi(2)
         };
@@ -180,7 +184,9 @@ fn a_value_that_is_no_number_stays_visible() {
 
 #[test]
 fn what_is_done_to_a_product_is_what_its_name_says() {
-    let (rows, depth, columns) = (33, 50, 96);
+    let rows = 33;
+    let depth = 50;
+    let columns = 96;
     let values: Vec<f32> = (0..rows * depth).map(value).collect();
     let bias: Vec<f32> = (0..columns).map(|n| value(n + 5)).collect();
     let angles = |function: fn(f32) -> f32| (0..rows * 48).map(|i| function(value(i) * 3.0)).collect();
@@ -226,7 +232,8 @@ fn what_is_done_to_a_product_is_what_its_name_says() {
             for (row, (found, x)) in run(Activation::Rotate(&rotation), columns).zip(lines()).enumerate() {
                 for pair in 0..48 {
                     let first = pair / 16 * 32 + pair % 16;
-                    let (cos, sin) = (rotation.cos[row * 48 + pair], rotation.sin[row * 48 + pair]);
+                    let cos = rotation.cos[row * 48 + pair];
+                    let sin = rotation.sin[row * 48 + pair];
                     close(found[first], x[first] * cos - x[first + 16] * sin);
                     close(found[first + 16], x[first] * sin + x[first + 16] * cos);
                 }

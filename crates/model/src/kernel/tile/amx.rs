@@ -14,7 +14,7 @@ use crate::kernel::matrix::Format;
 /// Rows of a register.
 const ROWS: usize = 16;
 
-/// Whether the processor has AMX for bfloat16 and bytes, and the system lets this process use it.
+/// Returns true if the processor has AMX for bfloat16 and bytes, and the system lets this process use it.
 pub(in crate::kernel) fn granted() -> bool {
     const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
     const REGISTERS: u64 = 1 << 17 | 1 << 18;
@@ -56,7 +56,7 @@ fn permitted() -> bool {
     result == 0
 }
 
-/// What `ldtilecfg` reads.
+/// The operand of `ldtilecfg`.
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,

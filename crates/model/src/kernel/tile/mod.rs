@@ -16,13 +16,13 @@ use super::matrix::Format;
 /// Most rows of a tile on any unit.
 pub(super) const MOST_ROWS: usize = 32;
 
-/// Which part of a row meets which part of a column, in this order: what is left out is below 2⁻²⁴ of the
-/// whole, as f32 rounds. The parts of a row that a bfloat16 meets come in the same order among them, so that
+/// The parts of a row and of a column that are multiplied, in this order; the products left out are below
+/// 2⁻²⁴ of the whole, as f32 rounds. The parts of a row that a bfloat16 meets are in the same order, so that
 /// a column whose other parts are 0 gives the same bits.
 const PAIRS: [(usize, usize); 6] = [(0, 2), (0, 1), (1, 1), (1, 0), (0, 0), (2, 0)];
 const PAIRS_OF_ROWS: [(usize, usize); 3] = [(1, 0), (0, 0), (2, 0)];
 
-/// How a product is cut up for a unit.
+/// Sizes of the loops of a product on one unit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocking {
     /// Most rows of a tile.
@@ -76,10 +76,9 @@ pub(super) struct Tile<'a> {
     /// Lines of a row.
     pub(super) depth: usize,
     pub(super) right: &'a [Line],
-    /// Whether the sums go on from what the output holds, as if the lines before had been multiplied in the
-    /// same loop.
+    /// True if the sums continue from the values in the output; the bits are those of a single loop.
     pub(super) resumes: bool,
-    /// What will be read next and should be on its way from memory; may be empty.
+    /// Lines that are read next and are prefetched; may be empty.
     pub(super) ahead: &'a [Line],
 }
 

@@ -45,11 +45,13 @@ impl Kernel for Part<'_> {
             }),
             // Those in parts come here as products of bfloat16.
             Format::Bf16 | Format::F32Parts | Format::Bf16Parts => self.sum::<1, f32>(|sum, left, right| {
-                let (left, right) = (bf16_pair(left[0]), bf16_pair(right));
+                let left = bf16_pair(left[0]);
+                let right = bf16_pair(right);
                 lanes.fused(left[1], right[1], lanes.fused(left[0], right[0], sum))
             }),
             Format::Int8 => self.sum::<1, i32>(|sum, left, right| {
-                let (left, right) = (left[0].to_le_bytes(), right.to_le_bytes().map(|byte| byte as i8));
+                let left = left[0].to_le_bytes();
+                let right = right.to_le_bytes().map(|byte| byte as i8);
                 let term = |place: usize| i32::from(left[place]) * i32::from(right[place]);
                 sum + (term(0) + term(1)) + (term(2) + term(3))
             }),

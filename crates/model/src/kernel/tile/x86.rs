@@ -51,7 +51,8 @@ macro_rules! tile {
                                 }
                             }
                         }
-                        let (mut line, mut panel) = (left, right.add(first));
+                        let mut line = left;
+                        let mut panel = right.add(first);
                         for _ in 0..depth {
                             for word in 0..WORDS / $left {
                                 _mm_prefetch::<_MM_HINT_T1>(ahead);
@@ -60,7 +61,8 @@ macro_rules! tile {
                                 for i in 0..H {
                                     let $row = line.add(i * WORDS + word * $left);
                                     for j in 0..2 {
-                                        let ($sum, $columns) = (sums[i][j], columns[j]);
+                                        let $sum = sums[i][j];
+                                        let $columns = columns[j];
                                         sums[i][j] = $step;
                                     }
                                 }
@@ -77,7 +79,8 @@ macro_rules! tile {
                 }
             }
             let right = tile.right.as_ptr().cast();
-            let (ahead, step) = (tile.ahead.as_ptr().cast(), if tile.ahead.is_empty() { 0 } else { 64 });
+            let ahead = tile.ahead.as_ptr().cast();
+            let step = if tile.ahead.is_empty() { 0 } else { 64 };
             let resumes = tile.resumes;
             let mut first = 0;
             while first < tile.rows {
@@ -157,14 +160,16 @@ _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_loadu_si512, _mm512_storeu_ps,
 tile!(bf16_avx512, "avx512f", 12: 1 2 3 4 5 6 7 8 9 10 11, 1, 16,
 _mm512_setzero_ps(), _mm512_loadu_ps, _mm512_loadu_si512, _mm512_storeu_ps,
 |sum, row, columns| {
-    let ([even, odd], [left, right]) = (wide512(columns), wide512(_mm512_set1_epi32(*row as i32)));
+    let [even, odd] = wide512(columns);
+    let [left, right] = wide512(_mm512_set1_epi32(*row as i32));
     _mm512_fmadd_ps(right, odd, _mm512_fmadd_ps(left, even, sum))
 });
 
 tile!(bf16_avx2, "avx2,fma", 4: 1 2 3, 1, 8,
 _mm256_setzero_ps(), _mm256_loadu_ps, _mm256_loadu_si256, _mm256_storeu_ps,
 |sum, row, columns| {
-    let ([even, odd], [left, right]) = (wide256(columns), wide256(_mm256_set1_epi32(*row as i32)));
+    let [even, odd] = wide256(columns);
+    let [left, right] = wide256(_mm256_set1_epi32(*row as i32));
     _mm256_fmadd_ps(right, odd, _mm256_fmadd_ps(left, even, sum))
 });
 

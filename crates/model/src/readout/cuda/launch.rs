@@ -8,7 +8,7 @@ use super::plan::{ALTERNATIVE, FOUND, LARGEST_VOCABULARY, Plan, ROW};
 use crate::predictor::Read;
 
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/readout.ptx"));
-/// As in `block.cuh`.
+/// Threads of a block, equal to those of `block.cuh`.
 const THREADS: u32 = 512;
 
 /// A plan on its way: everything it needs is on the device, and so is what it finds.
@@ -61,7 +61,9 @@ impl<'a> Reading<'a> {
         let mut found = self.found.slice_mut(self.read * FOUND..);
         let mut alternatives = self.alternatives.slice_mut(self.read * most * ALTERNATIVE..);
         let kernel = self.device.get_or_load_custom_func("read_rows", "unmask-readout", PTX)?;
-        let (room, vocabulary, most) = (count * vocabulary, vocabulary as u32, most as u32);
+        let room = count * vocabulary;
+        let vocabulary = vocabulary as u32;
+        let most = most as u32;
         let mut launch = kernel.builder();
         let grid =
             LaunchConfig { grid_dim: (count as u32, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };

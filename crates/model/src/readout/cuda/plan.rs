@@ -1,17 +1,17 @@
-//! How rows are to be read, and what was read, as the words that `row.cuh` declares.
+//! Settings and results of a GPU's readout, as the words that `row.cuh` declares.
 
 use std::collections::HashMap;
 
 use crate::predictor::{Read, Sampling, TokenCount, TokenId};
 use crate::readout::RowContext;
 
-/// What no token and no row has.
+/// A number that is neither a token nor a row.
 const NONE: u32 = u32::MAX;
 /// Words of a row, of what was read, and of an alternative.
 pub(super) const ROW: usize = 32;
 pub(super) const FOUND: usize = 7;
 pub(super) const ALTERNATIVE: usize = 2;
-/// As many as `TOKEN_BITS` name, but for the one that marks a key's end.
+/// The most tokens that `TOKEN_BITS` can number, except for the number that marks a key's end.
 #[cfg(feature = "cuda")]
 pub(super) const LARGEST_VOCABULARY: usize = (1 << 20) - 1;
 
@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     spans: HashMap<(usize, usize), Span>,
 }
 
-/// Which logits belong to a row.
+/// The rows of logits that a read takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     /// A row of the logits.
@@ -127,7 +127,7 @@ impl Plan {
         rows.flat_map(|row| [row[15], row[16]]).filter(|place| *place != NONE).collect()
     }
 
-    /// What the rows refer to.
+    /// The lists that rows refer to.
     pub(crate) fn lists(&self) -> &[u32] {
         &self.lists
     }
@@ -137,7 +137,7 @@ impl Plan {
         self.most_alternatives
     }
 
-    /// What was read of each row, in order; `None` where a logit is not finite or nothing may be drawn.
+    /// The reads of each row, in order; `None` where a logit is not finite or nothing may be drawn.
     pub(crate) fn decode(&self, found: &[u32], alternatives: &[u32]) -> Vec<Option<Read>> {
         let rows = self.rows.chunks_exact(ROW);
         let found = found.chunks_exact(FOUND);
@@ -146,7 +146,8 @@ impl Plan {
         let read = |(row, found): (&[u32], &[u32])| {
             let alternatives = alternatives.next().unwrap_or_default();
             let [token, score, logprob, entropy, margin, target, confidence] = *found.as_array::<FOUND>()?;
-            let (wanted, count) = (row[18], row[19] as usize);
+            let wanted = row[18];
+            let count = row[19] as usize;
             let pairs = alternatives.chunks_exact(ALTERNATIVE).take(count).filter(|pair| pair[0] != NONE);
             (token != NONE).then(|| Read {
                 token,

@@ -1,4 +1,4 @@
-// One row of logits to one token and its log-probabilities, as `readout/mod.rs` defines them.
+// One row of logits to one token and its log-probabilities, as `readout/row.rs` defines them.
 //
 // Every filter keeps a prefix of the ranking, so all that is known of a row is one number: the smallest key that stays.
 // top-k, top-p and the draw are the same search for it, with other keys and other masses.
@@ -105,9 +105,9 @@ DEVICE bool contains(const uint32_t *sorted, uint32_t count, uint32_t token) {
     return low < count && sorted[low] == token;
 }
 
-// Below which keys are dropped when, from the largest down, one is dropped because the mass of those before it exceeds
-// `limit`. Keys are unique, have `bits` bits, and are 0 for who does not compete; somebody must. Every pass looks at one
-// digit of those that share the digits found so far, until they are one.
+// The smallest key that stays when, from the largest down, a key is dropped because the mass of those before it exceeds
+// `limit`. Keys are unique, have `bits` bits, and are 0 for tokens that do not compete; at least one is not 0. Every pass
+// looks at one digit of the keys that share the digits found so far, until there is one key.
 template <typename K, typename M>
 DEVICE uint64_t last_to_stay(Block &block, uint32_t n, uint32_t bits, double limit, K key, M mass) {
     uint64_t prefix = 0;

@@ -7,7 +7,7 @@ use proptest::test_runner::TestRunner;
 use super::plan::{ALTERNATIVE, FOUND, Place, Plan};
 use crate::kernel::CpuFeatures;
 use crate::predictor::{Read, Sampling};
-use crate::readout::tests::{Case, cases, near, oracle};
+use crate::readout::row::tests::{Case, cases, near, oracle};
 use crate::readout::{RowContext, Scratch, read_row};
 use crate::twin::Kernels;
 
@@ -34,7 +34,7 @@ impl Batch {
     }
 }
 
-/// What the kernel reads in batches.
+/// The kernel's reads of some batches.
 fn read_all(kernels: &Kernels, batches: &[Batch]) -> Vec<Vec<Option<Read>>> {
     #[cfg(feature = "cuda")]
     if let Some(device) = &kernels.gpu {
@@ -104,7 +104,8 @@ fn the_kernel_reads_random_rows_as_the_cpu_does() {
     let mut runner = TestRunner::deterministic();
     let cases: Vec<Case> = (0..4096).map(|_| cases().new_tree(&mut runner).unwrap().current()).collect();
     let batches: Vec<Batch> = cases.iter().map(Case::batch).collect();
-    let (mut compared, mut flips) = (0, 0);
+    let mut compared = 0;
+    let mut flips = 0;
     for (case, found) in cases.iter().zip(read_all(&kernels, &batches)) {
         let expected = read_row(
             CpuFeatures::detect(),
@@ -156,7 +157,8 @@ fn the_kernel_reads_rows_of_a_whole_vocabulary_as_the_cpu_does() {
         })
         .collect();
     let row = |row: usize| &logits[row * VOCABULARY..][..VOCABULARY];
-    let (mut plan, mut expected) = (Plan::default(), Vec::new());
+    let mut plan = Plan::default();
+    let mut expected = Vec::new();
     for (number, uniform) in (0..ROWS).map(|number| (number, (number as f64 + 0.37) / ROWS as f64)) {
         let context =
             RowContext { counts: &counts, alternatives: 3, ..RowContext::new(&samplings[number % 4]) };

@@ -69,7 +69,11 @@ fn filter(order: &mut Vec<usize>, weight: impl Fn(usize) -> f64, sampling: &Samp
 }
 
 /// The definition in f64, with full sorts; also the smallest distance of any decision from its edge.
-pub(super) fn oracle(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> Option<(Read, f64)> {
+pub(in crate::readout) fn oracle(
+    logits: &[f32],
+    context: &RowContext<'_>,
+    uniform: f64,
+) -> Option<(Read, f64)> {
     let sampling = context.sampling;
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&x| (f64::from(x) - f64::from(largest)).exp()).sum();
@@ -125,20 +129,20 @@ pub(super) fn oracle(logits: &[f32], context: &RowContext<'_>, uniform: f64) -> 
     Some((read, edge))
 }
 
-pub(super) fn near(found: f32, expected: f32) -> bool {
+pub(in crate::readout) fn near(found: f32, expected: f32) -> bool {
     (found - expected).abs() < 2e-5 * (1.0 + expected.abs())
 }
 
 /// A row with everything that can be asked of it.
 #[derive(Clone, Debug)]
-pub(super) struct Case {
-    pub(super) logits: Vec<f32>,
-    pub(super) sampling: Sampling,
-    pub(super) allowed: Option<Vec<u32>>,
-    pub(super) counts: Vec<TokenCount>,
-    pub(super) target: u32,
-    pub(super) alternatives: usize,
-    pub(super) uniform: f64,
+pub(in crate::readout) struct Case {
+    pub(in crate::readout) logits: Vec<f32>,
+    pub(in crate::readout) sampling: Sampling,
+    pub(in crate::readout) allowed: Option<Vec<u32>>,
+    pub(in crate::readout) counts: Vec<TokenCount>,
+    pub(in crate::readout) target: u32,
+    pub(in crate::readout) alternatives: usize,
+    pub(in crate::readout) uniform: f64,
 }
 
 fn samplings() -> impl Strategy<Value = Sampling> {
@@ -176,7 +180,7 @@ fn samplings() -> impl Strategy<Value = Sampling> {
     )
 }
 
-pub(super) fn cases() -> impl Strategy<Value = Case> {
+pub(in crate::readout) fn cases() -> impl Strategy<Value = Case> {
     // Coarse logits have many exact ties; wide ones fill the histogram's last bucket, narrow ones its first.
     let scale = prop_oneof![Just(1.0_f32), Just(1.0), Just(20.0), Just(0.003)];
     let logits = (prop::collection::vec(-12.0_f32..12.0, 1..700), scale, any::<bool>()).prop_map(
