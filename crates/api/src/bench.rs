@@ -13,7 +13,7 @@ use unmask_model::checkpoint::{TransformerSpec, Weights};
 use unmask_model::device::Placement;
 use unmask_model::diffusion::{DenoisingState, Noise, StateSpec};
 use unmask_model::kernel::CpuFeatures;
-use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Visibility, Want};
+use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want};
 
 pub use self::shape::Shape;
 use self::shape::operations;
@@ -162,7 +162,7 @@ impl Subject {
             context: spec.context,
             mask_token: vocabulary as u32 - 1,
             shift: true,
-            visibility: Visibility::Full,
+            visibility: spec.visibility,
         };
         let weights = Weights::random(vocabulary, args.arch.stored());
         let predictor = CandlePredictor::new(&spec, &weights, limits, &placement, load.threads)?;

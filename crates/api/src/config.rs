@@ -17,7 +17,8 @@ pub use crate::config_terminal::{ChatArgs, FillArgs, LengthArg, TerminalArgs, Tr
 pub use crate::config_values::{
     DeviceArg, DtypeArg, FamilyArg, HostArg, HubEnvironment, ListenArg, LogFormat, OverloadArg, Secret,
 };
-use crate::config_values::{at_least_one, yes_or_no};
+use crate::config_values::{at_least_one, byte_size, yes_or_no};
+use crate::kv_cache::KvCacheName;
 use crate::state::Limits;
 
 /// The default address of the server.
@@ -98,6 +99,10 @@ pub struct LoadArgs {
     /// CPU threads that compute; 0 means one per core.
     #[arg(long, env = "UNMASK_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,
+    /// Bytes of keys and values that are kept between evaluations, for models in blocks and for `kv_cache` of requests; K,
+    /// M and G count in powers of 1024 [default: a quarter of the free memory; on a GPU 4G].
+    #[arg(long, env = "UNMASK_KV_CACHE_MEMORY", value_name = "BYTES", value_parser = byte_size)]
+    pub kv_cache_memory: Option<u64>,
     /// Download a model that needs more memory than this machine has.
     #[arg(long, env = "UNMASK_FORCE", value_parser = yes_or_no())]
     pub force: bool,
@@ -173,6 +178,10 @@ pub struct EngineArgs {
     #[arg(long, env = "UNMASK_MAX_QUEUED_REQUESTS", default_value_t = 128, value_name = "N",
           value_parser = at_least_one)]
     pub max_queued_requests: usize,
+    /// Keys and values that requests keep where they say nothing: off, prefix or dual [default: dual for editors' long
+    /// texts, otherwise off]. An approximation for models in which every position sees all others.
+    #[arg(long, env = "UNMASK_KV_CACHE", value_name = "NAME")]
+    pub kv_cache: Option<KvCacheName>,
     /// Seconds that a request may spend in the queue.
     #[arg(long, env = "UNMASK_MAX_QUEUE_TIME", default_value_t = 30, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -342,6 +351,7 @@ mod tests {
                 max_batch_tokens: flag,
                 max_running: 1,
                 max_queued_requests: 1,
+                kv_cache: None,
                 max_queue_time: 1,
             };
             engine.config(CostModel { per_row, ..CostModel::default() }).max_rows

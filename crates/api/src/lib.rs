@@ -24,6 +24,7 @@ pub mod generation;
 pub mod healing;
 pub mod healthcheck;
 pub mod input;
+pub mod kv_cache;
 pub mod lengths;
 pub mod load;
 pub mod log;

@@ -15,7 +15,7 @@ use crate::metrics::{Metrics, ModelLabels};
 use crate::panics;
 use crate::report::unix_seconds;
 use crate::route_defaults::RouteDefaults;
-use crate::shelf::{Dtype, SMOLLM2, cache, known, refuse_if_too_large, suggestion};
+use crate::shelf::{Dtype, SMOLLM2, available_memory, cache, known, refuse_if_too_large, suggestion};
 use crate::state::ServedModel;
 use crate::template::ChatTemplate;
 
@@ -63,6 +63,7 @@ impl Loaded {
                 checkpoint.weights.fingerprint(),
             ),
             profile: checkpoint.profile,
+            kv_cache: (predictor.memos().budget, predictor.memo_bytes(PAGE) / PAGE as u64),
             defaults,
             chat_template,
             parameters: checkpoint.weights.size().0,
@@ -137,7 +138,21 @@ fn place(checkpoint: &Checkpoint, args: &LoadArgs) -> anyhow::Result<(Placement,
         "loading weights"
     );
     let predictor = CandlePredictor::load(checkpoint, placement.clone(), args.threads)?;
+    let predictor = predictor.with_memos(memo_budget(args, &placement));
     Ok((placement, predictor))
+}
+
+/// Positions over which the bytes of one are measured: memory is taken for several at a time.
+const PAGE: usize = 256;
+
+/// Bytes of keys and values on a GPU, whose free memory is not known here.
+const GPU_MEMOS: u64 = 4 << 30;
+
+/// Bytes of keys and values that are kept between evaluations, once the weights are loaded: what was asked for, or a
+/// quarter of what is free.
+fn memo_budget(args: &LoadArgs, placement: &Placement) -> u64 {
+    let free = || if placement.device.is_cpu() { available_memory() } else { None };
+    args.kv_cache_memory.unwrap_or_else(|| free().map_or(GPU_MEMOS, |bytes| bytes as u64 / 4))
 }
 
 #[cfg(feature = "embedded")]

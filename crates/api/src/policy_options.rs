@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::body::{integer, object};
 use crate::error::ApiError;
+use crate::kv_cache::{KvCacheName, RefreshOption};
 use crate::options::{StreamStates, count, number, out_of_range};
 use crate::policy_conflicts::{Origin, Origins, both_given};
 use crate::policy_names::{
@@ -65,6 +66,17 @@ pub struct DiffusionOptions {
     /// off. Every evaluation then computes two canvases.
     #[schema(minimum = -1, maximum = 20)]
     pub guidance: Option<f64>,
+    /// Keys and values that are kept between evaluations, so that only some rows are computed: an approximation (Fast-dLLM)
+    /// for models in which every position sees all others. Default: the server's (`--kv-cache`), else `dual` on `/infill`
+    /// and for completions with a `suffix` from 256 positions on, else `off`.
+    pub kv_cache: Option<KvCacheName>,
+    /// The evaluations that compute the whole canvas again: every n-th one, the first one of each `block`, or `never` but
+    /// the first one, which is the default. Needs `kv_cache`.
+    pub refresh: Option<RefreshOption>,
+    /// Positions on each side of an open one that are computed as well. Default 16. Needs `kv_cache`.
+    #[serde(deserialize_with = "integer")]
+    #[schema(minimum = 0)]
+    pub near: Option<i64>,
     /// The treatment of a document end in the last generated stretch.
     pub eos: Option<EosRule>,
     /// Milliseconds from the request's arrival after which it should be done: the evaluation that ends at

@@ -280,6 +280,7 @@ impl Layout {
             guidance: Some(settings.guidance),
             alternatives: settings.logprobs.unwrap_or(0),
             drafts: settings.states == StreamStates::Draft,
+            kv_cache: settings.kv_cache.on(length),
         };
         let state = DenoisingState::new(spec, &model.limits)?;
         let revised = settings.policy.revise != Revise::None;

@@ -10,6 +10,7 @@ use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
 use crate::generation::Progress;
+use crate::kv_cache::KvCacheReport;
 use crate::metrics::labels::Ending;
 use crate::observation::milliseconds;
 use crate::options::Settings;
@@ -53,10 +54,13 @@ pub struct DiffusionReport {
     pub top_p: f64,
     /// The seed; sending it again repeats the answer.
     pub seed: Seed,
+    /// The keys and values that were kept between evaluations; absent where every evaluation computed the whole canvas.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<KvCacheReport>,
     /// Evaluations of the network, summed over samples.
     pub forward_passes: u32,
-    /// Rows that went through the network: given and generated positions of every evaluation. With
-    /// guidance, every canvas counts twice.
+    /// Rows that went through the network: given and generated positions of every evaluation, less those whose keys and
+    /// values were kept. With guidance, every canvas counts twice.
     pub rows_computed: u64,
     /// Rows of logits that were read. Planned orders read each position once.
     pub logit_rows: u64,
@@ -91,6 +95,10 @@ impl DiffusionReport {
             temperature: settings.sampling.temperature,
             top_p: settings.sampling.top_p,
             seed: settings.seed,
+            kv_cache: views
+                .iter()
+                .find_map(|progress| settings.kv_cache.on(progress.view.length()))
+                .map(KvCacheReport::from),
             forward_passes: timings.evaluations,
             rows_computed: timings.rows,
             logit_rows: timings.reads,

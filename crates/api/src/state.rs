@@ -13,6 +13,7 @@ use unmask_scheduler::{CostModel, EngineHandle};
 use crate::access::Access;
 use crate::config::{Patience, ServeArgs};
 use crate::fair_pool::FairPool;
+use crate::kv_cache::KvCacheName;
 use crate::metrics::Metrics;
 use crate::route_defaults::RouteDefaults;
 use crate::template::ChatTemplate;
@@ -63,7 +64,7 @@ impl AppState {
         args: &ServeArgs,
     ) -> Self {
         Self {
-            limits: args.limits.limits(model.limits.context),
+            limits: Limits { kv_cache: args.engine.kv_cache, ..args.limits.limits(model.limits.context) },
             model: Arc::new(model),
             engine,
             slots: args.engine.max_running,
@@ -95,6 +96,8 @@ pub struct ServedModel {
     pub tokenizer: TextTokenizer,
     /// Special tokens and defaults of the model.
     pub profile: Profile,
+    /// Bytes of keys and values that are kept between evaluations at most, and those of one position.
+    pub kv_cache: (u64, u64),
     /// The settings that serve it best, by kind of request.
     pub defaults: RouteDefaults,
     /// The way from messages to a prompt, if there is one.
@@ -136,6 +139,8 @@ pub struct Limits {
     pub prompts: usize,
     /// Positions to generate per sample.
     pub canvas: usize,
+    /// Keys and values that requests keep where they say nothing.
+    pub kv_cache: Option<KvCacheName>,
     /// Stop strings, and bytes of each.
     pub stops: (usize, usize),
     /// (prompt + canvas) × evaluations × samples.
@@ -156,6 +161,7 @@ impl Default for Limits {
             samples: 8,
             prompts: 64,
             canvas: 1024,
+            kv_cache: None,
             stops: (32, 256),
             cost: 8_000_000,
             body_time: Duration::from_secs(30),

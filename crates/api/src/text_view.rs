@@ -121,6 +121,12 @@ impl TextView {
         Self { holes, tokens: vec![None; length], revised }
     }
 
+    /// Positions of the canvas.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.tokens.len()
+    }
+
     /// The holes, left to right.
     #[must_use]
     pub fn holes(&self) -> &[Hole] {

@@ -252,6 +252,7 @@ fn prepare(
         logprobs: request.logprobs.map(|alternatives| ("logprobs", alternatives)),
         echo,
         token_healing: request.token_healing,
+        editor: filled,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,

@@ -7,10 +7,13 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use unmask_model::checkpoint::Visibility;
+
 use super::check_model;
 use super::fill::{MOST_CANDIDATES, MOST_CHOICES, MOST_HOLES};
 use crate::config::Patience;
 use crate::error::ApiError;
+use crate::kv_cache::KvCacheName;
 use crate::messages::{LONGEST_MESSAGE, MOST_MESSAGES};
 use crate::options::{MOST_ALTERNATIVES, MOST_BIASES};
 use crate::policy_names::{OrderName, Preset, ResolvedPolicy};
@@ -82,6 +85,23 @@ pub struct Denoising {
     orders: [OrderName; 7],
     /// Smallest and largest `block_length`.
     block_lengths: [usize; 2],
+    /// Keys and values that are kept between evaluations.
+    kv_cache: KvCache,
+}
+
+/// Keys and values that a server keeps between evaluations.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ServerKvCache)]
+pub struct KvCache {
+    /// Bytes of all of them at most.
+    limit_bytes: u64,
+    /// Bytes of one position in all layers.
+    bytes_per_token: u64,
+    /// Positions of a block, for a model whose positions see no later block: finished blocks are kept, and nothing is
+    /// approximated. `null` for a model in which every position sees all others.
+    block_length: Option<usize>,
+    /// What requests keep where they say nothing; `null` where that depends on the route.
+    default: Option<KvCacheName>,
 }
 
 /// Sizes of a model.
@@ -240,6 +260,15 @@ fn entry(state: &AppState) -> Model {
             max_steps: limits.steps,
             orders: ORDERS,
             block_lengths: [1, canvas],
+            kv_cache: KvCache {
+                limit_bytes: model.kv_cache.0,
+                bytes_per_token: model.kv_cache.1,
+                block_length: match model.limits.visibility {
+                    Visibility::Full => None,
+                    Visibility::BlockCausal { block } => Some(block),
+                },
+                default: limits.kv_cache,
+            },
         },
         meta: Meta {
             n_ctx_train: model.profile.trained_length,

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
+use unmask_model::backbone::Network;
 use unmask_model::kernel::CpuFeatures;
 
 use super::cache::Cached;
@@ -43,7 +44,8 @@ impl Listed {
     pub(super) fn new(model: &KnownModel, cached: &[Cached], available: Option<usize>) -> Self {
         let network = model.network();
         let cpu = CpuFeatures::detect();
-        let total = |network, dtype| memory(network, dtype, cpu, evaluation_rows(model.context)).total();
+        let total =
+            |network: &Network, dtype| memory(network, dtype, cpu, evaluation_rows(model.context)).total();
         let memory_bytes = MemoryByType {
             f32: total(&network, Dtype::F32),
             bf16: total(&network, Dtype::Bf16),

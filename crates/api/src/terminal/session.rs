@@ -41,11 +41,6 @@ impl<'a> Session<'a> {
         Ok(Self { args, api, runtime, idle: Some(idle), _log: log })
     }
 
-    /// The settings.
-    pub(super) fn args(&self) -> &'a TerminalArgs {
-        self.args
-    }
-
     /// Asks, and shows the answer. `None` after a signal, which stops the answer.
     ///
     /// # Errors

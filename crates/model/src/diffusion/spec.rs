@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::cache::KvCache;
 use super::canvas::{Canvas, Cell};
 use super::noise::Noise;
 use super::policy::Policy;
@@ -44,6 +45,9 @@ pub struct StateSpec {
     /// True if every evaluation also reads the most probable token at the positions that stay open. That
     /// takes rows of the head, and changes nothing about the commits.
     pub drafts: bool,
+    /// The keys and values that are kept between evaluations. A network whose positions see no later block keeps those
+    /// of finished blocks in any case.
+    pub kv_cache: Option<KvCache>,
 }
 
 /// Settings of a stretch of the canvas.

@@ -6,14 +6,15 @@ mod prepare;
 
 use std::borrow::Cow;
 
+use super::cache::Frozen;
 use super::canvas::Canvas;
 use super::noise::Noise;
 use super::policy::{Order, Policy, Quota, Revise};
 use super::schedule::{dream_quota, dream_steps_left, plan};
-use super::spec::{self, EarlyExit, Edit, Span, StateSpec};
+use super::spec::{self, Commit, EarlyExit, Edit, Span, StateSpec};
 use crate::error::CanvasError;
 use crate::predictor::{
-    Ask, Context, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want,
+    Ask, Context, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want, Work,
 };
 
 /// One sample: its canvas, its decision rule, and everything else that it remembers between two evaluations.
@@ -83,6 +84,8 @@ pub struct DenoisingState {
     counts: Vec<TokenCount>,
     /// True if position 0 is committed with the pending round; it is not asked for.
     first_due: bool,
+    /// What is kept between evaluations, where anything is.
+    frozen: Option<Frozen>,
     /// Edits that needed no evaluation; they are reported with the next one.
     unreported: Vec<Edit>,
 }
@@ -142,6 +145,7 @@ impl DenoisingState {
             unconditional: Vec::new(),
             counts: Vec::new(),
             first_due: false,
+            frozen: Frozen::new(spec.kv_cache, limits.visibility, limits.shift),
             unreported: Vec::new(),
         };
         state.prepare();
@@ -154,7 +158,7 @@ impl DenoisingState {
         let guidance = self.guidance.map(|weight| Guidance { tokens: &self.unconditional, weight });
         let ask = Ask {
             tokens: self.canvas.tokens(),
-            context: Context::Fresh,
+            context: self.frozen.as_ref().map_or(Context::Fresh, Frozen::context),
             wants: &self.wants,
             samplings: &self.samplings,
             allowed: &self.allowed,
@@ -187,6 +191,10 @@ impl DenoisingState {
         for position in taken_back {
             self.canvas.remask(position);
             edits.push(Edit::Remask(position));
+        }
+        for edit in &edits {
+            let (Edit::Commit(Commit { position, .. }) | Edit::Remask(position)) = edit;
+            self.touch(*position);
         }
         let canvas = &self.canvas;
         self.draft.retain(|(position, _)| canvas.is_open(*position));
@@ -289,6 +297,31 @@ impl DenoisingState {
         }
     }
 
+    /// Returns true if keys and values are kept between evaluations.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// What is left to compute, as far as it can be told now; a bound for rules that may end early.
+    #[must_use]
+    pub fn work_left(&self) -> Work {
+        let Some(ask) = self.ask() else { return Work::default() };
+        let left = self.evaluations_left();
+        let (Some(frozen), Context::Frozen { as_of, .. }) = (&self.frozen, ask.context) else {
+            return Work::of(&ask, 0).times(left);
+        };
+        let refresh = Work { rows: as_of.len() as u64, pairs: Work::canvas(as_of.len()).pairs };
+        Work::of(&ask, as_of.len()).times(left) + refresh.times(frozen.refreshes(left))
+    }
+
+    /// Notes that the token at a position changed.
+    fn touch(&mut self, position: Position) {
+        if let Some(frozen) = &mut self.frozen {
+            frozen.touch(position);
+        }
+    }
+
     /// Returns true for the position that only `first_token` can fill.
     fn is_first(&self, position: Position) -> bool {
         position == 0 && self.first_token.is_some()
@@ -297,6 +330,7 @@ impl DenoisingState {
     fn commit_first(&mut self) {
         if let Some(token) = self.first_token.filter(|_| self.first_due) {
             self.canvas.commit(0, token);
+            self.touch(0);
         }
         self.first_due = false;
     }

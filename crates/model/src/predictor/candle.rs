@@ -352,6 +352,10 @@ impl MaskPredictor for CandlePredictor {
         self.memo_bytes * length.next_multiple_of(PANEL) as u64
     }
 
+    fn mark_live(&mut self, live: &[&[TokenId]]) {
+        self.memos.mark_live(live);
+    }
+
     fn memos(&self) -> MemoStatus {
         self.memos.status()
     }

@@ -20,6 +20,8 @@ struct Entry {
     tokens: Vec<TokenId>,
     kept: KeyValues,
     used: u64,
+    /// Needed again by a sample that runs.
+    live: bool,
 }
 
 impl Memos {
@@ -59,15 +61,28 @@ impl Memos {
         let visibility = self.visibility;
         let causal = matches!(visibility, Visibility::BlockCausal { .. });
         self.entries.retain(|entry| !(causal && tokens.starts_with(&entry.tokens)) && entry.tokens != tokens);
-        self.entries.push(Entry { tokens: tokens.to_vec(), kept: kept.clone(), used: self.clock });
+        self.entries.push(Entry {
+            tokens: tokens.to_vec(),
+            kept: kept.clone(),
+            used: self.clock,
+            live: true,
+        });
         self.count();
         while self.status.bytes > self.status.budget {
-            let oldest = (0..self.entries.len()).min_by_key(|number| self.entries[*number].used);
+            let oldest = (0..self.entries.len())
+                .min_by_key(|number| (self.entries[*number].live, self.entries[*number].used));
             let Some(oldest) = oldest else { break };
             self.entries.swap_remove(oldest);
             self.status.evictions += 1;
             self.count();
         }
+    }
+
+    /// Names the canvases that running samples will need again: others make room first.
+    pub(super) fn mark_live(&mut self, live: &[&[TokenId]]) {
+        let needed = |entry: &Entry| live.iter().any(|tokens| self.shared(entry, tokens) > 0);
+        let needed: Vec<bool> = self.entries.iter().map(needed).collect();
+        self.entries.iter_mut().zip(needed).for_each(|(entry, needed)| entry.live = needed);
     }
 
     fn count(&mut self) {

@@ -56,6 +56,11 @@ pub trait MaskPredictor: Send + 'static {
         0
     }
 
+    /// Names the canvases whose keys and values running samples will need again: the last to be given up.
+    fn mark_live(&mut self, live: &[&[TokenId]]) {
+        let _ = live;
+    }
+
     /// Returns what is kept between evaluations, and how often it served.
     fn memos(&self) -> MemoStatus {
         MemoStatus::default()
@@ -90,6 +95,13 @@ impl Work {
             }
         };
         if ask.guidance.is_some() { own + Self::canvas(ask.tokens.len()) } else { own }
+    }
+
+    /// The same, so many times.
+    #[must_use]
+    pub fn times(self, count: u32) -> Self {
+        let count = u64::from(count);
+        Self { rows: self.rows.saturating_mul(count), pairs: self.pairs.saturating_mul(count) }
     }
 
     fn some(rows: usize, keys: usize) -> Self {

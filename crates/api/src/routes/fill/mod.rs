@@ -209,6 +209,7 @@ fn given(request: FillRequest, timeout_header: TimeoutHeader) -> GivenOptions {
         logprobs: None,
         echo: false,
         token_healing: request.token_healing,
+        editor: false,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,

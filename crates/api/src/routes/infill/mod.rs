@@ -178,6 +178,7 @@ fn prepare(
         n: samples,
         stop: request.stop,
         token_healing: request.token_healing,
+        editor: true,
         diffusion: Some(diffusion),
         timeout_header,
         timeout_ms: request.timeout_ms,

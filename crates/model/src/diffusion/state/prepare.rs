@@ -38,6 +38,19 @@ impl DenoisingState {
         self.guess();
         self.wants.sort_unstable_by_key(|want| want.position);
         self.describe();
+        self.freeze();
+    }
+
+    /// Chooses the rows that the pending evaluation computes.
+    fn freeze(&mut self) {
+        let Some(mut frozen) = self.frozen.take() else { return };
+        if let Some(first) = self.wants.first().map(|want| want.position) {
+            let block = self.block_of(first);
+            let at_work = |position: &Position| self.block_of(*position) == block;
+            let open = self.canvas.open_positions().filter(at_work);
+            frozen.prepare(&self.canvas, self.canvas.tokens().len(), &self.wants, open, block);
+        }
+        self.frozen = Some(frozen);
     }
 
     /// Adds the open positions that the policy does not ask for, where a draft is wanted.
@@ -190,6 +203,7 @@ impl DenoisingState {
             if self.wants.is_empty() {
                 for position in self.remasks() {
                     self.canvas.remask(position);
+                    self.touch(position);
                     self.unreported.push(Edit::Remask(position));
                 }
             }
