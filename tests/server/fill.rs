@@ -145,6 +145,36 @@ async fn the_text_around_the_hole_comes_back_byte_for_byte() {
     }
 }
 
+/// All forms of a text show the model the same of it, and a longer text around the holes changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_form_keeps_what_is_nearest_to_its_holes() {
+    for model in ["diffugpt-s", "diffullama"] {
+        let server = Server::start(model, &[]);
+        let before = "ä b\r\n".repeat(500);
+        let between = " y z".repeat(400);
+        let after = " x".repeat(300);
+        let settings = json!({ "length": 3, "seed": 1 });
+        let around = with(&settings, json!({ "prefix": before, "suffix": after }));
+        let around = server.ok("/fill", &around).await;
+        let segments = with(&settings, json!({ "segments": [before, {}, after] }));
+        let segments = server.ok("/fill", &segments).await;
+        assert_eq!((&segments["choices"], &segments["truncated"]), (&around["choices"], &json!(true)));
+        let holes = async |before: &str| {
+            let template = format!("{before}<fill>{between}<fill>{after}");
+            let body = with(&settings, json!({ "template": template }));
+            let answer = server.ok("/fill", &body).await;
+            let choice = &answer["choices"][0];
+            let text = choice["text"].as_str().unwrap();
+            assert!(text.starts_with(before) && text.contains(&between) && text.ends_with(&after));
+            assert_eq!(answer["truncated"], true);
+            let strict = server.post("/fill", &with(&body, json!({ "truncate": false }))).await;
+            strict.refusal(400, "context_length_exceeded");
+            [0, 1].map(|hole| choice["holes"][hole]["text"].clone())
+        };
+        assert_eq!(holes(&before).await, holes(&before.repeat(3)).await, "{model}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_too_long_for_the_model_is_cut_for_it_and_returned_whole() {
     for model in ["diffugpt-s", "diffullama"] {

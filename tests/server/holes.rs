@@ -252,9 +252,16 @@ async fn what_cannot_be_filled_is_refused_with_the_field() {
             "out_of_range",
             "length_search.candidates",
         ),
-        // Only text around one hole is cut to fit.
-        (json!({ "segments": [long, { "length": 3 }] }), "context_length_exceeded", "segments"),
-        (json!({ "template": format!("{long}<fill>") }), "context_length_exceeded", "template"),
+        (
+            json!({ "segments": [long, { "length": 3 }], "truncate": false }),
+            "context_length_exceeded",
+            "segments",
+        ),
+        (
+            json!({ "template": format!("{long}<fill>"), "truncate": false }),
+            "context_length_exceeded",
+            "template",
+        ),
         // A hole does not push out all of the text.
         (json!({ "prefix": long, "length": 60 }), "context_length_exceeded", "length"),
     ] {

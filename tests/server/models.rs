@@ -123,7 +123,8 @@ fn memory_is_predicted_within_a_tenth() {
             let report = printed(unmask(&[&arguments[..], more].concat()));
             let report: Value = serde_json::from_str(&report).unwrap();
             let megabytes = |name: &str| report[name].as_f64().unwrap();
-            let (predicted, taken) = (megabytes("predicted_mb"), megabytes("memory_mb"));
+            let predicted = megabytes("predicted_mb");
+            let taken = megabytes("memory_mb");
             let error = (predicted - taken) / taken;
             assert!(error.abs() < 0.1, "{arch} {dtype}: {predicted:.0} MB predicted, {taken:.0} MB taken");
         }

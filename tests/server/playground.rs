@@ -85,6 +85,14 @@ async fn the_page_needs_no_key_and_opens_no_other_path() {
         assert_eq!(answer.status, if open { 200 } else { 401 }, "{path}: {}", answer.body);
     }
     server.post_text("/", "{}").await.refusal(405, "method_not_allowed");
+    let docs = server.get("/docs").await;
+    assert_eq!((docs.status, docs.header("content-type")), (200, "text/html; charset=utf-8"));
+    let policy = docs.header("content-security-policy");
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("script"),
+        "{policy}"
+    );
+    assert!(docs.body.contains("POST /fill") && !docs.body.contains("<script"));
     let admin = line.rsplit(' ').next().unwrap();
     server.send(server.http.get(format!("{admin}/"))).await.refusal(404, "not_found");
 }
@@ -100,6 +108,7 @@ async fn a_foreign_name_of_the_server_does_not_get_the_page() {
 async fn the_page_can_be_left_out() {
     let server = Server::start("diffugpt-s", &["--no-playground"]);
     server.get("/").await.refusal(404, "not_found");
+    server.get("/docs").await.refusal(404, "not_found");
     let keys = KeyFile::new("ann:ann-secret\n");
     let mut command = unmask(&["serve", "--listen", "127.0.0.1:0", "--model"]);
     command.arg(crate::harness::golden("diffugpt-s")).args(keys.flag()).env("UNMASK_NO_PLAYGROUND", "1");

@@ -6,7 +6,7 @@ use crate::harness::Server;
 use crate::pane::Pane;
 use crate::released::Released;
 
-/// How often the end of an answer is in view.
+/// The number of answers whose end is in view.
 fn ends(shown: &str) -> usize {
     shown.matches(" evaluations").count()
 }

@@ -65,7 +65,7 @@ pub struct BenchArgs {
     /// Print one JSON object instead of lines.
     #[arg(long)]
     pub json: bool,
-    /// How the model is loaded, and how it or the network is computed.
+    /// Loading of the model, and computation of it or of the network.
     #[command(flatten)]
     pub load: LoadArgs,
 }
@@ -97,7 +97,7 @@ struct Report {
     peak_mb: Option<f64>,
     /// Memory of the process's own after all evaluations, without the maps of files.
     memory_mb: Option<f64>,
-    /// What `unmask models` predicts for such a network, without the maps of files; of random weights on a CPU.
+    /// The prediction of `unmask models` for such a network, without the maps of files; of random weights on a CPU.
     predicted_mb: Option<f64>,
 }
 
@@ -151,7 +151,8 @@ impl Subject {
     }
 
     fn random(args: &BenchArgs) -> anyhow::Result<Self> {
-        let (spec, vocabulary) = (args.arch.spec(args.layers), args.arch.vocabulary());
+        let spec = args.arch.spec(args.layers);
+        let vocabulary = args.arch.vocabulary();
         let load = &args.load;
         let cpu = load.cpu.unwrap_or_else(CpuFeatures::detect);
         let placement = Placement::new(load.device.0, load.dtype.into(), args.arch.family(), cpu)?;

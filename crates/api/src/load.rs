@@ -181,7 +181,7 @@ enum Kind {
 struct Located {
     files: ModelFiles,
     name: String,
-    /// Whether the adapter in this program belongs to it.
+    /// True if the adapter in this program belongs to it.
     adapted: bool,
 }
 
@@ -198,8 +198,7 @@ fn located(name: &str, args: &LoadArgs) -> anyhow::Result<Located> {
         if !model.adapted {
             bail!("--base goes with --model {SMOLLM2}, and the model is {name}");
         }
-        let (files, name) = (ModelFiles::open(base)?, model.name.to_owned());
-        return Ok(Located { files, name, adapted: true });
+        return Ok(Located { files: ModelFiles::open(base)?, name: model.name.to_owned(), adapted: true });
     }
     let on_gpu = matches!(args.device.0, DeviceChoice::Cuda(_)) || cfg!(feature = "cuda");
     if !args.force && !on_gpu && !cache::is_complete(model.hub, &args.hub).unwrap_or(false) {

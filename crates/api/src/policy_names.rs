@@ -154,7 +154,7 @@ pub struct ResolvedPolicy {
     pub block_length: Option<usize>,
     /// Order of commits.
     pub order: OrderName,
-    /// How many positions one evaluation commits.
+    /// The number of positions that one evaluation commits.
     #[serde(rename = "commit_rule")]
     pub quota: CommitRule,
     /// Number of `count`.

@@ -39,7 +39,7 @@ pub struct DiffusionOptions {
     pub block_length: Option<i64>,
     /// In which order positions are considered.
     pub order: Option<OrderName>,
-    /// How many positions one evaluation commits.
+    /// The number of positions that one evaluation commits.
     #[serde(rename = "commit_rule", alias = "quota")]
     pub quota: Option<CommitRule>,
     /// Number of `commit_rule`: `count`, which it implies.

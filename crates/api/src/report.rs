@@ -134,7 +134,7 @@ pub enum StateEvent {
         steps: Option<u32>,
         /// Order of commits.
         order: OrderName,
-        /// Text to show at open positions.
+        /// The text to show at open positions.
         mask: &'static str,
         /// The holes.
         holes: Vec<StateHole>,

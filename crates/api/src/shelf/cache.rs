@@ -36,7 +36,7 @@ pub fn remove(name: &str, args: &HubArgs) -> anyhow::Result<Option<Cached>> {
     Ok(unmask_model::checkpoint::hub::remove_cached(name, &args.options())?.map(Cached::from))
 }
 
-/// Whether all files of a model are in the cache.
+/// True if all files of a model are in the cache.
 ///
 /// # Errors
 /// There is no place for a cache.
@@ -66,7 +66,7 @@ impl From<unmask_model::checkpoint::hub::CachedModel> for Cached {
     }
 }
 
-/// Of a build without downloads.
+/// Substitutes for a build without downloads.
 #[cfg(not(feature = "hub"))]
 mod without {
     use anyhow::bail;

@@ -36,7 +36,7 @@ pub(super) struct MemoryByType {
     pub(super) f32: usize,
     pub(super) bf16: usize,
     pub(super) int8: usize,
-    /// Of a GGUF file of this type, its map included.
+    /// For a GGUF file of this type, its map included.
     pub(super) q4_k_m: Option<usize>,
 }
 

@@ -159,7 +159,7 @@ impl Questions for Filling<'_> {
 struct Prompt<'a> {
     session: Session<'a>,
     editor: DefaultEditor,
-    /// Whether a person types.
+    /// True if standard input is a terminal.
     interactive: bool,
 }
 
@@ -236,7 +236,8 @@ fn command(text: &str) -> Option<&str> {
 /// Does what a command says: the line that answers it.
 fn obey(text: &str, questions: &mut dyn Questions) -> String {
     let mut words = text.split_whitespace();
-    let (name, value) = (words.next().unwrap_or_default(), words.next());
+    let name = words.next().unwrap_or_default();
+    let value = words.next();
     match (name, value) {
         ("/help", _) => HELP.trim_end().to_owned(),
         ("/clear", _) => {

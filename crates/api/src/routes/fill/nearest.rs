@@ -41,7 +41,7 @@ pub(in crate::routes) fn keep_nearest(texts: &mut [Vec<TokenId>], room: usize) -
     true
 }
 
-/// What each text gets of the room by its weight, and no more than its length. The lengths exceed the room.
+/// The room of each text by its weight, and no more than its length. The lengths exceed the room.
 fn shares(lengths: &[usize], weight: impl Fn(usize) -> usize, mut room: usize) -> Vec<usize> {
     let mut shares = vec![None; lengths.len()];
     let open = |shares: &[Option<usize>]| -> Vec<usize> {

@@ -7,7 +7,7 @@ use crate::kernel::{self, CpuFeatures, Format, Numbers};
 /// Rows of logits that exist at a time.
 const LOGIT_ROWS: usize = 256;
 
-/// How files store the matrices of a network.
+/// The type in which files store the matrices of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredAs {
     /// 32-bit floats.
@@ -25,11 +25,11 @@ pub struct Network {
     pub spec: TransformerSpec,
     /// Rows of the embedding.
     pub vocabulary: usize,
-    /// Whether the head is a tensor of its own, apart from the embedding.
+    /// True if the head is a tensor of its own, apart from the embedding.
     pub own_head: bool,
-    /// How its matrices are stored.
+    /// The type of its matrices in files.
     pub stored: StoredAs,
-    /// Whether an adapter changes all matrices of the blocks, which are then f32 when they are loaded.
+    /// True if an adapter changes all matrices of the blocks, which are then f32 when they are loaded.
     pub adapted: bool,
 }
 
@@ -42,7 +42,7 @@ pub struct Memory {
     pub mapped: usize,
 }
 
-/// How a network is to be computed.
+/// The computation of a network.
 #[derive(Clone, Copy, Debug)]
 pub struct Computed {
     /// The type of the numbers in products.
@@ -138,7 +138,8 @@ impl Network {
         if self.own_head {
             matrices.push(one(width, self.vocabulary, plain(width), plain(self.vocabulary), Role::Head));
         }
-        let (wide, shared) = (head_count * head_width, kv_head_count * head_width);
+        let wide = head_count * head_width;
+        let shared = kv_head_count * head_width;
         let heads = |count| Layout::Heads { count, width: head_width };
         for (block, kind) in self.spec.feed_forward.iter().enumerate() {
             let precise = Role::Precise { block };
@@ -199,7 +200,7 @@ impl Network {
         }
     }
 
-    /// What a matrix takes once it is loaded.
+    /// The memory of a matrix once it is loaded.
     fn loaded(&self, matrix: &Matrix, computed: Computed) -> Memory {
         let tied = matrix.role == Role::Embedding && !self.own_head;
         let is_head = matrix.role == Role::Head || tied;
@@ -215,7 +216,8 @@ impl Network {
         };
         let format =
             if in_blocks && matrix.role != Role::Router { format.fastest(computed.cpu) } else { format };
-        let (rows, columns) = (matrix.rows.padded(), matrix.columns.padded());
+        let rows = matrix.rows.padded();
+        let columns = matrix.columns.padded();
         let factors = if format == Format::Int8 { 8 * columns } else { 0 };
         let stays = stored == StoredAs::Q4KM && matrix.rows.is_plain() && matrix.role != Role::Router;
         // A linear layer has a bias, which may be zero.
@@ -263,8 +265,10 @@ impl Network {
     /// Buffers of evaluations.
     fn workspace(&self, Computed { numbers, cpu, rows, threads }: Computed) -> usize {
         let TransformerSpec { width, head_count, kv_head_count, head_width, .. } = self.spec;
-        let (stride, head) = (kernel::padded(width), kernel::padded(head_width));
-        let (wide, shared) = (head_count * head, kv_head_count * head);
+        let stride = kernel::padded(width);
+        let head = kernel::padded(head_width);
+        let wide = head_count * head;
+        let shared = kv_head_count * head;
         let inner = self.spec.feed_forward.iter().map(|kind| match kind {
             FeedForward::Gelu { width } | FeedForward::SwiGlu { width } => kernel::padded(*width),
             FeedForward::Experts(experts) => kernel::padded(experts.width),

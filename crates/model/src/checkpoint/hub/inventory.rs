@@ -92,7 +92,7 @@ fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// Where files have no numbers, none is the same as another.
+/// A number of its own for each file, on systems without file numbers.
 #[cfg(not(unix))]
 fn identity(_: &std::fs::Metadata) -> (u64, u64) {
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -123,7 +123,7 @@ mod tests {
         let options = HubOptions { cache: Some(cache.path().to_owned()), ..HubOptions::default() };
         let found = cached_models(&options).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!((found[0].name.as_str(), found[0].bytes), ("owner/a-model", 1012));
+        assert_eq!((found[0].name.as_str(), found[0].bytes), ("owner/a-model", 1013));
         let commit = || "c0ffee".to_owned();
         assert_eq!(found[0].revisions, [("main".to_owned(), commit()), ("pr/1".to_owned(), commit())]);
         assert_eq!(remove_cached("owner/other", &options).unwrap(), None);
