@@ -19,7 +19,7 @@ pub use crate::config_values::{
 use crate::config_values::{at_least_one, yes_or_no};
 use crate::state::Limits;
 
-/// Where the server listens unless it is told.
+/// The default address to listen on.
 const LISTEN: &str = "127.0.0.1:8080";
 
 /// Inference server for masked diffusion language models.
