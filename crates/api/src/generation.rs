@@ -88,7 +88,7 @@ impl Progress {
 
     /// Notes which holes' texts have stopped growing since the last time.
     fn settle(&mut self, tokenizer: &TextTokenizer) {
-        // The two ends that cut a text say nothing about the other holes.
+        // The two ends that cut a text do not concern the other holes.
         let short = self.early_exit.filter(|exit| !matches!(exit, Ending::Eos | Ending::Stop));
         for (number, hole) in self.view.holes().iter().enumerate() {
             if self.endings[number].is_some() {

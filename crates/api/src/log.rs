@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// A sink that takes nothing until it is told, and then fails or keeps what it gets.
+    /// A sink that blocks until it is released, and then fails or keeps its input.
     struct Stalled {
         gate: Receiver<()>,
         written: Sender<Vec<u8>>,

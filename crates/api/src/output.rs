@@ -2,7 +2,7 @@
 
 use std::io::{self, StdoutLock, Write};
 
-/// Standard output. A reader that has left is a [`Closed`] error, which is told from other broken pipes.
+/// Standard output. A closed reader is a [`Closed`] error, distinct from other broken pipes.
 #[derive(Debug)]
 pub struct Output(StdoutLock<'static>);
 

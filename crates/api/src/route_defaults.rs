@@ -68,7 +68,7 @@ pub struct RouteDefault {
 }
 
 impl RouteDefaults {
-    /// Reads those of a model. A model without the file, or whose file says nothing of them, has the family's.
+    /// Reads those of a model. A model without the file, or without such keys in it, has the family's.
     ///
     /// # Errors
     /// The file is no JSON, or a setting is unknown or out of its range.

@@ -262,8 +262,8 @@ mod tests {
             "holes":[{"position":1,"length":18446744073709551615}]}}"#;
         let failed = r#"{"error":{"message":"the engine has stopped"}}"#;
         for (events, part) in [
-            (&["hello"][..], "not understood"),
-            (&["[1]"], "not understood"),
+            (&["hello"][..], "unknown event"),
+            (&["[1]"], "unknown event"),
             (&[START, &step], "outside its canvas"),
             (&[hole], "outside its canvas"),
             (&[r#"{"type":"fill.done","choices":[{}]}"#], "no text"),

@@ -77,7 +77,7 @@ impl Mask {
     }
 }
 
-/// `mask_token_id` of `config.json`; what is no number is refused where the configuration is read.
+/// `mask_token_id` of `config.json`; other values are refused where the configuration is read.
 fn config_id(files: &ModelFiles) -> Result<Option<u32>, LoadError> {
     if matches!(files, ModelFiles::Gguf(_)) {
         return Ok(None);

@@ -102,7 +102,7 @@ impl Checkpoint {
         Self::read(ModelFiles::open(path)?, adapter)
     }
 
-    /// Reads a checkpoint from wherever its files are, and an adapter folder to merge into it.
+    /// Reads a checkpoint from any source of files, and an adapter folder to merge into it.
     ///
     /// # Errors
     /// As [`Self::read_with`].
@@ -111,10 +111,10 @@ impl Checkpoint {
         Self::read_with(files, ReadOptions { adapter: adapter.as_ref(), ..ReadOptions::default() })
     }
 
-    /// Reads a checkpoint from wherever its files are, with what is said beside them.
+    /// Reads a checkpoint from any source of files, with settings beside them.
     ///
     /// # Errors
-    /// The model is autoregressive, which is said before all else that may be wrong with it. Any file that is missing,
+    /// The model is autoregressive, which is reported before any other error. Any file that is missing,
     /// damaged, contradicts another, or describes a model of another family.
     pub fn read_with(files: ModelFiles, options: ReadOptions<'_>) -> Result<Self, LoadError> {
         let identity = Identity::read(&files)?;

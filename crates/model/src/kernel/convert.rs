@@ -134,7 +134,7 @@ fn int8_scale<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
     for chunk in chunks.iter().chain([&padded]) {
         let value = lanes.load(chunk);
         largest = lanes.max(lanes.max(value, lanes.sub(zero, value)), largest);
-        // x·0 is 0 for what is finite, and no number for what is not.
+        // x·0 is 0 for a finite x, and NaN otherwise.
         zeros = lanes.mul_add(value, zero, zeros);
     }
     encode::int8_step(lanes.largest(largest)) + lanes.sum(zeros)

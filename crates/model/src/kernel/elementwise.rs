@@ -6,7 +6,7 @@ use super::lanes::{LANES, Lanes};
 use super::rows::FEW;
 
 /// e^x within 2 units in the last place, without a branch or a table. Below −87.3 the result is the
-/// smallest normal number or less, above 88 it is e^88; what is no number stays none.
+/// smallest normal number or less, above 88 it is e^88; NaN stays NaN.
 #[inline(always)]
 pub(super) fn exp<L: Lanes>(lanes: L, x: L::F) -> L::F {
     // x = n·ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts, the first exact in few bits.
@@ -155,7 +155,7 @@ impl Kernel for LargestFinite<'_> {
         let zero = lanes.splat(0.0);
         let (chunks, last) = self.0.as_chunks();
         let mut largest = lanes.splat(f32::NEG_INFINITY);
-        // x·0 is 0 for what is finite, and no number for what is not.
+        // x·0 is 0 for a finite x, and NaN otherwise.
         let mut zeros = zero;
         for chunk in chunks {
             let values = lanes.load(chunk);

@@ -6,7 +6,7 @@ use super::lanes::LANES;
 /// Adding 1.5 · 2^23 rounds to the nearest integer and leaves it in the low bits.
 pub(super) const ROUND: f32 = 12_582_912.0;
 
-/// The nearest bfloat16, ties to even, in the low half; no number stays no number.
+/// The nearest bfloat16, ties to even, in the low half; NaN stays NaN.
 #[inline(always)]
 fn nearest_bf16(value: f32) -> u32 {
     let bits = value.to_bits();
@@ -58,7 +58,7 @@ pub(super) fn bf16_pair(word: u32) -> [f32; 2] {
 #[inline(always)]
 pub(super) fn int8_scale(values: &[f32]) -> f32 {
     let mut largest = [0.0_f32; LANES];
-    // x·0 is 0 for what is finite, and no number for what is not.
+    // x·0 is 0 for a finite x, and NaN otherwise.
     let mut zeros = [0.0_f32; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
     // Two loops: together they vectorise worse.

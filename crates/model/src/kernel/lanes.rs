@@ -16,7 +16,7 @@ use super::encode::ROUND;
 /// then the lanes in a fixed order, so that it depends on nothing but its terms.
 pub(super) const LANES: usize = 16;
 
-/// A value is a promise that the processor has the instructions.
+/// Sixteen numbers in registers. A value is a promise that the processor has the instructions.
 pub(super) trait Lanes: Copy {
     /// 16 numbers.
     type F: Copy;
@@ -27,9 +27,9 @@ pub(super) trait Lanes: Copy {
     fn splat(self, value: f32) -> Self::F;
     fn load(self, values: &[f32; LANES]) -> Self::F;
     fn store(self, values: Self::F, out: &mut [f32; LANES]);
-    /// Says that these will be read before long.
+    /// Prefetches values that are read soon.
     fn expect_load(self, values: &[f32; LANES]);
-    /// Says that these will soon be stored to; stores wait for their lines one after the other, this does not.
+    /// Prefetches lines that are stored to soon: stores wait for their lines one after the other, prefetches do not.
     fn expect_store(self, out: &[f32; LANES]);
 
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
@@ -39,12 +39,12 @@ pub(super) trait Lanes: Copy {
     fn div(self, a: Self::F, b: Self::F) -> Self::F;
     /// a·b + c, rounded as by [`Self::fused`].
     fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
-    /// The smaller one; b if either is no number.
+    /// The smaller one; b if either is NaN.
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The larger one; b if either is no number.
+    /// The larger one; b if either is NaN.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
 
-    /// The largest value; any if one is no number.
+    /// The largest value; any if one is NaN.
     fn largest(self, values: Self::F) -> f32;
     /// The sum: of eight with the other eight, four of those with the other four, and so on.
     fn sum(self, values: Self::F) -> f32;

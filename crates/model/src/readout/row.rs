@@ -135,7 +135,7 @@ struct Candidates<'a> {
 
 impl<'a> Candidates<'a> {
     /// The model's own row wherever nothing changes it: a copy only for penalties, a list only for an
-    /// allowed set. `None` when a penalty leaves a logit that is no number.
+    /// allowed set. `None` when a penalty leaves a logit that is NaN.
     fn new(
         cpu: CpuFeatures,
         logits: &'a [f32],

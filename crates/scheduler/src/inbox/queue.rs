@@ -19,7 +19,7 @@ pub(crate) struct Queue {
 pub(crate) struct Waiting {
     pub(crate) id: RequestId,
     pub(crate) client: ClientId,
-    /// The channel on which it is told that it waits no longer.
+    /// The channel on which it learns that it has lost its place.
     pub(crate) events: mpsc::Sender<DenoisingEvent>,
 }
 

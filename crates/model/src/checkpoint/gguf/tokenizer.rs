@@ -33,7 +33,7 @@ const ROLES: [(&str, &str, Option<usize>); 7] = [
     ("mask_token", "tokenizer.ggml.mask_token_id", None),
 ];
 
-/// Longest piece that is built from others. SentencePiece's own limit is 16 characters unless it is told.
+/// Longest piece that is built from others. SentencePiece's own default limit is 16 characters.
 const LONGEST: usize = 512;
 
 /// The kind of a token, by its number in the file.

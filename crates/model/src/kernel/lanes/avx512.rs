@@ -11,7 +11,7 @@ pub(in crate::kernel) struct Avx512<const BF16: bool>(());
 
 impl<const BF16: bool> Avx512<BF16> {
     /// # Safety
-    /// The processor has AVX-512 F and DQ, and BF16 if that is said.
+    /// The processor has AVX-512 F and DQ, and BF16 if the parameter is true.
     #[inline(always)]
     #[expect(unsafe_code, reason = "a value is a promise")]
     pub(in crate::kernel) unsafe fn new() -> Self {

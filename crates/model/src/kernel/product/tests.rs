@@ -165,7 +165,7 @@ fn integer_products_are_the_same_bits_everywhere() {
     }
 }
 
-/// Whatever is no number must not be hidden by rounding: it is how a damaged model is noticed.
+/// NaN must not be hidden by rounding: a damaged model is noticed by it.
 #[test]
 fn a_value_that_is_no_number_stays_visible() {
     for (cpu, format) in
