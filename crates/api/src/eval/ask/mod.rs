@@ -52,13 +52,19 @@ pub(super) struct Outcome {
 pub(super) enum ItemError {
     /// The API refused a request, or did not answer.
     #[error(transparent)]
-    Ask(#[from] AskError),
+    Ask(Box<AskError>),
     /// An answer without something that it must have.
     #[error("the answer of {path} has no {what}; is it a server of this version?")]
     Foreign { path: &'static str, what: &'static str },
     /// Generated code cannot be run.
     #[error(transparent)]
     Sandbox(#[from] super::run_code::SandboxError),
+}
+
+impl From<AskError> for ItemError {
+    fn from(error: AskError) -> Self {
+        Self::Ask(Box::new(error))
+    }
 }
 
 impl Outcome {
