@@ -65,7 +65,7 @@ pub struct EvalArgs {
     /// The model to load: a folder, a GGUF file or a hub name [default: the one in this program].
     #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
     pub model: Option<String>,
-    /// Settings of loading.
+    /// The way in which it is loaded.
     #[command(flatten)]
     pub load: LoadArgs,
     /// Log lines: a level, or levels by module.
