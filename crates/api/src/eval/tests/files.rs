@@ -46,17 +46,17 @@ fn every_format_gives_the_same_records() {
 
 #[test]
 fn rows_of_parquet_files_are_records() {
-    let records = read("x.parquet", include_bytes!("testdata/rows.parquet")).unwrap();
+    let records = read("x.parquet", include_bytes!("../testdata/rows.parquet")).unwrap();
     assert_eq!(records.len(), 2);
     let first = json!({ "question": "What do bees make", "label": 3, "score": 0.5,
                         "answer": { "value": "Honey", "aliases": ["Honey", "Bees' honey"] } });
     assert_eq!(Value::Object(records[0].fields.clone()), first);
     assert_eq!((records[1].place.line, &records[1].fields["label"]), (2, &Value::Null));
     assert_eq!(records[1].text(&["question"]).unwrap(), "Größe?");
-    let other = read("x.parquet", include_bytes!("testdata/gzip.parquet")).unwrap_err().to_string();
+    let other = read("x.parquet", include_bytes!("../testdata/gzip.parquet")).unwrap_err().to_string();
     assert!(other.contains("JSON lines file of the same rows"), "{other}");
     for cut in (0..1700).step_by(61) {
-        let damaged = &include_bytes!("testdata/rows.parquet")[..cut];
+        let damaged = &include_bytes!("../testdata/rows.parquet")[..cut];
         assert!(matches!(read("x.parquet", damaged), Err(DataError::Unreadable { .. })), "{cut}");
     }
 }
