@@ -1,5 +1,5 @@
 //! `unmask eval` as a user runs it. If these failed, benchmarks would depend on the way they are asked, would begin again
-//! after every interruption, or would run code that nobody allowed.
+//! after every interruption, or would run code without permission.
 
 use std::fs;
 use std::process::Output;
@@ -133,7 +133,7 @@ fn a_mistake_is_one_line() {
     assert!(list.contains("hellaswag_val.jsonl") && list.contains("Rowan/hellaswag"), "{list}");
 }
 
-/// Where user namespaces are not permitted, it refuses.
+/// The command refuses where user namespaces are not permitted.
 #[test]
 fn code_runs_if_it_may_and_in_a_process_without_network() {
     let folder = TempDir::new().unwrap();

@@ -30,7 +30,7 @@ pub struct EvalArgs {
     /// Prompts and metrics: those of the paper's scripts, or those of lm-evaluation-harness.
     #[arg(long, default_value = "paper", value_name = "NAME")]
     pub protocol: Protocol,
-    /// How texts are scored, as diffusion.score of /v1/completions [default: reference with the
+    /// The score of a text, as diffusion.score of /v1/completions [default: reference with the
     /// paper's protocol, chain with the harness's].
     #[arg(long, value_name = "MODE")]
     pub score: Option<ScoreMode>,
@@ -65,7 +65,7 @@ pub struct EvalArgs {
     /// The model to load: a folder, a GGUF file or a hub name [default: the one in this program].
     #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
     pub model: Option<String>,
-    /// How it is loaded.
+    /// The way in which it is loaded.
     #[command(flatten)]
     pub load: LoadArgs,
     /// Log lines: a level, or levels by module.
@@ -109,11 +109,11 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum ScoreMode {
-    /// As the paper's scripts score: a mean over random masks, unweighted.
+    /// The paper's scripts' score: a mean over random masks, unweighted.
     Reference,
     /// The true log-probability from left to right, one evaluation for each token.
     Chain,
-    /// As chain, eight tokens at a time.
+    /// The chain's score, eight tokens at a time.
     Block,
     /// Each token given all others.
     Pll,
@@ -132,7 +132,7 @@ impl Protocol {
 }
 
 impl ScoreMode {
-    /// Whether it is estimated from random masks.
+    /// True if it is estimated from random masks.
     pub(super) fn is_sampled(self) -> bool {
         matches!(self, Self::Reference | Self::Elbo)
     }

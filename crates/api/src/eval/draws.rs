@@ -21,7 +21,7 @@ impl Draws {
             Sha256::new().chain_update(self.seed.to_le_bytes()).chain_update(self.count.to_le_bytes());
         self.count += 1;
         let digest = digest.finalize();
-        let number = digest.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+        let number = digest.iter().take(8).fold(0u64, |number, byte| (number << 8) | u64::from(*byte));
         (number % (below.max(1) as u64)) as usize
     }
 }

@@ -92,7 +92,7 @@ fn counts(name: &str, args: &FileArgs) -> bool {
     let kind = args.extension.is_empty() || args.extension.iter().any(|one| one == extension);
     let hidden = name.split('/').any(|part| part.starts_with('.'));
     let within = |part: &String| format!("/{name}/").contains(&format!("/{}/", part.trim_matches('/')));
-    let held_out = || Sha256::digest(name.as_bytes())[0] % 20 == 0;
+    let held_out = || Sha256::digest(name.as_bytes())[0].is_multiple_of(20);
     kind && !hidden && !args.leave_out.iter().any(within) && (!args.held_out || held_out())
 }
 

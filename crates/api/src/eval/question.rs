@@ -65,7 +65,7 @@ pub(super) struct Choice {
     pub(super) options: Vec<Continuation>,
     /// The right one, from 0.
     pub(super) right: usize,
-    /// Whether context and continuation are tokenized together, so that the continuation begins at a border of
+    /// True if context and continuation are tokenized together: the continuation then begins at a border of
     /// tokens of the whole text.
     pub(super) joined: bool,
 }
@@ -90,7 +90,7 @@ pub(super) struct Hole {
     pub(super) suffix: String,
     /// The text in it.
     pub(super) truth: String,
-    /// How an answer is judged.
+    /// The judge of an answer.
     pub(super) judge: Judge,
 }
 

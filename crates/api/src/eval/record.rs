@@ -93,7 +93,7 @@ impl Record {
     /// A string with something in it besides blanks.
     ///
     /// # Errors
-    /// As [`Self::text`], and an empty one.
+    /// Those of [`Self::text`], and an empty string.
     pub(super) fn filled(&self, names: &[&str]) -> Result<&str, DataError> {
         let text = self.text(names)?;
         if text.trim().is_empty() { Err(self.wrong(self.find(names)?.0, "it is empty")) } else { Ok(text) }

@@ -36,7 +36,7 @@ pub(super) struct Sandbox {
     python: &'static str,
 }
 
-/// What a program came to.
+/// A program's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It reached its end.
@@ -128,7 +128,7 @@ fn beginning(mut source: impl Read) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Where user namespaces are not permitted, the error says so, and that is all there is to test.
+    /// The error is tested where user namespaces are not permitted.
     #[test]
     fn code_runs_without_network_and_with_limits_or_not_at_all() {
         let sandbox = match Sandbox::open() {

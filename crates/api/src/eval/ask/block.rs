@@ -12,6 +12,8 @@ const SIZES: [usize; 3] = [1, 3, 8];
 const TRIES: usize = 24;
 /// Tokens of the longest rest of a line that becomes a hole.
 const LONGEST_CUT: usize = 5;
+/// Positions for the tokens by which a text grows when a cut splits words of it.
+const CUT_ROOM: usize = 8;
 /// Tokens of the shortest block.
 const SHORTEST: usize = 24;
 
@@ -30,7 +32,7 @@ pub(super) async fn ask(
     text: &str,
 ) -> Result<Outcome, ItemError> {
     // One position is the document start's.
-    let most = settings.block.min(server.model.context) - 1;
+    let most = settings.block.min(server.model.context.saturating_sub(CUT_ROOM)).saturating_sub(1);
     let Some(block) = Block::of(server.pieces(text).await?, text, most) else {
         return Ok(Outcome::skipped(format!("fewer than {SHORTEST} tokens")));
     };

@@ -14,11 +14,11 @@ struct Scored {
     truncated: bool,
 }
 
-/// What the API found.
+/// A text's score.
 struct Score {
     /// Nats; in the mode `reference` a mean per token.
     total: f64,
-    /// Whether every scored token is the most probable one at its place.
+    /// True if every scored token is the most probable one at its place.
     greedy: bool,
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn ask(
     Ok(outcome)
 }
 
-/// Whether the last word's tokens are the most probable ones, and their log-probability.
+/// Asks for the log-probability of the last word's tokens, and for their ranks.
 pub(super) async fn last_word(
     server: &Server,
     settings: &Settings,

@@ -9,7 +9,7 @@ use super::{ItemError, Outcome, Settings, confidence, evaluations, truth};
 
 /// Positions of the paper's canvas for GSM8K.
 const GSM8K_CANVAS: usize = 256;
-/// What the paper adds to the longest name of an answer.
+/// Tokens that the paper adds to the longest name of an answer.
 const ANSWER_ROOM: usize = 10;
 /// Tokens that lm-evaluation-harness generates at most, and its seed.
 const HARNESS_TOKENS: usize = 256;

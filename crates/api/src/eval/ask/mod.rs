@@ -26,7 +26,7 @@ pub(super) struct Settings {
     pub(super) seed: i64,
     /// Tokens of a block of `infill`.
     pub(super) block: usize,
-    /// Where generated code runs, if it may.
+    /// The means to run generated code, if it may run.
     pub(super) sandbox: Option<Sandbox>,
 }
 
@@ -35,11 +35,11 @@ pub(super) struct Settings {
 pub(super) struct Outcome {
     /// The metrics that the item has, mostly 0 or 1.
     pub(super) metrics: BTreeMap<String, f64>,
-    /// What was answered, for a reader.
+    /// The model's answer, for a reader.
     pub(super) answer: Value,
     /// Evaluations of the network.
     pub(super) evaluations: u64,
-    /// Whether text was left out because the model's context is too short.
+    /// True if text was left out because the model's context is too short.
     #[serde(default)]
     pub(super) truncated: bool,
     /// Why the item was not asked, if it was not.
@@ -52,13 +52,19 @@ pub(super) struct Outcome {
 pub(super) enum ItemError {
     /// The API refused a request, or did not answer.
     #[error(transparent)]
-    Ask(#[from] AskError),
+    Ask(Box<AskError>),
     /// An answer without something that it must have.
     #[error("the answer of {path} has no {what}; is it a server of this version?")]
     Foreign { path: &'static str, what: &'static str },
     /// Generated code cannot be run.
     #[error(transparent)]
     Sandbox(#[from] super::run_code::SandboxError),
+}
+
+impl From<AskError> for ItemError {
+    fn from(error: AskError) -> Self {
+        Self::Ask(Box::new(error))
+    }
 }
 
 impl Outcome {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{ItemError, block};
 use crate::terminal::api::{Api, AskError};
 
-/// How often a request is repeated that a busy server refuses.
+/// Repetitions of a request that a busy server refuses.
 const RETRIES: u32 = 8;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -25,7 +25,7 @@ pub(in super::super) struct Model {
     pub(in super::super) parameters: u64,
     /// Positions of a canvas.
     pub(in super::super) context: usize,
-    /// Whether there is a chat template.
+    /// True if there is a chat template.
     pub(in super::super) chats: bool,
 }
 
@@ -54,7 +54,7 @@ impl Server {
     /// The answer to a request. A server that is busy is asked again after a pause.
     ///
     /// # Errors
-    /// As of the API.
+    /// Those of the API.
     pub(in super::super) async fn post(&self, path: &str, body: &Value) -> Result<Value, ItemError> {
         let mut pause = RETRY_PAUSE;
         for _ in 0..RETRIES {
@@ -72,7 +72,7 @@ impl Server {
     /// The tokens of a text; with `start`, the document start comes first.
     ///
     /// # Errors
-    /// As [`Self::post`].
+    /// Those of [`Self::post`].
     pub(super) async fn tokens(&self, text: &str, start: bool) -> Result<Vec<u64>, ItemError> {
         let body = json!({ "prompt": text, "add_special_tokens": start });
         self.ids(&body).await
@@ -81,7 +81,7 @@ impl Server {
     /// The tokens of a user's message in the chat template.
     ///
     /// # Errors
-    /// As [`Self::post`].
+    /// Those of [`Self::post`].
     pub(super) async fn message_tokens(&self, messages: &Value) -> Result<Vec<u64>, ItemError> {
         self.ids(&json!({ "messages": messages })).await
     }
@@ -89,7 +89,7 @@ impl Server {
     /// The tokens of a text with the bytes that each spells.
     ///
     /// # Errors
-    /// As [`Self::post`].
+    /// Those of [`Self::post`].
     pub(super) async fn pieces(&self, text: &str) -> Result<Vec<(u64, Vec<u8>)>, ItemError> {
         let body = json!({ "prompt": text, "add_special_tokens": false, "with_pieces": true });
         let answer = self.post("/tokenize", &body).await?;
@@ -105,7 +105,7 @@ impl Server {
         tokens.ok_or(ItemError::Foreign { path: "/tokenize", what: "tokens" })
     }
 
-    /// Whether the paper's scripts put the document start before the prompts of tasks that use the tokenizer's
+    /// True if the paper's scripts put the document start before the prompts of tasks that use the tokenizer's
     /// defaults: those for GPT-2 do not.
     pub(super) fn has_start(&self) -> bool {
         self.model.family != "diffugpt"

@@ -13,7 +13,7 @@ pub(super) fn question(record: &Record) -> Result<Question, DataError> {
     Ok(Question::Number { question, answer })
 }
 
-/// What stands behind the last `####`, without commas and blanks around; all of a text without `####`.
+/// The text behind the last `####`, without commas and blanks around; all of a text without `####`.
 pub(in super::super) fn final_number(text: &str) -> String {
     let last = text.rsplit("####").next().unwrap_or_default();
     last.replace(',', "").trim().to_owned()

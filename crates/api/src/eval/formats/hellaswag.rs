@@ -46,7 +46,7 @@ fn without_brackets(mut text: &str) -> String {
     kept + text
 }
 
-/// As Python's `str.capitalize`.
+/// Python's `str.capitalize`.
 fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
