@@ -88,8 +88,7 @@ pub(super) fn list(cached: &[Cached], available: Option<usize>) -> Vec<Listed> {
 
 /// The models as a table, two lines each, at most 100 columns wide.
 pub(super) fn table(models: &[Listed], cached: &[Cached], available: Option<usize>) -> String {
-    let heads =
-        ["NAME", "PARAMS", "CONTEXT", "LICENCE", "DOWNLOAD", "F32", "BF16", "INT8", "Q4_K_M", "FITS"];
+    let heads = ["NAME", "PARAMS", "CONTEXT", "LICENCE", "DOWNLOAD", "F32", "BF16", "INT8", "Q4_K_M", "FITS"];
     let mut rows = vec![heads.map(str::to_owned)];
     for model in models {
         let memory = model.memory_bytes.named().map(|(_, bytes)| bytes.map_or("-".to_owned(), gigabytes));
