@@ -240,19 +240,19 @@ impl Policy {
             }
             _ => {}
         }
-        if let Revise::Edit { .. } = self.revise {
-            if !matches!(self.quota, Quota::PerBlock { .. }) {
-                return conflict("revise", "quota");
-            }
-        } else if self.revise != Revise::None {
-            if self.order != Order::Labels {
-                return conflict("revise", "order");
-            }
-            if self.window != Window::All {
-                return conflict("revise", "window");
-            }
+        self.check_revise()
+    }
+
+    fn check_revise(&self) -> Result<(), PolicyError> {
+        let conflict = |second| Err(PolicyError::Conflict { first: "revise", second });
+        match self.revise {
+            Revise::None => Ok(()),
+            Revise::Edit { .. } if !matches!(self.quota, Quota::PerBlock { .. }) => conflict("quota"),
+            Revise::Edit { .. } => Ok(()),
+            _ if self.order != Order::Labels => conflict("order"),
+            _ if self.window != Window::All => conflict("window"),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn check_numbers(&self) -> Result<(), PolicyError> {

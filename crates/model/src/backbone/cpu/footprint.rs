@@ -155,6 +155,13 @@ impl Network {
                 FeedForward::Experts(experts) => {
                     let router = one(width, experts.count, plain(width), plain(experts.count), Role::Router);
                     matrices.push(router);
+                    if let Some(shared) = experts.shared {
+                        let gated = Layout::Gated(shared);
+                        matrices.extend([
+                            one(width, 2 * shared, plain(width), gated, Role::Other),
+                            one(shared, width, plain(shared), plain(width), precise),
+                        ]);
+                    }
                     (experts.count, experts.width, Layout::Gated(experts.width))
                 }
             };
@@ -271,7 +278,7 @@ impl Network {
         let shared = kv_head_count * head;
         let inner = self.spec.feed_forward.iter().map(|kind| match kind {
             FeedForward::Gelu { width } | FeedForward::SwiGlu { width } => kernel::padded(*width),
-            FeedForward::Experts(experts) => kernel::padded(experts.width),
+            FeedForward::Experts(experts) => kernel::padded(experts.width.max(experts.shared.unwrap_or(0))),
         });
         let inner = inner.max().unwrap_or(0);
         let in_parts = numbers == Numbers::F32 && Format::F32.fastest(cpu) == Format::F32Parts;

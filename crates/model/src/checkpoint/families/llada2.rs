@@ -52,7 +52,6 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
     for name in ["use_bias", "use_qkv_bias", "norm_head"] {
         fields.expect_flag(name, false)?;
     }
-    fields.expect("router_dtype", &["fp32"], "fp32")?;
     fields.expect("score_function", &["sigmoid"], "sigmoid")?;
     let layers = fields.count(&["num_hidden_layers"])?;
     let dense = whole(fields, "first_k_dense_replace", 0)?;

@@ -11,7 +11,7 @@ use crate::error::LoadError;
 pub const LAYOUT: Layout = Layout::plain("model.embed_tokens.weight", "model.");
 
 /// Keys that are read, or that change nothing in an evaluation, of those that begin like keys that do.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "attention_bias",
     "attention_dropout",
     "attention_probs_dropout_prob",
@@ -19,6 +19,7 @@ const KNOWN: [&str; 15] = [
     "rope_scaling",
     "rope_parameters",
     "router_aux_loss_coef",
+    "router_dtype",
     "router_num_group",
     "router_topk_group",
     "moe_layer_freq",
@@ -61,6 +62,7 @@ pub fn read_partly_rotated(
     fields.expect("hidden_act", &["silu", "swish"], "silu")?;
     fields.expect_flag("attention_bias", false)?;
     fields.expect_flag("mlp_bias", false)?;
+    fields.expect("router_dtype", &["fp32"], "fp32")?;
     expect_full_attention(fields)?;
     fields.refuse_others(&CHANGING, &KNOWN)?;
     let width = fields.count(&["hidden_size"])?;
