@@ -16,7 +16,7 @@ function M.fill()
   local lines = vim.api.nvim_buf_get_lines(buffer, 0, -1, false)
   local before, after = vim.list_slice(lines, 1, row), vim.list_slice(lines, row, #lines)
   before[#before], after[1] = before[#before]:sub(1, column), after[1]:sub(column + 1)
-  local body = { prefix = table.concat(before, "\n"), suffix = table.concat(after, "\n") .. "\n", ["return"] = "holes" }
+  local body = { prefix = table.concat(before, "\n"), suffix = table.concat(after, "\n") .. "\n", include = "holes" }
   local curl = { "curl", "-s", "-H", "content-type: application/json", "--data-binary", "@-", M.url .. "/fill" }
   running = vim.fn.jobstart(curl, {
     stdout_buffered = true,

@@ -11,11 +11,11 @@ pub struct Work {
     /// Evaluations of the network.
     pub forward_passes: u32,
     /// Positions, given and generated ones, times evaluations.
-    pub row_evaluations: u64,
+    pub rows_computed: u64,
     /// Positions that were generated.
-    pub canvas_tokens: u32,
+    pub generated_tokens: u32,
     /// Those of them that are in the text.
-    pub kept_tokens: u32,
+    pub returned_tokens: u32,
     /// Milliseconds in the queue.
     pub queue_ms: f64,
     /// Milliseconds from the first evaluation to the last.
@@ -81,7 +81,9 @@ impl StreamReading {
         }
         match event["type"].as_str() {
             Some("fill.done") => Ok(Told::Done(Answer::from_json(&event)?)),
-            Some("fill.state") => Ok(if event["ev"] == "step" { Told::State } else { Told::Other }),
+            Some("fill.state") => {
+                Ok(if event["state"]["type"] == "step" { Told::State } else { Told::Other })
+            }
             Some(_) => Ok(Told::Other),
             None => self.chunk(&event),
         }
@@ -94,7 +96,7 @@ impl StreamReading {
         if choice["finish_reason"].is_string() {
             self.work = Some(work(&chunk["diffusion"])?);
         }
-        Ok(if chunk["diffusion"]["ev"] == "step" { Told::State } else { Told::Other })
+        Ok(if chunk["diffusion"]["type"] == "step" { Told::State } else { Told::Other })
     }
 }
 
@@ -116,7 +118,7 @@ fn malformed(what: &str, value: &Value) -> Failure {
 mod tests {
     use super::*;
 
-    const REPORT: &str = r#"{"forward_passes":5,"row_evaluations":90,"canvas_tokens":6,"kept_tokens":6,
+    const REPORT: &str = r#"{"forward_passes":5,"rows_computed":90,"generated_tokens":6,"returned_tokens":6,
         "queue_ms":0.1,"denoise_ms":9.5,"batch_peak":1,"seed":7}"#;
 
     #[test]
@@ -125,8 +127,8 @@ mod tests {
         let chunk = |text: &str, rest: &str| {
             format!(r#"{{"choices":[{{"index":0,"text":"{text}","finish_reason":null}}]{rest}}}"#)
         };
-        assert_eq!(reading.take(&chunk("", r#","diffusion":{"ev":"start"}"#)), Ok(Told::Other));
-        assert_eq!(reading.take(&chunk("", r#","diffusion":{"ev":"step"}"#)), Ok(Told::State));
+        assert_eq!(reading.take(&chunk("", r#","diffusion":{"type":"start"}"#)), Ok(Told::Other));
+        assert_eq!(reading.take(&chunk("", r#","diffusion":{"type":"step"}"#)), Ok(Told::State));
         assert_eq!(reading.take(&chunk("a lamp", "")), Ok(Told::Other));
         let last =
             format!(r#"{{"choices":[{{"text":" out","finish_reason":"length"}}],"diffusion":{REPORT}}}"#);
@@ -139,7 +141,7 @@ mod tests {
     fn a_fill_stream_ends_with_the_whole_answer() {
         let mut reading = StreamReading::default();
         assert_eq!(reading.take(r#"{"type":"fill.start","choices":1}"#), Ok(Told::Other));
-        assert_eq!(reading.take(r#"{"type":"fill.state","ev":"step"}"#), Ok(Told::State));
+        assert_eq!(reading.take(r#"{"type":"fill.state","state":{"type":"step"}}"#), Ok(Told::State));
         let done = format!(r#"{{"type":"fill.done","choices":[{{"text":"a lamp"}}],"diffusion":{REPORT}}}"#);
         let Ok(Told::Done(answer)) = reading.take(&done) else { panic!("the end was not seen") };
         assert_eq!(answer.text, "a lamp");

@@ -177,9 +177,8 @@ async fn together_and_apart(
         together.push(milliseconds(start.elapsed()));
         progress.inc(1);
     }
-    let together_ms = Repeats::from(together);
-    let one_by_one_ms = Repeats::from(apart);
-    let rows: u64 = seen.iter().map(|work| work.row_evaluations).sum();
+    let (together_ms, one_by_one_ms) = (Repeats::from(together), Repeats::from(apart));
+    let rows: u64 = seen.iter().map(|work| work.rows_computed).sum();
     let passes: u32 = seen.iter().map(|work| work.forward_passes).sum();
     let batching = Batching {
         canvas,

@@ -49,7 +49,7 @@ impl Server {
         let about = (|| {
             let room = Room {
                 context: positions(&model["max_model_len"])?,
-                canvas: positions(&model["limits"]["canvas"])?,
+                canvas: positions(&model["limits"]["generated_tokens"])?,
             };
             Some(About { model: model["id"].as_str()?.to_owned(), room })
         })();

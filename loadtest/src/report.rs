@@ -127,7 +127,7 @@ pub struct Rates {
     /// Finished requests.
     pub finished: f64,
     /// Tokens that finished answers kept.
-    pub kept_tokens: f64,
+    pub returned_tokens: f64,
     /// Positions, given and generated, times evaluations, of finished answers.
     pub positions_times_passes: f64,
 }

@@ -95,7 +95,7 @@ impl Report {
 
     fn write_server(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rates = &self.rates;
-        writeln!(out, "{:<22}{:>10.1}/s", "kept tokens", rates.kept_tokens)?;
+        writeln!(out, "{:<22}{:>10.1}/s", "returned tokens", rates.returned_tokens)?;
         writeln!(out, "{:<22}{:>10.0}/s", "positions × passes", rates.positions_times_passes)?;
         let peak = self.batch_peak.map_or("n/a".to_owned(), |peak| format!("{peak} canvases"));
         writeln!(out, "{:<22}{peak:>10}", "largest batch")?;

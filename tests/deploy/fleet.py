@@ -79,7 +79,7 @@ class Replica:
             "UNMASK_THREADS": "1",
             # Nothing is refused or cut off because the machine is slow.
             "UNMASK_DRAIN_TIMEOUT": str(DEADLINE),
-            "UNMASK_MAX_WAIT": str(DEADLINE),
+            "UNMASK_MAX_QUEUE_TIME": str(DEADLINE),
         }
         command = self.network.far_command([os.environ["UNMASK"], *self.flags])
         self.process = Process(self.name, command, settings)

@@ -15,7 +15,7 @@ SHORT = {
     "prompt": "x = 1\n" * 40, "max_tokens": 6, "seed": 1, "stream": True, "ignore_eos": True,
     "diffusion": {"preset": "exact", "stream_states": "delta"},
 }
-STEP = '"ev":"step"'
+STEP = '"type":"step"'
 
 
 class Stream:

@@ -139,7 +139,7 @@ def test_events_are_passed_on_as_they_come(behind, kind):
 @BOTH
 @pytest.mark.parametrize("bytes_", [10, 40_000])
 def test_a_request_that_a_full_replica_refuses_is_answered_by_the_other(network, start, kind, bytes_):
-    full = start(Replica(network, "unmask-1", "--max-running", "1", "--queue", "1"))
+    full = start(Replica(network, "unmask-1", "--max-running", "1", "--max-queued-requests", "1"))
     start(Replica(network, "unmask-2"))
     start(balancer(kind))
     # Clients that the balancer does not know of: one runs, one waits.

@@ -84,6 +84,7 @@ def test_compose_describes_what_the_balancer_and_prometheus_expect(compose):
                 assert os.path.exists(source), f"{name} mounts {source}"
     for name in balanced:
         assert services[name]["read_only"] is True and services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["environment"]["UNMASK_THREADS"] == "2" and services[name]["mem_limit"], name
 
 
 def test_grafana_finds_its_data_and_its_dashboard(compose):
@@ -98,9 +99,20 @@ def test_grafana_finds_its_data_and_its_dashboard(compose):
     assert home == f"{folder}/unmask.json" and (DEPLOY / "grafana/dashboards/unmask.json").exists()
 
 
-def test_every_setting_is_one_of_the_server():
+@pytest.fixture(scope="module")
+def defaults():
+    """The variables of all settings of the server with their defaults; None where there is none."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("UNMASK_")}
+    printed = accepts(os.environ["UNMASK"], "serve", "--print-config", env=kept)
+    found = re.findall(r'^(?:# )?([a-z-]+) =(?: "?(.*?)"? # default)?$', printed, re.MULTILINE)
+    return {"UNMASK_" + name.upper().replace("-", "_"): value or None for name, value in found}
+
+
+def test_every_setting_is_one_of_the_server(defaults):
     names = re.compile(r"\b(?:UNMASK|HF)_[A-Z_]+\b")
-    known = set(names.findall(accepts(os.environ["UNMASK"], "serve", "--help")))
+    # The first holds a secret, the second names the file of the others.
+    known = {"UNMASK_API_KEY", "UNMASK_CONFIG", *defaults}
+    known |= {name for name in names.findall(accepts(os.environ["UNMASK"], "serve", "--help")) if name.startswith("HF_")}
     # Scripts that build and check the program for GPUs have variables of their own.
     shipped = (path for path in DEPLOY.rglob("*") if path.is_file() and path.parent != DEPLOY / "cuda")
     files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", DEPLOY / "cuda/Dockerfile", *shipped]
@@ -108,9 +120,21 @@ def test_every_setting_is_one_of_the_server():
     assert "UNMASK_DRAIN_DELAY" in used and used <= known, used - known
 
 
-def test_stopping_a_replica_leaves_it_time_to_drain(compose, dockerfile):
-    flags = accepts(os.environ["UNMASK"], "serve", "--help")
-    timeout = int(re.search(r"UNMASK_DRAIN_TIMEOUT=\]\s+\[default: (\d+)\]", flags)[1])
+def test_the_example_of_settings_says_the_defaults(defaults):
+    example = (DEPLOY / "unmask.env").read_text()
+    settings = dict(re.findall(r"^#?([A-Z_]+)=(\S+)$", example, re.MULTILINE))
+    assert len(settings) > 10 and all(re.match(r"#|$", line) for line in example.splitlines()), "all are commented out"
+    compared = {name for name in settings if defaults.get(name) not in (None, "false")}
+    assert len(compared) >= 5
+    for name in compared:
+        assert settings[name] == defaults[name], name
+    # All at once are settings with which the server would start.
+    printed = accepts(os.environ["UNMASK"], "serve", "--print-config", env=os.environ | settings)
+    assert "# UNMASK_MAX_QUEUE_TIME" in printed, printed
+
+
+def test_stopping_a_replica_leaves_it_time_to_drain(compose, dockerfile, defaults):
+    timeout = int(defaults["UNMASK_DRAIN_TIMEOUT"])
     delay = int(re.search(r"UNMASK_DRAIN_DELAY=(\d+)", dockerfile)[1])
     unit = (DEPLOY / "systemd/unmask@.service").read_text()
     grace = {

@@ -79,8 +79,8 @@ test("an overloaded server says when to come back", () => {
 });
 
 test("a stream that fails or breaks says so, and keeps what was seen", () => {
-  const start = { ev: "start", c: 0, len: 2, steps: 2, order: "random", mask: "▒", holes: [{ id: "0", at: 0, len: 2 }] };
-  const step = { ev: "step", c: 0, n: 1, of: 2, left: 1, p: [0], i: [1], s: ["a"], q: [50] };
+  const start = { type: "start", choice: 0, length: 2, steps: 2, order: "random", mask: "▒", holes: [{ id: "0", position: 0, length: 2 }] };
+  const step = { type: "step", choice: 0, evaluation: 1, max_evaluations: 2, remaining: 1, positions: [0], token_ids: [1], texts: ["a"], probabilities: [0.5] };
   const chunk = (diffusion) => `data: ${JSON.stringify({ choices: [{ index: 0, text: "", finish_reason: null }], diffusion })}\n\n`;
   const begun = chunk(start) + chunk(step);
   const failed = `${begun}data: {"error":{"message":"The server is stopping.","type":"x","param":null,"code":"server_draining"}}\n\ndata: [DONE]\n\n`;

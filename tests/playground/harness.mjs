@@ -110,5 +110,5 @@ export async function ask(url, path, body) {
 /** The denoising states in a stream's text, in order. */
 export function states(stream) {
   const data = stream.split("\n").filter((line) => line.startsWith("data: {")).map((line) => JSON.parse(line.slice(6)));
-  return data.map((data) => (data.ev ? data : data.diffusion)).filter((state) => state?.ev);
+  return data.map((data) => data.state ?? data.diffusion).filter((state) => state?.type);
 }

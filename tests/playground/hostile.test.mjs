@@ -14,16 +14,18 @@ const event = (data) => `data: ${JSON.stringify(data)}\n\n`;
 const chunk = (text, diffusion, finish_reason = null) =>
   event({ object: "text_completion", choices: [{ index: 0, text, logprobs: null, finish_reason }], diffusion });
 
-const report = { forward_passes: 2, row_evaluations: 2, kept_tokens: 2, seed: 1 };
+const report = { forward_passes: 2, rows_computed: 2, returned_tokens: 2, seed: 1 };
+
+const STEP = { type: "step", choice: 0, max_evaluations: 2, token_ids: [1], texts: [BOMB], probabilities: [0.5] };
 
 /** A stream whose states and text are markup. */
 const STREAM = [
-  chunk("", { ev: "start", c: 0, len: 2, steps: 2, order: "random", mask: BOMB, holes: [{ id: "0", at: 0, len: 2 }] }),
-  chunk("", { ev: "step", c: 0, n: 1, of: 2, left: 1, p: [0], i: [1], s: [BOMB], q: [50], g: [[1, BOMB]] }),
+  chunk("", { type: "start", choice: 0, length: 2, steps: 2, order: "random", mask: BOMB, holes: [{ id: "0", position: 0, length: 2 }] }),
+  chunk("", { ...STEP, evaluation: 1, remaining: 1, positions: [0], draft: [[1, BOMB]] }),
   chunk(BOMB),
-  chunk("", { ev: "step", c: 0, n: 2, of: 2, left: 0, p: [1], i: [1], s: [BOMB], q: [50] }),
+  chunk("", { ...STEP, evaluation: 2, remaining: 0, positions: [1] }),
   chunk(BOMB),
-  chunk("", { ev: "end", c: 0, n: 2, passes: 2, cut: 2, why: "full" }),
+  chunk("", { type: "end", choice: 0, evaluations: 2, returned_tokens: 2, reason: "full" }),
   chunk("", report, "length"),
   "data: [DONE]\n\n",
 ].join("");

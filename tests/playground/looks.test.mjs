@@ -121,7 +121,7 @@ async function still(page) {
   await page.evaluate(() => Promise.allSettled(document.getAnimations().map((animation) => animation.finished)));
 }
 
-/** What the README shows. */
+/** What crates/api/docs/api.md shows. */
 test("screenshot: a hole that is half filled", () =>
   onPage(browser, url, { viewport: { width: 1120, height: 500 }, deviceScaleFactor: 2, hash: "#fill" }, async (page) => {
     await denoise(page, { seed: 1, temperature: 0.3 });

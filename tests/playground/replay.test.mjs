@@ -21,12 +21,14 @@ const words = (parts) => parts.map((part) => (typeof part === "string" ? part : 
 /** A run of one hole whose tokens are these bytes, committed in some order, and whose text is `text`. */
 function finished(tokens, text, next) {
   const run = begin({ texts: ["<", ">"], lengths: [[tokens.length, tokens.length]], answers: 1 });
-  record(run, { type: "fill.state", ev: "start", c: 0, len: tokens.length, holes: [{ id: "0", at: 0, len: tokens.length }] }, 0);
+  record(run, { type: "fill.state", state: { type: "start", choice: 0, length: tokens.length, holes: [{ id: "0", position: 0, length: tokens.length }] } }, 0);
   const open = tokens.map((_, at) => at);
   for (let n = 1; open.length; n += 1) {
     const [at] = open.splice(next(open.length), 1);
     const piece = new TextDecoder().decode(Uint8Array.from(tokens[at]));
-    record(run, { type: "fill.state", ev: "step", c: 0, n, of: tokens.length, left: open.length, p: [at], i: [1], s: [piece], q: [9] }, n);
+    const counts = { evaluation: n, max_evaluations: tokens.length, remaining: open.length };
+    const state = { type: "step", choice: 0, ...counts, positions: [at], token_ids: [1], texts: [piece], probabilities: [0.09] };
+    record(run, { type: "fill.state", state }, n);
   }
   record(run, { type: "fill.hole", choice: 0, id: "0", text, finish_reason: "filled" }, 99);
   return run;
@@ -50,11 +52,14 @@ test("characters that lie in several tokens, and cut ends, still spell the text"
 
 test("a position that is masked again is open again, until it is committed again", () => {
   const run = begin({ texts: ["", ""], lengths: [[2, 2]], answers: 1 });
-  const step = (n, fields) => record(run, { diffusion: { ev: "step", c: 0, n, of: 9, left: 1, i: [1], q: [9], ...fields } }, n);
-  record(run, { diffusion: { ev: "start", c: 0, len: 2, holes: [{ id: "0", at: 0, len: 2 }] } }, 0);
-  step(1, { p: [0], s: ["a"] });
-  step(2, { p: [1], s: ["b"], x: [0] });
-  step(3, { p: [0], s: ["c"] });
+  const step = (n, fields) => {
+    const counts = { evaluation: n, max_evaluations: 9, remaining: 1 };
+    record(run, { diffusion: { type: "step", choice: 0, ...counts, token_ids: [1], probabilities: [0.09], ...fields } }, n);
+  };
+  record(run, { diffusion: { type: "start", choice: 0, length: 2, holes: [{ id: "0", position: 0, length: 2 }] } }, 0);
+  step(1, { positions: [0], texts: ["a"] });
+  step(2, { positions: [1], texts: ["b"], remasked: [0] });
+  step(3, { positions: [0], texts: ["c"] });
   const drawn = [0, 1, 2, 3].map((k) => words(picture(run, k)[0]));
   assert.deepEqual(drawn, ["▒▒", "a▒", "▒b", "cb"]);
   assert.equal(picture(run, 3)[0][1][1].state, "held", "nothing is settled while tokens may be taken back");

@@ -21,7 +21,7 @@ test("a completion ends with the text that the API gives for the same seed", () 
     const { choices, diffusion } = JSON.parse(await ask(url, "/v1/completions", body));
     assert.deepEqual(await texts(page), [PROMPT + choices[0].text]);
     assert.equal(await page.textContent("#number-evaluations"), String(diffusion.forward_passes));
-    assert.match(await page.textContent("#live"), new RegExp(`Done: ${diffusion.kept_tokens} tokens`));
+    assert.match(await page.textContent("#live"), new RegExp(`Done: ${diffusion.returned_tokens} tokens`));
   }));
 
 test("several answers stand below each other, whatever the rule", () =>
@@ -129,17 +129,17 @@ test("the canvas at step k is the events up to k", () =>
     await denoise(page, { seed: 11, preset: "remdm" });
     const diffusion = { preset: "remdm", stream_states: "delta" };
     const [start, ...rest] = states(await ask(url, "/fill", { segments, seed: 11, stream: true, diffusion }));
-    const steps = rest.filter((state) => state.ev === "step");
+    const steps = rest.filter((state) => state.type === "step");
     assert.equal(await page.getAttribute("#slider", "max"), String(steps.length));
-    const cells = new Array(start.len).fill("▒");
+    const cells = new Array(start.length).fill("▒");
     for (let k = 0; k < steps.length; k += 1) {
       await page.locator("#slider").fill(String(k));
-      const [first, second] = start.holes.map(({ at, len }) => cells.slice(at, at + len).join(""));
+      const [first, second] = start.holes.map(({ position, length }) => cells.slice(position, position + length).join(""));
       assert.deepEqual(await texts(page), [`def ${first}(x):\n    return ${second}\n`], `after step ${k}`);
       const fresh = await page.$$eval(".sheet .cell", (cells) => cells.flatMap((cell, at) => (cell.dataset.state === "new" ? [at] : [])));
-      assert.deepEqual(fresh, k ? steps[k - 1].p.toSorted((a, b) => a - b) : [], `new at step ${k}`);
-      steps[k].p.forEach((at, j) => (cells[at] = steps[k].s[j]));
-      for (const at of steps[k].x ?? []) cells[at] = "▒";
+      assert.deepEqual(fresh, k ? steps[k - 1].positions.toSorted((a, b) => a - b) : [], `new at step ${k}`);
+      steps[k].positions.forEach((at, j) => (cells[at] = steps[k].texts[j]));
+      for (const at of steps[k].remasked ?? []) cells[at] = "▒";
     }
   }));
 
@@ -155,7 +155,7 @@ test("a run can be played again, and exported as it came", () =>
     const [download] = await Promise.all([page.waitForEvent("download"), page.click("#export")]);
     const { request, events } = JSON.parse(await readFile(await download.path(), "utf8"));
     const stream = await ask(url, request.path, request.body);
-    const own = events.map(({ data }) => data.diffusion).filter((state) => state?.ev);
+    const own = events.map(({ data }) => data.diffusion).filter((state) => state?.type);
     assert.deepEqual(own, states(stream));
   }));
 

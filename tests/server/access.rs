@@ -82,7 +82,7 @@ async fn every_route_but_the_probes_asks_for_a_key() {
 async fn what_watches_the_server_can_have_an_address_of_its_own() {
     let keys = KeyFile::new("ann:ann-secret\n");
     let server =
-        Server::start("diffugpt-s", &[&keys.flag()[..], &["--admin-listen", "127.0.0.1:0"]].concat());
+        Server::start("diffugpt-s", &[&keys.flag()[..], &["--metrics-listen", "127.0.0.1:0"]].concat());
     let line = server.logged("probes and metrics at ");
     let admin = line.rsplit(' ').next().unwrap();
     let ask = async |url: &str, path: &str| server.send(server.http.get(format!("{url}{path}"))).await.status;
@@ -209,7 +209,16 @@ async fn a_key_has_so_many_requests_a_minute() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_has_so_many_tokens_a_minute() {
-    let flags = ["--tokens-per-minute", "60", "--queue", "1", "--max-running", "1", "--max-rows", "128"];
+    let flags = [
+        "--tokens-per-minute",
+        "60",
+        "--max-queued-requests",
+        "1",
+        "--max-running",
+        "1",
+        "--max-batch-tokens",
+        "128",
+    ];
     let server = Server::start("diffugpt-s", &flags);
     let remaining = |answer: &Answer| answer.header("x-ratelimit-remaining-tokens").parse::<u64>().unwrap();
     // Three given and ten to be generated, twice.
@@ -237,11 +246,19 @@ async fn a_client_has_so_many_tokens_a_minute() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_engine_has_no_room_for_costs_no_tokens() {
-    let flags =
-        ["--tokens-per-minute", "4294967295", "--queue", "1", "--max-running", "1", "--max-rows", "128"];
+    let flags = [
+        "--tokens-per-minute",
+        "4294967295",
+        "--max-queued-requests",
+        "1",
+        "--max-running",
+        "1",
+        "--max-batch-tokens",
+        "128",
+    ];
     let server = Server::start("diffullama", &flags);
     let mut running = server.open(COMPLETIONS, &long(true)).await;
-    running.read_until(r#""ev":"step""#).await;
+    running.read_until(r#""type":"step""#).await;
     let waiting = server.http.post(format!("{}{COMPLETIONS}", server.url)).json(&short()).send();
     let waiting = tokio::spawn(waiting);
     server.health_until("a request in the queue", |health| health.waiting == Some(1)).await;
@@ -256,7 +273,8 @@ async fn what_the_engine_has_no_room_for_costs_no_tokens() {
 
 /// The number of evaluations, of a hundred, of a request with one sample, beside one with thirty-two.
 async fn evaluations_beside_a_crowd(keys: &KeyFile, key: &str) -> usize {
-    let server = Gated::start(&[&keys.flag()[..], &["--max-rows", "42"]].concat(), Duration::MAX).await;
+    let server =
+        Gated::start(&[&keys.flag()[..], &["--max-batch-tokens", "42"]].concat(), Duration::MAX).await;
     let post = |key: &str, prompts: Vec<[u32; 1]>, n: u64| {
         // A document end that is drawn by chance would end a text after fewer evaluations.
         let body = json!({ "prompt": prompts, "max_tokens": 40, "n": n, "ignore_eos": true,

@@ -141,9 +141,9 @@ async fn fields_that_would_change_the_answer_do_not_pass_without_effect() {
         }
     }
     let chat_name = json!({ "prompt": "a", "max_completion_tokens": 3, "seed": 1, "ignore_eos": true });
-    assert_eq!(server.ok(COMPLETIONS, &chat_name).await["diffusion"]["canvas_tokens"], 3);
+    assert_eq!(server.ok(COMPLETIONS, &chat_name).await["diffusion"]["generated_tokens"], 3);
     let both = with(&chat_name, json!({ "max_tokens": 9 }));
-    assert_eq!(server.ok(COMPLETIONS, &both).await["diffusion"]["canvas_tokens"], 3);
+    assert_eq!(server.ok(COMPLETIONS, &both).await["diffusion"]["generated_tokens"], 3);
     let wrong = with(&chat_name, json!({ "max_completion_tokens": 4096 }));
     let refused = server.post(COMPLETIONS, &wrong).await;
     assert_eq!(refused.json()["error"]["param"], "max_completion_tokens", "{}", refused.body);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{Health, Server};
 
 /// Each canvas of [`long`] fills an evaluation by itself.
-pub(crate) const ONE_BY_ONE: [&str; 2] = ["--max-rows", "128"];
+pub(crate) const ONE_BY_ONE: [&str; 2] = ["--max-batch-tokens", "128"];
 
 /// Samples of [`long`].
 const SAMPLES: u64 = 512;
@@ -43,7 +43,7 @@ async fn a_stream_that_is_dropped_stops_the_engine() {
             _ => long(true),
         };
         let mut events = server.open(path, &body).await;
-        events.read_until(r#""ev":"step""#).await;
+        events.read_until(r#""type":"step""#).await;
         assert_eq!(server.health().await.running, Some(1));
         drop(events);
         assert_cancelled(&server).await;
@@ -65,7 +65,7 @@ async fn a_client_that_leaves_before_its_answer_stops_the_engine() {
 async fn a_client_that_leaves_the_queue_is_forgotten_while_others_run() {
     let server = Server::start("diffullama", &[&ONE_BY_ONE[..], &["--max-running", "1"]].concat());
     let mut first = server.open("/v1/completions", &long(true)).await;
-    first.read_until(r#""ev":"step""#).await;
+    first.read_until(r#""type":"step""#).await;
     // In the queue there is nothing to read for ten seconds; who leaves does not wait for it.
     let request = server.http.post(format!("{}/v1/completions", server.url)).json(&long(true)).send();
     let second = tokio::spawn(request);

@@ -33,7 +33,7 @@ async fn a_plain_answer_has_the_published_shape() {
         let id = format!("chatcmpl-{}", answer.header("x-request-id"));
         let answer = answer.json();
         assert_eq!((&answer["id"], &answer["object"]), (&json!(id), &json!("chat.completion")));
-        assert_eq!(answer["diffusion"]["canvas_tokens"], 30);
+        assert_eq!(answer["diffusion"]["generated_tokens"], 30);
         let choices = answer["choices"].as_array().unwrap();
         assert_eq!(choices.len(), 3);
         for (index, choice) in choices.iter().enumerate() {
@@ -114,9 +114,9 @@ async fn a_canvas_without_a_size_takes_what_fits_up_to_256() {
     let body = json!({ "messages": user("Hi"), "seed": 1 });
     let answer = server.ok(PATH, &body).await;
     let given = answer["usage"]["prompt_tokens"].as_u64().unwrap();
-    assert_eq!(answer["diffusion"]["canvas_tokens"], 128 - 1 - given);
+    assert_eq!(answer["diffusion"]["generated_tokens"], 128 - 1 - given);
     let most = with(&body, json!({ "max_completion_tokens": 3, "max_tokens": 5 }));
-    assert_eq!(server.ok(PATH, &most).await["diffusion"]["canvas_tokens"], 3);
+    assert_eq!(server.ok(PATH, &most).await["diffusion"]["generated_tokens"], 3);
     let long = json!({ "messages": user(&"a b ".repeat(100)) });
     let refused = server.post(PATH, &long).await.refusal(400, "context_length_exceeded");
     assert_eq!(refused["param"], "messages");
@@ -230,7 +230,7 @@ async fn a_message_of_the_assistant_is_continued_where_it_ends() {
     let prompt = server.ok("/apply-template", &continued).await["prompt"].clone();
     assert_eq!(prompt, "<|user|>\nHi</s>\n<|assistant|>\nWell, </s>");
     let body = with(&continued, json!({ "max_tokens": 4, "seed": 1 }));
-    assert_eq!(server.ok(PATH, &body).await["diffusion"]["canvas_tokens"], 4);
+    assert_eq!(server.ok(PATH, &body).await["diffusion"]["generated_tokens"], 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

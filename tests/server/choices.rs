@@ -100,7 +100,7 @@ async fn what_is_decided_stands_when_the_rest_is_generated() {
         assert_eq!(events[first].1["id"], "animal");
         assert_eq!(
             events[1].1["holes"],
-            json!([{ "id": "where", "at": 0, "len": 3 }]),
+            json!([{ "id": "where", "position": 0, "length": 3 }]),
             "only this one is denoised"
         );
     }

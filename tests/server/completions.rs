@@ -38,9 +38,9 @@ async fn a_plain_answer_has_the_published_shape() {
         let report = &answer["diffusion"];
         let kept = usage["completion_tokens"].as_u64().unwrap();
         assert_eq!((&usage["prompt_tokens"], &usage["total_tokens"]), (&json!(3), &json!(3 + kept)));
-        assert_eq!((&report["seed"], &report["kept_tokens"]), (&json!(7), &json!(kept)));
+        assert_eq!((&report["seed"], &report["returned_tokens"]), (&json!(7), &json!(kept)));
         assert_eq!((&report["steps"], &report["order"]), (&json!(64), &json!("random")));
-        assert_eq!(report["canvas_tokens"], 30);
+        assert_eq!(report["generated_tokens"], 30);
         assert!(report["forward_passes"].as_u64().unwrap() <= 30);
         let choices = answer["choices"].as_array().unwrap();
         assert_eq!(choices.len(), 3);
@@ -103,7 +103,7 @@ async fn a_stream_is_the_plain_answer_in_pieces() {
             let plain_reasons = plain["choices"].as_array().unwrap();
             assert!(reasons.iter().eq(plain_reasons.iter().map(|choice| &choice["finish_reason"])));
             assert_eq!(stream.usage.as_ref(), Some(&plain["usage"]));
-            for name in ["steps", "order", "seed", "forward_passes", "canvas_tokens", "kept_tokens"] {
+            for name in ["steps", "order", "seed", "forward_passes", "generated_tokens", "returned_tokens"] {
                 assert_eq!(stream.report[name], plain["diffusion"][name], "{name}");
             }
             stream.states.assert_filled(4, 20);
@@ -178,7 +178,7 @@ async fn a_canvas_without_a_size_takes_what_fits() {
         let server = Server::start(model, &[]);
         let ids = |count: u64| (0..count).map(|_| 5).collect::<Vec<u64>>();
         let answer = server.post(PATH, &json!({ "prompt": ids(context - 10), "seed": 1 })).await;
-        assert_eq!(answer.json()["diffusion"]["canvas_tokens"], 10);
+        assert_eq!(answer.json()["diffusion"]["generated_tokens"], 10);
         assert_eq!(!answer.header("x-unmask-warning").is_empty(), context > trained);
         let full = server.post(PATH, &json!({ "prompt": ids(context), "seed": 1 })).await;
         full.refusal(400, "context_length_exceeded");

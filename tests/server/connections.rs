@@ -34,7 +34,7 @@ fn read_to_end(mut connection: TcpStream) -> String {
 /// Without this, clients that send nothing would fill the server with connections.
 #[test]
 fn a_head_that_does_not_come_closes_the_connection() {
-    let server = Server::start("diffugpt-s", &["--header-timeout", "1", "--keep-alive", "600"]);
+    let server = Server::start("diffugpt-s", &["--header-timeout", "1", "--idle-timeout", "600"]);
     for sent in ["", "G", "GET /live HTTP/1.1\r\nhost: loc"] {
         let mut connection = connect(&server);
         connection.write_all(sent.as_bytes()).unwrap();
@@ -50,7 +50,7 @@ fn a_head_that_does_not_come_closes_the_connection() {
 
 #[test]
 fn a_connection_that_lies_idle_is_closed() {
-    let server = Server::start("diffugpt-s", &["--header-timeout", "600", "--keep-alive", "1"]);
+    let server = Server::start("diffugpt-s", &["--header-timeout", "600", "--idle-timeout", "1"]);
     let mut connection = connect(&server);
     connection.write_all(GET).unwrap();
     assert_eq!(read_to_end(connection).matches("HTTP/1.1 200 OK").count(), 1);
@@ -72,7 +72,7 @@ fn a_body_that_does_not_come_is_408() {
 /// The times above are the client's; the server may take longer than any of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_answer_may_take_longer_than_a_client() {
-    let flags = ["--header-timeout", "1", "--keep-alive", "1", "--body-timeout", "1"];
+    let flags = ["--header-timeout", "1", "--idle-timeout", "1", "--body-timeout", "1"];
     let server = Gated::start(&flags, Duration::MAX).await;
     for stream in [false, true] {
         let body = json!({ "prompt": "a", "max_tokens": 1, "stream": stream });

@@ -14,7 +14,7 @@ const TIME: Duration = Duration::from_millis(3000);
 
 /// Fills left to right, one position an evaluation, so that text is settled from the first one on.
 fn ordered() -> Value {
-    json!({ "window": "left_to_right", "quota": "count", "order": "margin" })
+    json!({ "window": "left_to_right", "commit_rule": "count", "order": "margin" })
 }
 
 /// Sends a request and lets `evaluations` of it end, the last of them after its deadline.
@@ -57,7 +57,7 @@ async fn at_its_deadline_a_completion_gives_what_is_settled() {
     let report = &answer["diffusion"];
     assert!(!choice["text"].as_str().unwrap().is_empty(), "{answer}");
     assert_eq!((&choice["finish_reason"], &report["early_exit"]), (&json!("length"), &json!("timeout")));
-    assert_eq!((&report["forward_passes"], &report["kept_tokens"]), (&json!(3), &json!(3)));
+    assert_eq!((&report["forward_passes"], &report["returned_tokens"]), (&json!(3), &json!(3)));
 
     let streamed = with(&body, json!({ "stream": true }));
     let stream = sse::completion(&expire(&server, "/v1/completions", &streamed, 3).await.body, 1);
@@ -121,7 +121,7 @@ async fn a_time_budget_ends_with_every_position_filled() {
                        "diffusion": { "preset": "exact", "time_budget_ms": 1 } });
     let answer = server.ok("/v1/completions", &body).await;
     let report = &answer["diffusion"];
-    assert_eq!((&report["early_exit"], &report["kept_tokens"]), (&json!("time_budget"), &json!(960)));
+    assert_eq!((&report["early_exit"], &report["returned_tokens"]), (&json!("time_budget"), &json!(960)));
     assert!(report["forward_passes"].as_u64().unwrap() < 8 * 60, "{report}");
     let body = json!({ "prefix": "a", "suffix": "b", "length": 60, "diffusion": { "time_budget_ms": 1 } });
     let hole = server.ok("/fill", &body).await["choices"][0]["holes"][0].clone();

@@ -31,7 +31,7 @@ async fn answers(server: &Server) -> Vec<Value> {
 async fn an_answer_is_the_same_among_fifteen_others() {
     for model in ["diffugpt-s", "diffullama"] {
         for rows in ["2048", "200"] {
-            let server = Server::start(model, &["--max-rows", rows]);
+            let server = Server::start(model, &["--max-batch-tokens", rows]);
             let alone = answers(&server).await;
             let others = (0..15_u64).map(|number| {
                 let body = json!({ "prompt": "x ".repeat(number as usize), "max_tokens": 5 + number,
@@ -121,8 +121,8 @@ async fn no_state_holds_a_token_of_a_neighbour() {
         assert!(peak > 2, "the requests shared evaluations");
         for (states_among, choices_among) in found {
             assert_eq!((&states_among, &choices_among), (&states, &choices), "{model}");
-            for state in states_among.iter().filter(|state| state["ev"] == "step") {
-                assert!(!state["i"].as_array().unwrap().contains(&json!(CANARY)), "{model}: {state}");
+            for state in states_among.iter().filter(|state| state["type"] == "step") {
+                assert!(!state["token_ids"].as_array().unwrap().contains(&json!(CANARY)), "{model}: {state}");
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::completions::with;
 use crate::harness::{Health, Server, error_object};
 use crate::sse;
 
-const STEP: &str = r#""ev":"step""#;
+const STEP: &str = r#""type":"step""#;
 
 fn not_ready(health: &Health) -> bool {
     health.running.is_none()
@@ -29,7 +29,7 @@ async fn an_idle_server_stops_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_time_to_drain_a_completion_stream_ends_with_an_error() {
-    let server = Server::start("diffullama", &["--max-rows", "128", "--drain-timeout", "0"]);
+    let server = Server::start("diffullama", &["--max-batch-tokens", "128", "--drain-timeout", "0"]);
     let mut events = server.open("/v1/completions", &long(true)).await;
     events.read_until(STEP).await;
     server.signal("TERM");
@@ -47,7 +47,7 @@ async fn without_time_to_drain_a_completion_stream_ends_with_an_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_time_to_drain_a_native_stream_ends_with_an_error() {
-    let flags = ["--max-rows", "128", "--drain-timeout", "0", "--max-samples", "256"];
+    let flags = ["--max-batch-tokens", "128", "--drain-timeout", "0", "--max-samples", "256"];
     let server = Server::start("diffullama", &flags);
     let body = json!({ "prefix": "The", "length": 120, "n": 256, "stream": true,
                        "diffusion": { "steps": 512 } });
@@ -63,7 +63,7 @@ async fn without_time_to_drain_a_native_stream_ends_with_an_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_time_to_drain_a_plain_request_is_told_to_go_elsewhere() {
-    let server = Server::start("diffullama", &["--max-rows", "128", "--drain-timeout", "0"]);
+    let server = Server::start("diffullama", &["--max-batch-tokens", "128", "--drain-timeout", "0"]);
     let request = server.http.post(format!("{}/v1/completions", server.url)).json(&long(false)).send();
     let client = tokio::spawn(request);
     server.health_until("evaluations", |health| health.evaluations > Some(0)).await;
@@ -79,7 +79,7 @@ async fn without_time_to_drain_a_plain_request_is_told_to_go_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_time_to_drain_a_running_stream_finishes() {
-    let server = Server::start("diffullama", &["--max-rows", "128", "--drain-timeout", "600"]);
+    let server = Server::start("diffullama", &["--max-batch-tokens", "128", "--drain-timeout", "600"]);
     let body =
         json!({ "prompt": "The", "n": 8, "max_tokens": 120, "seed": 1, "diffusion": { "steps": 512 } });
     let plain = server.ok("/v1/completions", &body).await;
@@ -98,7 +98,7 @@ async fn with_time_to_drain_a_running_stream_finishes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_server_drains_new_requests_are_refused() {
-    let server = Server::start("diffullama", &["--max-rows", "128", "--drain-timeout", "600"]);
+    let server = Server::start("diffullama", &["--max-batch-tokens", "128", "--drain-timeout", "600"]);
     let mut events = server.open("/v1/completions", &long(true)).await;
     events.read_until(STEP).await;
     server.signal("TERM");

@@ -7,7 +7,7 @@ use crate::harness::{Server, golden};
 /// Golden models, and the preset and order that they are sampled with when a request says nothing.
 const FAMILIES: [(&str, &str, &str, &str); 3] = [
     ("llada", "llada", "model_confidence", "evaluations"),
-    ("dream", "dream", "entropy", "times"),
+    ("dream", "dream", "entropy", "dream_schedule"),
     ("llada-moe", "llada", "model_confidence", "evaluations"),
 ];
 
@@ -23,14 +23,14 @@ async fn a_family_s_own_rule_is_the_default_and_is_shown() {
                               "token_healing": false });
         let answer = server.ok("/v1/completions", &request).await;
         let report = &answer["diffusion"];
-        assert_eq!((&report["order"], &report["quota"]), (&json!(order), &json!(quota)), "{model}");
+        assert_eq!((&report["order"], &report["commit_rule"]), (&json!(order), &json!(quota)), "{model}");
         assert_eq!(answer["usage"]["completion_tokens"], 12, "{model}");
         // Steps that commit nothing are not made.
         assert!(report["forward_passes"].as_u64().unwrap() <= 12, "{model}: {report}");
         let threshold = json!({ "prompt": "The ship", "max_tokens": 12, "ignore_eos": true,
                                 "diffusion": { "threshold": 0.2, "order": "model_confidence" } });
         let answer = server.ok("/v1/completions", &threshold).await;
-        assert_eq!(answer["diffusion"]["quota"], "threshold", "{model}");
+        assert_eq!(answer["diffusion"]["commit_rule"], "threshold", "{model}");
     }
 }
 

@@ -104,7 +104,7 @@ async fn wrong_types_name_the_field() {
         }
     }
     for (field, value) in
-        [("prefix", "1"), ("return", "\"some\""), ("truncate", "1"), ("allow_empty", "\"\"")]
+        [("prefix", "1"), ("include", "\"some\""), ("truncate", "1"), ("allow_empty", "\"\"")]
     {
         let text = format!("{{\"suffix\":\"a\",\"{field}\":{value}}}");
         assert_eq!(server.post_text(FILL, text).await.refusal(400, "invalid_type")["param"], field);

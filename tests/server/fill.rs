@@ -58,7 +58,7 @@ async fn a_plain_answer_has_the_published_shape() {
         let given = usage["prompt_tokens"].as_u64().unwrap();
         assert_eq!(usage["completion_tokens"], 27);
         assert_eq!((&usage["total_tokens"], given > 0), (&json!(given + 27), true));
-        assert_eq!(answer["diffusion"]["canvas_tokens"], 27);
+        assert_eq!(answer["diffusion"]["generated_tokens"], 27);
     }
 }
 
@@ -92,7 +92,7 @@ async fn the_native_stream_ends_with_the_plain_answer() {
             let mut holes = Vec::new();
             for (name, data) in &events[1..events.len() - 1] {
                 match name.as_str() {
-                    "fill.state" => states.take(data),
+                    "fill.state" => states.take(&data["state"]),
                     "fill.hole" => holes.push(data),
                     other => panic!("{other} in mid-stream"),
                 }
@@ -163,8 +163,8 @@ async fn a_text_too_long_for_the_model_is_cut_for_it_and_returned_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_parts_that_are_asked_for_are_returned() {
     let server = Server::start("diffugpt-s", &[]);
-    for (parts, text, holes) in [("holes", false, true), ("full", true, false), ("both", true, true)] {
-        let body = json!({ "prefix": "The ", "length": 3, "return": parts });
+    for (parts, text, holes) in [("holes", false, true), ("text", true, false), ("both", true, true)] {
+        let body = json!({ "prefix": "The ", "length": 3, "include": parts });
         let choice = server.ok("/fill", &body).await["choices"][0].clone();
         assert_eq!((choice.get("text").is_some(), choice.get("holes").is_some()), (text, holes), "{parts}");
     }

@@ -39,7 +39,7 @@ async fn text_around_a_hole_comes_back_and_costs_no_position() {
                 assert_left(&plain, &[prefix, suffix]);
                 let hole = &plain["choices"][0]["holes"][0];
                 assert_eq!(
-                    (&hole["length"], &plain["diffusion"]["canvas_tokens"]),
+                    (&hole["length"], &plain["diffusion"]["generated_tokens"]),
                     (&json!(length), &json!(length))
                 );
                 let stream = server.post("/fill", &with(&body, json!({ "stream": true }))).await;

@@ -181,7 +181,7 @@ async fn a_stream_announces_each_hole_when_it_is_final() {
         let state = &events[1].1;
         assert_eq!(
             state["holes"],
-            json!([{ "id": "first", "at": 0, "len": 3 }, { "id": "last", "at": 3, "len": 3 }])
+            json!([{ "id": "first", "position": 0, "length": 3 }, { "id": "last", "position": 3, "length": 3 }])
         );
         let holes: Vec<&Value> =
             events.iter().filter(|event| event.0 == "fill.hole").map(|event| &event.1).collect();

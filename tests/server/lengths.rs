@@ -25,7 +25,7 @@ async fn answers_are_the_best_of_the_lengths_and_asking_for_one_repeats_it() {
                     && lengths.is_sorted()
                     && lengths.iter().all(|length| (2..10).contains(length))
             );
-            let canvas = answer["diffusion"]["canvas_tokens"].as_u64().unwrap();
+            let canvas = answer["diffusion"]["generated_tokens"].as_u64().unwrap();
             assert_eq!(canvas, lengths.iter().sum::<u64>(), "every candidate is denoised");
             // Every answer has a length of its own, the best one first.
             let mut rated = tried.clone();
@@ -64,7 +64,7 @@ async fn few_lengths_give_many_answers() {
     let choices = answer["choices"].as_array().unwrap();
     let scores: Vec<f64> = choices.iter().map(|choice| choice["score"].as_f64().unwrap()).collect();
     assert!(scores.len() == 5 && scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
-    assert_eq!(answer["diffusion"]["canvas_tokens"], 3 * (2 + 3));
+    assert_eq!(answer["diffusion"]["generated_tokens"], 3 * (2 + 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,7 +102,7 @@ async fn a_text_between_two_others_gets_the_length_that_fits() {
         );
         // The reference fills what it is given.
         let same = with(&body, json!({ "max_tokens": 6, "diffusion": { "reproduce": true } }));
-        assert_eq!(server.ok(route, &same).await["diffusion"]["canvas_tokens"], 6);
+        assert_eq!(server.ok(route, &same).await["diffusion"]["generated_tokens"], 6);
     }
     let body = json!({ "input_prefix": before, "input_suffix": after, "n_predict": 128 });
     let answer = server.ok("/infill", &body).await;

@@ -48,8 +48,8 @@ async fn every_request_is_one_line_without_its_text() {
     );
     for (logged, told) in [
         ("prompt_tokens", &plain["usage"]["prompt_tokens"]),
-        ("kept_tokens", &plain["usage"]["completion_tokens"]),
-        ("canvas_tokens", &plain["diffusion"]["canvas_tokens"]),
+        ("returned_tokens", &plain["usage"]["completion_tokens"]),
+        ("generated_tokens", &plain["diffusion"]["generated_tokens"]),
         ("steps", &plain["diffusion"]["forward_passes"]),
         ("queue_ms", &plain["diffusion"]["queue_ms"]),
         ("denoise_ms", &plain["diffusion"]["denoise_ms"]),

@@ -142,7 +142,7 @@ async fn what_was_asked_is_what_is_counted() {
     assert_eq!((requests("/fill", "4xx", "client_error"), requests("/live", "2xx", "ok")), (2.0, 1.0));
     let rejected = |code| sum("unmask_rejected_total", &[("code", code)]);
     assert_eq!((rejected("out_of_range"), rejected("invalid_json")), (1.0, 1.0));
-    assert_eq!(sum("unmask_canvas_tokens_total", &[("model", "diffugpt-s")]), 26.0);
+    assert_eq!(sum("unmask_generated_tokens_total", &[("model", "diffugpt-s")]), 26.0);
     // Two texts, and two holes of a third.
     assert_eq!(sum("unmask_finish_total", &[]), 4.0);
     assert_eq!(sum("unmask_finish_total", &[("reason", "full")]), 4.0);

@@ -65,7 +65,7 @@ fn mutated(base: &Value, values: &[Value], dice: &mut Dice) -> Value {
         "stream_options",
         "diffusion",
         "model",
-        "return",
+        "include",
         "logprobs",
         "echo",
         "zz",

@@ -14,11 +14,11 @@ fn assert_retry(refused: &Answer) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_queue_refuses_and_harms_no_accepted_request() {
-    let flags = ["--queue", "1", "--max-running", "1", "--max-rows", "128"];
+async fn a_full_queue_refuses_and_harms_nobody_who_is_in() {
+    let flags = ["--max-queued-requests", "1", "--max-running", "1", "--max-batch-tokens", "128"];
     let server = Server::start("diffullama", &flags);
     let mut first = server.open("/v1/completions", &long(true)).await;
-    first.read_until(r#""ev":"step""#).await;
+    first.read_until(r#""type":"step""#).await;
     let body = json!({ "prompt": "The", "max_tokens": 20, "seed": 3 });
     let second = tokio::spawn(server.http.post(format!("{}/v1/completions", server.url)).json(&body).send());
     server.health_until("a request in the queue", |health| health.waiting == Some(1)).await;
@@ -40,10 +40,19 @@ async fn a_full_queue_refuses_and_harms_no_accepted_request() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_waits_too_long_is_told_to_come_back() {
-    let flags = ["--max-running", "1", "--max-rows", "128", "--max-wait", "1", "--overload-status", "429"];
+    let flags = [
+        "--max-running",
+        "1",
+        "--max-batch-tokens",
+        "128",
+        "--max-queue-time",
+        "1",
+        "--overload-status",
+        "429",
+    ];
     let server = Server::start("diffullama", &flags);
     let mut first = server.open("/v1/completions", &long(true)).await;
-    first.read_until(r#""ev":"step""#).await;
+    first.read_until(r#""type":"step""#).await;
     let refused = server.post("/v1/completions", &json!({ "prompt": "The", "max_tokens": 4 })).await;
     refused.refusal(429, "server_overloaded");
     assert_retry(&refused);

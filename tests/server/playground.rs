@@ -74,7 +74,7 @@ async fn a_browser_asks_whether_the_page_is_still_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_needs_no_key_and_opens_no_other_path() {
     let keys = KeyFile::new("ann:ann-secret\n");
-    let flags = [&keys.flag()[..], &["--admin-listen", "127.0.0.1:0"]].concat();
+    let flags = [&keys.flag()[..], &["--metrics-listen", "127.0.0.1:0"]].concat();
     let server = Server::start("diffugpt-s", &flags);
     let line = server.logged("probes and metrics at ");
     let page = server.get("/").await;

@@ -30,8 +30,8 @@ async fn every_preset_answers_repeats_itself_and_says_what_it_was() {
             ("exact", "permutation", "count"),
             ("balanced", "permutation", "balanced"),
             ("budget", "permutation", "entropy"),
-            ("confidence", "confidence", "kept"),
-            ("dream", "entropy", "times"),
+            ("confidence", "confidence", "reference_top_k"),
+            ("dream", "entropy", "dream_schedule"),
             ("llada", "model_confidence", "evaluations"),
             ("threshold", "model_confidence", "threshold"),
             ("factor", "model_confidence", "factor"),
@@ -44,7 +44,7 @@ async fn every_preset_answers_repeats_itself_and_says_what_it_was() {
             assert_eq!(first["choices"], again["choices"], "{preset}");
             let report = &first["diffusion"];
             assert_eq!(
-                (report["order"].as_str(), report["quota"].as_str()),
+                (report["order"].as_str(), report["commit_rule"].as_str()),
                 (Some(order), Some(quota)),
                 "{preset}"
             );
@@ -80,7 +80,7 @@ async fn impossible_combinations_are_refused_by_name() {
         (json!({ "preset": "exact", "steps": 5 }), ["steps", "exact"]),
         (json!({ "k": 1, "factor": 1 }), ["k", "factor"]),
         (json!({ "window": "sliding" }), ["window", "order"]),
-        (json!({ "preset": "remdm", "order": "margin" }), ["order", "quota"]),
+        (json!({ "preset": "remdm", "order": "margin" }), ["order", "commit_rule"]),
     ] {
         let refused = server.post(PATH, &with(&body(), json!({ "diffusion": diffusion }))).await;
         let error = refused.refusal(400, "conflicting_fields");
@@ -201,15 +201,15 @@ async fn the_work_is_reported_and_is_no_more_than_needed() {
         let answer = server.ok(PATH, &request).await;
         let report = &answer["diffusion"];
         let number = |name: &str| report[name].as_u64().unwrap();
-        assert_eq!(number("readout_rows"), 48, "{preset}");
+        assert_eq!(number("logit_rows"), 48, "{preset}");
         // BOS, prompt and 24 generated positions.
         let canvas = 1 + answer["usage"]["prompt_tokens"].as_u64().unwrap() + 24;
-        assert_eq!(number("row_evaluations"), number("forward_passes") * canvas, "{preset}");
+        assert_eq!(number("rows_computed"), number("forward_passes") * canvas, "{preset}");
     }
     let scored =
         json!({ "diffusion": { "preset": "dream", "order": "margin", "steps": 4 }, "ignore_eos": true });
     let answer = server.ok(PATH, &with(&body(), scored)).await;
-    assert!(answer["diffusion"]["readout_rows"].as_u64().unwrap() > 24, "score orders read what is open");
+    assert!(answer["diffusion"]["logit_rows"].as_u64().unwrap() > 24, "score orders read what is open");
 }
 
 /// The reference's unconditional runs leave position 0 open; no rule may ask the network for it.
@@ -245,15 +245,19 @@ async fn drafts_cover_what_is_open_and_change_nothing() {
         assert_eq!(sse::completion(&answer.body, 1).texts[0], plain["choices"][0]["text"], "{preset}");
         let mut open: BTreeSet<u64> = (0..24).collect();
         let mut guesses = 0;
-        for state in sse::states(&answer.body).iter().filter(|state| state["ev"] == "step") {
-            for position in state["p"].as_array().unwrap() {
+        for state in sse::states(&answer.body).iter().filter(|state| state["type"] == "step") {
+            for position in state["positions"].as_array().unwrap() {
                 open.remove(&position.as_u64().unwrap());
             }
             // What is masked again was not read as open by the evaluation before.
             let again: BTreeSet<u64> =
-                state["x"].as_array().into_iter().flatten().map(|at| at.as_u64().unwrap()).collect();
-            let guessed: BTreeSet<u64> =
-                state["g"].as_array().into_iter().flatten().map(|guess| guess[0].as_u64().unwrap()).collect();
+                state["remasked"].as_array().into_iter().flatten().map(|at| at.as_u64().unwrap()).collect();
+            let guessed: BTreeSet<u64> = state["draft"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|guess| guess[0].as_u64().unwrap())
+                .collect();
             if preset == "reference" || preset == "exact" {
                 assert_eq!(guessed, open, "{preset}: {state}");
             }

@@ -147,7 +147,8 @@ async fn the_product_of_all_factors_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_set_by_flags_hold() {
-    let flags = ["--max-steps", "4", "--max-samples", "2", "--max-prompts", "2", "--max-canvas", "8"];
+    let flags =
+        ["--max-steps", "4", "--max-samples", "2", "--max-prompts", "2", "--max-generated-tokens", "8"];
     let server = Server::start("diffugpt-s", &flags);
     for (fields, param) in [
         (json!({ "diffusion": { "steps": 5 } }), "diffusion.steps"),
@@ -159,9 +160,12 @@ async fn limits_set_by_flags_hold() {
         assert_eq!(server.post(COMPLETIONS, &body).await.refusal(400, "out_of_range")["param"], param);
     }
     let whole = json!({ "prompt": ["a", "b"], "n": 2, "diffusion": { "steps": 4 } });
-    assert_eq!(server.ok(COMPLETIONS, &whole).await["diffusion"]["canvas_tokens"], 32);
+    assert_eq!(server.ok(COMPLETIONS, &whole).await["diffusion"]["generated_tokens"], 32);
     let limits = server.get("/v1/models").await.json()["data"][0]["limits"].clone();
-    assert_eq!((&limits["steps"], &limits["canvas"], &limits["n"]), (&json!(4), &json!(8), &json!(2)));
+    assert_eq!(
+        (&limits["steps"], &limits["generated_tokens"], &limits["n"]),
+        (&json!(4), &json!(8), &json!(2))
+    );
     assert_eq!(
         (&limits["stops"], &limits["stop_bytes"], &limits["holes"]),
         (&json!(32), &json!(256), &json!(64))

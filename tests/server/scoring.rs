@@ -66,8 +66,10 @@ async fn a_score_is_what_generation_says_of_the_same_token() {
             let body = json!({ "prompt": prompt, "max_tokens": 1, "seed": seed, "logprobs": 3 });
             let streamed = json!({ "stream": true, "diffusion": { "stream_states": "delta" } });
             let stream = server.post(CLIENT, &with(&body, streamed)).await;
-            let drawn =
-                sse::states(&stream.body).iter().find_map(|state| state["i"].get(0).cloned()).unwrap();
+            let drawn = sse::states(&stream.body)
+                .iter()
+                .find_map(|state| state["token_ids"].get(0).cloned())
+                .unwrap();
             let answer = server.ok(CLIENT, &body).await;
             let generated = logprobs(&answer, 0);
             prompt.push(drawn);
@@ -90,7 +92,7 @@ async fn a_pseudo_likelihood_is_what_a_hole_reports() {
     fill["token_healing"] = json!(false);
     let events = sse::native(&server.post("/fill", &fill).await.body);
     let hole = &events.iter().find(|event| event.0 == "fill.hole").unwrap().1;
-    let drawn = events.iter().find_map(|event| event.1["i"].get(0).cloned()).unwrap();
+    let drawn = events.iter().find_map(|event| event.1["state"]["token_ids"].get(0).cloned()).unwrap();
     // Ids are the whole canvas, the document start included.
     let before = json!({ "prompt": "The cat", "add_special_tokens": true });
     let mut canvas = server.ok("/tokenize", &before).await["tokens"].as_array().unwrap().clone();

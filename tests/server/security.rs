@@ -238,7 +238,7 @@ fn rules() -> Vec<Value> {
         json!({ "order": "stratified", "steps": 5 }),
         json!({ "order": "entropy", "window": "sliding", "block_length": 3, "k": 2 }),
         json!({ "order": "model_confidence", "window": "left_to_right", "entropy_budget": 0.4 }),
-        json!({ "order": "permutation", "quota": "evaluations", "steps": 4, "block_length": 5 }),
+        json!({ "order": "permutation", "commit_rule": "evaluations", "steps": 4, "block_length": 5 }),
         json!({ "revise": "rescale", "eta": 0.5, "steps": 12 }),
         json!({ "revise": "loop", "steps": 20 }),
         json!({ "factor": 0.7, "block_length": 1 }),
@@ -337,7 +337,7 @@ async fn every_combination_of_settings_is_answered() {
 /// Users' texts appear in answers and nowhere else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_appear_in_no_log_metric_or_error() {
-    let server = chatty(&["--log", "debug", "--max-canvas", "20"]);
+    let server = chatty(&["--log", "debug", "--max-generated-tokens", "20"]);
     let canary = "zanarybird";
     for (path, body) in bodies(canary) {
         for wrong in [

@@ -81,7 +81,7 @@ async fn waiting(server: &Gated, count: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_queue_is_shared_by_key() {
     let keys = KeyFile::new(KEYS);
-    let flags = [&keys.flag()[..], &["--queue", "6", "--max-running", "1"]].concat();
+    let flags = [&keys.flag()[..], &["--max-queued-requests", "6", "--max-running", "1"]].concat();
     let server = Gated::start(&flags, Duration::MAX).await;
     let [many, few] = ["many-secret", "few-secret"].map(|key| Crowd { server: &server, key });
     let running = many.post(0);

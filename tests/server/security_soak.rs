@@ -127,7 +127,7 @@ async fn soak() {
     let keys = KeyFile::new(KEYS);
     let (reader, writer) = std::io::pipe().unwrap();
     let flags =
-        [&keys.flag()[..], &["--slow-reader", "5", "--max-connections", "256", "--log", "debug"]].concat();
+        [&keys.flag()[..], &["--write-timeout", "5", "--max-connections", "256", "--log", "debug"]].concat();
     let server = serve("diffullama", Stdio::from(writer), &flags).await;
     let body = json!({ "prompt": "The", "max_tokens": 12, "seed": 1 });
     let siege = Arc::new(Siege {

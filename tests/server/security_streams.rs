@@ -49,7 +49,7 @@ impl Closed {
 /// Such streams once held their connections' places, and whole answers, for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_without_a_window_is_reset() {
-    let server = Server::start("diffugpt-s", &["--slow-reader", "1"]);
+    let server = Server::start("diffugpt-s", &["--write-timeout", "1"]);
     let mut client = Closed::connect(server.address()).await;
     let mut held = Vec::new();
     for path in ["/live", "/metrics", "/version"] {

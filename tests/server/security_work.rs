@@ -219,7 +219,7 @@ async fn files_around_a_hole_are_cut_to_what_can_matter() {
         let after = "\nprint(f(2))\n".repeat(2_000);
         let long = |times: usize| {
             json!({ "prefix": before.repeat(times), "suffix": after.repeat(times),
-                                          "length": 4, "seed": 1, "return": "holes" })
+                                          "length": 4, "seed": 1, "include": "holes" })
         };
         let short = server.ok("/fill", &long(1)).await;
         let long = server.ok("/fill", &long(10)).await;

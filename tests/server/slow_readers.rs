@@ -24,7 +24,7 @@ fn narrow(address: &str) -> TcpStream {
 /// texts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_is_cancelled_and_disconnected() {
-    let server = Server::start("diffullama", &[&ONE_BY_ONE[..], &["--slow-reader", "1"]].concat());
+    let server = Server::start("diffullama", &[&ONE_BY_ONE[..], &["--write-timeout", "1"]].concat());
     let body = long(true).to_string();
     let mut connection = narrow(server.address());
     let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";

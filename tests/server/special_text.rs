@@ -30,7 +30,7 @@ async fn special_strings_around_a_hole_come_back_verbatim() {
             let answer = server.ok("/fill", &body).await;
             let hole = answer["choices"][0]["holes"][0]["text"].as_str().unwrap();
             assert_eq!(answer["choices"][0]["text"], format!("{prefix}{hole}{suffix}"), "{model:?} {text}");
-            assert_eq!(answer["diffusion"]["canvas_tokens"], 4, "a typed mask opens no position");
+            assert_eq!(answer["diffusion"]["generated_tokens"], 4, "a typed mask opens no position");
         }
     }
 }
@@ -43,7 +43,7 @@ async fn special_strings_in_prompts_and_suffixes_do_no_harm() {
             let body = json!({ "prompt": [text, ""], "suffix": text, "max_tokens": 4, "min_tokens": 4,
                                "seed": 1 });
             let answer = server.ok("/v1/completions", &body).await;
-            assert_eq!(answer["diffusion"]["canvas_tokens"], 8, "{model:?} {text}");
+            assert_eq!(answer["diffusion"]["generated_tokens"], 8, "{model:?} {text}");
         }
     }
 }
@@ -79,7 +79,7 @@ async fn any_token_id_is_ordinary_context_even_the_mask() {
         let body = json!({ "prompt": [5, mask, eos, 0, 599, mask], "max_tokens": 6, "seed": 1 });
         let answer = server.ok("/v1/completions", &body).await;
         assert_eq!(answer["usage"]["prompt_tokens"], 6);
-        assert_eq!(answer["diffusion"]["canvas_tokens"], 6);
+        assert_eq!(answer["diffusion"]["generated_tokens"], 6);
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) fn states(body: &str) -> Vec<Value> {
     chunks(body)
         .into_iter()
         .map(|chunk| chunk["diffusion"].clone())
-        .filter(|state| !state["ev"].is_null())
+        .filter(|state| !state["type"].is_null())
         .collect()
 }
 
@@ -140,36 +140,39 @@ impl States {
 
     /// Plays one state event.
     pub(crate) fn take(&mut self, state: &Value) {
-        let c = state["c"].as_u64().unwrap();
+        let c = state["choice"].as_u64().unwrap();
         let number = |name: &str| state[name].as_u64().unwrap();
         let list = |name: &str| state[name].as_array().unwrap();
-        if state["ev"] == "start" {
-            let tokens = vec![None; number("len") as usize];
-            assert_eq!(state["holes"], json!([{ "id": "0", "at": 0, "len": tokens.len() }]));
-            let canvas = Canvas { left: number("len"), tokens, ..Default::default() };
+        if state["type"] == "start" {
+            let tokens = vec![None; number("length") as usize];
+            assert_eq!(state["holes"], json!([{ "id": "0", "position": 0, "length": tokens.len() }]));
+            let canvas = Canvas { left: number("length"), tokens, ..Default::default() };
             assert!(self.canvases.insert(c, canvas).is_none(), "two starts");
             return;
         }
         let canvas = self.canvases.get_mut(&c).expect("a start comes first");
         assert_eq!(canvas.cut, None, "an event after the end");
-        if state["ev"] == "end" {
-            assert_eq!(number("n"), canvas.evaluation);
-            canvas.cut = Some(number("cut"));
+        if state["type"] == "end" {
+            assert_eq!(number("evaluations"), canvas.evaluation);
+            canvas.cut = Some(number("returned_tokens"));
             return;
         }
-        assert_eq!(state["ev"], "step");
-        assert!(number("n") > canvas.evaluation, "evaluations increase: {state}");
-        assert!(number("n") <= number("of"), "{state}");
-        canvas.evaluation = number("n");
-        for (p, i) in list("p").iter().zip(list("i")) {
+        assert_eq!(state["type"], "step");
+        assert!(number("evaluation") > canvas.evaluation, "evaluations increase: {state}");
+        assert!(number("evaluation") <= number("max_evaluations"), "{state}");
+        canvas.evaluation = number("evaluation");
+        for (p, i) in list("positions").iter().zip(list("token_ids")) {
             let slot = &mut canvas.tokens[p.as_u64().unwrap() as usize];
             assert_eq!(slot.replace(i.as_u64().unwrap()), None, "position {p} is set twice");
         }
-        let count = list("p").len();
-        assert!(["i", "s", "q"].iter().all(|name| list(name).len() == count), "{state}");
-        assert!(list("q").iter().all(|q| q.as_u64().unwrap() <= 100), "{state}");
+        let count = list("positions").len();
+        assert!(
+            ["token_ids", "texts", "probabilities"].iter().all(|name| list(name).len() == count),
+            "{state}"
+        );
+        assert!(list("probabilities").iter().all(|p| (0.0..=1.0).contains(&p.as_f64().unwrap())), "{state}");
         canvas.left -= count as u64;
-        assert_eq!(number("left"), canvas.left, "{state}");
+        assert_eq!(number("remaining"), canvas.left, "{state}");
     }
 
     /// Every canvas was filled: `count` of them, each of `length` positions.

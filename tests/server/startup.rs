@@ -127,7 +127,7 @@ fn a_port_that_is_taken_is_named() {
 fn a_device_or_precision_that_is_not_there_is_named() {
     let model = golden("diffugpt-s");
     if !cfg!(feature = "cuda") {
-        assert_last_line(serve(&model, &["--device", "cuda"]), &["cuda"]);
+        assert_last_line(serve(&model, &["--device", "cuda"]), &["cuda:0", "--features cuda"]);
     }
     let half = ["--device", "cpu", "--dtype", "f16"];
     assert_last_line(serve(&model, &half), &["f16", "cpu", "bf16"]);
@@ -135,7 +135,14 @@ fn a_device_or_precision_that_is_not_there_is_named() {
 
 #[test]
 fn settings_out_of_range_are_named() {
-    for flag in ["--max-rows", "--max-running", "--queue", "--max-body", "--max-steps", "--max-cost"] {
+    for flag in [
+        "--max-batch-tokens",
+        "--max-running",
+        "--max-queued-requests",
+        "--max-body",
+        "--max-steps",
+        "--max-cost",
+    ] {
         for value in ["0", "x", "1.5"] {
             assert_usage(&[flag, value], &[flag, value]);
         }
@@ -161,6 +168,8 @@ fn verify_says_ok_of_every_golden_model() {
         ("llada", more[0]),
         ("dream", more[0]),
         ("llada-moe", more[0]),
+        ("sdar", more[0]),
+        ("llada2", more[0]),
     ] {
         let output =
             unmask(&["verify"]).arg(golden(model)).args(flags).stdout(Stdio::piped()).output().unwrap();
@@ -210,7 +219,7 @@ async fn the_environment_alone_is_enough_to_serve() {
     command.env("UNMASK_MODEL", golden("diffullama")).env("UNMASK_LISTEN", "127.0.0.1:0");
     command.env("UNMASK_MODEL_NAME", "a/name").env("UNMASK_LOG_FORMAT", "text");
     // What compose files pass on for a variable that is not set.
-    command.env("UNMASK_ADAPTER", "").env("UNMASK_MAX_CANVAS", "");
+    command.env("UNMASK_ADAPTER", "").env("UNMASK_MAX_GENERATED_TOKENS", "");
     let server = Server::spawn(command);
     let models = server.get("/v1/models").await.json();
     assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!("a/name")));

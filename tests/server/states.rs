@@ -18,19 +18,21 @@ impl Canvas {
             let list = state[name].as_array().into_iter().flatten();
             list.map(|position| position.as_u64().unwrap() as usize).collect()
         };
-        match state["ev"].as_str().unwrap() {
-            "start" => self.cells = vec![None; state["len"].as_u64().unwrap() as usize],
+        match state["type"].as_str().unwrap() {
+            "start" => self.cells = vec![None; state["length"].as_u64().unwrap() as usize],
             "step" => {
-                for position in positions("x") {
+                for position in positions("remasked") {
                     assert!(self.cells[position].take().is_some(), "{position} was not committed: {state}");
                     self.taken_back += 1;
                 }
-                for (position, token) in positions("p").into_iter().zip(state["i"].as_array().unwrap()) {
+                for (position, token) in
+                    positions("positions").into_iter().zip(state["token_ids"].as_array().unwrap())
+                {
                     let before = self.cells[position].replace(token.as_u64().unwrap());
                     assert_eq!(before, None, "{position} was committed already: {state}");
                 }
                 let open = self.cells.iter().filter(|cell| cell.is_none()).count();
-                assert_eq!(state["left"], open, "{state}");
+                assert_eq!(state["remaining"], open, "{state}");
             }
             _ => {}
         }
@@ -43,15 +45,15 @@ async fn fold(server: &Server, path: &str, body: &Value, samples: usize) -> Vec<
     let mut canvases: Vec<Canvas> = (0..samples).map(|_| Canvas::default()).collect();
     let data = text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
     for event in data.map(|data| serde_json::from_str::<Value>(data).unwrap()) {
-        let state = if event["ev"].is_string() { &event } else { &event["diffusion"] };
-        if state["ev"].is_string() {
-            canvases[state["c"].as_u64().unwrap() as usize].fold(state);
+        let state = if event["state"].is_object() { &event["state"] } else { &event["diffusion"] };
+        if state["type"].is_string() {
+            canvases[state["choice"].as_u64().unwrap() as usize].fold(state);
         }
     }
     canvases
 }
 
-/// The `left` of a reviser's states was once ahead of their positions, and a position was committed twice without
+/// The `remaining` of a reviser's states was once ahead of their positions, and a position was committed twice without
 /// having been taken back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn states_replay_exactly() {

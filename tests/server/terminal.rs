@@ -144,7 +144,7 @@ fn a_mistake_is_one_line() {
     for (arguments, input, part) in [
         (&["fill", "/no/such/file"][..], "", "cannot read /no/such/file: No such file"),
         (&["fill", &binary], "", "file.bin: invalid utf-8"),
-        (&["fill", "-"], "no hole", "standard input has no hole: write <fill> where"),
+        (&["fill", "-"], "no hole", "standard input: there is no hole: write <fill> where"),
         (&["fill", "-", "--marker", ""], "text", "--marker is empty"),
         (&["fill", "-", "--length", "0"], "a<fill>", "`length` is 0; it must be from 1 to"),
         (&["fill", "-", "--length", "5..2"], "a<fill>", "`length"),

@@ -30,9 +30,9 @@ fn follow(released: &Released, pane: &Pane, check: impl Fn(&str, usize)) -> Vec<
         released.events().iter().filter_map(|data| serde_json::from_str(data).ok()).collect();
     for event in &events {
         released.permit();
-        let state = if event["ev"].is_string() { event } else { &event["diffusion"] };
-        let left = state["left"].as_u64().or(state["len"].as_u64());
-        if let Some(left) = left.filter(|_| matches!(state["ev"].as_str(), Some("start" | "step"))) {
+        let state = if event["state"].is_object() { &event["state"] } else { &event["diffusion"] };
+        let left = state["remaining"].as_u64().or(state["length"].as_u64());
+        if let Some(left) = left.filter(|_| matches!(state["type"].as_str(), Some("start" | "step"))) {
             let shown = pane.until(&format!("{left} masked"), |shown| masked(shown) == Some(left));
             check(&shown, left as usize);
         }
@@ -147,11 +147,12 @@ fn two_positions(first: &str, second: &str) -> Released {
     let state = |state: Value| json!({ "choices": [{ "text": "" }], "diffusion": state });
     let step = |n: u32, p: u32, text: &str| {
         state(
-            json!({ "ev": "step", "n": n, "of": 2, "left": 2 - n, "p": [p], "i": [0], "s": [text], "q": [9] }),
+            json!({ "type": "step", "evaluation": n, "max_evaluations": 2, "remaining": 2 - n, "positions": [p],
+                    "token_ids": [0], "texts": [text], "probabilities": [0.09] }),
         )
     };
     Released::saying(&[
-        state(json!({ "ev": "start", "len": 2, "holes": [{ "id": "0", "at": 0, "len": 2 }] })),
+        state(json!({ "type": "start", "length": 2, "holes": [{ "id": "0", "position": 0, "length": 2 }] })),
         step(1, 0, first),
         step(2, 1, second),
         json!({ "choices": [{ "text": format!("{first}{second}") }], "diffusion": { "seed": 1 } }),

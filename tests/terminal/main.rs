@@ -10,4 +10,5 @@
 mod harness;
 mod live;
 mod pane;
+mod prompts;
 mod released;

@@ -96,6 +96,12 @@ impl Pane {
         self.tmux(&["send-keys", key]);
     }
 
+    /// Types a text and presses Enter.
+    pub(crate) fn type_line(&self, text: &str) {
+        self.tmux(&["send-keys", "-l", text]);
+        self.press("Enter");
+    }
+
     /// Gives the pane another size.
     pub(crate) fn resize(&self, columns: usize, rows: usize) {
         self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);

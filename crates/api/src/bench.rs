@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use unmask_model::backbone::Times;
+use unmask_model::backbone::{Memory, Times};
 use unmask_model::checkpoint::{TransformerSpec, Weights};
 use unmask_model::device::Placement;
 use unmask_model::diffusion::{DenoisingState, Noise, StateSpec};
@@ -17,15 +17,21 @@ use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, 
 
 pub use self::shape::Shape;
 use self::shape::operations;
-use crate::config_values::{DeviceArg, DtypeArg, at_least_one};
+use crate::config::LoadArgs;
+use crate::config_values::at_least_one;
+use crate::load::{Loaded, load};
 use crate::policy_names::Preset;
+use crate::shelf::{Dtype, memory};
 
 /// Settings of `unmask bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The network's shape.
+    /// The shape of a network with random weights.
     #[arg(long, default_value = "diffugpt-s")]
     pub arch: Shape,
+    /// Measure this model instead: a short name, a hub name, a GGUF file or a folder.
+    #[arg(long, value_name = "NAME|FILE|FOLDER", conflicts_with_all = ["arch", "layers"])]
+    pub model: Option<String>,
     /// Number of blocks [default: the model's].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub layers: Option<usize>,
@@ -38,21 +44,6 @@ pub struct BenchArgs {
     /// Masked positions at the end of a canvas [default: all but the first].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub masked: Option<usize>,
-    /// Device, as for `serve`.
-    #[arg(long, default_value = "auto", value_name = "auto|cpu|cuda[:N]")]
-    pub device: DeviceArg,
-    /// Precision, as for `serve`.
-    #[arg(long, default_value = "auto")]
-    pub dtype: DtypeArg,
-    /// The same bits in every batch on a GPU, as for `serve`.
-    #[arg(long)]
-    pub deterministic: bool,
-    /// Instruction set of the CPU kernels, as for `serve`.
-    #[arg(long, env = "UNMASK_CPU", value_name = "LEVEL")]
-    pub cpu: Option<CpuFeatures>,
-    /// CPU threads that compute; 0 means one per core.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub threads: usize,
     /// The decision rule by which the canvases are filled.
     #[arg(long, default_value = "reference")]
     pub policy: Preset,
@@ -74,6 +65,9 @@ pub struct BenchArgs {
     /// Print one JSON object instead of lines.
     #[arg(long)]
     pub json: bool,
+    /// How the model is loaded, and how it or the network is computed.
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 /// The measurements; times in milliseconds.
@@ -101,6 +95,10 @@ struct Report {
     /// Medians; a GPU tells none.
     parts_ms: Option<Parts>,
     peak_mb: Option<f64>,
+    /// Memory of the process's own after all evaluations, without the maps of files.
+    memory_mb: Option<f64>,
+    /// What `unmask models` predicts for such a network, without the maps of files; of random weights on a CPU.
+    predicted_mb: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -130,14 +128,56 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// A network to measure.
+struct Subject {
+    name: String,
+    spec: TransformerSpec,
+    placement: Placement,
+    predictor: CandlePredictor,
+    predicted: Option<Memory>,
+}
+
+impl Subject {
+    fn open(args: &BenchArgs) -> anyhow::Result<Self> {
+        match &args.model {
+            Some(model) => Self::of_model(load(Some(model), &args.load)?),
+            None => Self::random(args),
+        }
+    }
+
+    fn of_model(loaded: Loaded) -> anyhow::Result<Self> {
+        let Loaded { name, checkpoint, placement, predictor, .. } = loaded;
+        Ok(Self { name, spec: checkpoint.config.spec, placement, predictor, predicted: None })
+    }
+
+    fn random(args: &BenchArgs) -> anyhow::Result<Self> {
+        let (spec, vocabulary) = (args.arch.spec(args.layers), args.arch.vocabulary());
+        let load = &args.load;
+        let cpu = load.cpu.unwrap_or_else(CpuFeatures::detect);
+        let placement = Placement::new(load.device.0, load.dtype.into(), args.arch.family(), cpu)?;
+        let placement = placement.deterministic(load.deterministic);
+        let limits = ModelLimits {
+            vocabulary,
+            context: spec.context,
+            mask_token: vocabulary as u32 - 1,
+            shift: true,
+            visibility: spec.visibility,
+        };
+        let weights = Weights::random(vocabulary, args.arch.stored());
+        let predictor = CandlePredictor::new(&spec, &weights, limits, &placement, load.threads)?;
+        let name = args.arch.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned());
+        let rows = args.rows * args.canvases;
+        let predict = || memory(&args.arch.network(args.layers), Dtype::of(load.dtype), cpu, rows);
+        let predicted = placement.device.is_cpu().then(predict);
+        Ok(Self { name, spec, placement, predictor, predicted })
+    }
+}
+
 /// Measures and writes a report.
 ///
 /// # Errors
-/// The shape does not fit into memory or the settings contradict each other.
+/// The model cannot be loaded, the shape does not fit into memory, or the settings contradict each other.
 pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    let spec = args.arch.spec(args.layers);
-    let vocabulary = args.arch.vocabulary();
-    ensure!(args.rows <= spec.context, "--rows is {}; the shape has {} positions", args.rows, spec.context);
     ensure!(args.rows >= 2, "--rows is {}; it must be at least 2", args.rows);
     let room = args.rows - 1;
     let masked = args.masked.unwrap_or(room);
@@ -148,13 +188,13 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
         args.asked,
         args.rows
     );
-    let cpu = args.cpu.unwrap_or_else(CpuFeatures::detect);
-    let placement = Placement::new(args.device.0, args.dtype.into(), args.arch.family(), cpu)?;
-    let placement = placement.deterministic(args.deterministic);
-    let limits =
-        ModelLimits { vocabulary, context: spec.context, mask_token: vocabulary as u32 - 1, shift: true };
-    let weights = Weights::random(vocabulary, args.arch.stored());
-    let mut predictor = CandlePredictor::new(&spec, &weights, limits, &placement, args.threads)?;
+    if args.model.is_none() {
+        check_rows(args, args.arch.spec(args.layers).context)?;
+    }
+    let mut subject = Subject::open(args)?;
+    let Subject { spec, predictor, .. } = &mut subject;
+    check_rows(args, spec.context)?;
+    let limits = predictor.limits();
     let samplings = vec![Sampling {
         temperature: args.temperature,
         top_p: args.top_p,
@@ -163,15 +203,15 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
     }];
     // Takes the memory that evaluations need, so that none of them is measured taking it.
     let mut warm = Measured::default();
-    read(args, &spec, &mut predictor, &samplings, args.asked.unwrap_or(1), &mut warm)?;
+    read(args, spec, predictor, &samplings, args.asked.unwrap_or(1), &mut warm)?;
     let mut measured = Measured::default();
     for repetition in 0..args.repetitions {
         match args.asked {
-            Some(asked) => read(args, &spec, &mut predictor, &samplings, asked, &mut measured)?,
-            None => fill(args, &spec, &mut predictor, &samplings, (masked, repetition), &mut measured)?,
+            Some(asked) => read(args, spec, predictor, &samplings, asked, &mut measured)?,
+            None => fill(args, spec, predictor, &samplings, (masked, repetition), &mut measured)?,
         }
     }
-    let report = Report::new(args, &placement, predictor.threads(), &measured);
+    let report = Report::new(args, &subject, &measured);
     if args.json {
         serde_json::to_writer(&mut *out, &report)?;
         writeln!(out)?;
@@ -180,9 +220,15 @@ pub fn bench(args: &BenchArgs, out: &mut impl Write) -> anyhow::Result<()> {
     report.print(out)
 }
 
+fn check_rows(args: &BenchArgs, context: usize) -> anyhow::Result<()> {
+    ensure!(args.rows <= context, "--rows is {}; the network has {context} positions", args.rows);
+    Ok(())
+}
+
 /// Canvases that differ, or they would be computed once.
-fn canvases(args: &BenchArgs) -> Vec<Vec<u32>> {
-    let token = |canvas: usize, position: usize| (canvas * 31 + position * 97) as u32 % 30_000;
+fn canvases(args: &BenchArgs, vocabulary: usize) -> Vec<Vec<u32>> {
+    let tokens = vocabulary.min(30_000);
+    let token = |canvas: usize, position: usize| ((canvas * 31 + position * 97) % tokens) as u32;
     (0..args.canvases)
         .map(|canvas| (0..args.rows).map(|position| token(canvas, position)).collect())
         .collect()
@@ -197,7 +243,7 @@ fn read(
     asked: usize,
     measured: &mut Measured,
 ) -> anyhow::Result<()> {
-    let canvases = canvases(args);
+    let canvases = canvases(args, predictor.limits().vocabulary);
     let stride = (args.rows - 1) / asked;
     let wants: Vec<Want> = (0..asked)
         .map(|i| Want {
@@ -234,7 +280,7 @@ fn fill(
         };
         DenoisingState::new(start, &limits)
     };
-    let mut states = canvases(args)
+    let mut states = canvases(args, limits.vocabulary)
         .into_iter()
         .enumerate()
         .map(state)
@@ -275,7 +321,8 @@ fn evaluate(
 }
 
 impl Report {
-    fn new(args: &BenchArgs, placement: &Placement, threads: usize, measured: &Measured) -> Self {
+    fn new(args: &BenchArgs, subject: &Subject, measured: &Measured) -> Self {
+        let Subject { name, placement, predictor, predicted, .. } = subject;
         let Measured { evaluations, parts, total, rows, tokens, operations } = measured;
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let all = sorted(evaluations.iter().copied());
@@ -288,10 +335,10 @@ impl Report {
         let known = parts.iter().map(|times| times.product + times.attention + times.rest + times.head);
         let readout = evaluations.iter().zip(known).map(|(all, known)| all.saturating_sub(known));
         Self {
-            arch: args.arch.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned()),
+            arch: name.clone(),
             dtype: placement.precision(),
             deterministic: placement.deterministic,
-            threads,
+            threads: predictor.threads(),
             canvases: args.canvases,
             rows: args.rows,
             evaluations: evaluations.len(),
@@ -310,12 +357,15 @@ impl Report {
                 readout: ms(median(&sorted(readout))),
                 rest: ms(median(&part(|times| times.rest))),
             }),
-            peak_mb: peak_mb(),
+            peak_mb: status_mb("VmHWM:"),
+            memory_mb: status_mb("RssAnon:"),
+            predicted_mb: predicted.map(|memory| memory.own as f64 / 1e6),
         }
     }
 
     fn print(&self, out: &mut impl Write) -> anyhow::Result<()> {
         let Self { arch, dtype, threads, canvases, rows, evaluations, .. } = self;
+        let shown = |mb: Option<f64>| mb.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MB"));
         let mut lines = vec![
             ("network", format!("{arch}, {dtype}, {threads} threads, {canvases} x {rows} rows")),
             ("evaluations", evaluations.to_string()),
@@ -339,8 +389,10 @@ impl Report {
             ("rows per second", format!("{:.0}", self.rows_per_second)),
             ("GFLOP/s", format!("{:.0} in products, attention and head", self.gflops)),
             ("tokens per second", format!("{:.1}", self.tokens_per_second)),
-            ("peak memory", self.peak_mb.map_or("unknown".to_owned(), |peak| format!("{peak:.0} MB"))),
+            ("peak memory", shown(self.peak_mb)),
+            ("memory", shown(self.memory_mb)),
         ]);
+        lines.extend(self.predicted_mb.map(|predicted| ("predicted memory", shown(Some(predicted)))));
         for (name, value) in lines {
             writeln!(out, "{name:<18} {value}")?;
         }
@@ -358,10 +410,10 @@ fn median(sorted: &[Duration]) -> Duration {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
-/// The most memory that this process has had, where the system tells.
-fn peak_mb() -> Option<f64> {
+/// A line of this process's status that tells memory, where the system has one.
+fn status_mb(name: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1024.0 / 1e6)
 }
 

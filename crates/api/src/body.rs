@@ -1,6 +1,7 @@
 //! Request bodies: JSON with errors that name the field, and one policy for fields that a route does not
 //! know.
 
+pub(crate) mod renamed;
 mod surrogates;
 mod unknown;
 mod wording;
@@ -16,6 +17,7 @@ use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value, json};
 
+use self::renamed::Renamed;
 use self::unknown::{DEEPEST, Unknown, depth};
 use crate::error::{ApiError, shown};
 use crate::fair_pool::Abandoned;
@@ -39,7 +41,12 @@ pub trait RequestBody: DeserializeOwned + Send + 'static {
     /// True if half of a surrogate pair becomes U+FFFD, because editors cut texts by UTF-16 units; otherwise
     /// it is refused.
     const REPAIRS_SURROGATES: bool = false;
+    /// Former names of its fields.
+    const RENAMED: &'static [Renamed] = &[COMMIT_RULE];
 }
+
+/// The former name of a field that every generating route has.
+pub(crate) const COMMIT_RULE: Renamed = Renamed { old: "quota", new: "diffusion.commit_rule" };
 
 /// A decoded body.
 #[derive(Debug)]
@@ -124,7 +131,8 @@ impl<T: RequestBody> FromRequest<AppState> for Body<T> {
             return Err(ApiError::BodyTooLarge { limit });
         }
         let time = state.limits.body_time;
-        let client = request.extensions().get::<Observation>().map(Observation::client).unwrap_or_default();
+        let observation = request.extensions().get::<Observation>().cloned();
+        let client = observation.as_ref().map(Observation::client).unwrap_or_default();
         let large = announced.is_none_or(|length| length > AT_ONCE);
         // Held until the body is decoded.
         let size = announced.unwrap_or(limit);
@@ -132,6 +140,9 @@ impl<T: RequestBody> FromRequest<AppState> for Body<T> {
         let bytes = tokio::time::timeout(time, read(request.into_body(), announced, limit)).await;
         let bytes = bytes.map_err(|_| ApiError::BodyTimeout { limit: time })??;
         let strict = state.limits.strict_params;
+        if let Some(observation) = &observation {
+            observation.renamed(renamed::used(&bytes, T::RENAMED));
+        }
         if bytes.len() <= AT_ONCE {
             return parse(&bytes, strict);
         }

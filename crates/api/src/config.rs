@@ -5,94 +5,32 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::http::Uri;
-use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::Args;
 use unmask_model::kernel::CpuFeatures;
 use unmask_scheduler::{CostModel, EngineConfig, RowTarget};
 
 pub use crate::bench::BenchArgs;
+pub use crate::commands::{Cli, Command, HealthcheckArgs, VerifyArgs};
 pub use crate::config_access::AccessArgs;
-pub use crate::config_terminal::{FillArgs, LengthArg, TerminalArgs, TryArgs};
+pub use crate::config_hub::HubArgs;
+pub use crate::config_terminal::{ChatArgs, FillArgs, LengthArg, TerminalArgs, TryArgs};
 pub use crate::config_values::{
     DeviceArg, DtypeArg, FamilyArg, HostArg, HubEnvironment, ListenArg, LogFormat, OverloadArg, Secret,
 };
-use crate::config_values::{at_least_one, yes_or_no};
+use crate::config_values::{at_least_one, byte_size, yes_or_no};
+use crate::kv_cache::KvCacheName;
 use crate::state::Limits;
 
 /// The default address to listen on.
-const LISTEN: &str = "127.0.0.1:8080";
-
-/// Inference server for masked diffusion language models.
-#[derive(Debug, Parser)]
-#[command(name = "unmask", version, about, args_conflicts_with_subcommands = true)]
-pub struct Cli {
-    /// What to do; nothing means `serve`.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-    /// Settings of `serve`, which need not be named.
-    #[command(flatten)]
-    pub serve: ServeArgs,
-}
-
-impl Cli {
-    /// The process's arguments and environment. An empty variable is none: compose and unit files cannot leave
-    /// one out. Prints the error, or the help, and exits when they are wrong or ask for it.
-    #[must_use]
-    pub fn of_process() -> Self {
-        let matches = without_empty_variables(Self::command()).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
-    }
-}
-
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let empty = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-    let command = command.mut_args(|arg| if empty(&arg) { arg.env(None::<&str>) } else { arg });
-    command.mut_subcommands(without_empty_variables)
-}
-
-/// What the program can do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Serve a model over HTTP (the default).
-    Serve(Box<ServeCommand>),
-    /// Continue a text, and watch it appear.
-    Try(Box<TryArgs>),
-    /// Fill the holes in a file, and watch it happen.
-    Fill(Box<FillArgs>),
-    /// Load a model, check its files against each other, run one evaluation and print what was found.
-    Verify(Box<VerifyArgs>),
-    /// Measure evaluations of a network with random weights on this machine.
-    Bench(Box<BenchArgs>),
-    /// Ask a running server whether it is ready: exits with 0 if it is, with 1 and the reason if not.
-    Healthcheck(HealthcheckArgs),
-    /// Print the OpenAPI document.
-    PrintOpenapi,
-}
-
-/// `unmask serve`.
-#[derive(Debug, Args)]
-pub struct ServeCommand {
-    /// The model, as with --model.
-    #[arg(value_name = "MODEL")]
-    path: Option<String>,
-    #[command(flatten)]
-    args: ServeArgs,
-}
-
-impl ServeCommand {
-    /// The settings, in which the model stands however it was named.
-    #[must_use]
-    pub fn settings(self) -> ServeArgs {
-        ServeArgs { model: self.path.or(self.args.model), ..self.args }
-    }
-}
+pub(crate) const LISTEN: &str = "127.0.0.1:8080";
 
 /// Settings of `unmask serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The model: a folder with config.json, tokenizer.json and safetensors files, a GGUF file, or a hub name
-    /// such as diffusionfamily/diffugpt-s [default: a small model of Python code inside this program].
-    #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
+    /// The model: a short name such as diffugpt-s (`unmask models` lists them), a hub name, a GGUF file, or a folder
+    /// with config.json, tokenizer.json and safetensors files [default: a small model of Python code inside this
+    /// program].
+    #[arg(long, env = "UNMASK_MODEL", value_name = "NAME|FILE|FOLDER")]
     pub model: Option<String>,
     /// The model's name in requests and answers [default: its folder or hub name, or unmask-code].
     #[arg(long, env = "UNMASK_MODEL_NAME", value_name = "NAME")]
@@ -115,41 +53,21 @@ pub struct ServeArgs {
     /// Log lines.
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// Settings of `unmask verify`.
-#[derive(Debug, Args)]
-pub struct VerifyArgs {
-    /// The model: a folder, a GGUF file or a hub name [default: the one inside this program].
-    #[arg(env = "UNMASK_MODEL", value_name = "MODEL")]
-    pub model: Option<String>,
-    /// Loading of the model.
-    #[command(flatten)]
-    pub load: LoadArgs,
-    /// Log lines.
-    #[command(flatten)]
-    pub log: LogArgs,
-}
-
-/// Settings of `unmask healthcheck`.
-#[derive(Debug, Args)]
-pub struct HealthcheckArgs {
-    /// The address that the server listens on; one that listens everywhere (0.0.0.0) is asked on loopback.
-    #[arg(long, env = "UNMASK_LISTEN", default_value = LISTEN, value_name = "ADDRESS")]
-    pub listen: ListenArg,
-    /// Ask this URL instead; without a path, its /ready.
-    #[arg(long, value_name = "URL")]
-    pub url: Option<Uri>,
-    /// Seconds that the answer may take.
-    #[arg(long, default_value_t = 3, value_name = "SECONDS",
-          value_parser = clap::value_parser!(u64).range(1..))]
-    pub timeout: u64,
+    /// A TOML file of settings, by the names of the flags. The command line and the environment win over it.
+    #[arg(long, env = "UNMASK_CONFIG", value_name = "FILE", help_heading = "Settings")]
+    pub config: Option<PathBuf>,
+    /// Print the settings in use as such a file, with the source of each, and exit.
+    #[arg(long, help_heading = "Settings")]
+    pub print_config: bool,
 }
 
 /// Loading of a model.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct LoadArgs {
+    /// The GGUF file or folder of the base, with --model smollm2 [default: the base on the hub].
+    #[arg(long, env = "UNMASK_BASE", value_name = "FILE|FOLDER")]
+    pub base: Option<PathBuf>,
     /// A LoRA adapter to merge at load: a folder or a hub name.
     #[arg(long, env = "UNMASK_ADAPTER", value_name = "FOLDER|NAME")]
     pub adapter: Option<String>,
@@ -181,21 +99,16 @@ pub struct LoadArgs {
     /// CPU threads that compute; 0 means one per core.
     #[arg(long, env = "UNMASK_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,
-    /// Branch, tag or commit of a model on the hub.
-    #[arg(long, env = "UNMASK_REVISION", default_value = "main")]
-    pub revision: String,
-    /// The hub's address [default: HF_ENDPOINT, or huggingface.co].
-    #[arg(long, env = "UNMASK_HUB_ENDPOINT", value_name = "URL")]
-    pub hub_endpoint: Option<String>,
-    /// Access token for the hub [default: HF_TOKEN].
-    #[arg(long, env = "UNMASK_HUB_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub hub_token: Option<Secret>,
-    /// Folder of the hub's cache [default: HF_HOME, or ~/.cache/huggingface].
-    #[arg(long, env = "UNMASK_HUB_HOME", value_name = "FOLDER")]
-    pub hub_home: Option<PathBuf>,
-    /// The names that other programs use for the same three.
+    /// Bytes of keys and values that are kept between evaluations, for models in blocks and for `kv_cache` of requests; K,
+    /// M and G count in powers of 1024 [default: a quarter of the free memory; on a GPU 4G].
+    #[arg(long, env = "UNMASK_KV_CACHE_MEMORY", value_name = "BYTES", value_parser = byte_size)]
+    pub kv_cache_memory: Option<u64>,
+    /// Download a model that needs more memory than this machine has.
+    #[arg(long, env = "UNMASK_FORCE", value_parser = yes_or_no())]
+    pub force: bool,
+    /// The hub and its cache.
     #[command(flatten)]
-    pub standard: HubEnvironment,
+    pub hub: HubArgs,
 }
 
 /// Addresses and time limits of the server.
@@ -219,11 +132,11 @@ pub struct ServerArgs {
     /// Seconds that running and waiting requests then have to finish.
     #[arg(long, env = "UNMASK_DRAIN_TIMEOUT", default_value_t = 25, value_name = "SECONDS")]
     pub drain_timeout: u64,
-    /// Seconds for which a client may take nothing of an answer; then its connection is closed, or over HTTP/2 its
-    /// stream is reset, and its request is cancelled.
-    #[arg(long, env = "UNMASK_SLOW_READER", default_value_t = 30, value_name = "SECONDS",
+    /// Seconds for which a client may read nothing of an answer. Then its connection is closed (over HTTP/2, its
+    /// stream is reset) and its request is cancelled.
+    #[arg(long, env = "UNMASK_WRITE_TIMEOUT", default_value_t = 30, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
-    pub slow_reader: u64,
+    pub write_timeout: u64,
     /// Connections at a time; beyond that the one that has been idle for longest makes room for a new one.
     #[arg(long, env = "UNMASK_MAX_CONNECTIONS", default_value_t = 1024, value_name = "N",
           value_parser = at_least_one)]
@@ -232,10 +145,11 @@ pub struct ServerArgs {
     #[arg(long, env = "UNMASK_HEADER_TIMEOUT", default_value_t = 10, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub header_timeout: u64,
-    /// Seconds that a connection may lie idle between requests; longer than a balancer before it keeps one.
-    #[arg(long, env = "UNMASK_KEEP_ALIVE", default_value_t = 75, value_name = "SECONDS",
+    /// Seconds that a connection may be idle between requests. Set it longer than the idle timeout of a load
+    /// balancer in front.
+    #[arg(long, env = "UNMASK_IDLE_TIMEOUT", default_value_t = 75, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
-    pub keep_alive: u64,
+    pub idle_timeout: u64,
     /// Seconds that one evaluation may take before /live says 503.
     #[arg(long, env = "UNMASK_WATCHDOG", default_value_t = 120, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -243,7 +157,7 @@ pub struct ServerArgs {
     /// The status of a request that finds the queue full or waits in it for too long.
     #[arg(long, env = "UNMASK_OVERLOAD_STATUS", default_value = "503", value_name = "STATUS")]
     pub overload_status: OverloadArg,
-    /// Serve no page at `/`.
+    /// Serve no pages at / and /docs.
     #[arg(long, env = "UNMASK_NO_PLAYGROUND", value_parser = yes_or_no())]
     pub no_playground: bool,
 }
@@ -252,22 +166,26 @@ pub struct ServerArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Positions per evaluation, over all canvases that share it [default: what the device computes in
-    /// about 250 ms, from 256 to 8192]. A longer canvas is evaluated alone.
-    #[arg(long, env = "UNMASK_MAX_ROWS", value_name = "N", value_parser = at_least_one)]
-    pub max_rows: Option<usize>,
+    /// Tokens that one evaluation computes, summed over the samples in it [default: as many as the device computes in
+    /// about 250 ms, from 256 to 8192]. A longer sample is evaluated alone.
+    #[arg(long, env = "UNMASK_MAX_BATCH_TOKENS", value_name = "N", value_parser = at_least_one)]
+    pub max_batch_tokens: Option<usize>,
     /// Samples that are denoised at the same time, shared by key or address.
     #[arg(long, env = "UNMASK_MAX_RUNNING", default_value_t = 64, value_name = "N",
           value_parser = at_least_one)]
     pub max_running: usize,
-    /// Requests that may wait, shared by key or address.
-    #[arg(long, env = "UNMASK_QUEUE", default_value_t = 128, value_name = "N",
+    /// Requests in the queue at most, shared by key or address. Further ones are refused.
+    #[arg(long, env = "UNMASK_MAX_QUEUED_REQUESTS", default_value_t = 128, value_name = "N",
           value_parser = at_least_one)]
-    pub queue: usize,
-    /// Seconds that a request may wait.
-    #[arg(long, env = "UNMASK_MAX_WAIT", default_value_t = 30, value_name = "SECONDS",
+    pub max_queued_requests: usize,
+    /// Keys and values that requests keep where they say nothing: off, prefix or dual [default: dual for editors' long
+    /// texts, otherwise off]. An approximation for models in which every position sees all others.
+    #[arg(long, env = "UNMASK_KV_CACHE", value_name = "NAME")]
+    pub kv_cache: Option<KvCacheName>,
+    /// Seconds that a request may spend in the queue.
+    #[arg(long, env = "UNMASK_MAX_QUEUE_TIME", default_value_t = 30, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..))]
-    pub max_wait: u64,
+    pub max_queue_time: u64,
 }
 
 /// Limits of a request.
@@ -290,10 +208,10 @@ pub struct LimitArgs {
     #[arg(long, env = "UNMASK_MAX_PROMPTS", default_value_t = Limits::default().prompts, value_name = "N",
           value_parser = at_least_one)]
     pub max_prompts: usize,
-    /// Positions to generate per sample.
-    #[arg(long, env = "UNMASK_MAX_CANVAS", default_value_t = Limits::default().canvas, value_name = "N",
+    /// Tokens to generate per sample.
+    #[arg(long, env = "UNMASK_MAX_GENERATED_TOKENS", default_value_t = Limits::default().canvas, value_name = "N",
           value_parser = at_least_one)]
-    pub max_canvas: usize,
+    pub max_generated_tokens: usize,
     /// (given + generated positions) × evaluations × samples.
     #[arg(long, env = "UNMASK_MAX_COST", default_value_t = Limits::default().cost, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -335,11 +253,11 @@ impl EngineArgs {
     #[must_use]
     pub fn config(&self, cost: CostModel) -> EngineConfig {
         EngineConfig {
-            max_rows: self.max_rows.unwrap_or_else(|| FULL_EVALUATION.rows(&cost)),
-            row_target: self.max_rows.is_none().then_some(FULL_EVALUATION),
+            max_rows: self.max_batch_tokens.unwrap_or_else(|| FULL_EVALUATION.rows(&cost)),
+            row_target: self.max_batch_tokens.is_none().then_some(FULL_EVALUATION),
             max_running: self.max_running,
-            queue: self.queue,
-            max_wait: Duration::from_secs(self.max_wait),
+            queue: self.max_queued_requests,
+            max_wait: Duration::from_secs(self.max_queue_time),
             cost,
         }
     }
@@ -354,7 +272,7 @@ impl LimitArgs {
             steps: self.max_steps,
             samples: self.max_samples,
             prompts: self.max_prompts,
-            canvas: self.max_canvas.min(context),
+            canvas: self.max_generated_tokens.min(context),
             cost: self.max_cost,
             body_time: Duration::from_secs(self.body_timeout),
             strict_params: self.strict_params,
@@ -379,9 +297,9 @@ impl ServerArgs {
         Patience {
             drain_delay: Duration::from_secs(self.drain_delay),
             drain_timeout: Duration::from_secs(self.drain_timeout),
-            slow_reader: Duration::from_secs(self.slow_reader),
+            slow_reader: Duration::from_secs(self.write_timeout),
             header: Duration::from_secs(self.header_timeout),
-            idle: Duration::from_secs(self.keep_alive),
+            idle: Duration::from_secs(self.idle_timeout),
             connections: self.max_connections,
         }
     }
@@ -429,7 +347,13 @@ mod tests {
     #[test]
     fn the_rows_of_an_evaluation_follow_from_what_a_row_costs() {
         let rows = |per_row: f64, flag: Option<usize>| {
-            let engine = EngineArgs { max_rows: flag, max_running: 1, queue: 1, max_wait: 1 };
+            let engine = EngineArgs {
+                max_batch_tokens: flag,
+                max_running: 1,
+                max_queued_requests: 1,
+                kv_cache: None,
+                max_queue_time: 1,
+            };
             engine.config(CostModel { per_row, ..CostModel::default() }).max_rows
         };
         assert_eq!(rows(1e-4, None), 2500);

@@ -24,11 +24,11 @@ pub struct AccessArgs {
     #[arg(long, env = "UNMASK_REQUIRE_API_KEY", value_parser = yes_or_no())]
     pub require_api_key: bool,
     /// Ask for a key at /metrics too. (The probes never do.)
-    #[arg(long, env = "UNMASK_METRICS_AUTH", value_parser = yes_or_no(), conflicts_with = "admin_listen")]
+    #[arg(long, env = "UNMASK_METRICS_AUTH", value_parser = yes_or_no(), conflicts_with = "metrics_listen")]
     pub metrics_auth: bool,
     /// Serve /metrics at this address instead, and the probes there too, without keys.
-    #[arg(long, env = "UNMASK_ADMIN_LISTEN", value_name = "ADDRESS")]
-    pub admin_listen: Option<ListenArg>,
+    #[arg(long, env = "UNMASK_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<ListenArg>,
     /// POST requests that a client may send in a minute; a client is a key, or an address where there are no
     /// keys [default: any number].
     #[arg(long, env = "UNMASK_REQUESTS_PER_MINUTE", value_name = "N")]

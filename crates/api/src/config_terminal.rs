@@ -1,4 +1,4 @@
-//! Settings of `unmask try` and `unmask fill`.
+//! Settings of `unmask try`, `unmask fill` and `unmask chat`.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use crate::config::{LoadArgs, Secret};
 /// Settings of `unmask try`.
 #[derive(Debug, Args)]
 pub struct TryArgs {
-    /// The text to continue.
+    /// The text to continue; - is standard input.
     pub prompt: String,
     /// Tokens to generate at most [default: 64, less when that does not fit].
     #[arg(long, value_name = "N")]
@@ -22,12 +22,27 @@ pub struct TryArgs {
     pub shared: TerminalArgs,
 }
 
+/// Settings of `unmask chat`.
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    /// The system message that every conversation begins with.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Tokens of an answer at most [default: 256, less when that does not fit].
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// How it is generated and shown.
+    #[command(flatten)]
+    pub shared: TerminalArgs,
+}
+
 /// Settings of `unmask fill`.
 #[derive(Debug, Args)]
 pub struct FillArgs {
-    /// The file, with the marker wherever there is a hole; - is standard input.
-    pub file: PathBuf,
-    /// The text that marks a hole in the file.
+    /// The file, with the marker wherever there is a hole; - is standard input [default: a prompt that reads one text
+    /// after another].
+    pub file: Option<PathBuf>,
+    /// What stands for a hole in the file.
     #[arg(long, default_value = "<fill>", value_name = "TEXT")]
     pub marker: String,
     /// Tokens of every hole: a number, or a range such as 1..12 of which the best is searched [default:
@@ -42,7 +57,7 @@ pub struct FillArgs {
     pub shared: TerminalArgs,
 }
 
-/// Settings of both commands. Numbers are checked where the HTTP routes check them.
+/// What all three have. Numbers are checked where the HTTP routes check them.
 #[derive(Debug, Args)]
 pub struct TerminalArgs {
     /// T, the rounds of the decision rule [default: the model's].
@@ -60,6 +75,9 @@ pub struct TerminalArgs {
     /// The text is a function of the settings and this number [default: random].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,
+    /// Keep every evaluation in view for a while, to watch it.
+    #[arg(long)]
+    pub slow: bool,
     /// Print the server's events as they come, one line of JSON each.
     #[arg(long)]
     pub json: bool,
@@ -69,8 +87,8 @@ pub struct TerminalArgs {
     /// The key to show to that server.
     #[arg(long, env = "UNMASK_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<Secret>,
-    /// The model to load: a folder, a GGUF file or a hub name [default: the one inside this program].
-    #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
+    /// The model to load: a short name, a hub name, a GGUF file or a folder [default: the one inside this program].
+    #[arg(long, env = "UNMASK_MODEL", value_name = "NAME|FILE|FOLDER")]
     pub model: Option<String>,
     /// Loading of the model.
     #[command(flatten)]

@@ -226,6 +226,23 @@ impl From<OverloadArg> for StatusCode {
     }
 }
 
+/// A number of bytes; `K`, `M` and `G` behind it, with or without `iB` or `B`, count in powers of 1024.
+pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        "" => Some(0),
+        "k" => Some(10),
+        "m" => Some(20),
+        "g" => Some(30),
+        _ => None,
+    };
+    let bytes = number.parse::<u64>().ok().zip(shift);
+    bytes
+        .and_then(|(number, shift)| number.checked_mul(1 << shift))
+        .ok_or_else(|| "it must be a number of bytes such as 0, 500M or 2G".to_owned())
+}
+
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()

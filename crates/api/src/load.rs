@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use unmask_model::checkpoint::{Checkpoint, ModelFiles, ReadOptions};
-use unmask_model::device::Placement;
+use unmask_model::device::{DeviceChoice, Placement};
 use unmask_model::kernel::CpuFeatures;
 use unmask_model::predictor::{CandlePredictor, MaskPredictor};
 use unmask_scheduler::EngineMetrics;
@@ -15,6 +15,7 @@ use crate::metrics::{Metrics, ModelLabels};
 use crate::panics;
 use crate::report::unix_seconds;
 use crate::route_defaults::RouteDefaults;
+use crate::shelf::{Dtype, SMOLLM2, available_memory, cache, known, refuse_if_too_large, suggestion};
 use crate::state::ServedModel;
 use crate::template::ChatTemplate;
 
@@ -62,6 +63,7 @@ impl Loaded {
                 checkpoint.weights.fingerprint(),
             ),
             profile: checkpoint.profile,
+            kv_cache: (predictor.memos().budget, predictor.memo_bytes(PAGE) / PAGE as u64),
             defaults,
             chat_template,
             parameters: checkpoint.weights.size().0,
@@ -81,28 +83,32 @@ impl Loaded {
 /// # Errors
 /// As `Checkpoint::read` and `CandlePredictor::load`, the hub's, and a chat template that does not work.
 pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
-    let (files, name) = match model {
-        Some(model) => {
-            let found = locate(model, args, Kind::Model);
-            let (path, name) = found.with_context(|| format!("cannot load model {model}"))?;
-            (ModelFiles::open(&path).with_context(|| format!("cannot load model {model}"))?, name)
-        }
+    let Located { files, name, adapted } = match model {
+        Some(model) => located(model, args).with_context(|| format!("cannot load model {model}"))?,
         None => embedded()?,
     };
     let adapter = match &args.adapter {
         Some(adapter) => {
             let found = locate(adapter, args, Kind::Adapter);
-            Some(found.with_context(|| format!("cannot load adapter {adapter}"))?.0)
+            let (path, _) = found.with_context(|| format!("cannot load adapter {adapter}"))?;
+            Some(ModelFiles::Folder(path))
         }
+        None if adapted => Some(own_adapter()?),
         None => None,
     };
     let failed = || format!("cannot load model {name}");
     let options = ReadOptions {
-        adapter: adapter.as_deref(),
+        adapter: adapter.as_ref(),
         family: args.family.map(|family| family.0),
         mask_token: args.mask_token.as_deref(),
     };
-    let checkpoint = Checkpoint::read_with(files, options).with_context(failed)?;
+    let hint = if adapter.is_none() { base_hint(&files) } else { None };
+    let read = Checkpoint::read_with(files, options);
+    let read = match (read, hint) {
+        (Err(error), Some(hint)) => Err(anyhow::anyhow!("{error}; {hint}")),
+        (read, _) => read.map_err(anyhow::Error::new),
+    };
+    let checkpoint = read.with_context(failed)?;
     // Before the weights, which may take minutes.
     let given = args.chat_template.as_deref();
     let chat_template = ChatTemplate::choose(given, &checkpoint.profile, &checkpoint.tokenizer)?;
@@ -132,21 +138,36 @@ fn place(checkpoint: &Checkpoint, args: &LoadArgs) -> anyhow::Result<(Placement,
         "loading weights"
     );
     let predictor = CandlePredictor::load(checkpoint, placement.clone(), args.threads)?;
+    let predictor = predictor.with_memos(memo_budget(args, &placement));
     Ok((placement, predictor))
 }
 
+/// Positions over which the bytes of one are measured: memory is taken for several at a time.
+const PAGE: usize = 256;
+
+/// Bytes of keys and values on a GPU, whose free memory is not known here.
+const GPU_MEMOS: u64 = 4 << 30;
+
+/// Bytes of keys and values that are kept between evaluations, once the weights are loaded: what was asked for, or a
+/// quarter of what is free.
+fn memo_budget(args: &LoadArgs, placement: &Placement) -> u64 {
+    let free = || if placement.device.is_cpu() { available_memory() } else { None };
+    args.kv_cache_memory.unwrap_or_else(|| free().map_or(GPU_MEMOS, |bytes| bytes as u64 / 4))
+}
+
 #[cfg(feature = "embedded")]
-fn embedded() -> anyhow::Result<(ModelFiles, String)> {
+fn embedded() -> anyhow::Result<Located> {
     use unmask_model::checkpoint::embedded::{FILES, NAME};
 
-    Ok((FILES.clone(), NAME.to_owned()))
+    Ok(Located { files: FILES.clone(), name: NAME.to_owned(), adapted: false })
 }
 
 #[cfg(not(feature = "embedded"))]
-fn embedded() -> anyhow::Result<(ModelFiles, String)> {
+fn embedded() -> anyhow::Result<Located> {
     bail!(
-        "no model was named, and this build carries none (it lacks the feature `embedded`): name a folder or a \
-         hub name such as diffusionfamily/diffugpt-s (`serve` takes --model, `verify` an argument, both UNMASK_MODEL)"
+        "no model was named, and this build carries none (it lacks the feature `embedded`): name a folder, or a \
+         model that `unmask models` lists, such as diffusionfamily/diffugpt-s (`serve` takes --model, `verify` an \
+         argument, both UNMASK_MODEL)"
     );
 }
 
@@ -154,6 +175,59 @@ fn embedded() -> anyhow::Result<(ModelFiles, String)> {
 enum Kind {
     Model,
     Adapter,
+}
+
+/// The files of a model.
+struct Located {
+    files: ModelFiles,
+    name: String,
+    /// Whether the adapter in this program belongs to it.
+    adapted: bool,
+}
+
+/// The files of a model: on disk, or of a known model (which may have to be downloaded), or on the hub.
+fn located(name: &str, args: &LoadArgs) -> anyhow::Result<Located> {
+    let Some(model) = known(name).filter(|_| !Path::new(name).exists()) else {
+        if args.base.is_some() {
+            bail!("--base goes with --model {SMOLLM2}, and the model is {name}");
+        }
+        let (path, name) = locate(name, args, Kind::Model)?;
+        return Ok(Located { files: ModelFiles::open(&path)?, name, adapted: false });
+    };
+    if let Some(base) = &args.base {
+        if !model.adapted {
+            bail!("--base goes with --model {SMOLLM2}, and the model is {name}");
+        }
+        let (files, name) = (ModelFiles::open(base)?, model.name.to_owned());
+        return Ok(Located { files, name, adapted: true });
+    }
+    let on_gpu = matches!(args.device.0, DeviceChoice::Cuda(_)) || cfg!(feature = "cuda");
+    if !args.force && !on_gpu && !cache::is_complete(model.hub, &args.hub).unwrap_or(false) {
+        let cpu = args.cpu.unwrap_or_else(CpuFeatures::detect);
+        refuse_if_too_large(model, Dtype::of(args.dtype), cpu)?;
+    }
+    let files = ModelFiles::open(&fetch(model.hub, args, Kind::Model)?)?;
+    let name = if name.contains('/') { model.hub } else { model.name }.to_owned();
+    Ok(Located { files, name, adapted: model.adapted })
+}
+
+/// The adapter in this program.
+#[cfg(feature = "smollm2")]
+fn own_adapter() -> anyhow::Result<ModelFiles> {
+    Ok(unmask_model::checkpoint::smollm2::ADAPTER.clone())
+}
+
+#[cfg(not(feature = "smollm2"))]
+fn own_adapter() -> anyhow::Result<ModelFiles> {
+    bail!("this build lacks the adapter of {SMOLLM2} (the feature `smollm2`); name one with --adapter");
+}
+
+/// Advice for a GGUF file of the base of the adapter in this program.
+fn base_hint(files: &ModelFiles) -> Option<String> {
+    let ModelFiles::Gguf(file) = files else { return None };
+    let name = file.model_name()?.to_ascii_lowercase();
+    let base = name.contains("smollm2") && name.contains("135m");
+    base.then(|| format!("serve this base with the adapter in this program by --model {SMOLLM2} --base FILE"))
 }
 
 /// A folder or file on disk wins; what does not exist and looks like `owner/name` is a name on the hub.
@@ -170,14 +244,19 @@ fn locate(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<(PathBuf, S
     if parts.len() == 2 && parts.iter().all(plain) {
         return Ok((fetch(name, args, kind)?, name.to_owned()));
     }
-    bail!("there is no folder or GGUF file {name}, and a name on the hub looks like owner/name");
+    match suggestion(name) {
+        Some(near) => bail!("there is no model, folder or GGUF file {name}; did you mean {near}?"),
+        None => bail!(
+            "there is no folder or GGUF file {name}; `unmask models` lists short names, and a name on the hub is owner/name"
+        ),
+    }
 }
 
 #[cfg(feature = "hub")]
 fn fetch(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<PathBuf> {
     use unmask_model::checkpoint::hub::{Wanted, fetch};
 
-    let options = hub_options(args);
+    let options = args.hub.options();
     let wanted = match kind {
         Kind::Model => Wanted::Model,
         Kind::Adapter => Wanted::Adapter,
@@ -185,127 +264,7 @@ fn fetch(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<PathBuf> {
     Ok(fetch(name, wanted, &options)?)
 }
 
-/// The flags, before what huggingface_hub reads of the environment, in its order.
-#[cfg(feature = "hub")]
-fn hub_options(args: &LoadArgs) -> unmask_model::checkpoint::hub::HubOptions {
-    use crate::config_values::Truth;
-    use unmask_model::checkpoint::hub::{HubOptions, LIST_TIMEOUT};
-
-    let standard = &args.standard;
-    let endpoint = args.hub_endpoint.as_ref().or(standard.hf_endpoint.as_ref());
-    let given = [&args.hub_token, &standard.hf_token, &standard.hugging_face_hub_token];
-    let token = given.into_iter().flatten().next();
-    let is_on = |truth: Option<Truth>| truth.is_some_and(|Truth(on)| on);
-    let token_file = if is_on(standard.hf_hub_disable_implicit_token) {
-        Some(PathBuf::new())
-    } else {
-        standard.hf_token_path.as_deref().map(expanded)
-    };
-    let xdg = standard.xdg_cache_home.as_deref().map(|folder| expanded(folder).join("huggingface"));
-    let home = args.hub_home.as_deref().or(standard.hf_home.as_deref()).map(expanded).or(xdg);
-    let cache = standard.hf_hub_cache.as_deref().or(standard.huggingface_hub_cache.as_deref());
-    let timeout = standard.hf_hub_etag_timeout.as_ref().and_then(|seconds| seconds.trim().parse().ok());
-    HubOptions {
-        endpoint: endpoint.map_or("https://huggingface.co", String::as_str).trim_end_matches('/').to_owned(),
-        token: token.map(|secret| secret.0.clone()),
-        token_file,
-        home,
-        // A home that was given here says where the cache is, too.
-        cache: cache.filter(|_| args.hub_home.is_none()).map(expanded),
-        revision: args.revision.clone(),
-        offline: is_on(standard.hf_hub_offline.or(standard.transformers_offline)),
-        list_timeout: timeout.filter(|seconds| *seconds > 0).map_or(LIST_TIMEOUT, Duration::from_secs),
-    }
-}
-
-/// A path whose leading `~` is the home directory, as huggingface_hub reads it.
-#[cfg(feature = "hub")]
-fn expanded(path: &Path) -> PathBuf {
-    match (path.strip_prefix("~"), std::env::home_dir()) {
-        (Ok(rest), Some(home)) => home.join(rest),
-        _ => path.to_owned(),
-    }
-}
-
 #[cfg(not(feature = "hub"))]
 fn fetch(name: &str, _: &LoadArgs, _: Kind) -> anyhow::Result<PathBuf> {
     bail!("there is no folder {name}, and this build cannot download (it lacks the feature `hub`)");
-}
-
-#[cfg(all(test, feature = "hub"))]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::config_values::Truth;
-
-    #[derive(Parser)]
-    struct Arguments {
-        #[command(flatten)]
-        load: LoadArgs,
-    }
-
-    /// Flags alone: the variables of this process's own environment are not read.
-    fn options(change: impl FnOnce(&mut LoadArgs)) -> unmask_model::checkpoint::hub::HubOptions {
-        let mut load = Arguments::parse_from(["unmask"]).load;
-        (load.hub_endpoint, load.hub_token, load.hub_home) = (None, None, None);
-        load.standard = crate::config::HubEnvironment::default();
-        change(&mut load);
-        hub_options(&load)
-    }
-
-    #[test]
-    fn the_environment_of_huggingface_hub_has_its_order() {
-        let path = |text: &str| Some(PathBuf::from(text));
-        let secret = |text: &str| Some(crate::config::Secret(text.to_owned()));
-        let none = options(|_| {});
-        assert_eq!((none.home, none.cache, none.token, none.offline), (None, None, None, false));
-        let xdg = options(|args| args.standard.xdg_cache_home = path("/x"));
-        assert_eq!((xdg.home, xdg.cache), (path("/x/huggingface"), None));
-        let home = options(|args| {
-            args.standard.xdg_cache_home = path("/x");
-            args.standard.hf_home = path("/h");
-        });
-        assert_eq!((home.home, home.cache), (path("/h"), None));
-        let cache = options(|args| {
-            args.standard.hf_home = path("/h");
-            args.standard.huggingface_hub_cache = path("/old");
-            args.standard.hf_hub_cache = path("/c");
-        });
-        assert_eq!((cache.home, cache.cache), (path("/h"), path("/c")));
-        let flag = options(|args| {
-            args.hub_home = path("/f");
-            args.standard.hf_hub_cache = path("/c");
-        });
-        assert_eq!((flag.home, flag.cache), (path("/f"), None));
-        let token = options(|args| {
-            args.standard.hugging_face_hub_token = secret("old");
-            args.standard.hf_token = secret("new");
-            args.standard.hf_token_path = path("/t");
-        });
-        assert_eq!((token.token.as_deref(), token.token_file), (Some("new"), path("/t")));
-        let seconds = |text: &str| {
-            let options = options(|args| args.standard.hf_hub_etag_timeout = Some(text.to_owned()));
-            options.list_timeout.as_secs()
-        };
-        assert_eq!((seconds("3"), seconds("0"), seconds("x")), (3, 10, 10));
-    }
-
-    #[test]
-    fn offline_is_what_huggingface_hub_calls_true() {
-        let offline = |hub: Option<&str>, transformers: Option<&str>| {
-            let truth = |text: &str| text.parse::<Truth>().unwrap();
-            options(|args| {
-                args.standard.hf_hub_offline = hub.map(truth);
-                args.standard.transformers_offline = transformers.map(truth);
-            })
-            .offline
-        };
-        for yes in ["1", "ON", "on", "Yes", "TRUE"] {
-            assert!(offline(Some(yes), None) && offline(None, Some(yes)), "{yes}");
-        }
-        for no in ["0", "off", "no", "false", "2", "y"] {
-            assert!(!offline(Some(no), Some("1")) && !offline(None, Some(no)), "{no}");
-        }
-    }
 }

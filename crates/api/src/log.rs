@@ -133,6 +133,18 @@ fn message<'a>(panic: &'a PanicHookInfo<'_>) -> &'a str {
     panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("its message is left out")
 }
 
+/// A measured number with three significant digits.
+#[must_use]
+pub fn rounded(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return value;
+    }
+    let digits = 2 - value.abs().log10().floor() as i32;
+    // Above 1000, the digits before the point stay.
+    let factor = 10_f64.powi(digits.clamp(0, 15));
+    (value * factor).round() / factor
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Sender, channel};
@@ -191,5 +203,11 @@ mod tests {
         drop(go);
         drop(log);
         assert_eq!(lost.get(), 2);
+    }
+
+    #[test]
+    fn measured_numbers_have_three_digits() {
+        let found = [0.518_234_56, 12.3456, 1234.56, 0.000_123_456, 0.0, -0.518_23].map(rounded);
+        assert_eq!(found, [0.518, 12.3, 1235.0, 0.000_123, 0.0, -0.518]);
     }
 }

@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use unmask_api::access::{Access, reload_on_hangup};
-use unmask_api::config::{Cli, Command, HealthcheckArgs, ListenArg, ServeArgs, VerifyArgs};
+use unmask_api::command_line;
+use unmask_api::commands::{Command, HealthcheckArgs, VerifyArgs};
+use unmask_api::config::{ListenArg, ServeArgs};
 use unmask_api::load::load;
-use unmask_api::log::{Log, log_panics};
+use unmask_api::log::{Log, log_panics, rounded};
 use unmask_api::server::Bound;
+use unmask_api::shelf::PullArgs;
 use unmask_api::shutdown::{Signals, Starting};
 use unmask_api::state::AppState;
 use unmask_api::{
-    bench, descriptors, healthcheck, output, panics, routes, serve, shutdown, terminal, verify,
+    bench, descriptors, eval, healthcheck, output, panics, routes, serve, shelf, shutdown, terminal, verify,
 };
 use unmask_scheduler::{CostModel, Engine};
 
@@ -29,21 +32,37 @@ fn now() -> Instant {
 
 fn main() -> ExitCode {
     log_panics();
-    let cli = Cli::of_process();
-    let done = match cli.command {
+    let parsed = command_line::parse();
+    if parsed.prints_config() {
+        return finished(command_line::print_config(&parsed, &mut output::stdout()));
+    }
+    finished(match parsed.cli.command {
         Some(Command::Serve(command)) => run(&command.settings()),
         Some(Command::Try(args)) => terminal::try_prompt(&args),
         Some(Command::Fill(args)) => terminal::fill_file(&args),
+        Some(Command::Chat(args)) => terminal::chat(&args),
+        Some(Command::Models(args)) => shelf::models(&args, &mut output::stdout()),
+        Some(Command::Pull(args)) => interruptible(|| pull(&args)),
+        Some(Command::Rm(args)) => shelf::remove(&args, &mut output::stdout()),
+        Some(Command::Show(args)) => shelf::show(&args, &mut output::stdout()),
         Some(Command::Verify(args)) => interruptible(|| check(&args)),
+        Some(Command::Eval(args)) => interruptible(|| eval::eval(&args, &mut output::stdout())),
         Some(Command::Bench(args)) => interruptible(|| {
-            panics::as_error(&args.arch.spec(args.layers).to_string(), || {
-                bench::bench(&args, &mut output::stdout())
-            })
+            let described = args.model.clone().unwrap_or_else(|| args.arch.spec(args.layers).to_string());
+            panics::as_error(&described, || bench::bench(&args, &mut output::stdout()))
         }),
         Some(Command::Healthcheck(args)) => ask(&args),
+        Some(Command::Completions { shell }) => command_line::print_completions(shell, &mut output::stdout()),
+        Some(Command::Man { command }) => {
+            command_line::print_manual(command.as_deref(), &mut output::stdout())
+        }
         Some(Command::PrintOpenapi) => print_openapi(),
-        None => run(&cli.serve),
-    };
+        None => run(&parsed.cli.serve),
+    })
+}
+
+/// The exit status, and the error in one line.
+fn finished(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // As many lines as were wanted have been read.
@@ -70,7 +89,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let _entered = runtime.enter();
         reload_on_hangup(Arc::clone(&access)).context("cannot listen for SIGHUP")?;
     }
-    let bound = Bound::bind(address, args.access.admin_listen.map(|ListenArg(admin)| admin))?;
+    let bound = Bound::bind(address, args.access.metrics_listen.map(|ListenArg(admin)| admin))?;
     let patience = descriptors::enough_for(args.server.patience());
     let start = now();
     let loaded = load(args.model.as_deref(), &args.load)?;
@@ -83,10 +102,10 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
     })?;
     let config = args.engine.config(cost);
     tracing::info!(
-        overhead_ms = cost.overhead * 1e3,
-        row_us = cost.per_row * 1e6,
-        pair_ns = cost.per_pair * 1e9,
-        max_rows = config.max_rows,
+        overhead_ms = rounded(cost.overhead * 1e3),
+        row_us = rounded(cost.per_row * 1e6),
+        pair_ns = rounded(cost.per_pair * 1e9),
+        max_batch_tokens = config.max_rows,
         "measured an evaluation"
     );
     runtime.block_on(async {
@@ -99,7 +118,7 @@ fn run(args: &ServeArgs) -> anyhow::Result<()> {
             tracing::info!("probes and metrics at http://{address}");
         }
         if args.model.is_none() {
-            tracing::info!("this is the embedded model; --model chooses another");
+            tracing::info!("this is the embedded model; `unmask models` lists others for --model");
         }
         let state = AppState::new(served, (engine, cost), access, metrics, args);
         let state = AppState { patience, ..state };
@@ -118,6 +137,11 @@ fn interruptible<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<
     let _entered = runtime.enter();
     let _starting = Starting::watch(Signals::listen().context("cannot listen for signals")?, None);
     work()
+}
+
+fn pull(args: &PullArgs) -> anyhow::Result<()> {
+    let _log = Log::to_stderr(&args.log).map_err(anyhow::Error::msg)?;
+    shelf::pull(args, &mut output::stdout())
 }
 
 fn check(args: &VerifyArgs) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use tracing::field::Empty;
 use unmask_scheduler::{ClientId, Timings};
 
 use crate::access::Client;
+use crate::body::renamed::{self, Renamed};
 use crate::error::{ApiError, ErrorCode};
 use crate::metrics::labels::{Ending, Operation, Outcome};
 use crate::prompt::Layout;
@@ -69,14 +70,16 @@ pub(crate) struct Record {
     pub(crate) prompt_tokens: usize,
     /// Positions to generate of each prompt's samples.
     pub(crate) canvases: Vec<usize>,
-    pub(crate) canvas_tokens: usize,
-    pub(crate) kept_tokens: usize,
+    pub(crate) generated_tokens: usize,
+    pub(crate) returned_tokens: usize,
     pub(crate) steps: u32,
     pub(crate) first_state: Option<Duration>,
     pub(crate) first_text: Option<Duration>,
     pub(crate) timings: Option<Timings>,
     /// Why each text ended.
     pub(crate) endings: Vec<Ending>,
+    /// Former names of fields that its body uses.
+    renamed: Vec<Renamed>,
 }
 
 impl Observation {
@@ -180,8 +183,18 @@ impl Observation {
         record.accepted = true;
         record.prompt_tokens = layouts.iter().map(Layout::prompt_tokens).sum();
         record.canvases = layouts.iter().map(Layout::open).collect();
-        record.canvas_tokens = record.canvases.iter().sum::<usize>() * samples;
+        record.generated_tokens = record.canvases.iter().sum::<usize>() * samples;
         self.0.span.record(gen_ai::INPUT_TOKENS, record.prompt_tokens);
+    }
+
+    /// Its body uses former names of fields.
+    pub(crate) fn renamed(&self, fields: Vec<Renamed>) {
+        self.0.record().renamed = fields;
+    }
+
+    /// The former names of fields that its body uses.
+    pub(crate) fn renamed_fields(&self) -> Vec<Renamed> {
+        self.0.record().renamed.clone()
     }
 
     /// Several of its canvases hold the same text of `tokens` tokens, which counts once.
@@ -206,15 +219,15 @@ impl Observation {
         self.0.record().timings = Some(timings);
     }
 
-    /// Its texts took `kept_tokens` and ended for `endings`.
-    pub fn generated(&self, kept_tokens: usize, endings: Vec<Ending>) {
+    /// Its texts took `returned_tokens` and ended for `endings`.
+    pub fn generated(&self, returned_tokens: usize, endings: Vec<Ending>) {
         let names: Vec<&str> = endings.iter().map(|ending| ending.name()).collect();
-        self.0.span.record(gen_ai::OUTPUT_TOKENS, kept_tokens);
+        self.0.span.record(gen_ai::OUTPUT_TOKENS, returned_tokens);
         self.0.span.record(gen_ai::FINISH_REASONS, tracing::field::debug(names));
         let mut record = self.0.record();
         let late = endings.contains(&Ending::Timeout);
         record.outcome.get_or_insert(if late { Outcome::Timeout } else { Outcome::Ok });
-        record.kept_tokens = kept_tokens;
+        record.returned_tokens = returned_tokens;
         record.endings = endings;
     }
 
@@ -275,6 +288,7 @@ impl Watched {
     fn write(&self, record: &Record, took: Duration) {
         let outcome = record.outcome.unwrap_or(Outcome::Cancelled);
         let generating = self.operation.is_some();
+        let renamed = renamed::header(&record.renamed);
         macro_rules! line {
             ($level:ident) => {
                 tracing::event!(
@@ -289,8 +303,9 @@ impl Watched {
                     code = record.code,
                     model = generating.then_some(self.state.model.id.as_str()),
                     prompt_tokens = record.accepted.then_some(record.prompt_tokens),
-                    canvas_tokens = record.accepted.then_some(record.canvas_tokens),
-                    kept_tokens = record.accepted.then_some(record.kept_tokens),
+                    generated_tokens = record.accepted.then_some(record.generated_tokens),
+                    returned_tokens = record.accepted.then_some(record.returned_tokens),
+                    deprecated_params = renamed.as_ref().and_then(|names| names.to_str().ok()),
                     steps = record.accepted.then_some(record.steps),
                     queue_ms = record.timings.map(|timings| milliseconds(timings.queued)),
                     denoise_ms = record.timings.map(|timings| milliseconds(timings.denoising)),

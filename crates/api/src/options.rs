@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::deadlines::{GivenTimes, TimeoutHeader};
 use crate::error::ApiError;
+use crate::kv_cache::KvChoice;
 use crate::policy_names::{EosRule, Preset};
 use crate::policy_options::DiffusionOptions;
 use crate::route_defaults::{Route, settle};
@@ -79,6 +80,8 @@ pub struct GivenOptions {
     pub echo: bool,
     /// True if words and blanks that a hole cuts are healed.
     pub token_healing: Option<bool>,
+    /// True for requests of editors, which keep keys and values of long texts unless told otherwise.
+    pub editor: bool,
     /// Settings of the denoising.
     pub diffusion: Option<DiffusionOptions>,
     /// The header `x-request-timeout-ms`.
@@ -118,6 +121,8 @@ pub struct Settings {
     pub reproduce: bool,
     /// True if words and blanks that a hole cuts are healed.
     pub healing: bool,
+    /// The keys and values that are kept between evaluations.
+    pub kv_cache: KvChoice,
     /// Limits on its time. The bound depends on the canvases, so it is checked with them.
     pub times: GivenTimes,
 }
@@ -142,7 +147,8 @@ impl GivenOptions {
             defaults.temperature
         };
         let temperature = temperature("temperature", self.temperature)?.unwrap_or(natural);
-        let policy = diffusion.policy(Preset::of(family), defaults.steps, limits.steps)?;
+        let block = state.model.block();
+        let policy = diffusion.policy(Preset::of(family), (defaults.steps, limits.steps), block)?;
         let state_every = count("diffusion.state_every", diffusion.state_every, 1..=i64::from(u32::MAX))?;
         let min_tokens =
             count("min_tokens", self.min_tokens, 0..=limits.canvas as i64)?.unwrap_or(0) as usize;
@@ -169,6 +175,8 @@ impl GivenOptions {
         let scoring = diffusion.score.unwrap_or_default().validate(defaults.steps)?;
         let sampling = self.sampling(temperature, defaults.top_p, state)?;
         let reproduce = diffusion.reproduce.unwrap_or(false);
+        let editor = self.editor && !reproduce;
+        let kv_cache = KvChoice::of(&diffusion, limits.kv_cache, editor, state.model.limits.visibility)?;
         let healing = !reproduce && self.token_healing.unwrap_or(true);
         Ok(Settings {
             sampling,
@@ -185,6 +193,7 @@ impl GivenOptions {
             state_every: state_every.unwrap_or(1) as u32,
             reproduce,
             healing,
+            kv_cache,
             times: GivenTimes {
                 header: self.timeout_header.0,
                 timeout: self.timeout_ms,

@@ -49,7 +49,7 @@ fn wants_backtrace() -> bool {
 mod tests {
     use std::time::Duration;
 
-    use unmask_model::predictor::{Ask, MaskPredictor, ModelLimits, Read};
+    use unmask_model::predictor::{Ask, MaskPredictor, ModelLimits, Read, Visibility};
     use unmask_scheduler::CostModel;
 
     use super::*;
@@ -59,7 +59,13 @@ mod tests {
 
     impl MaskPredictor for Panicking {
         fn limits(&self) -> ModelLimits {
-            ModelLimits { vocabulary: 5, context: 64, mask_token: 4, shift: false }
+            ModelLimits {
+                vocabulary: 5,
+                context: 64,
+                mask_token: 4,
+                shift: false,
+                visibility: Visibility::Full,
+            }
         }
 
         fn predict(&mut self, _: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, unmask_model::error::PredictError> {

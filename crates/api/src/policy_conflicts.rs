@@ -16,6 +16,8 @@ pub(crate) enum Origin {
     Implied(&'static str),
     /// The preset, or the default one.
     Preset,
+    /// The network's attention.
+    Model,
 }
 
 /// A rule and where each of its choices comes from.
@@ -31,21 +33,24 @@ pub(crate) struct Origins {
 impl Origins {
     /// The error for two parts of `policy`: each is one of its four choices, or a field that was given.
     pub(crate) fn conflict(&self, policy: Policy, first: &'static str, second: &'static str) -> ApiError {
+        let side = |name| if name == "quota" { "commit_rule" } else { name };
+        let [first, second] = [side(first), side(second)];
         let sides = [first, second].map(|side| (self.origin(side), self.told(policy, side)));
         let message = format!("{} does not go together with {}", sides[0].1, sides[1].1);
         let given = sides.iter().find_map(|(origin, _)| match origin {
             Origin::Field(field) | Origin::Implied(field) => Some(*field),
-            Origin::Preset => None,
+            Origin::Preset | Origin::Model => None,
         });
-        // A preset agrees with itself, so one side was given.
-        ApiError::Conflict { param: format!("diffusion.{}", given.unwrap_or(first)), message }
+        // A preset agrees with itself: one side was given, or is what the model's attention asks for.
+        let own = if self.preset.is_some() { "preset" } else { first };
+        ApiError::Conflict { param: format!("diffusion.{}", given.unwrap_or(own)), message }
     }
 
     fn origin(&self, side: &'static str) -> Origin {
         match side {
             "window" => self.window,
             "order" => self.order,
-            "quota" => self.quota,
+            "commit_rule" => self.quota,
             "revise" => self.revise,
             field => Origin::Field(field),
         }
@@ -56,24 +61,26 @@ impl Origins {
         let value = match side {
             "window" => word(rule.window),
             "order" => word(rule.order),
-            "quota" => word(rule.quota),
+            "commit_rule" => word(rule.quota),
             "revise" => word(rule.revise),
             field => return format!("`diffusion.{field}`"),
         };
+        let plain = side.replace('_', " ");
         match (self.origin(side), self.preset) {
             (Origin::Field(field), _) if field == side => format!("`diffusion.{field}`: `{value}`"),
             (Origin::Field(field), _) => format!("`diffusion.{field}`"),
-            (Origin::Implied(field), _) => format!("the {side} `{value}` that `diffusion.{field}` implies"),
+            (Origin::Implied(field), _) => format!("the {plain} `{value}` that `diffusion.{field}` implies"),
+            (Origin::Model, _) => format!("the {plain} `{value}` of this model's attention"),
             (Origin::Preset, Some(preset)) => {
-                format!("the {side} `{value}` of `diffusion.preset`: `{}`", word(preset))
+                format!("the {plain} `{value}` of `diffusion.preset`: `{}`", word(preset))
             }
-            (Origin::Preset, None) => format!("the default {side} `{value}`"),
+            (Origin::Preset, None) => format!("the default {plain} `{value}`"),
         }
     }
 }
 
 /// A name as requests write it.
-fn word(name: impl Serialize) -> String {
+pub(crate) fn word(name: impl Serialize) -> String {
     serde_json::to_value(name).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
 }
 

@@ -10,6 +10,7 @@ use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
 use crate::generation::Progress;
+use crate::kv_cache::KvCacheReport;
 use crate::metrics::labels::Ending;
 use crate::observation::milliseconds;
 use crate::options::Settings;
@@ -53,17 +54,20 @@ pub struct DiffusionReport {
     pub top_p: f64,
     /// The seed; sending it again repeats the answer.
     pub seed: Seed,
+    /// The keys and values that were kept between evaluations; absent where every evaluation computed the whole canvas.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub kv_cache: Option<KvCacheReport>,
     /// Evaluations of the network, summed over samples.
     pub forward_passes: u32,
-    /// Rows that went through the network: given and generated positions of every evaluation. With
-    /// guidance, every canvas counts twice.
-    pub row_evaluations: u64,
+    /// Rows that went through the network: given and generated positions of every evaluation, less those whose keys and
+    /// values were kept. With guidance, every canvas counts twice.
+    pub rows_computed: u64,
     /// Rows of logits that were read. Planned orders read each position once.
-    pub readout_rows: u64,
+    pub logit_rows: u64,
     /// Positions that were generated, summed over samples.
-    pub canvas_tokens: usize,
+    pub generated_tokens: usize,
     /// Those of them that are in the texts.
-    pub kept_tokens: usize,
+    pub returned_tokens: usize,
     /// Why a sample ended before its schedule: `eos` (all that was open lay behind a document end), `stop`
     /// (the text holds a stop string), `time_budget` (one evaluation committed all that was open) or
     /// `timeout` (the text is what was settled at the deadline); null when none did. Of several samples, the
@@ -83,7 +87,7 @@ pub struct DiffusionReport {
 impl DiffusionReport {
     /// The report of a finished request.
     #[must_use]
-    pub fn new(settings: &Settings, timings: &Timings, views: &[Progress], kept_tokens: usize) -> Self {
+    pub fn new(settings: &Settings, timings: &Timings, views: &[Progress], returned_tokens: usize) -> Self {
         let holes = views.iter().flat_map(|progress| progress.view.generated());
         Self {
             policy: settings.policy.into(),
@@ -91,11 +95,15 @@ impl DiffusionReport {
             temperature: settings.sampling.temperature,
             top_p: settings.sampling.top_p,
             seed: settings.seed,
+            kv_cache: views
+                .iter()
+                .find_map(|progress| settings.kv_cache.on(progress.view.length()))
+                .map(KvCacheReport::from),
             forward_passes: timings.evaluations,
-            row_evaluations: timings.rows,
-            readout_rows: timings.reads,
-            canvas_tokens: holes.map(|hole| hole.range.len()).sum(),
-            kept_tokens,
+            rows_computed: timings.rows,
+            logit_rows: timings.reads,
+            generated_tokens: holes.map(|hole| hole.range.len()).sum(),
+            returned_tokens,
             early_exit: views.iter().find_map(|progress| progress.early_exit).map(Ending::name),
             queue_ms: milliseconds(timings.queued),
             denoise_ms: milliseconds(timings.denoising),
@@ -114,63 +122,62 @@ pub fn unix_seconds() -> u64 {
 /// A denoising state in a stream. Positions count through all generated positions of a sample, holes
 /// joined left to right.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[serde(tag = "ev", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum StateEvent {
     /// A sample begins.
     Start {
-        /// Choice.
-        c: usize,
-        /// Generated positions.
-        len: usize,
+        /// Index of the choice.
+        choice: usize,
+        /// Number of generated positions.
+        length: usize,
         /// T, where the rule has one.
         steps: Option<u32>,
         /// Order of commits.
         order: OrderName,
-        /// The text to show at open positions.
+        /// Text to show at open positions.
         mask: &'static str,
         /// The holes.
         holes: Vec<StateHole>,
     },
     /// Evaluations committed positions.
     Step {
-        /// Choice.
-        c: usize,
+        /// Index of the choice.
+        choice: usize,
         /// Number of the evaluation, from 1.
-        n: u32,
+        evaluation: u32,
         /// Evaluations that the sample takes at most.
-        of: u32,
+        max_evaluations: u32,
         /// Positions still open after this state.
-        left: usize,
+        remaining: usize,
         /// Positions committed.
-        p: Vec<usize>,
-        /// Their token ids. The first token of a hole and its last one may spell what stands beside the hole, too
-        /// (`token_healing`); their texts are without it.
-        i: Vec<u32>,
+        positions: Vec<usize>,
+        /// Their token ids. The first token of a hole and its last one may also spell the text beside the hole
+        /// (`token_healing`); `texts` are without it.
+        token_ids: Vec<u32>,
         /// Their texts, for display.
-        s: Vec<String>,
-        /// Their probabilities when they were drawn, in percent.
-        q: Vec<u32>,
-        /// Positions that are masked again, before those of `p` are committed: one that is in both was drawn again.
-        /// Left out when there are none.
+        texts: Vec<String>,
+        /// Their probabilities when they were drawn, from 0 to 1, rounded to hundredths.
+        #[schema(minimum = 0, maximum = 1)]
+        probabilities: Vec<f64>,
+        /// Positions that are masked again, before those of `positions` are committed: a position in both was drawn
+        /// again. Left out when there are none.
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        x: Vec<usize>,
-        /// With `draft`: what would stand at open positions by now, each as its position and a text. Only for
-        /// display, and only until the next state.
+        remasked: Vec<usize>,
+        /// With `stream_states: "draft"`: the text that each open position would have by now, as pairs of position and
+        /// text. Only for display, and only until the next state.
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        g: Vec<(usize, String)>,
+        draft: Vec<(usize, String)>,
     },
     /// A sample is done.
     End {
-        /// Choice.
-        c: usize,
-        /// Number of the last evaluation.
-        n: u32,
-        /// Evaluations it took.
-        passes: u32,
+        /// Index of the choice.
+        choice: usize,
+        /// Evaluations that the sample took.
+        evaluations: u32,
         /// Leading generated positions that make up the text.
-        cut: usize,
+        returned_tokens: usize,
         /// `eos`, `stop`, `full`, `time_budget` or `timeout`.
-        why: &'static str,
+        reason: &'static str,
     },
 }
 
@@ -180,52 +187,53 @@ pub struct StateHole {
     /// Its name.
     pub id: String,
     /// Its first position.
-    pub at: usize,
+    pub position: usize,
     /// Its length.
-    pub len: usize,
+    pub length: usize,
 }
 
 impl StateEvent {
-    /// The start of sample `c`.
+    /// The start of sample `choice`.
     #[must_use]
-    pub fn start(c: usize, progress: &Progress, settings: &Settings) -> Self {
-        let mut at = 0;
+    pub fn start(choice: usize, progress: &Progress, settings: &Settings) -> Self {
+        let mut position = 0;
         let mut holes = Vec::new();
         for hole in progress.view.generated() {
-            holes.push(StateHole { id: hole.id.clone(), at, len: hole.range.len() });
-            at += hole.range.len();
+            let length = hole.range.len();
+            holes.push(StateHole { id: hole.id.clone(), position, length });
+            position += length;
         }
         let ResolvedPolicy { steps, order, .. } = settings.policy.into();
-        Self::Start { c, len: at, steps, order, mask: MASK, holes }
+        Self::Start { choice, length: position, steps, order, mask: MASK, holes }
     }
 
-    /// A change of sample `c`.
+    /// A change of sample `choice`.
     #[must_use]
-    pub fn step(c: usize, progress: &Progress, change: &Change, model: &ServedModel) -> Self {
+    pub fn step(choice: usize, progress: &Progress, change: &Change, model: &ServedModel) -> Self {
         let at = |position: u32| progress.view.generated_index(position as usize);
         let placed: Vec<(usize, &Commit)> =
             change.committed.iter().filter_map(|commit| Some((at(commit.position)?, commit))).collect();
         let text = |position: u32, token| progress.view.own_text(position as usize, token, &model.tokenizer);
-        let percent = |score: f32| (score.exp() * 100.0).round().clamp(0.0, 100.0) as u32;
+        let rounded = |score: f32| f64::from((score.exp() * 100.0).round().clamp(0.0, 100.0)) / 100.0;
         Self::Step {
-            c,
-            n: progress.evaluations,
-            of: progress.planned,
-            left: progress.remaining,
-            p: placed.iter().map(|(at, _)| *at).collect(),
-            i: placed.iter().map(|(_, commit)| commit.token).collect(),
-            s: placed.iter().map(|(_, commit)| text(commit.position, commit.token)).collect(),
-            q: placed.iter().map(|(_, commit)| percent(commit.score)).collect(),
-            x: change.taken_back.iter().filter_map(|position| at(*position)).collect(),
-            g: progress.draft.iter().filter_map(|(p, id)| Some((at(*p)?, text(*p, *id)))).collect(),
+            choice,
+            evaluation: progress.evaluations,
+            max_evaluations: progress.planned,
+            remaining: progress.remaining,
+            positions: placed.iter().map(|(at, _)| *at).collect(),
+            token_ids: placed.iter().map(|(_, commit)| commit.token).collect(),
+            texts: placed.iter().map(|(_, commit)| text(commit.position, commit.token)).collect(),
+            probabilities: placed.iter().map(|(_, commit)| rounded(commit.score)).collect(),
+            remasked: change.taken_back.iter().filter_map(|position| at(*position)).collect(),
+            draft: progress.draft.iter().filter_map(|(p, id)| Some((at(*p)?, text(*p, *id)))).collect(),
         }
     }
 
-    /// The end of sample `c`, whose first hole reads `text`.
+    /// The end of sample `choice`, whose first hole reads `text`.
     #[must_use]
-    pub fn end(c: usize, progress: &Progress, text: &HoleText) -> Self {
-        let why = progress.ending(text).name();
-        Self::End { c, n: progress.evaluations, passes: progress.evaluations, cut: text.tokens, why }
+    pub fn end(choice: usize, progress: &Progress, text: &HoleText) -> Self {
+        let reason = progress.ending(text).name();
+        Self::End { choice, evaluations: progress.evaluations, returned_tokens: text.tokens, reason }
     }
 }
 

@@ -94,6 +94,15 @@ fn advance<G: Grammar>(
 
 /// One event whose data is `value` on a single line.
 pub fn json_event(value: &impl Serialize) -> Event {
+    with_data(Event::default(), value)
+}
+
+/// The same with a name, which comes before the data.
+pub fn named_event(name: &str, value: &impl Serialize) -> Event {
+    with_data(Event::default().event(name), value)
+}
+
+fn with_data(event: Event, value: &impl Serialize) -> Event {
     // Our own types always serialise; an empty event would be the least harm if one ever did not.
-    Event::default().data(serde_json::to_string(value).unwrap_or_default())
+    event.data(serde_json::to_string(value).unwrap_or_default())
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use unmask_model::checkpoint::Profile;
-use unmask_model::predictor::ModelLimits;
+use unmask_model::predictor::{ModelLimits, Visibility};
 use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{CostModel, EngineHandle};
 
 use crate::access::Access;
 use crate::config::{Patience, ServeArgs};
 use crate::fair_pool::FairPool;
+use crate::kv_cache::KvCacheName;
 use crate::metrics::Metrics;
 use crate::route_defaults::RouteDefaults;
 use crate::template::ChatTemplate;
@@ -63,11 +64,11 @@ impl AppState {
         args: &ServeArgs,
     ) -> Self {
         Self {
-            limits: args.limits.limits(model.limits.context),
+            limits: Limits { kv_cache: args.engine.kv_cache, ..args.limits.limits(model.limits.context) },
             model: Arc::new(model),
             engine,
             slots: args.engine.max_running,
-            queue: (args.engine.queue, Duration::from_secs(args.engine.max_wait)),
+            queue: (args.engine.max_queued_requests, Duration::from_secs(args.engine.max_queue_time)),
             patience: args.server.patience(),
             access,
             cost,
@@ -95,6 +96,8 @@ pub struct ServedModel {
     pub tokenizer: TextTokenizer,
     /// Special tokens and defaults of the model.
     pub profile: Profile,
+    /// Bytes of keys and values that are kept between evaluations at most, and those of one position.
+    pub kv_cache: (u64, u64),
     /// The settings that serve it best, by kind of request.
     pub defaults: RouteDefaults,
     /// The way from messages to a prompt, if there is one.
@@ -116,6 +119,15 @@ pub(crate) fn room_for_bodies() -> FairPool {
 }
 
 impl ServedModel {
+    /// Positions of a block, where the network's attention is causal between blocks.
+    #[must_use]
+    pub fn block(&self) -> Option<usize> {
+        match self.limits.visibility {
+            Visibility::Full => None,
+            Visibility::BlockCausal { block } => Some(block),
+        }
+    }
+
     /// Bytes of the longest text that the context can hold. A longer one is refused, or cut, before it is tokenized.
     #[must_use]
     pub fn longest_text(&self) -> usize {
@@ -136,6 +148,8 @@ pub struct Limits {
     pub prompts: usize,
     /// Positions to generate per sample.
     pub canvas: usize,
+    /// Keys and values that requests keep where they say nothing.
+    pub kv_cache: Option<KvCacheName>,
     /// Stop strings, and bytes of each.
     pub stops: (usize, usize),
     /// (prompt + canvas) × evaluations × samples.
@@ -156,6 +170,7 @@ impl Default for Limits {
             samples: 8,
             prompts: 64,
             canvas: 1024,
+            kv_cache: None,
             stops: (32, 256),
             cost: 8_000_000,
             body_time: Duration::from_secs(30),

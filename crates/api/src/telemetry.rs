@@ -6,6 +6,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 
+use crate::body::renamed;
 use crate::error::set_overload_status;
 use crate::observation::Observation;
 use crate::state::AppState;
@@ -17,6 +18,9 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     let mut response = next.run(request).instrument(observation.span()).await;
     set_overload_status(&mut response, state.overload_status);
     observation.answered(&response);
+    if let Some(names) = renamed::header(&observation.renamed_fields()) {
+        response.headers_mut().insert(HeaderName::from_static("x-deprecated-params"), names);
+    }
     if let Ok(value) = HeaderValue::from_str(&observation.id().to_string()) {
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
     }

@@ -127,7 +127,7 @@ fn first_gpu() -> Result<Option<Device>, LoadError> {
 
 #[cfg(not(feature = "cuda"))]
 fn gpu(ordinal: usize) -> Result<Device, LoadError> {
-    // Candle says what is missing.
-    Device::new_cuda(ordinal)
-        .map_err(|reason| LoadError::Device { device: format!("cuda:{ordinal}"), reason })
+    let reason = "this program was built without CUDA; build it with --features cuda, or use --device cpu";
+    let reason = candle_core::Error::msg(reason);
+    Err(LoadError::Device { device: format!("cuda:{ordinal}"), reason })
 }

@@ -49,6 +49,8 @@ pub struct Member {
     pub rows: usize,
     /// Device time of an evaluation of it alone, in any unit, at least 1.
     pub price: u64,
+    /// Bytes of keys and values that are kept for it while it runs.
+    pub memo: u64,
     /// The first sample of the request with the same canvas at the start: their first evaluations are
     /// computed once when they fall into one batch.
     pub twin_of: u32,
@@ -65,7 +67,7 @@ pub struct Member {
 ///
 /// // At most 100 rows in a batch, at most 8 samples at once.
 /// let mut batcher = Batcher::new(100, 8);
-/// let canvas = |rows| Member { sample: 0, rows, price: rows as u64, twin_of: 0 };
+/// let canvas = |rows| Member { sample: 0, rows, price: rows as u64, memo: 0, twin_of: 0 };
 /// batcher.add(RequestId(0), ClientId(1), [canvas(10)]);
 /// batcher.add(RequestId(1), ClientId(2), [canvas(80)]);
 ///
@@ -78,6 +80,8 @@ pub struct Member {
 pub struct Batcher {
     max_rows: usize,
     max_running: usize,
+    /// Bytes of keys and values that running samples may keep together.
+    memory: u64,
     /// Samples without a place.
     lines: Lines,
     running: VecDeque<Sample>,
@@ -130,7 +134,30 @@ impl Batcher {
     #[must_use]
     pub fn new(max_rows: usize, max_running: usize) -> Self {
         let max_running = max_running.max(1);
-        Self { max_rows, max_running, lines: Lines::default(), running: VecDeque::new(), clock: 0 }
+        let lines = Lines::default();
+        Self { max_rows, max_running, memory: u64::MAX, lines, running: VecDeque::new(), clock: 0 }
+    }
+
+    /// Lets running samples keep at most `bytes` of keys and values together. A sample that would keep more alone runs
+    /// without.
+    #[must_use]
+    pub fn with_memory(self, bytes: u64) -> Self {
+        Self { memory: bytes, ..self }
+    }
+
+    /// The running samples.
+    pub fn running(&self) -> impl Iterator<Item = SampleId> + '_ {
+        self.running.iter().map(Sample::id)
+    }
+
+    /// Changes rows and price of the next evaluation of a running sample.
+    pub fn reprice(&mut self, sample: SampleId, rows: usize, price: u64) {
+        if let Some(running) = self.running.iter_mut().find(|running| running.id() == sample) {
+            running.member.rows = rows;
+            running.member.price = price;
+            // What was earned for a dearer evaluation buys no more than the next one.
+            running.credit = running.credit.min(running.price());
+        }
     }
 
     /// Changes how many rows a batch may have, from the next one on.

@@ -4,45 +4,13 @@
 //! time grows with the square of a length. The overhead is the same for any batch. Three numbers measured
 //! once at start tell a fill of 30 positions from a document of 2,000.
 
-use std::ops::{Add, AddAssign};
 use std::time::{Duration, Instant};
 
 use unmask_model::error::PredictError;
 use unmask_model::predictor::MaskPredictor;
+pub use unmask_model::predictor::Work;
 
 use crate::probe::Probe;
-
-/// The amount of computation of an evaluation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
-    /// Token rows: the lengths of the canvases, summed.
-    pub rows: u64,
-    /// Pairs that attention compares: the squared lengths, summed.
-    pub pairs: u64,
-}
-
-impl Work {
-    /// One canvas of `length` positions.
-    #[must_use]
-    pub fn canvas(length: usize) -> Self {
-        let rows = length as u64;
-        Self { rows, pairs: rows.saturating_mul(rows) }
-    }
-}
-
-impl Add for Work {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { rows: self.rows.saturating_add(other.rows), pairs: self.pairs.saturating_add(other.pairs) }
-    }
-}
-
-impl AddAssign for Work {
-    fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
-    }
-}
 
 /// Predicts the time of an evaluation, in seconds. No coefficient is negative.
 ///
@@ -211,7 +179,7 @@ mod tests {
     use std::cell::Cell;
 
     use proptest::prelude::*;
-    use unmask_model::predictor::{ModelLimits, Script, ScriptedPredictor};
+    use unmask_model::predictor::{ModelLimits, Script, ScriptedPredictor, Visibility};
 
     use super::*;
 
@@ -263,7 +231,13 @@ mod tests {
 
     #[test]
     fn measuring_stops_when_its_patience_is_over() {
-        let limits = ModelLimits { vocabulary: 10, context: 64, mask_token: 9, shift: true };
+        let limits = ModelLimits {
+            vocabulary: 10,
+            context: 64,
+            mask_token: 9,
+            shift: true,
+            visibility: Visibility::Full,
+        };
         let mut predictor = ScriptedPredictor::new(limits, Script::default());
         let start = crate::engine::now();
         let readings = Cell::new(0);

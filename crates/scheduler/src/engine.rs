@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io, mem, thread};
 
 use tokio::sync::watch;
-use unmask_model::predictor::{Ask, MaskPredictor, Read};
+use unmask_model::predictor::{Ask, Context, MaskPredictor, Read, TokenId};
 
 use self::fault::Broken;
 use crate::batcher::{Batcher, RequestId, SampleId};
@@ -22,7 +22,7 @@ use crate::handle::EngineHandle;
 use crate::inbox::{Backlog, EngineState, Inbox};
 use crate::metrics::EngineMetrics;
 use crate::pace::Pace;
-use crate::request::{Request, work};
+use crate::request::Request;
 
 /// The crate's only clock.
 #[expect(clippy::disallowed_methods, reason = "the engine measures its requests")]
@@ -39,12 +39,12 @@ pub(crate) fn now() -> Instant {
 ///
 /// ```
 /// use unmask_model::diffusion::{DenoisingState, Policy, StateSpec};
-/// use unmask_model::predictor::{MaskPredictor, ModelLimits, Script, ScriptedPredictor};
+/// use unmask_model::predictor::{MaskPredictor, ModelLimits, Script, ScriptedPredictor, Visibility};
 /// use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineMetrics};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let limits = ModelLimits { vocabulary: 100, context: 64, mask_token: 99, shift: false };
+/// let limits = ModelLimits { vocabulary: 100, context: 64, mask_token: 99, shift: false, visibility: Visibility::Full };
 /// let predictor = ScriptedPredictor::new(limits, Script::default());
 /// let handle = Engine::spawn(predictor, EngineConfig::default(), EngineMetrics::default())?;
 ///
@@ -94,9 +94,10 @@ impl<P: MaskPredictor> Engine<P> {
         metrics.cost(&config.cost);
         let inbox = Arc::new(Inbox::default());
         let (ended, watch) = watch::channel(());
+        let memory = predictor.memos().budget;
         let engine = Self {
             predictor,
-            batcher: Batcher::new(config.max_rows, config.max_running),
+            batcher: Batcher::new(config.max_rows, config.max_running).with_memory(memory),
             requests: BTreeMap::new(),
             unseen: RequestId(0),
             config,
@@ -125,8 +126,12 @@ impl<P: MaskPredictor> Engine<P> {
                 continue;
             }
             match self.evaluate(&batch) {
-                Ok(answers) => self.advance(&batch, &answers),
+                Ok((answers, works)) => self.advance(&batch, &answers, &works),
                 Err(error) => self.fail(&batch, &error),
+            }
+            if self.requests.is_empty() {
+                self.predictor.mark_live(&[]);
+                self.metrics.memos(&self.predictor.memos());
             }
             if let Some(broken) = self.broken {
                 tracing::error!("{}", broken.reason());
@@ -165,7 +170,9 @@ impl<P: MaskPredictor> Engine<P> {
 
     fn accept(&mut self, id: RequestId, request: Request) {
         self.unseen = RequestId(id.0 + 1);
-        self.batcher.add(id, request.client, request.members());
+        let members = request
+            .members(|ask| self.price(self.predictor.work(ask)), |length| self.predictor.memo_bytes(length));
+        self.batcher.add(id, request.client, members);
         self.requests.insert(id, request);
     }
 
@@ -200,7 +207,32 @@ impl<P: MaskPredictor> Engine<P> {
                 return vec![suspect];
             }
         }
+        self.reprice();
         self.batcher.next_batch()
+    }
+
+    /// Asks what the running samples with kept keys and values would compute now, and says which of those are needed.
+    fn reprice(&mut self) {
+        let running: Vec<SampleId> = self.batcher.running().collect();
+        let mut live = Vec::new();
+        let mut prices = Vec::new();
+        for sample in running {
+            let Some(ask) = self.ask(sample) else { continue };
+            if let Context::Frozen { as_of, .. } = ask.context {
+                live.push(as_of);
+                prices.push((sample, self.price(self.predictor.work(&ask))));
+            }
+        }
+        let live: Vec<Vec<TokenId>> = live.into_iter().map(<[TokenId]>::to_vec).collect();
+        self.predictor.mark_live(&live.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        prices.into_iter().for_each(|(sample, (rows, price))| self.batcher.reprice(sample, rows, price));
+    }
+
+    /// Rows of a batch, and nanoseconds of device time.
+    fn price(&self, work: Work) -> (usize, u64) {
+        let nanoseconds = self.config.cost.time(work).as_nanos();
+        let rows = usize::try_from(work.rows).unwrap_or(usize::MAX);
+        (rows, u64::try_from(nanoseconds).unwrap_or(u64::MAX).max(1))
     }
 
     fn ask(&self, id: SampleId) -> Option<Ask<'_>> {
@@ -208,15 +240,16 @@ impl<P: MaskPredictor> Engine<P> {
     }
 
     /// One forward pass for the samples of `batch`: the reads of each, as many as it asked for.
-    fn evaluate(&mut self, batch: &[SampleId]) -> Result<Vec<Vec<Read>>, GenerationError> {
+    fn evaluate(&mut self, batch: &[SampleId]) -> Result<(Vec<Vec<Read>>, Vec<Work>), GenerationError> {
         let start = now();
         self.begin(batch, start);
         let asks: Vec<Ask<'_>> = batch
             .iter()
             .filter_map(|id| self.requests.get(&id.request)?.tasks.get(id.sample as usize)?.ask())
             .collect();
+        let works: Vec<Work> = asks.iter().map(|ask| self.predictor.work(ask)).collect();
         let mut total = Work::default();
-        asks.iter().for_each(|ask| total += work(ask));
+        works.iter().for_each(|work| total += *work);
         // A failed call changes nothing of the predictor, by its contract, so it can be called again.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.predictor.predict(&asks)));
         self.inbox.lock().status.evaluating_since = None;
@@ -229,8 +262,9 @@ impl<P: MaskPredictor> Engine<P> {
         let took = now().saturating_duration_since(start);
         self.metrics.evaluated(asks.len(), total.rows, self.config.max_rows, took);
         drop(asks);
+        self.metrics.memos(&self.predictor.memos());
         self.learn(total, took);
-        Ok(answers)
+        Ok((answers, works))
     }
 
     /// Notes in requests, status and metrics that an evaluation starts.
@@ -250,10 +284,11 @@ impl<P: MaskPredictor> Engine<P> {
         contents.backlog = backlog;
     }
 
-    fn advance(&mut self, batch: &[SampleId], answers: &[Vec<Read>]) {
-        for (id, reads) in batch.iter().zip(answers) {
+    fn advance(&mut self, batch: &[SampleId], answers: &[Vec<Read>], works: &[Work]) {
+        for ((id, reads), work) in batch.iter().zip(answers).zip(works) {
             let Some(request) = self.requests.get_mut(&id.request) else { continue };
-            let (committed, done) = request.advance(id.sample, reads);
+            let time = self.config.cost.time(*work);
+            let (committed, done) = request.advance(id.sample, reads, (work.rows, time));
             self.metrics.committed(committed);
             if done {
                 self.batcher.retire(*id);

@@ -8,6 +8,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
+use unmask_model::predictor::MemoStatus;
+
 use crate::cost::CostModel;
 use crate::inbox::EngineStatus;
 
@@ -30,6 +32,11 @@ pub struct EngineMetrics {
     overhead: Gauge<f64, AtomicU64>,
     per_row: Gauge<f64, AtomicU64>,
     per_pair: Gauge<f64, AtomicU64>,
+    memo_bytes: Gauge,
+    memo_budget: Gauge,
+    memo_hits: Counter,
+    memo_misses: Counter,
+    memo_evictions: Counter,
 }
 
 impl Default for EngineMetrics {
@@ -54,6 +61,11 @@ impl Default for EngineMetrics {
             overhead: Gauge::default(),
             per_row: Gauge::default(),
             per_pair: Gauge::default(),
+            memo_bytes: Gauge::default(),
+            memo_budget: Gauge::default(),
+            memo_hits: Counter::default(),
+            memo_misses: Counter::default(),
+            memo_evictions: Counter::default(),
         }
     }
 }
@@ -99,7 +111,35 @@ impl EngineMetrics {
             "Fitted time of a pair of positions in attention",
             &m.per_pair,
         );
+        add(registry, "unmask_kv_cache_bytes", "Keys and values kept between evaluations", &m.memo_bytes);
+        add(registry, "unmask_kv_cache_limit_bytes", "Most bytes of keys and values", &m.memo_budget);
+        add(registry, "unmask_kv_cache_hits", "Canvases whose keys and values were there", &m.memo_hits);
+        add(
+            registry,
+            "unmask_kv_cache_rebuilds",
+            "Canvases whose keys and values were computed",
+            &m.memo_misses,
+        );
+        add(
+            registry,
+            "unmask_kv_cache_evictions",
+            "Canvases whose keys and values made room for others",
+            &m.memo_evictions,
+        );
         metrics
+    }
+
+    pub(crate) fn memos(&self, status: &MemoStatus) {
+        self.memo_bytes.set(status.bytes as i64);
+        self.memo_budget.set(i64::try_from(status.budget).unwrap_or(i64::MAX));
+        let counts = [
+            (&self.memo_hits, status.hits),
+            (&self.memo_misses, status.misses),
+            (&self.memo_evictions, status.evictions),
+        ];
+        for (counter, total) in counts {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 
     pub(crate) fn cost(&self, cost: &CostModel) {

@@ -29,8 +29,8 @@ pub(crate) struct Request {
     batch_peak: usize,
     rows: u64,
     reads: u64,
-    /// Predicted device time of an evaluation of each sample, and of all that it may still take.
-    prices: Vec<(Duration, Duration)>,
+    /// Predicted device time of all that each sample may still take.
+    left: Vec<Duration>,
     /// Samples whose reader has seen enough.
     stops: Arc<[AtomicBool]>,
 }
@@ -45,11 +45,17 @@ impl Request {
         let DenoiseRequest { samples, texts, client, deadline, finish_by } = request;
         let samples = samples.into_iter().map(Task::Denoise);
         let tasks: Vec<Task> = samples.chain(texts.into_iter().map(Task::Score)).collect();
-        let price = |task: &Task| {
-            let price = task.ask().map_or(Duration::ZERO, |ask| cost.time(work(&ask)));
-            (price, price.saturating_mul(task.evaluations_left()))
+        // Each evaluation has its overhead.
+        let time = |task: &Task| {
+            let evaluations = task.evaluations_left();
+            let overhead = cost.time(Work::default()).saturating_mul(evaluations.saturating_sub(1));
+            if evaluations == 0 {
+                Duration::ZERO
+            } else {
+                cost.time(task.work_left()).saturating_add(overhead)
+            }
         };
-        let prices = tasks.iter().map(price).collect();
+        let left = tasks.iter().map(time).collect();
         // Room for every step, every score and the terminal event: the engine never waits, and nothing is
         // lost.
         let (events, receiver) = mpsc::channel(tasks.iter().map(Task::events).sum::<usize>() + 1);
@@ -66,23 +72,28 @@ impl Request {
             batch_peak: 0,
             rows: 0,
             reads: 0,
-            prices,
+            left,
             stops,
         };
         (request, receiver, flags)
     }
 
-    /// The samples that still need evaluations, as the batcher sees them.
-    pub(crate) fn members(&self) -> Vec<Member> {
+    /// The samples that still need evaluations, as the batcher sees them. `price` gives rows and device time of an
+    /// evaluation, `memo` the bytes that are kept for a canvas of a length.
+    pub(crate) fn members(
+        &self,
+        price: impl Fn(&Ask<'_>) -> (usize, u64),
+        memo: impl Fn(usize) -> u64,
+    ) -> Vec<Member> {
         let mut first: HashMap<(&[TokenId], Option<&[TokenId]>), u32> = HashMap::new();
         let mut members = Vec::with_capacity(self.tasks.len());
         for (sample, task) in (0..).zip(&self.tasks) {
             let Some(ask) = task.ask() else { continue };
-            let price = self.prices.get(sample as usize).map_or(1, |(price, _)| price.as_nanos());
-            let price = u64::try_from(price).unwrap_or(u64::MAX).max(1);
+            let (rows, price) = price(&ask);
+            let memo = if task.keeps() { memo(task.length()) } else { 0 };
             let canvas = (ask.tokens, ask.guidance.map(|guide| guide.tokens));
             let twin_of = *first.entry(canvas).or_insert(sample);
-            members.push(Member { sample, rows: work(&ask).rows as usize, price, twin_of });
+            members.push(Member { sample, rows, price, memo, twin_of });
         }
         members
     }
@@ -94,8 +105,8 @@ impl Request {
 
     /// Predicted device time of all that is left to do.
     pub(crate) fn time_left(&self) -> Duration {
-        let open = self.prices.iter().zip(&self.tasks).filter(|(_, task)| task.ask().is_some());
-        open.map(|((_, left), _)| *left).fold(Duration::ZERO, Duration::saturating_add)
+        let open = self.left.iter().zip(&self.tasks).filter(|(_, task)| task.ask().is_some());
+        open.map(|(left, _)| *left).fold(Duration::ZERO, Duration::saturating_add)
     }
 
     /// Returns true if every sample and every text is complete.
@@ -157,16 +168,19 @@ impl Request {
         waited
     }
 
-    /// Takes the answers for one task and reports a sample's step: how many positions it committed, and
-    /// whether that task is complete.
-    pub(crate) fn advance(&mut self, sample: u32, reads: &[Read]) -> (usize, bool) {
+    /// Takes the answers for one task, which took `rows` rows and a predicted time, and reports a sample's step: how many
+    /// positions it committed, and whether that task is complete.
+    pub(crate) fn advance(
+        &mut self,
+        sample: u32,
+        reads: &[Read],
+        (rows, time): (u64, Duration),
+    ) -> (usize, bool) {
         let Some(task) = self.tasks.get_mut(sample as usize) else { return (0, true) };
-        if let Some(ask) = task.ask() {
-            self.rows += work(&ask).rows;
-            self.reads += ask.wants.len() as u64;
-        }
-        if let Some((price, left)) = self.prices.get_mut(sample as usize) {
-            *left = left.saturating_sub(*price);
+        self.rows += rows;
+        self.reads += reads.len() as u64;
+        if let Some(left) = self.left.get_mut(sample as usize) {
+            *left = left.saturating_sub(time);
         }
         let state = match task {
             Task::Denoise(state) => state,
@@ -225,10 +239,4 @@ impl Request {
             tracing::error!("a request made more evaluations than it announced; an event was lost");
         }
     }
-}
-
-/// The work of an ask; guidance computes a second canvas.
-pub(crate) fn work(ask: &Ask<'_>) -> Work {
-    let canvas = Work::canvas(ask.tokens.len());
-    if ask.guidance.is_some() { canvas + canvas } else { canvas }
 }

@@ -72,8 +72,8 @@ pub(super) fn rates(records: &[Record], elapsed: Duration) -> Rates {
     Rates {
         elapsed_s,
         finished: per_second(|_| 1),
-        kept_tokens: per_second(|work| work.kept_tokens.into()),
-        positions_times_passes: per_second(|work| work.row_evaluations),
+        returned_tokens: per_second(|work| work.returned_tokens.into()),
+        positions_times_passes: per_second(|work| work.rows_computed),
     }
 }
 

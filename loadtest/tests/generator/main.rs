@@ -113,7 +113,7 @@ async fn numbers_come_from_the_requests_they_speak_of() {
     assert_eq!(count(report.times.end_to_end), 2, "a slow reader's time is not the server's");
     assert_eq!(report.times.evaluation.unwrap().p50, 3.0, "12 ms for 4 evaluations");
     assert_eq!(report.batch_peak, Some(3));
-    let per_request = report.rates.kept_tokens / report.rates.finished;
+    let per_request = report.rates.returned_tokens / report.rates.finished;
     assert!((per_request - 8.0).abs() < 1e-9);
     assert!(report.to_string().ends_with("ok\n"), "{report}");
     let svg = plot::draw(&report, &run.records);

@@ -56,7 +56,7 @@ pub(crate) async fn start() -> Server {
 }
 
 async fn models() -> Json<Value> {
-    Json(json!({ "data": [{ "id": "stub", "max_model_len": 120, "limits": { "canvas": LONG } }] }))
+    Json(json!({ "data": [{ "id": "stub", "max_model_len": 120, "limits": { "generated_tokens": LONG } }] }))
 }
 
 async fn health(State(counters): State<Counters>) -> Json<Value> {
@@ -99,16 +99,16 @@ fn whole(text: &str) -> Value {
 }
 
 fn report() -> Value {
-    json!({ "forward_passes": 4, "row_evaluations": 80, "canvas_tokens": 8, "kept_tokens": 8,
+    json!({ "forward_passes": 4, "rows_computed": 80, "generated_tokens": 8, "returned_tokens": 8,
         "queue_ms": 2.0, "denoise_ms": 12.0, "batch_peak": 3 })
 }
 
 /// Four states, then the end that `how` names.
 fn stream(how: String, fill: bool, text: &str, running: Running) -> Response {
     let state = if fill {
-        json!({ "type": "fill.state", "ev": "step" })
+        json!({ "type": "fill.state", "state": { "type": "step" } })
     } else {
-        json!({ "choices": [{ "text": "", "finish_reason": null }], "diffusion": { "ev": "step" } })
+        json!({ "choices": [{ "text": "", "finish_reason": null }], "diffusion": { "type": "step" } })
     };
     let mut events = vec![state.to_string(); 4];
     match how.as_str() {

@@ -35,10 +35,10 @@ test("streamed text is the plain text, and so is its usage", async () => {
 test("states ride beside the text", async () => {
   // Broken: viewers cannot show the denoising without giving up the SDK.
   const stream = client.completions.create({ ...text, stream: true, diffusion: { stream_states: "delta" } });
-  const events = (await chunksOf(stream)).map((chunk) => chunk.diffusion).filter((state) => state?.ev);
-  assert.equal(events[0].ev, "start");
-  assert.equal(events.at(-1).ev, "end");
-  const filled = events.filter((state) => state.ev === "step").flatMap((state) => state.p);
+  const events = (await chunksOf(stream)).map((chunk) => chunk.diffusion).filter((state) => state?.type);
+  assert.equal(events[0].type, "start");
+  assert.equal(events.at(-1).type, "end");
+  const filled = events.filter((state) => state.type === "step").flatMap((state) => state.positions);
   assert.deepEqual(filled.toSorted((a, b) => a - b), [...Array(events[0].len).keys()]);
 });
 

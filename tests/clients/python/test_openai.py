@@ -38,7 +38,7 @@ def test_a_completion_is_whole_and_its_numbers_add_up(openai_client):
     assert choice.text and choice.finish_reason in ("stop", "length")
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
     assert 0 < answer.usage.completion_tokens <= 16
-    assert answer.usage.completion_tokens == answer.diffusion["kept_tokens"]
+    assert answer.usage.completion_tokens == answer.diffusion["returned_tokens"]
 
 
 def test_a_seed_repeats_the_text(openai_client):
@@ -81,15 +81,15 @@ def test_states_are_readable_and_replay_to_the_text(server, openai_client):
     """Broken: a viewer of the denoising shows something that never happened."""
     stream = complete(openai_client, stream=True, extra_body={"diffusion": {"stream_states": "delta"}})
     chunks = list(stream)
-    events = [chunk.diffusion for chunk in chunks if "ev" in (getattr(chunk, "diffusion", None) or {})]
-    assert [event["ev"] for event in events] == ["start"] + ["step"] * (len(events) - 2) + ["end"]
-    canvas = [None] * events[0]["len"]
+    events = [chunk.diffusion for chunk in chunks if "type" in (getattr(chunk, "diffusion", None) or {})]
+    assert [event["type"] for event in events] == ["start"] + ["step"] * (len(events) - 2) + ["end"]
+    canvas = [None] * events[0]["length"]
     for event in events[1:-1]:
-        for position, token, text in zip(event["p"], event["i"], event["s"], strict=True):
+        for position, token, text in zip(event["positions"], event["token_ids"], event["texts"], strict=True):
             assert canvas[position] is None, "a position is filled twice"
             canvas[position] = (token, text)
-        assert event["left"] == canvas.count(None)
-    tokens, texts = zip(*canvas[: events[-1]["cut"]])
+        assert event["remaining"] == canvas.count(None)
+    tokens, texts = zip(*canvas[: events[-1]["returned_tokens"]])
     assert "".join(texts) == joined(chunks)
     # The first token begins with the prompt's last blank, which its text leaves to the prompt.
     assert server.post("/detokenize", {"tokens": tokens})["prompt"] == " " + joined(chunks)

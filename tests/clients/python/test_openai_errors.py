@@ -148,7 +148,7 @@ def test_a_full_server_is_a_server_error_with_a_code(full_server):
 @pytest.fixture(scope="module")
 def full_server():
     """Has room for one sample, because requests of a client share its places; others wait for a second before they are refused."""
-    with Server("--max-running", "1", "--max-wait", "1") as server:
+    with Server("--max-running", "1", "--max-queue-time", "1") as server:
         yield server
 
 

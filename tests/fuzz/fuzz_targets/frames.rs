@@ -21,7 +21,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 static SERVER: LazyLock<(Runtime, SocketAddr)> = LazyLock::new(|| {
     let runtime = Runtime::new().expect("a runtime");
     let flags =
-        ["--header-timeout", "1", "--keep-alive", "1", "--slow-reader", "1", "--max-connections", "16"];
+        ["--header-timeout", "1", "--idle-timeout", "1", "--write-timeout", "1", "--max-connections", "16"];
     let address = runtime.block_on(async {
         let public = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = public.local_addr().expect("an address");

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use unmask_model::checkpoint::{FeedForward, ModelConfig, ModelFiles, StoredType, Weights};
 use unmask_model::device::{DeviceChoice, Placement, Precision};
 use unmask_model::kernel::CpuFeatures;
-use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want};
+use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want, Visibility};
 
 /// Larger networks take longer than an input may.
 const MOST_NUMBERS: usize = 1 << 20;
@@ -69,7 +69,7 @@ fuzz_target!(|input: &[u8]| {
     for cpu in CpuFeatures::available() {
         let placement = Placement::new(DeviceChoice::Cpu, precision, config.family, cpu).expect("a CPU");
         let limits =
-            ModelLimits { vocabulary: VOCABULARY, context: spec.context, mask_token: 0, shift: true };
+            ModelLimits { vocabulary: VOCABULARY, context: spec.context, mask_token: 0, shift: true, visibility: Visibility::Full };
         let weights = Weights::random(VOCABULARY, StoredType::F32);
         let mut predictor =
             CandlePredictor::new(spec, &weights, limits, &placement, 1).expect("weights that fit");

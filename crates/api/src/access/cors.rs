@@ -27,11 +27,12 @@ impl FromStr for Origin {
 }
 
 /// Headers of answers that pages may read.
-const EXPOSED: [&str; 17] = [
+const EXPOSED: [&str; 18] = [
     "openai-processing-ms",
     "retry-after",
     "retry-after-ms",
     "x-engine-ms",
+    "x-deprecated-params",
     "x-ignored-params",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",

@@ -127,7 +127,7 @@ impl Access {
             }
             _ => {}
         }
-        let metrics = match (args.admin_listen, args.metrics_auth) {
+        let metrics = match (args.metrics_listen, args.metrics_auth) {
             (Some(_), _) => MetricsDoor::Admin,
             (None, true) => MetricsDoor::Keyed,
             (None, false) => MetricsDoor::Open,

@@ -1,11 +1,15 @@
 //! Networks that `unmask bench` measures, by their shape.
 
 use clap::ValueEnum;
-use unmask_model::checkpoint::families::{DIFFUGPT, DIFFULLAMA, DREAM, LLADA, LLADA_MOE};
+use unmask_model::backbone::{Network, StoredAs};
+use unmask_model::checkpoint::families::{
+    DIFFUGPT, DIFFULLAMA, DREAM, LLADA, LLADA_MOE, LLADA2, QWEN2, SDAR,
+};
 use unmask_model::checkpoint::{
     Biases, Experts, Family, FeedForward, NormKind, Positions, Projections, Rotation, StoredType,
-    TransformerSpec,
+    TransformerSpec, Visibility,
 };
+use unmask_model::kernel::{ExpertGroups, ExpertScore, Routing};
 
 /// Networks by their shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -14,6 +18,9 @@ pub enum Shape {
     /// 12 blocks of width 768, 50,257 tokens.
     #[value(name = "diffugpt-s")]
     DiffuGptS,
+    /// 30 blocks of width 576, 3 of 9 heads for keys, 49,152 tokens; weights stored as bfloat16.
+    #[value(name = "smollm2-135m")]
+    SmolLm2,
     /// 24 blocks of width 1024, 50,257 tokens.
     #[value(name = "diffugpt-m")]
     DiffuGptM,
@@ -32,9 +39,19 @@ pub enum Shape {
     /// 16 blocks of width 2048 with 8 of 64 experts, 157,184 tokens; weights stored as bfloat16.
     #[value(name = "llada-moe-7b-a1b")]
     LladaMoe7bA1b,
+    /// 24 blocks of width 896, 2 of 14 heads for keys, 151,936 tokens; weights stored as bfloat16.
+    #[value(name = "open-dcoder-0.5b")]
+    OpenDCoder,
     /// A dense network with the active parameters of llada-moe-7b-a1b.
     #[value(name = "llada-dense-1b")]
     LladaDense1b,
+    /// SDAR-1.7B: 28 blocks of width 2048, 8 of 16 heads for keys, 151,936 tokens; weights stored as bfloat16.
+    #[value(name = "sdar-1.7b")]
+    Sdar1b7,
+    /// LLaDA2.0-mini: 20 blocks of width 2048, 19 of them with 8 of 256 experts and a shared one, 157,184 tokens;
+    /// weights stored as bfloat16.
+    #[value(name = "llada2-mini")]
+    Llada2Mini,
 }
 
 impl Shape {
@@ -43,11 +60,15 @@ impl Shape {
     pub fn spec(self, layers: Option<usize>) -> TransformerSpec {
         let (own_layers, width, head_count, kv_head_count, context) = match self {
             Self::DiffuGptS => (12, 768, 12, 12, 1024),
+            Self::SmolLm2 => (30, 576, 9, 3, 8192),
             Self::DiffuGptM => (24, 1024, 16, 16, 1024),
             Self::Llama124m => (12, 768, 12, 12, 2048),
             Self::DiffuLlama7b | Self::Llada8b => (32, 4096, 32, 32, 4096),
             Self::Dream7b => (28, 3584, 28, 4, 4096),
+            Self::OpenDCoder => (24, 896, 14, 2, 4096),
             Self::LladaMoe7bA1b | Self::LladaDense1b => (16, 2048, 16, 16, 8192),
+            Self::Sdar1b7 => (28, 2048, 16, 8, 32_768),
+            Self::Llada2Mini => (20, 2048, 16, 4, 32_768),
         };
         let learned = self.family() == &DIFFUGPT;
         TransformerSpec {
@@ -61,25 +82,73 @@ impl Shape {
             positions: if learned {
                 Positions::Learned
             } else {
-                Positions::Rotary(Rotation::plain(10_000.0))
+                let part = (self == Self::Llada2Mini).then_some(64);
+                Positions::Rotary(Rotation { part, ..Rotation::plain(10_000.0) })
             },
-            projections: if learned { Projections::Fused } else { Projections::Separate },
-            biases: Biases { qkv: learned || self == Self::Dream7b, output: learned, feed_forward: learned },
-            head_norm: matches!(self, Self::LladaMoe7bA1b | Self::LladaDense1b),
-            feed_forward: vec![self.feed_forward(); layers.unwrap_or(own_layers)],
+            projections: match self {
+                _ if learned => Projections::Fused,
+                Self::Llada2Mini => Projections::Stacked,
+                _ => Projections::Separate,
+            },
+            biases: Biases {
+                qkv: learned || matches!(self, Self::Dream7b | Self::OpenDCoder),
+                output: learned,
+                feed_forward: learned,
+            },
+            head_norm: matches!(
+                self,
+                Self::LladaMoe7bA1b | Self::LladaDense1b | Self::Sdar1b7 | Self::Llada2Mini
+            ),
+            feed_forward: self.feed_forwards(layers.unwrap_or(own_layers)),
+            visibility: match self {
+                Self::Sdar1b7 => Visibility::BlockCausal { block: 4 },
+                Self::Llada2Mini => Visibility::BlockCausal { block: 32 },
+                _ => Visibility::Full,
+            },
             ties_missing_head: true,
         }
+    }
+
+    /// The feed-forward part of every block.
+    fn feed_forwards(self, layers: usize) -> Vec<FeedForward> {
+        let mut parts = vec![self.feed_forward(); layers];
+        if let (Self::Llada2Mini, Some(first)) = (self, parts.first_mut()) {
+            *first = FeedForward::SwiGlu { width: 5120 };
+        }
+        parts
     }
 
     fn feed_forward(self) -> FeedForward {
         match self {
             Self::DiffuGptS => FeedForward::Gelu { width: 3072 },
+            Self::SmolLm2 => FeedForward::SwiGlu { width: 1536 },
             Self::DiffuGptM => FeedForward::Gelu { width: 4096 },
             Self::Llama124m => FeedForward::SwiGlu { width: 2048 },
             Self::DiffuLlama7b => FeedForward::SwiGlu { width: 11008 },
             Self::Llada8b => FeedForward::SwiGlu { width: 12288 },
             Self::Dream7b => FeedForward::SwiGlu { width: 18944 },
-            Self::LladaMoe7bA1b => FeedForward::Experts(Experts { count: 64, used: 8, width: 1024 }),
+            Self::OpenDCoder => FeedForward::SwiGlu { width: 4864 },
+            Self::LladaMoe7bA1b => FeedForward::Experts(Experts {
+                count: 64,
+                width: 1024,
+                shared: None,
+                bias: false,
+                routing: Routing::softmax(8),
+            }),
+            Self::Sdar1b7 => FeedForward::SwiGlu { width: 6144 },
+            Self::Llada2Mini => FeedForward::Experts(Experts {
+                count: 256,
+                width: 512,
+                shared: Some(512),
+                bias: true,
+                routing: Routing {
+                    used: 8,
+                    score: ExpertScore::Sigmoid,
+                    groups: Some(ExpertGroups { count: 8, kept: 4 }),
+                    normalised: true,
+                    scale: 2.5,
+                },
+            }),
             Self::LladaDense1b => FeedForward::SwiGlu { width: 8192 },
         }
     }
@@ -88,14 +157,31 @@ impl Shape {
     pub(super) fn vocabulary(self) -> usize {
         match self {
             Self::DiffuGptS | Self::DiffuGptM => 50257,
+            Self::SmolLm2 => 49_152,
+            Self::OpenDCoder => 151_936,
             Self::Llama124m | Self::DiffuLlama7b => 32000,
             Self::Llada8b => 126_464,
             Self::Dream7b => 152_064,
-            Self::LladaMoe7bA1b | Self::LladaDense1b => 157_184,
+            Self::LladaMoe7bA1b | Self::LladaDense1b | Self::Llada2Mini => 157_184,
+            Self::Sdar1b7 => 151_936,
         }
     }
 
-    /// The type in which the weights are stored.
+    /// The network with random weights, `layers` blocks of it.
+    pub(super) fn network(self, layers: Option<usize>) -> Network {
+        Network {
+            spec: self.spec(layers),
+            vocabulary: self.vocabulary(),
+            own_head: false,
+            stored: match self.stored() {
+                StoredType::F32 => StoredAs::F32,
+                StoredType::Bf16 => StoredAs::Bf16,
+            },
+            adapted: false,
+        }
+    }
+
+    /// How the weights are stored.
     pub(super) fn stored(self) -> StoredType {
         match self {
             Self::DiffuGptS | Self::DiffuGptM | Self::Llama124m => StoredType::F32,
@@ -104,13 +190,17 @@ impl Shape {
     }
 
     /// The family that a network of this shape belongs to.
-    pub(super) fn family(self) -> &'static Family {
+    #[must_use]
+    pub fn family(self) -> &'static Family {
         match self {
             Self::DiffuGptS | Self::DiffuGptM => &DIFFUGPT,
-            Self::Llama124m | Self::DiffuLlama7b => &DIFFULLAMA,
+            Self::Llama124m | Self::SmolLm2 | Self::DiffuLlama7b => &DIFFULLAMA,
+            Self::OpenDCoder => &QWEN2,
             Self::Llada8b => &LLADA,
             Self::Dream7b => &DREAM,
             Self::LladaMoe7bA1b | Self::LladaDense1b => &LLADA_MOE,
+            Self::Sdar1b7 => &SDAR,
+            Self::Llada2Mini => &LLADA2,
         }
     }
 }
@@ -126,7 +216,10 @@ pub(super) fn operations(spec: &TransformerSpec, rows: usize, asked: usize) -> f
         let inner = match kind {
             FeedForward::Gelu { width } => 2 * spec.width * width,
             FeedForward::SwiGlu { width } => 3 * spec.width * width,
-            FeedForward::Experts(experts) => spec.width * (experts.count + 3 * experts.used * experts.width),
+            FeedForward::Experts(experts) => {
+                let used = experts.routing.used * experts.width + experts.shared.unwrap_or(0);
+                spec.width * (experts.count + 3 * used)
+            }
         };
         let queries = 2 * spec.width * heads + inner;
         let last = number + 1 == spec.layers();

@@ -95,8 +95,8 @@ struct TextMetrics {
     tokenize: Histogram,
     finishes: Family<FinishLabels, Counter>,
     prompt_tokens: Counter,
-    canvas_tokens: Counter,
-    kept_tokens: Counter,
+    generated_tokens: Counter,
+    returned_tokens: Counter,
 }
 
 impl TextMetrics {
@@ -145,12 +145,16 @@ impl TextMetrics {
                 "Tokens given with accepted requests",
                 Counter::default(),
             ),
-            canvas_tokens: add.one(
-                "unmask_canvas_tokens",
+            generated_tokens: add.one(
+                "unmask_generated_tokens",
                 "Positions to generate of accepted requests",
                 Counter::default(),
             ),
-            kept_tokens: add.one("unmask_kept_tokens", "Tokens of the texts in answers", Counter::default()),
+            returned_tokens: add.one(
+                "unmask_returned_tokens",
+                "Tokens of the texts in answers",
+                Counter::default(),
+            ),
         }
     }
 
@@ -164,8 +168,8 @@ impl TextMetrics {
         }
         if let Some(first) = record.first_text {
             self.first_token.get_or_create(&of).observe(first.as_secs_f64());
-            if record.kept_tokens > 1 {
-                let rest = took.saturating_sub(first).as_secs_f64() / (record.kept_tokens - 1) as f64;
+            if record.returned_tokens > 1 {
+                let rest = took.saturating_sub(first).as_secs_f64() / (record.returned_tokens - 1) as f64;
                 self.per_token.get_or_create(&of).observe(rest);
             }
         }
@@ -179,8 +183,8 @@ impl TextMetrics {
             self.finishes.get_or_create(&FinishLabels { reason }).inc();
         }
         self.prompt_tokens.inc_by(record.prompt_tokens as u64);
-        self.canvas_tokens.inc_by(record.canvas_tokens as u64);
-        self.kept_tokens.inc_by(record.kept_tokens as u64);
+        self.generated_tokens.inc_by(record.generated_tokens as u64);
+        self.returned_tokens.inc_by(record.returned_tokens as u64);
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn routes() -> Router<AppState> {
 
 /// The page as it is sent.
 #[derive(Clone, Debug)]
-struct Page {
+pub(crate) struct Page {
     html: Bytes,
     headers: HeaderMap,
 }
@@ -63,12 +63,17 @@ impl Page {
             source(&script),
             source(&style),
         );
+        Self::new(html, &policy)
+    }
+
+    /// A page whose contents `policy` restricts.
+    pub(crate) fn new(html: String, policy: &str) -> Self {
         let tag = format!("\"{}\"", BASE64_STANDARD.encode(&Sha256::digest(&html)[..12]));
         let headers = [
             (header::CONTENT_TYPE, "text/html; charset=utf-8"),
             (header::CACHE_CONTROL, "no-cache"),
             (header::ETAG, &tag),
-            (header::CONTENT_SECURITY_POLICY, &policy),
+            (header::CONTENT_SECURITY_POLICY, policy),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::REFERRER_POLICY, "no-referrer"),
         ];
@@ -80,7 +85,7 @@ impl Page {
     }
 
     /// The page, or word that the browser has it already.
-    fn answer(&self, request: &HeaderMap) -> Response {
+    pub(crate) fn answer(&self, request: &HeaderMap) -> Response {
         if self.is_known(request) {
             return (StatusCode::NOT_MODIFIED, self.headers.clone()).into_response();
         }
@@ -113,8 +118,8 @@ fn dense(text: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// The name of a script or style of the page in a content policy.
-fn source(text: &str) -> String {
+/// How a policy names a script or style that stands in the page.
+pub(crate) fn source(text: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(text)))
 }
 

@@ -35,7 +35,7 @@ export function record(run, data, at) {
     run.error = data.error;
     return "";
   }
-  const state = data.ev ? data : data.diffusion?.ev ? data.diffusion : null;
+  const state = data.state ?? (data.diffusion?.type ? data.diffusion : null);
   if (state) recordState(run, state, at);
   else if (data.diffusion) run.report = data.diffusion;
   if (data.type === "fill.hole") return recordHole(run, data, at);
@@ -44,10 +44,9 @@ export function record(run, data, at) {
 }
 
 function recordState(run, state, at) {
-  const choice = run.choices[state.c];
-  if (state.ev === "start") Object.assign(choice, { holes: state.holes, length: state.len });
-  if (state.ev === "end") choice.cut = state.cut;
-  if (state.ev !== "step") return;
+  const choice = run.choices[state.choice];
+  if (state.type === "start") Object.assign(choice, { holes: state.holes, length: state.length });
+  if (state.type !== "step") return;
   run.at.state ??= at;
   run.frames.push({ ...state, at });
 }
@@ -88,20 +87,23 @@ export function picture(run, count) {
     const { cells, drafts } = committed(run, choice, c, count);
     const ended = whole && choice.kept.length === choice.holes.length;
     const front = cells.findIndex((cell) => !cell);
-    const revised = run.frames.some((frame) => frame.c === c && frame.x) && !ended;
+    const revised = run.frames.some((frame) => frame.choice === c && frame.remasked) && !ended;
     const shown = cells.map((cell, at) => {
       if (!cell) return drafts.has(at) ? { ...OPEN, guess: drafts.get(at) } : OPEN;
       const settled = ended || (!revised && (front < 0 || at < front));
       const state = cell.frame === count && !ended ? "new" : settled ? "settled" : "held";
       return { ...cell, state };
     });
-    const holes = choice.holes.map(({ at, len }, number) => {
-      const part = shown.slice(at, at + len);
+    const holes = choice.holes.map(({ position, length }, number) => {
+      const part = shown.slice(position, position + length);
       return ended ? kept(part, choice.kept[number]) : part;
     });
     return interleave(run.request.texts, holes);
   });
 }
+
+/** A probability as a whole asPercentage. */
+export const asPercent = (probability) => Math.round(probability * 100);
 
 /** What stands at the positions of an answer after so many frames. */
 function committed(run, choice, c, count) {
@@ -109,13 +111,14 @@ function committed(run, choice, c, count) {
   let drafts = new Map();
   for (let k = 0; k < count; k += 1) {
     const frame = run.frames[k];
-    if (frame.c !== c) continue;
+    if (frame.choice !== c) continue;
     const place = (at, j) => {
-      cells[at] = { text: frame.s[j], confidence: frame.q[j], step: frame.n, frame: k + 1 };
+      const confidence = asPercent(frame.probabilities[j]);
+      cells[at] = { text: frame.texts[j], confidence, step: frame.evaluation, frame: k + 1 };
     };
-    for (const at of frame.x ?? []) cells[at] = null;
-    frame.p.forEach(place);
-    drafts = new Map(frame.g ?? []);
+    for (const at of frame.remasked ?? []) cells[at] = null;
+    frame.positions.forEach(place);
+    drafts = new Map(frame.draft ?? []);
   }
   return { cells, drafts };
 }
@@ -157,7 +160,8 @@ function interleave(texts, holes) {
 
 /** How many evaluations the run has shown, and how many it may take at most. */
 export function progress(run) {
-  const last = run.choices.map((_, c) => run.frames.findLast((frame) => frame.c === c));
+  const last = run.choices.map((_, c) => run.frames.findLast((frame) => frame.choice === c));
   const sum = (of) => last.reduce((sum, frame) => sum + (frame ? of(frame) : 0), 0);
-  return { done: sum((frame) => frame.n), most: sum((frame) => (frame.left ? frame.of : frame.n)) };
+  const most = (frame) => (frame.remaining ? frame.max_evaluations : frame.evaluation);
+  return { done: sum((frame) => frame.evaluation), most: sum(most) };
 }

@@ -16,8 +16,8 @@ export function showNumbers(run) {
   put("number-text", run?.at.text == null ? null : seconds(run.at.text));
   put("number-total", run?.at.end == null ? null : seconds(run.at.end));
   put("number-evaluations", run && [report?.forward_passes ?? progress(run).done]);
-  put("number-kept", run && rate(report?.kept_tokens));
-  put("number-rows", run && rate(report?.row_evaluations));
+  put("number-kept", run && rate(report?.returned_tokens));
+  put("number-rows", run && rate(report?.rows_computed));
 }
 
 const EARLY = { eos: "the text", stop: "the text", timeout: "the time", time_budget: "the time" };
@@ -91,7 +91,7 @@ export class Reader {
     else this.say(this.held);
     if (run.stopped) return this.say("Stopped.");
     if (!run.report) return;
-    const { kept_tokens: kept, forward_passes: evaluations } = run.report;
+    const { returned_tokens: kept, forward_passes: evaluations } = run.report;
     this.say(`Done: ${kept} tokens, ${evaluations} evaluations, ${(run.at.end / 1000).toFixed(1)} seconds.`);
   }
 

@@ -1,4 +1,5 @@
 import { $, on, setData } from "./dom.js";
+import { asPercent } from "./replay.js";
 
 /** A run should take about so long to look at, in seconds, and not go faster than so many steps in one. */
 const CALM = { seconds: 5, least: 12 };
@@ -117,7 +118,7 @@ export class Timeline {
   describe(count) {
     const frame = this.run?.frames[count - 1];
     if (!frame) return `step ${count} of ${this.length}`;
-    const words = frame.s.map((piece, j) => `${piece.trim() || "blank"} ${frame.q[j]} %`);
+    const words = frame.texts.map((piece, j) => `${piece.trim() || "blank"} ${asPercent(frame.probabilities[j])} %`);
     return `step ${count} of ${this.length}: ${words.slice(0, 8).join(", ")}`;
   }
 
@@ -125,7 +126,7 @@ export class Timeline {
   rhythm() {
     if (this.bars === this.length && this.barsOf === this.run) return;
     Object.assign(this, { bars: this.length, barsOf: this.run });
-    const counts = this.run?.frames.map((frame) => frame.p.length) ?? [];
+    const counts = this.run?.frames.map((frame) => frame.positions.length) ?? [];
     const most = Math.max(...counts, 1);
     const bar = (count, k) => `M${k + 0.12} 1v${-count / most}h.76V1z`;
     $("rhythm").setAttribute("viewBox", `0 0 ${Math.max(counts.length, 1)} 1`);

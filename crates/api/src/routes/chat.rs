@@ -247,6 +247,7 @@ fn prepare(
         logprobs: chat_logprobs(request.logprobs, request.top_logprobs)?,
         echo: false,
         token_healing: None,
+        editor: false,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,

@@ -21,7 +21,7 @@ use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Strings, out_of_range};
 use crate::policy_options::DiffusionOptions;
-use crate::prompt::{Layout, Size, check_text, size};
+use crate::prompt::{Layout, Size, check_text, size, unseen_suffix};
 use crate::route_defaults::Route;
 use crate::seed::Seed;
 use crate::state::AppState;
@@ -252,6 +252,7 @@ fn prepare(
         logprobs: request.logprobs.map(|alternatives| ("logprobs", alternatives)),
         echo,
         token_healing: request.token_healing,
+        editor: filled,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,
@@ -273,6 +274,9 @@ fn prepare(
         }
         None => Vec::new(),
     };
+    if let (Some(block), false) = (state.model.block(), after.is_empty()) {
+        return Err(unseen_suffix("suffix", block));
+    }
     let size = match max_tokens {
         // A request that scores a text generates none.
         Some(0) if echo => Size::Exactly(0),

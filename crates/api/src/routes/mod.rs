@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod completions;
+mod docs;
 pub mod fill;
 pub mod fim;
 pub mod health;
@@ -79,8 +80,8 @@ pub fn app(state: AppState) -> Router {
         MetricsDoor::Admin => (keyed(), open()),
     };
     let keyed = router(keyed).fallback(not_found).layer(from_fn_with_state(state.clone(), access::admit));
-    // It holds nothing that a key protects, and asks for one itself.
-    let page = if state.playground { playground::routes() } else { Router::new() };
+    // The pages hold nothing that a key protects, and the first one asks for a key itself.
+    let page = if state.playground { playground::routes().merge(docs::routes()) } else { Router::new() };
     let router = keyed
         .merge(router(open))
         .merge(named_methods(page))
@@ -137,7 +138,7 @@ async fn not_found(uri: Uri) -> ApiError {
                 "use {meant}: the base URL of OpenAI's clients here ends with /v1, without a slash behind it"
             )
         }
-        _ => "GET /openapi.json lists the routes".to_owned(),
+        _ => "GET /docs or /openapi.json lists the routes".to_owned(),
     };
     ApiError::NotFound { path: shown(path), instead }
 }

@@ -7,10 +7,13 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use unmask_model::checkpoint::Visibility;
+
 use super::check_model;
 use super::fill::{MOST_CANDIDATES, MOST_CHOICES, MOST_HOLES};
 use crate::config::Patience;
 use crate::error::ApiError;
+use crate::kv_cache::KvCacheName;
 use crate::messages::{LONGEST_MESSAGE, MOST_MESSAGES};
 use crate::options::{MOST_ALTERNATIVES, MOST_BIASES};
 use crate::policy_names::{OrderName, Preset, ResolvedPolicy};
@@ -79,9 +82,29 @@ pub struct Denoising {
     /// Largest T.
     max_steps: u32,
     /// Orders of commits.
-    orders: [OrderName; 7],
+    orders: [OrderName; 8],
     /// Smallest and largest `block_length`.
     block_lengths: [usize; 2],
+    /// What a position sees: `full` (all others) or `block_causal` (its own block and those before it, so that no text
+    /// can stand after a hole).
+    attention: &'static str,
+    /// Keys and values that are kept between evaluations.
+    kv_cache: KvCache,
+}
+
+/// Keys and values that a server keeps between evaluations.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ServerKvCache)]
+pub struct KvCache {
+    /// Bytes of all of them at most.
+    limit_bytes: u64,
+    /// Bytes of one position in all layers.
+    bytes_per_token: u64,
+    /// Positions of a block, for a model whose positions see no later block: finished blocks are kept, and nothing is
+    /// approximated. `null` for a model in which every position sees all others.
+    block_length: Option<usize>,
+    /// What requests keep where they say nothing; `null` where that depends on the route.
+    default: Option<KvCacheName>,
 }
 
 /// Sizes of a model.
@@ -132,8 +155,8 @@ pub struct RequestLimits {
     n: usize,
     /// Prompts per request.
     prompts: usize,
-    /// Positions to generate per answer.
-    canvas: usize,
+    /// Tokens to generate per answer.
+    generated_tokens: usize,
     /// (given + generated positions) × evaluations × answers.
     cost: u64,
     /// Stop strings.
@@ -172,16 +195,16 @@ pub struct ServerLimits {
     header_timeout_ms: u64,
     /// Until its body has arrived.
     body_timeout_ms: u64,
-    /// Between two requests of a connection.
-    keep_alive_ms: u64,
-    /// For which a client may take nothing of an answer.
-    slow_reader_ms: u64,
+    /// Time that a connection may be idle between requests.
+    idle_timeout_ms: u64,
+    /// Time for which a client may read nothing of an answer.
+    write_timeout_ms: u64,
     /// Samples that are denoised at the same time.
     running: usize,
-    /// Requests that may wait.
-    queue: usize,
-    /// For which a request may wait.
-    queue_wait_ms: u64,
+    /// Requests in the queue at most.
+    queued_requests: usize,
+    /// Time that a request may spend in the queue.
+    queue_time_ms: u64,
 }
 
 /// The model served here.
@@ -208,7 +231,7 @@ pub async fn retrieve(
 }
 
 /// All orders of commits.
-const ORDERS: [OrderName; 7] = [
+const ORDERS: [OrderName; 8] = [
     OrderName::Random,
     OrderName::Permutation,
     OrderName::Stratified,
@@ -216,6 +239,7 @@ const ORDERS: [OrderName; 7] = [
     OrderName::ModelConfidence,
     OrderName::Margin,
     OrderName::Entropy,
+    OrderName::Position,
 ];
 
 fn entry(state: &AppState) -> Model {
@@ -239,7 +263,17 @@ fn entry(state: &AppState) -> Model {
             default_steps: defaults.steps,
             max_steps: limits.steps,
             orders: ORDERS,
-            block_lengths: [1, canvas],
+            block_lengths: model.block().map_or([1, canvas], |block| [block, block]),
+            attention: if model.block().is_some() { "block_causal" } else { "full" },
+            kv_cache: KvCache {
+                limit_bytes: model.kv_cache.0,
+                bytes_per_token: model.kv_cache.1,
+                block_length: match model.limits.visibility {
+                    Visibility::Full => None,
+                    Visibility::BlockCausal { block } => Some(block),
+                },
+                default: limits.kv_cache,
+            },
         },
         meta: Meta {
             n_ctx_train: model.profile.trained_length,
@@ -263,7 +297,7 @@ fn entry(state: &AppState) -> Model {
             steps: limits.steps,
             n: limits.samples,
             prompts: limits.prompts,
-            canvas,
+            generated_tokens: canvas,
             cost: limits.cost,
             stops: limits.stops.0,
             stop_bytes: limits.stops.1,
@@ -289,11 +323,11 @@ fn server_limits(state: &AppState) -> ServerLimits {
         headers: HEADERS,
         header_timeout_ms: milliseconds(header),
         body_timeout_ms: milliseconds(state.limits.body_time),
-        keep_alive_ms: milliseconds(idle),
-        slow_reader_ms: milliseconds(slow_reader),
+        idle_timeout_ms: milliseconds(idle),
+        write_timeout_ms: milliseconds(slow_reader),
         running: state.slots,
-        queue,
-        queue_wait_ms: milliseconds(wait),
+        queued_requests: queue,
+        queue_time_ms: milliseconds(wait),
     }
 }
 

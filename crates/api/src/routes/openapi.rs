@@ -21,6 +21,7 @@ use super::{keyed, metrics, open};
                        in, and the tokens appear everywhere at once instead of left to right.",
         license(name = "Apache-2.0 OR MIT")
     ),
+    servers((url = "/", description = "This server")),
     tags(
         (name = "generation", description = "Texts and holes"),
         (name = "models", description = "What is served"),

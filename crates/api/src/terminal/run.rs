@@ -75,28 +75,28 @@ pub(super) enum EventError {
 
 /// A state as both routes send it.
 #[derive(Deserialize)]
-#[serde(tag = "ev", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case")]
 enum State {
     Start {
-        len: usize,
+        length: usize,
         holes: Vec<StateHole>,
     },
     Step {
-        n: u32,
-        of: u32,
-        left: usize,
-        p: Vec<usize>,
-        s: Vec<String>,
+        evaluation: u32,
+        max_evaluations: u32,
+        remaining: usize,
+        positions: Vec<usize>,
+        texts: Vec<String>,
         #[serde(default)]
-        x: Vec<usize>,
+        remasked: Vec<usize>,
     },
     End {},
 }
 
 #[derive(Deserialize)]
 struct StateHole {
-    at: usize,
-    len: usize,
+    position: usize,
+    length: usize,
 }
 
 impl Run {
@@ -120,7 +120,7 @@ impl Run {
         }
         // The native route names its events; a chunk of the other one has a choice and something about it.
         match event["type"].as_str() {
-            Some("fill.state") => self.state(&event, at)?,
+            Some("fill.state") => self.state(&event["state"], at)?,
             Some("fill.done") => self.filled(&event)?,
             Some(_) => {}
             None if event["choices"].is_array() => self.chunk(&event, at)?,
@@ -130,9 +130,11 @@ impl Run {
     }
 
     fn chunk(&mut self, chunk: &Value, at: Duration) -> Result<(), EventError> {
-        self.text.push_str(chunk["choices"][0]["text"].as_str().unwrap_or_default());
+        let choice = &chunk["choices"][0];
+        let text = choice["text"].as_str().or(choice["delta"]["content"].as_str());
+        self.text.push_str(text.unwrap_or_default());
         let diffusion = &chunk["diffusion"];
-        if diffusion["ev"].is_string() {
+        if diffusion["type"].is_string() {
             self.state(diffusion, at)?;
         } else if diffusion.is_object() {
             self.end = Some(End::of(diffusion, Vec::new()));
@@ -152,27 +154,32 @@ impl Run {
 
     fn state(&mut self, state: &Value, at: Duration) -> Result<(), EventError> {
         match State::deserialize(state).map_err(|error| foreign(&error))? {
-            State::Start { len, .. } if len > MOST_CELLS => return Err(foreign(&"a canvas without end")),
-            State::Start { len, holes } => {
-                self.cells = vec![None; len];
-                self.masked = len;
-                self.holes = holes.iter().map(|hole| hole.at..hole.at.saturating_add(hole.len)).collect();
-                if self.holes.iter().any(|hole| hole.end > len) {
+            State::Start { length, .. } if length > MOST_CELLS => {
+                return Err(foreign(&"a canvas without end"));
+            }
+            State::Start { length, holes } => {
+                self.cells = vec![None; length];
+                self.masked = length;
+                let range = |hole: &StateHole| hole.position..hole.position.saturating_add(hole.length);
+                self.holes = holes.iter().map(range).collect();
+                if self.holes.iter().any(|hole| hole.end > length) {
                     return Err(foreign(&"a hole outside its canvas"));
                 }
             }
-            State::Step { n, of, left, p, s, x } => {
-                (self.evaluation, self.planned, self.masked) = (n, of, left);
-                for position in x {
+            State::Step { evaluation, max_evaluations, remaining, positions, texts, remasked } => {
+                self.evaluation = evaluation;
+                self.planned = max_evaluations;
+                self.masked = remaining;
+                for position in remasked {
                     *self
                         .cells
                         .get_mut(position)
                         .ok_or_else(|| foreign(&"a position outside its canvas"))? = None;
                 }
-                for (position, text) in p.into_iter().zip(s) {
+                for (position, text) in positions.into_iter().zip(texts) {
                     let cell = self.cells.get_mut(position);
                     *cell.ok_or_else(|| foreign(&"a position outside its canvas"))? =
-                        Some(Committed { text, evaluation: n, at });
+                        Some(Committed { text, evaluation, at });
                 }
             }
             State::End {} => {}
@@ -186,7 +193,7 @@ impl End {
         Self {
             seed: report["seed"].as_i64().unwrap_or_default(),
             evaluations: report["forward_passes"].as_u64().unwrap_or_default(),
-            tokens: report["kept_tokens"].as_u64().unwrap_or_default(),
+            tokens: report["returned_tokens"].as_u64().unwrap_or_default(),
             timed_out: report["early_exit"] == "timeout",
             truncated: false,
             filled,
@@ -214,15 +221,19 @@ mod tests {
         run.cells.iter().map(|cell| cell.as_ref().map_or("▒", |cell| &cell.text)).collect()
     }
 
-    const START: &str = r#"{"type":"fill.state","ev":"start","len":3,"holes":[{"id":"0","at":0,"len":1},
-                            {"id":"1","at":1,"len":2}]}"#;
+    const START: &str = r#"{"type":"fill.state","state":{"type":"start","length":3,
+        "holes":[{"id":"0","position":0,"length":1},{"id":"1","position":1,"length":2}]}}"#;
+
+    fn step(evaluation: u32, rest: &str) -> String {
+        let counts = format!(r#""evaluation":{evaluation},"max_evaluations":3,"remaining":1"#);
+        format!(r#"{{"type":"fill.state","state":{{"type":"step",{counts},{rest}}}}}"#)
+    }
 
     #[test]
     fn positions_are_filled_and_masked_again() {
-        let first = r#"{"type":"fill.state","ev":"step","n":1,"of":3,"left":1,"p":[0,2],"s":["a","c"]}"#;
-        let second =
-            r#"{"type":"fill.state","ev":"step","n":2,"of":3,"left":1,"p":[1],"s":["b"],"x":[2],"q":[9]}"#;
-        let run = folded(&[START, first, second]).unwrap();
+        let first = step(1, r#""positions":[0,2],"texts":["a","c"]"#);
+        let second = step(2, r#""positions":[1],"texts":["b"],"remasked":[2],"probabilities":[0.09]"#);
+        let run = folded(&[START, &first, &second]).unwrap();
         assert_eq!((shown(&run).as_str(), run.masked, run.evaluation, run.planned), ("ab▒", 1, 2, 3));
         assert_eq!(run.holes, [0..1, 1..3]);
         let committed = |position: usize| run.cells[position].as_ref().map(|cell| (cell.evaluation, cell.at));
@@ -235,8 +246,8 @@ mod tests {
         let chunk = |text: &str, diffusion: &str| {
             format!(r#"{{"choices":[{{"text":"{text}"}}],"diffusion":{diffusion}}}"#)
         };
-        let report = r#"{"seed":7,"forward_passes":2,"kept_tokens":3,"early_exit":"timeout"}"#;
-        let events = [chunk("im", "null"), chunk("port", r#"{"ev":"end","c":0}"#), chunk("", report)];
+        let report = r#"{"seed":7,"forward_passes":2,"returned_tokens":3,"early_exit":"timeout"}"#;
+        let events = [chunk("im", "null"), chunk("port", r#"{"type":"end","choice":0}"#), chunk("", report)];
         let events: Vec<&str> = events.iter().map(String::as_str).chain(["[DONE]"]).collect();
         let run = folded(&events).unwrap();
         assert_eq!(run.text, "import");
@@ -246,14 +257,14 @@ mod tests {
 
     #[test]
     fn what_no_such_server_sends_is_an_error_and_not_a_panic() {
-        let step = r#"{"type":"fill.state","ev":"step","n":1,"of":3,"left":1,"p":[3],"s":["a"]}"#;
-        let hole =
-            r#"{"type":"fill.state","ev":"start","len":1,"holes":[{"at":1,"len":18446744073709551615}]}"#;
+        let step = step(1, r#""positions":[3],"texts":["a"]"#);
+        let hole = r#"{"type":"fill.state","state":{"type":"start","length":1,
+            "holes":[{"position":1,"length":18446744073709551615}]}}"#;
         let failed = r#"{"error":{"message":"the engine has stopped"}}"#;
         for (events, part) in [
             (&["hello"][..], "not understood"),
             (&["[1]"], "not understood"),
-            (&[START, step], "outside its canvas"),
+            (&[START, &step], "outside its canvas"),
             (&[hole], "outside its canvas"),
             (&[r#"{"type":"fill.done","choices":[{}]}"#], "no text"),
             (&[failed], "the engine has stopped"),

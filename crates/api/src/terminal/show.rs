@@ -39,6 +39,8 @@ pub(super) struct Live {
     /// The status line before the first state.
     before: &'static str,
     drawn: Option<Duration>,
+    /// Evaluations stay in view for a while, so that times mean nothing.
+    slow: bool,
 }
 
 impl Show {
@@ -57,7 +59,12 @@ impl Show {
             return Ok(Self::Plain { terminal });
         }
         let screen = Screen::open(environment.no_color.is_none())?;
-        Ok(Self::Live(Live { screen, given: given.to_owned(), before, drawn: None }))
+        Ok(Self::Live(Live { screen, given: given.to_owned(), before, drawn: None, slow: args.slow }))
+    }
+
+    /// Whether evaluations stay in view for a while.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self, Self::Live(live) if live.slow)
     }
 
     /// An event has come.
@@ -134,15 +141,18 @@ impl Live {
             return vec![self.before.to_owned(), format!("{seconds:.1} s")];
         }
         let committed = run.cells.len() - run.masked.min(run.cells.len());
-        vec![
+        let mut numbers = vec![
             match run.planned {
                 0 => "evaluation 0".to_owned(),
                 planned => format!("evaluation {} of {planned}", run.evaluation),
             },
             format!("{} masked", run.masked),
-            format!("{seconds:.1} s"),
-            format!("{:.0} tokens/s", committed as f64 / seconds.max(1e-3)),
-        ]
+        ];
+        if !self.slow {
+            numbers.push(format!("{seconds:.1} s"));
+            numbers.push(format!("{:.0} tokens/s", committed as f64 / seconds.max(1e-3)));
+        }
+        numbers
     }
 
     fn near_holes(&self, run: &Run, now: Duration, width: usize, height: usize) -> Vec<Row> {
@@ -168,7 +178,7 @@ impl Live {
         if !parts.last().is_some_and(|(_, text)| text.ends_with('\n')) {
             parts.push((Look::Given, "\n".to_owned()));
         }
-        let mut said = totals(run, time);
+        let mut said = totals(run, time, self.slow);
         said.extend(output.map(|path| format!("written to {}", visible_line(&path.display().to_string()))));
         for row in asides(&said, width) {
             parts.extend(row.spans);
@@ -199,17 +209,16 @@ impl Live {
     }
 }
 
-/// The numbers below a finished request.
-fn totals(run: &Run, time: Duration) -> Vec<String> {
+/// What is said of a run in the end.
+fn totals(run: &Run, time: Duration, slow: bool) -> Vec<String> {
     let end = run.end.clone().unwrap_or_default();
     let seconds = time.as_secs_f64();
-    let mut said = vec![
-        format!("{} evaluations", end.evaluations),
-        format!("{} tokens", end.tokens),
-        format!("{seconds:.1} s"),
-        format!("{:.0} tokens/s", end.tokens as f64 / seconds.max(1e-3)),
-        format!("seed {}", end.seed),
-    ];
+    let mut said = vec![format!("{} evaluations", end.evaluations), format!("{} tokens", end.tokens)];
+    if !slow {
+        said.push(format!("{seconds:.1} s"));
+        said.push(format!("{:.0} tokens/s", end.tokens as f64 / seconds.max(1e-3)));
+    }
+    said.push(format!("seed {}", end.seed));
     said.extend(end.truncated.then(|| "the model saw what is near the hole".to_owned()));
     said
 }

@@ -4,16 +4,17 @@ mod candle;
 mod cpu;
 #[cfg(any(test, feature = "cuda"))]
 mod cuda;
+mod packed;
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use self::candle::Transformer;
-pub use self::cpu::Times;
 use self::cpu::Trunk;
+pub use self::cpu::{Computed, Memory, Network, StoredAs, Times};
+pub use self::packed::{CanvasRows, KeyValues, PackedRows};
 use crate::checkpoint::{TransformerSpec, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
-use crate::predictor::TokenId;
 
 /// A network without time input: the noise level reaches it only as the number of mask tokens.
 #[derive(Debug)]
@@ -113,6 +114,18 @@ impl Backbone {
         device.as_cuda_device().ok()
     }
 
+    /// Bytes that the keys and values of one position take in all layers.
+    #[must_use]
+    pub fn memo_bytes(&self, spec: &TransformerSpec) -> u64 {
+        match self {
+            Self::Cpu(trunk) => trunk.memo_bytes(),
+            Self::Candle(model) => {
+                let numbers = 2 * spec.layers() * spec.kv_head_count * spec.head_width;
+                (numbers * model.number_bytes()) as u64
+            }
+        }
+    }
+
     /// Memory for one caller at a time, on a pool of `threads`.
     #[must_use]
     pub fn workspace(&self, threads: usize) -> Workspace {
@@ -127,7 +140,8 @@ impl Backbone {
 
     /// The trunk, for all canvases at once: linear layers see one matrix of all rows, attention runs
     /// within each canvas, and nothing is padded. Leaves the hidden states after the final norm of the
-    /// rows `asked` (ascending) in the workspace.
+    /// rows `asked` (ascending) in the workspace. Returns the keys and values of the canvases that keep some
+    /// ([`PackedRows::keep`]), in order.
     ///
     /// # Errors
     /// The device failed, or a token or position lies outside the model.
@@ -137,15 +151,14 @@ impl Backbone {
         asked: &[u32],
         workspace: &mut Workspace,
         observe: Option<Observe<'_>>,
-    ) -> Result<()> {
+    ) -> Result<Vec<KeyValues>> {
         let mut ignore = |_: &str, _: &Tensor| Ok(());
-        let fewer = |device| (asked.len() < rows.rows()).then(|| Tensor::new(asked, device)).transpose();
         match (self, workspace) {
             (Self::Cpu(trunk), Workspace::Cpu(workspace)) => trunk.hidden(rows, asked, workspace, observe),
             (Self::Candle(model), Workspace::Device { hidden, .. }) => {
-                let asked = fewer(model.device())?;
-                *hidden = Some(model.hidden(rows, asked.as_ref(), observe.unwrap_or(&mut ignore))?);
-                Ok(())
+                let (found, kept) = model.hidden(rows, asked, observe.unwrap_or(&mut ignore))?;
+                *hidden = found;
+                Ok(kept.into_iter().map(KeyValues::Tensors).collect())
             }
             _ => bail!("the workspace is another backbone's"),
         }
@@ -182,40 +195,5 @@ impl Backbone {
             (Self::Candle(model), Workspace::Device { hidden, .. }) => model.logits(places, hidden.as_ref()),
             _ => bail!("the logits are in main memory"),
         }
-    }
-}
-
-/// Several canvases of any lengths, one after another.
-#[derive(Debug, Default)]
-pub struct PackedRows {
-    /// Token ids, (rows).
-    ids: Vec<TokenId>,
-    /// Position of each row on its own canvas, (rows).
-    positions: Vec<u32>,
-    /// Rows of each canvas, in order.
-    lengths: Vec<usize>,
-}
-
-impl PackedRows {
-    /// Packs canvases, none of them empty.
-    pub fn new<'a>(canvases: impl IntoIterator<Item = &'a [TokenId]>) -> Self {
-        let mut packed = Self::default();
-        for canvas in canvases {
-            packed.ids.extend_from_slice(canvas);
-            packed.positions.extend(0..canvas.len() as u32);
-            packed.lengths.push(canvas.len());
-        }
-        packed
-    }
-
-    /// Number of rows.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Token ids and positions on a device, (rows) each.
-    fn on(&self, device: &Device) -> Result<(Tensor, Tensor)> {
-        Ok((Tensor::new(self.ids.as_slice(), device)?, Tensor::new(self.positions.as_slice(), device)?))
     }
 }

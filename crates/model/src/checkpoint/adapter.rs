@@ -67,7 +67,14 @@ impl Adapter {
     /// # Errors
     /// A file is missing or damaged, or the adapter is of a kind that cannot be merged by W + s·B·A.
     pub fn open(folder: &Path, family: &Family) -> Result<Self, LoadError> {
-        let files = ModelFiles::Folder(folder.to_owned());
+        Self::read(ModelFiles::Folder(folder.to_owned()), family)
+    }
+
+    /// The same of files that may be in memory.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn read(files: ModelFiles, family: &Family) -> Result<Self, LoadError> {
         let settings = Settings::read(&files)?;
         let pickle = "adapter_model.bin";
         if !files.exists(FILE) && files.exists(pickle) {

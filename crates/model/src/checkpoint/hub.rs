@@ -5,6 +5,7 @@
 //! without the hub.
 
 mod failure;
+mod inventory;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo, RepoType};
 
 use self::failure::{Failure, guarded};
+pub use self::inventory::{CachedModel, cached_models, remove_cached};
 use self::report::Report;
 use super::files::read_json;
 use super::safetensors::shard_names;
@@ -191,10 +193,8 @@ impl<'a> Hub<'a> {
         if !options.revision.split('/').all(is_plain) {
             return Err(error("a revision is a branch, tag or commit, of letters, digits and . _ - /"));
         }
-        let standard = || std::env::home_dir().map(|home| home.join(".cache/huggingface"));
-        let home = options.home.clone().or_else(standard);
-        let home = home.ok_or_else(|| error("there is no home directory for the cache: set HF_HOME"))?;
-        let cache = Cache::new(options.cache.clone().unwrap_or_else(|| home.join("hub")));
+        let home = home_folder(repository, options)?;
+        let cache = Cache::new(cache_folder(repository, options)?);
         let endpoint = options.endpoint.trim_end_matches('/').to_owned();
         let stored = || {
             let file = options.token_file.clone().unwrap_or_else(|| home.join("token"));
@@ -334,6 +334,31 @@ impl<'a> Hub<'a> {
     fn error(&self, file: &str, failure: &Failure) -> LoadError {
         hub_error(self.repository, file, self.options, failure.to_string())
     }
+}
+
+/// The home of cache and token.
+fn home_folder(repository: &str, options: &HubOptions) -> Result<PathBuf, LoadError> {
+    let standard = || std::env::home_dir().map(|home| home.join(".cache/huggingface"));
+    options.home.clone().or_else(standard).ok_or_else(|| {
+        let reason = "there is no home directory for the cache: set HF_HOME".to_owned();
+        hub_error(repository, "any file", options, reason)
+    })
+}
+
+/// The folder of the cache.
+fn cache_folder(repository: &str, options: &HubOptions) -> Result<PathBuf, LoadError> {
+    match &options.cache {
+        Some(cache) => Ok(cache.clone()),
+        None => Ok(home_folder(repository, options)?.join("hub")),
+    }
+}
+
+/// The folder of a repository's files in the cache, if none of them is missing. Asks no hub.
+///
+/// # Errors
+/// The name has another form, or there is no home directory for the cache.
+pub fn cached(repository: &str, kind: Wanted, options: &HubOptions) -> Result<Option<PathBuf>, LoadError> {
+    Ok(Hub::new(repository, options)?.cached(kind))
 }
 
 fn hub_error(repository: &str, file: &str, options: &HubOptions, reason: String) -> LoadError {

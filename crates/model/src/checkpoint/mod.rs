@@ -19,6 +19,8 @@ mod progress;
 mod random;
 mod rotation;
 mod safetensors;
+#[cfg(feature = "smollm2")]
+pub mod smollm2;
 mod spec;
 mod tensor;
 mod vocabulary;
@@ -40,6 +42,7 @@ pub use self::profile::Profile;
 pub use self::random::StoredType;
 pub use self::spec::{
     Biases, Experts, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec,
+    Visibility,
 };
 pub use self::tensor::StoredTensor;
 pub use self::weights::Weights;
@@ -82,8 +85,8 @@ pub struct Checkpoint {
 /// Settings of a model beside its files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadOptions<'a> {
-    /// An adapter folder to merge into it.
-    pub adapter: Option<&'a Path>,
+    /// The files of an adapter to merge into it.
+    pub adapter: Option<&'a ModelFiles>,
     /// The family, whatever the files call themselves.
     pub family: Option<&'static Family>,
     /// The mask token, whatever the files say.
@@ -104,7 +107,8 @@ impl Checkpoint {
     /// # Errors
     /// As [`Self::read_with`].
     pub fn read(files: ModelFiles, adapter: Option<&Path>) -> Result<Self, LoadError> {
-        Self::read_with(files, ReadOptions { adapter, ..ReadOptions::default() })
+        let adapter = adapter.map(|folder| ModelFiles::Folder(folder.to_owned()));
+        Self::read_with(files, ReadOptions { adapter: adapter.as_ref(), ..ReadOptions::default() })
     }
 
     /// Reads a checkpoint from any source of files, with settings beside them.
@@ -117,13 +121,12 @@ impl Checkpoint {
         let Some(family) = options.family.or(identity.family) else {
             return Err(identity.unsupported(&files));
         };
-        let own_files = options.adapter.map(|folder| ModelFiles::Folder(folder.to_owned()));
-        let mask = Mask::find(&files, own_files.as_ref(), family, options.mask_token)?;
+        let mask = Mask::find(&files, options.adapter, family, options.mask_token)?;
         if let ModelFiles::Gguf(file) = &files {
             file.expect_types()?;
         }
         let config = ModelConfig::read_as(&files, family)?;
-        let adapter = options.adapter.map(|folder| Adapter::open(folder, family)).transpose()?;
+        let adapter = options.adapter.map(|files| Adapter::read(files.clone(), family)).transpose()?;
         let weights = Weights::open(&files, &config, adapter)?;
         let rows = weights.embedding(config.spec.width)?.shape()[0];
         let profile = Profile::read(&files, &config, mask)?;

@@ -4,9 +4,9 @@
 use std::fmt;
 
 pub use super::rotation::{Rotation, Scaling};
-use crate::kernel::Heads;
+use crate::kernel::{Heads, Routing};
 
-/// Shapes and constants of a network with full attention.
+/// Shapes and constants of a network.
 ///
 /// A [`Family`](super::Family) reads one from a checkpoint's configuration, and
 /// [`Backbone::load`](crate::backbone::Backbone::load) computes it with our kernels on a CPU or with candle's
@@ -15,7 +15,7 @@ use crate::kernel::Heads;
 ///
 /// ```
 /// use unmask_model::checkpoint::{
-///     Biases, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec,
+///     Biases, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec, Visibility,
 /// };
 ///
 /// let spec = TransformerSpec {
@@ -26,11 +26,12 @@ use crate::kernel::Heads;
 ///     context: 512,
 ///     norm: NormKind::Rms,
 ///     norm_epsilon: 1e-6,
-///     positions: Positions::Rotary(Rotation { theta: 10_000.0, scaling: Scaling::None }),
+///     positions: Positions::Rotary(Rotation { theta: 10_000.0, scaling: Scaling::None, part: None }),
 ///     projections: Projections::Separate,
 ///     biases: Biases::default(),
 ///     head_norm: false,
 ///     feed_forward: vec![FeedForward::SwiGlu { width: 172 }; 3],
+///     visibility: Visibility::Full,
 ///     ties_missing_head: true,
 /// };
 /// assert_eq!(
@@ -64,8 +65,23 @@ pub struct TransformerSpec {
     pub head_norm: bool,
     /// The feed-forward part of each block.
     pub feed_forward: Vec<FeedForward>,
+    /// The positions that a position sees.
+    pub visibility: Visibility,
     /// True if the embedding stands in for a head that the files do not have.
     pub ties_missing_head: bool,
+}
+
+/// The positions of a canvas that a position sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// All of them.
+    #[default]
+    Full,
+    /// Those of its own block and of the blocks before it, counted from position 0.
+    BlockCausal {
+        /// Positions of a block, at least 1.
+        block: usize,
+    },
 }
 
 /// A norm of rows.
@@ -93,6 +109,8 @@ pub enum Projections {
     Fused,
     /// One matrix each, (out, in).
     Separate,
+    /// LLaDA2's: queries, keys and values in one matrix, one after the other, (out, in).
+    Stacked,
 }
 
 /// The linear layers that have a bias.
@@ -107,7 +125,7 @@ pub struct Biases {
 }
 
 /// The feed-forward part of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FeedForward {
     /// down(gelu(up(x))).
     Gelu {
@@ -123,16 +141,19 @@ pub enum FeedForward {
     Experts(Experts),
 }
 
-/// Experts of a block: softmax over all of the router's logits in f32, then the most probable ones, each weighted with
-/// its probability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Experts of a block. The router computes in f32.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Experts {
     /// Number of experts.
     pub count: usize,
-    /// Experts that each row uses.
-    pub used: usize,
     /// Width inside each.
     pub width: usize,
+    /// Width inside the expert that every row uses beside those that are chosen, with weight 1.
+    pub shared: Option<usize>,
+    /// Whether the choice adds a bias of each expert to its score.
+    pub bias: bool,
+    /// Which ones a row uses, and with what weights.
+    pub routing: Routing,
 }
 
 impl TransformerSpec {
@@ -177,8 +198,9 @@ impl fmt::Display for TransformerSpec {
             FeedForward::Gelu { width } | FeedForward::SwiGlu { width } => {
                 write!(f, ", feed-forward width {width}")
             }
-            FeedForward::Experts(Experts { count, used, width }) => {
-                write!(f, ", {used} of {count} experts of width {width}")
+            FeedForward::Experts(Experts { count, width, shared, routing, .. }) => {
+                write!(f, ", {} of {count} experts of width {width}", routing.used)?;
+                shared.map_or(Ok(()), |width| write!(f, " and a shared one of width {width}"))
             }
         })
     }

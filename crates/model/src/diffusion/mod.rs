@@ -4,6 +4,8 @@
 //! says which positions it wants read ([`DenoisingState::ask`]) and turns the answers into edits
 //! ([`DenoisingState::act`]); who evaluates, when, and beside whom, is not its business.
 
+mod blocks;
+mod cache;
 mod canvas;
 mod noise;
 mod policy;
@@ -14,6 +16,7 @@ mod select;
 mod spec;
 mod state;
 
+pub use cache::{Extent, KvCache, Refresh};
 pub use canvas::{Canvas, Cell};
 pub use noise::{Noise, RecordedDraws};
 pub use policy::{LOOKAHEAD, Order, Policy, Quota, Revise, Score, ScoreKind, Window};

@@ -1,5 +1,8 @@
-//! Full attention over packed rows, one canvas at a time.
+//! Attention over packed rows, one canvas at a time: every query sees the keys of its own canvas, all of them or the
+//! first ones. Keys and values are rows of the same evaluation, pages of an earlier one, or both.
 
+mod pack;
+mod page;
 mod softmax;
 #[cfg(test)]
 mod tests;
@@ -9,11 +12,12 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use self::pack::{HeadLines, Packed, PackedMut};
+pub use self::page::{NewPages, PAGE, Page, Pages};
 use self::softmax::Softmax;
 use super::cpu_features::{CpuFeatures, Kernel};
 use super::lanes::{LANES, Lanes};
-use super::line::{Activations, Line, Numbers, PANEL, SharedLines, WORDS, padded};
-use super::matrix::Format;
+use super::line::{Activations, Line, Numbers, PANEL, SharedLines, padded};
 use super::product::{share, write};
 use super::tile::{MOST_ROWS, Sums, Tile, height};
 
@@ -29,12 +33,36 @@ pub struct Heads {
 }
 
 /// One canvas among packed rows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Span {
     /// Its rows of the queries and of the result.
     pub queries: Range<usize>,
     /// Its rows of the keys and values.
     pub keys: Range<usize>,
+    /// Keys and values of an earlier evaluation, among which those of `keys` are put.
+    pub remembered: Option<Remembered>,
+    /// For each query, how many keys it sees, from position 0 on; empty if each sees all.
+    pub visible: Vec<u32>,
+}
+
+/// Keys and values of an earlier evaluation.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// Of the positions from 0 on.
+    pub pages: Pages,
+    /// The layer that is computed.
+    pub layer: usize,
+    /// The positions of [`Span::keys`], ascending. They replace remembered ones or continue them without a gap.
+    pub positions: Vec<u32>,
+}
+
+impl Span {
+    /// Positions with keys.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let Some(Remembered { pages, positions, .. }) = &self.remembered else { return self.keys.len() };
+        positions.last().map_or(0, |last| *last as usize + 1).max(pages.count())
+    }
 }
 
 /// Memory for one thread, taken once and kept.
@@ -44,6 +72,15 @@ pub struct Scratch {
     values: Vec<Line>,
     scores: Vec<f32>,
     weights: Vec<Line>,
+    chunks: Vec<Chunk>,
+}
+
+/// Neighbouring positions of a span whose keys and values lie together.
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    count: usize,
+    /// Where its keys and values are in [`Scratch`]; otherwise they are in a page.
+    packed: Option<(usize, usize)>,
 }
 
 /// Operands of [`attention`]. Heads lie side by side, each padded with zeros to whole panels of 32
@@ -58,8 +95,7 @@ pub struct Operands<'a> {
     pub value: &'a Activations,
 }
 
-/// softmax(Q·Kᵀ/√width)·V for every head of every span into `out`, which is shaped here; every query
-/// sees all keys of its span. Runs on the current rayon pool; `scratch` has an element for each of its
+/// softmax(Q·Kᵀ/√width)·V for every head of every span into `out`, which is shaped here. Runs on the current rayon pool; `scratch` has an element for each of its
 /// threads.
 ///
 /// # Panics
@@ -81,6 +117,12 @@ pub fn attention(
     let depth = numbers.lines(heads.width);
     assert!(query.depth == heads.count * depth && key.depth == heads.shared * depth);
     assert!(value.depth == key.depth && value.rows() == key.rows());
+    assert!(spans.iter().all(|span| {
+        let Span { queries, keys, remembered, visible } = span;
+        let positions = remembered.as_ref().is_none_or(|kept| kept.positions.len() == keys.len());
+        let seen = visible.iter().all(|seen| (1..=span.count()).contains(&(*seen as usize)));
+        positions && seen && (visible.is_empty() || visible.len() == queries.len())
+    }));
     out.shape(query.rows(), query.columns());
     let task = Task {
         cpu,
@@ -124,53 +166,64 @@ impl Task<'_> {
     /// No other task writes these rows and heads of the output.
     #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
     unsafe fn run(&self, span: &Span, shared: usize, scratch: &mut Scratch) {
-        let Self { cpu, operands: Operands { query, key, value }, depth, .. } = *self;
-        let numbers = query.numbers();
-        let format = match numbers {
-            Numbers::Bf16 => Format::Bf16,
-            Numbers::Parts => Format::F32Parts,
-            _ => Format::F32,
+        let Self { cpu, operands: Operands { query, .. }, depth, .. } = *self;
+        let lines = HeadLines { numbers: query.numbers(), first: shared * depth, depth };
+        let (numbers, format) = (lines.numbers, lines.format());
+        self.lay_out(span, lines, scratch);
+        let Scratch { keys, values, scores, weights, chunks } = scratch;
+        let chunk = |number: usize| {
+            let Chunk { count, packed } = chunks[number];
+            if let Some((key, value)) = packed {
+                let (keys, values) =
+                    (&keys[key..][..lines.keys(count)], &values[value..][..lines.values(count)]);
+                return Some(Packed { keys, values, value_panel: lines.value_panel(count), count });
+            }
+            let kept = span.remembered.as_ref()?;
+            let (page, count) = kept.pages.chunk(number)?;
+            Some(Packed { count, ..page.head(kept.layer, shared, lines) })
         };
-        let count = span.keys.len();
-        let columns = padded(count);
-        let value_depth = numbers.lines(count);
-        let Scratch { keys, values, scores, weights } = scratch;
-        let panel_lines = format.panel_lines(depth);
-        let value_lines = format.panel_lines(value_depth);
-        let lines_of_panel = numbers.lines(PANEL);
-        let value_panels = depth / lines_of_panel;
-        grow(keys, columns / PANEL * panel_lines);
-        grow(values, value_panels * value_lines);
+        let total = span.count();
         let height = height(cpu, format);
-        grow(weights, value_depth * height);
+        grow(weights, numbers.lines(total) * height);
         // A line more: rows of a power of two would all meet in a few sets of the cache.
-        let score_stride = columns + LANES;
+        let score_stride = padded(total) + LANES;
         grow(scores, height * score_stride);
-        cpu.run(PackKeys { key, span, first: shared * depth, depth, out: keys });
-        for panel in 0..value_panels {
-            let first = shared * depth + panel * lines_of_panel;
-            let out = &mut values[panel * value_lines..][..value_lines];
-            cpu.run(PackValues { value, span, first, out });
-        }
-        let resumes = false;
         let tiles = span.queries.len().div_ceil(height);
         for number in 0..self.group * tiles {
             let head = shared * self.group + number / tiles;
             let number = number % tiles;
             let rows = share(span.queries.len(), tiles, number);
             let first = span.queries.start + rows.start;
-            let left = query.lines_at(head * depth, first);
+            let mut counts = [total; MOST_ROWS];
+            let seen = span.visible.get(rows.clone()).unwrap_or_default();
+            counts.iter_mut().zip(seen).for_each(|(count, seen)| *count = *seen as usize);
             let rows = rows.len();
-            for (panel, right) in keys.chunks_exact(panel_lines).take(columns / PANEL).enumerate() {
-                let tile =
-                    Tile { format, left, stride: query.stride, rows, depth, right, resumes, ahead: &[] };
-                tile.multiply(cpu, &mut scores[panel * PANEL..], score_stride);
+            let most = counts[..rows].iter().copied().max().unwrap_or_default();
+            let tile = Tile {
+                format,
+                left: query.lines_at(head * depth, first),
+                stride: query.stride,
+                rows,
+                depth,
+                right: &[],
+                resumes: false,
+                ahead: &[],
+            };
+            let mut start = 0;
+            for chunk in (0..chunks.len()).map_while(chunk) {
+                let seen = most.saturating_sub(start).min(chunk.count);
+                let panels = chunk.keys.chunks_exact(lines.key_panel()).take(padded(seen) / PANEL);
+                for (panel, right) in panels.enumerate() {
+                    Tile { right, ..tile }.multiply(cpu, &mut scores[start + panel * PANEL..], score_stride);
+                }
+                start += chunk.count;
             }
             let mut factors = [0.0; MOST_ROWS];
             cpu.run(Softmax {
                 scores: &mut scores[..rows * score_stride],
                 score_stride,
-                count,
+                counts: &counts,
+                lines: numbers.lines(most),
                 scale: self.scale,
                 numbers,
                 out: weights,
@@ -178,23 +231,70 @@ impl Task<'_> {
                 factors: &mut factors,
             });
             let mut sums = Sums::new();
-            for (panel, right) in values.chunks_exact(value_lines).take(value_panels).enumerate() {
-                let tile = Tile {
-                    format,
-                    left: weights,
-                    stride: height,
-                    rows,
-                    depth: value_depth,
-                    right,
-                    resumes,
-                    ahead: &[],
-                };
-                tile.multiply(cpu, sums.0.as_flattened_mut(), PANEL);
-                let column = (head * value_panels + panel) * PANEL;
+            for panel in 0..lines.value_panels() {
+                let mut start = 0;
+                for chunk in (0..chunks.len()).map_while(chunk) {
+                    let seen = most.saturating_sub(start).min(chunk.count);
+                    if seen == 0 {
+                        break;
+                    }
+                    let left = &weights[numbers.lines(start) * height..];
+                    let tile = Tile { left, stride: height, depth: numbers.lines(seen), ..tile };
+                    let right = &chunk.values[panel * chunk.value_panel..][..chunk.value_panel];
+                    let tile = Tile { right, resumes: start > 0, ..tile };
+                    tile.multiply(cpu, sums.0.as_flattened_mut(), PANEL);
+                    start += chunk.count;
+                }
+                let column = (head * lines.value_panels() + panel) * PANEL;
                 let sums = &mut sums.0[..rows];
                 let result = Scaled { sums, factors: &factors, first, column, out: &self.out };
                 cpu.run(result);
             }
+        }
+    }
+
+    /// Packs a head's keys and values of the rows of a span, and finds the chunks that pages hold as they are.
+    fn lay_out(&self, span: &Span, lines: HeadLines, scratch: &mut Scratch) {
+        let Self { cpu, operands: Operands { key, value, .. }, depth, .. } = *self;
+        let Scratch { keys, values, chunks, .. } = scratch;
+        chunks.clear();
+        let Some(Remembered { pages, layer, positions }) = &span.remembered else {
+            let count = span.keys.len();
+            let (key_lines, value_lines) = (lines.keys(count), lines.values(count));
+            grow(keys, key_lines);
+            grow(values, value_lines);
+            let (keys, values) = (&mut keys[..key_lines], &mut values[..value_lines]);
+            lines.pack(cpu, [key, value], span.keys.clone(), &mut PackedMut { keys, values, count });
+            chunks.push(Chunk { count, packed: Some((0, 0)) });
+            return;
+        };
+        let (mut key_lines, mut value_lines) = (0, 0);
+        let mut rows = span.keys.clone().zip(positions.iter().map(|position| *position as usize)).peekable();
+        let total = span.count();
+        for chunk in 0..total.div_ceil(PAGE) {
+            let (start, count) = (chunk * PAGE, (total - chunk * PAGE).min(PAGE));
+            let old = pages.chunk(chunk);
+            let untouched = rows.peek().is_none_or(|(_, position)| *position >= start + count);
+            if untouched {
+                chunks.push(Chunk { count, packed: None });
+                continue;
+            }
+            let (first_key, first_value) = (key_lines, value_lines);
+            (key_lines, value_lines) = (key_lines + lines.keys(count), value_lines + lines.values(count));
+            grow(keys, key_lines);
+            grow(values, value_lines);
+            let (keys, values) = (&mut keys[first_key..key_lines], &mut values[first_value..value_lines]);
+            let mut out = PackedMut { keys, values, count };
+            match old {
+                Some((page, known)) => {
+                    lines.copy(page.head(*layer, lines.first / depth, lines), known, &mut out);
+                }
+                None => lines.clear(&mut out),
+            }
+            while let Some((row, position)) = rows.next_if(|(_, position)| *position < start + count) {
+                lines.put([key, value], row, position - start, &mut out);
+            }
+            chunks.push(Chunk { count, packed: Some((first_key, first_value)) });
         }
     }
 }
@@ -202,95 +302,6 @@ impl Task<'_> {
 fn grow<T: Clone + Default>(values: &mut Vec<T>, count: usize) {
     if values.len() < count {
         values.resize(count, T::default());
-    }
-}
-
-/// One head of a span's keys as a right-hand side: K = width of the head, N = keys.
-struct PackKeys<'a> {
-    key: &'a Activations,
-    span: &'a Span,
-    /// The head's first line, and its lines.
-    first: usize,
-    depth: usize,
-    out: &'a mut [Line],
-}
-
-impl Kernel for PackKeys<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
-        let Self { key, span, first, depth, out } = self;
-        const HALVES: usize = PANEL / WORDS;
-        for (block, start) in span.keys.clone().step_by(WORDS).enumerate() {
-            let count = WORDS.min(span.keys.end - start);
-            let panel = block / HALVES * depth * WORDS * HALVES;
-            for line in 0..depth {
-                let mut square = [[0; WORDS]; WORDS];
-                for (square, row) in square.iter_mut().zip(&key.lines_at(first + line, start)[..count]) {
-                    *square = row.0;
-                }
-                let out = &mut out[panel + line * WORDS * HALVES + block % HALVES..];
-                for word in 0..WORDS {
-                    out[word * HALVES].0 = std::array::from_fn(|row| square[row][word]);
-                }
-            }
-        }
-        // Keys that fill up the last panel.
-        if span.keys.len().div_ceil(WORDS) % HALVES == 1 {
-            let panel = span.keys.len() / PANEL * depth * WORDS * HALVES;
-            for line in out[panel..][..depth * WORDS * HALVES].iter_mut().skip(1).step_by(HALVES) {
-                *line = Line::default();
-            }
-        }
-    }
-}
-
-/// 32 columns of a span's values as a right-hand side: K = values, N = columns.
-struct PackValues<'a> {
-    value: &'a Activations,
-    span: &'a Span,
-    /// The line of the first column.
-    first: usize,
-    out: &'a mut [Line],
-}
-
-impl Kernel for PackValues<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
-        let Self { value, span, first, out } = self;
-        let count = span.keys.len();
-        if value.numbers == Numbers::F32 {
-            let (out, zeros) = out.split_at_mut(count * 2);
-            zeros.fill(Line::default());
-            let rows = &value.lines_at(first, span.keys.start)[..count];
-            let next = &value.lines_at(first + 1, span.keys.start)[..count];
-            for (out, (row, next)) in out.as_chunks_mut::<2>().0.iter_mut().zip(rows.iter().zip(next)) {
-                *out = [*row, *next];
-            }
-            return;
-        }
-        let parts = value.numbers.parts();
-        let blocks = out.as_chunks_mut::<{ 2 * WORDS }>().0;
-        for part in 0..parts {
-            let rows = &value.lines_at(first + part, span.keys.start)[..count];
-            let blocks = blocks.iter_mut().skip(part).step_by(parts);
-            for (block, rows) in blocks.zip(rows.chunks(2 * WORDS)) {
-                let (pairs, zeros) = block.split_at_mut(rows.len().div_ceil(2) * 2);
-                zeros.fill(Line::default());
-                for (out, pair) in pairs.as_chunks_mut::<2>().0.iter_mut().zip(rows.chunks(2)) {
-                    let even = pair[0].0;
-                    let odd = if let [_, odd] = pair { odd.0 } else { [0; WORDS] };
-                    for word in 0..WORDS {
-                        let at = &mut out[word / (WORDS / 2)].0[word % (WORDS / 2) * 2..][..2];
-                        at[0] = even[word] & 0xffff | odd[word] << 16;
-                        at[1] = even[word] >> 16 | odd[word] & 0xffff_0000;
-                    }
-                }
-            }
-        }
     }
 }
 

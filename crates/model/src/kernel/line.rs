@@ -12,6 +12,9 @@ use super::cpu_features::CpuFeatures;
 /// sum of a product.
 pub(super) const WORDS: usize = 16;
 
+/// Bytes of a line.
+pub const LINE_BYTES: usize = WORDS * 4;
+
 /// 64 bytes: a cache line, and a register of AVX-512.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -64,7 +67,8 @@ impl Numbers {
 
     /// Lines of a row of `columns` numbers. The one rule of how a row is laid out: both sides of a product and
     /// all activations ask it, so a row of activations has as many lines as the matrix that it meets.
-    pub(super) const fn lines(self, columns: usize) -> usize {
+    #[must_use]
+    pub const fn lines(self, columns: usize) -> usize {
         padded(columns).div_ceil(self.per_line()) * self.parts()
     }
 }

@@ -30,13 +30,13 @@ mod rows;
 mod stored;
 mod tile;
 
-pub use attention::{Heads, Operands, Scratch, Span, attention};
+pub use attention::{Heads, NewPages, Operands, PAGE, Page, Pages, Remembered, Scratch, Span, attention};
 pub use blocks::{Blocks, Encoding};
 pub use cpu_features::{CpuFeatures, UnavailableCpu};
 pub use elementwise::{exponential_sum, exponentials, largest, largest_finite, wide_sum};
-pub use experts::chosen_experts;
+pub use experts::{ExpertGroups, ExpertScore, Routing};
 pub use head_norm::HeadNorm;
-pub use line::{Activations, Numbers, PANEL, Rows, padded};
+pub use line::{Activations, LINE_BYTES, Numbers, PANEL, Rows, padded};
 pub use matrix::{Format, PackedMatrix};
 pub use norm::Norm;
 pub use product::{Activation, Finish, Rotation, product};

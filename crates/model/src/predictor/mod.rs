@@ -6,16 +6,20 @@
 
 mod asked;
 mod candle;
+mod memos;
 #[cfg(any(test, feature = "testing"))]
 mod oracle;
 #[cfg(any(test, feature = "testing"))]
 mod scripted;
+
+use std::ops::{Add, AddAssign};
 
 pub use self::candle::CandlePredictor;
 #[cfg(any(test, feature = "testing"))]
 pub use self::oracle::MarkovOracle;
 #[cfg(any(test, feature = "testing"))]
 pub use self::scripted::{Script, ScriptedPredictor};
+pub use crate::checkpoint::Visibility;
 use crate::error::PredictError;
 
 /// An entry of the model's vocabulary.
@@ -38,6 +42,100 @@ pub trait MaskPredictor: Send + 'static {
     /// # Errors
     /// The whole batch fails together; nothing was changed.
     fn predict(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError>;
+
+    /// Returns what an evaluation of `ask` would compute now. With [`Context::Frozen`] it depends on which keys and
+    /// values are still in memory.
+    fn work(&self, ask: &Ask<'_>) -> Work {
+        Work::of(ask, 0)
+    }
+
+    /// Returns the bytes that the keys and values of a canvas of `length` positions take between evaluations; 0 for a
+    /// predictor that keeps none.
+    fn memo_bytes(&self, length: usize) -> u64 {
+        let _ = length;
+        0
+    }
+
+    /// Names the canvases whose keys and values running samples will need again: the last to be given up.
+    fn mark_live(&mut self, live: &[&[TokenId]]) {
+        let _ = live;
+    }
+
+    /// Returns what is kept between evaluations, and how often it served.
+    fn memos(&self) -> MemoStatus {
+        MemoStatus::default()
+    }
+}
+
+/// The amount of computation of an evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Token rows.
+    pub rows: u64,
+    /// Pairs that attention compares: for each row, the keys that its canvas has.
+    pub pairs: u64,
+}
+
+impl Work {
+    /// One whole canvas of `length` positions.
+    #[must_use]
+    pub fn canvas(length: usize) -> Self {
+        let rows = length as u64;
+        Self { rows, pairs: rows.saturating_mul(rows) }
+    }
+
+    /// An ask, when the keys and values of the first `known` positions of [`Context::Frozen`]'s canvas are in memory.
+    #[must_use]
+    pub fn of(ask: &Ask<'_>, known: usize) -> Self {
+        let own = match ask.context {
+            Context::Fresh => Self::canvas(ask.tokens.len()),
+            Context::Frozen { active, as_of } => {
+                let keys = active.last().map_or(0, |last| *last as usize + 1).max(as_of.len());
+                Self::some(active.len(), keys) + Self::some(as_of.len().saturating_sub(known), as_of.len())
+            }
+        };
+        if ask.guidance.is_some() { own + Self::canvas(ask.tokens.len()) } else { own }
+    }
+
+    /// The same, so many times.
+    #[must_use]
+    pub fn times(self, count: u32) -> Self {
+        let count = u64::from(count);
+        Self { rows: self.rows.saturating_mul(count), pairs: self.pairs.saturating_mul(count) }
+    }
+
+    fn some(rows: usize, keys: usize) -> Self {
+        Self { rows: rows as u64, pairs: (rows as u64).saturating_mul(keys as u64) }
+    }
+}
+
+impl Add for Work {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { rows: self.rows.saturating_add(other.rows), pairs: self.pairs.saturating_add(other.pairs) }
+    }
+}
+
+impl AddAssign for Work {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+/// Keys and values that a predictor keeps between evaluations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoStatus {
+    /// Bytes that may be kept.
+    pub budget: u64,
+    /// Bytes that are.
+    pub bytes: u64,
+    /// Canvases whose keys and values were found, since the start.
+    pub hits: u64,
+    /// Canvases whose keys and values were computed, wholly or in part.
+    pub misses: u64,
+    /// Canvases whose keys and values were given up for others.
+    pub evictions: u64,
 }
 
 /// Limits on canvases, and the two properties of a model that decide how canvases are read.
@@ -51,6 +149,8 @@ pub struct ModelLimits {
     pub mask_token: TokenId,
     /// True if the head's row i predicts position i + 1, so that position 0 has no row of its own.
     pub shift: bool,
+    /// The positions that a position sees.
+    pub visibility: Visibility,
 }
 
 /// One canvas and the positions to read on it: the unit that a predictor batches.
@@ -84,6 +184,8 @@ pub struct ModelLimits {
 pub struct Ask<'a> {
     /// The canvas as the network sees it.
     pub tokens: &'a [TokenId],
+    /// The rows of it that are computed.
+    pub context: Context<'a>,
     /// The positions to read, ascending. With shift, position 0 is read from the first row, which belongs to
     /// position 1.
     pub wants: &'a [Want],
@@ -98,6 +200,41 @@ pub struct Ask<'a> {
     pub guidance: Option<Guidance<'a>>,
     /// Most probable tokens to report with each read.
     pub alternatives: usize,
+}
+
+/// The rows of a canvas that an evaluation computes.
+///
+/// ```
+/// use unmask_model::predictor::{Ask, Context};
+///
+/// // A hole of two tokens (1 is the mask) in a canvas of six: only the hole and the row before it, which speaks of its
+/// // first position in a model with the shift, are computed.
+/// let begun_with = [7, 8, 1, 1, 9, 10];
+/// let now = [7, 8, 5, 1, 9, 10];
+/// let context = Context::Frozen { active: &[1, 2, 3], as_of: &begun_with };
+/// let ask = Ask { tokens: &now, context, ..Ask::default() };
+/// assert_eq!(unmask_model::predictor::Work::of(&ask, 6).rows, 3);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Context<'a> {
+    /// All of them.
+    #[default]
+    Fresh,
+    /// The rows `active`, ascending; the others give the keys and values that they had when the canvas was `as_of`.
+    ///
+    /// The result is a function of `tokens` at the active positions, `active` and `as_of`: keys and values of `as_of`
+    /// that are not in memory any more are computed again, to the same bits. Active positions either lie on `as_of`, or
+    /// continue it without a gap. With guidance, the second canvas is computed as a whole.
+    ///
+    /// If a position sees only its own block and those before it, and `as_of` are whole blocks of `tokens`, nothing is
+    /// approximated. Otherwise `as_of` differs from `tokens` by what was committed since, which the rows that are not
+    /// active do not take into account.
+    Frozen {
+        /// Positions whose rows are computed.
+        active: &'a [Position],
+        /// An earlier state of the canvas, or its beginning.
+        as_of: &'a [TokenId],
+    },
 }
 
 /// One position to read.

@@ -5,7 +5,7 @@ use std::iter::zip;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::{Ask, MaskPredictor, ModelLimits, Position, Read, TokenId, Want};
+use super::{Ask, MaskPredictor, ModelLimits, Position, Read, TokenId, Visibility, Want};
 use crate::error::PredictError;
 use crate::kernel::CpuFeatures;
 use crate::readout::{RowContext, Scratch, read_row};
@@ -37,8 +37,13 @@ impl MarkovOracle {
     pub fn new(transition: &[Vec<f64>], context: usize) -> Self {
         let step = Matrix::stochastic(transition);
         let symbols = step.size;
-        let limits =
-            ModelLimits { vocabulary: symbols + 1, context, mask_token: symbols as TokenId, shift: false };
+        let limits = ModelLimits {
+            vocabulary: symbols + 1,
+            context,
+            mask_token: symbols as TokenId,
+            shift: false,
+            visibility: Visibility::Full,
+        };
         let mut powers = vec![step];
         while let Some(last) = powers.last().filter(|_| powers.len() < context) {
             powers.push(last.times(&powers[0]));
@@ -50,6 +55,14 @@ impl MarkovOracle {
     #[must_use]
     pub fn reading_with(self, cpu: CpuFeatures) -> Self {
         Self { cpu, ..self }
+    }
+
+    /// The same chain as a network whose attention is causal between blocks of `block` positions: what it is asked about
+    /// has to end with the block.
+    #[must_use]
+    pub fn in_blocks(self, block: usize) -> Self {
+        let limits = ModelLimits { visibility: Visibility::BlockCausal { block }, ..self.limits };
+        Self { limits, ..self }
     }
 
     /// A chain of `symbols` symbols with about this many nats of entropy per token: random normal logits

@@ -197,7 +197,13 @@ mod tests {
     use super::*;
     use crate::predictor::{Guidance, Sampling};
 
-    const LIMITS: ModelLimits = ModelLimits { vocabulary: 8, context: 16, mask_token: 3, shift: true };
+    const LIMITS: ModelLimits = ModelLimits {
+        vocabulary: 8,
+        context: 16,
+        mask_token: 3,
+        shift: true,
+        visibility: crate::predictor::Visibility::Full,
+    };
 
     fn wants(positions: std::ops::Range<u32>) -> Vec<Want> {
         positions

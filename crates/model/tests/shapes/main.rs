@@ -13,7 +13,7 @@ mod shape;
 use unmask_model::checkpoint::{ModelConfig, ModelFiles, Weights};
 use unmask_model::device::{DeviceChoice, Placement, Precision};
 use unmask_model::kernel::CpuFeatures;
-use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want};
+use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Visibility, Want};
 
 use crate::shape::Shape;
 
@@ -65,6 +65,7 @@ fn check(shape: &Shape) {
                 context: config.spec.context,
                 mask_token: 0,
                 shift: true,
+                visibility: Visibility::Full,
             };
             let loaded = CandlePredictor::new(&config.spec, &weights, limits, &placement, 1);
             let mut predictor = loaded.unwrap_or_else(|error| panic!("{shape}, {cpu}: {error}"));

@@ -145,13 +145,37 @@ impl Batcher {
             (counts.client(line.client), since, line.client, counts.request(*request), *request)
         };
         let mut waiting: Vec<_> = self.lines.of.iter().map(rank).collect();
-        if self.running.len() < self.max_running {
-            return waiting.into_iter().min().map(|(.., request)| (request, None));
-        }
         waiting.sort_unstable();
-        waiting.into_iter().find_map(|(_, _, client, _, request)| {
-            self.paused_for(request, client, counts).map(|index| (request, Some(index)))
-        })
+        // Behind a sample that waits for memory, only those that need none go ahead of it.
+        let mut scarce = false;
+        for (_, _, client, _, request) in waiting {
+            let memo = self.lines.of[&request].samples.front().map_or(0, |sample| self.kept(sample));
+            if memo > 0 && scarce {
+                continue;
+            }
+            let fits = memo == 0 || self.memory_left() >= memo;
+            if fits && self.running.len() < self.max_running {
+                return Some((request, None));
+            }
+            let paused = self.paused_for(request, client, counts);
+            let freed = |index: &usize| self.memory_left() + self.kept(&self.running[*index]);
+            if let Some(index) = paused.filter(|index| memo == 0 || freed(index) >= memo) {
+                return Some((request, Some(index)));
+            }
+            scarce |= !fits;
+        }
+        None
+    }
+
+    /// Bytes that are kept for a sample; none for one that would need more than there is.
+    fn kept(&self, sample: &Sample) -> u64 {
+        if sample.member.memo > self.memory { 0 } else { sample.member.memo }
+    }
+
+    /// Bytes that running samples do not need.
+    fn memory_left(&self) -> u64 {
+        let kept = self.running.iter().map(|sample| self.kept(sample));
+        self.memory.saturating_sub(kept.fold(0, u64::saturating_add))
     }
 
     /// The running sample to pause for one of `request`, which is `client`'s.

@@ -15,7 +15,7 @@ fn id(request: u64, sample: u32) -> SampleId {
 
 /// A sample of `rows` rows that costs as many units, with a canvas of its own.
 fn member(sample: u32, rows: usize) -> Member {
-    Member { sample, rows, price: rows as u64, twin_of: sample }
+    Member { sample, rows, price: rows as u64, memo: 0, twin_of: sample }
 }
 
 fn members<const N: usize>(rows: [usize; N]) -> impl Iterator<Item = Member> {
@@ -285,4 +285,38 @@ proptest! {
             }
         }
     }
+}
+
+/// Memory that is promised twice would be taken back in the middle of a text, again and again.
+#[test]
+fn running_samples_keep_no_more_than_there_is_memory_for() {
+    let mut batcher = Batcher::new(1000, 8).with_memory(100);
+    let kept = |sample, memo| Member { memo, ..member(sample, 10) };
+    batcher.add(RequestId(1), ClientId(1), [kept(0, 60)]);
+    batcher.add(RequestId(2), ClientId(2), [kept(0, 60)]);
+    batcher.add(RequestId(3), ClientId(3), [kept(0, 30)]);
+    batcher.add(RequestId(4), ClientId(4), [member(0, 10)]);
+    batcher.add(RequestId(5), ClientId(5), [kept(0, 500)]);
+    let sample = |request| SampleId { request: RequestId(request), sample: 0 };
+    let mut batch = batcher.next_batch();
+    batch.sort_unstable();
+    // The second has no room, and the third does not overtake it; the fourth needs none, and the fifth, which would never
+    // fit, runs without.
+    assert_eq!(batch, [sample(1), sample(4), sample(5)]);
+    batcher.retire(sample(1));
+    let mut batch = batcher.next_batch();
+    batch.sort_unstable();
+    assert_eq!(batch, [sample(2), sample(3), sample(4), sample(5)]);
+}
+
+#[test]
+fn a_sample_whose_next_evaluation_is_cheaper_takes_part_more_often() {
+    let mut batcher = Batcher::new(1000, 8);
+    batcher.add(RequestId(1), ClientId(1), [Member { price: 1000, ..member(0, 500) }]);
+    batcher.add(RequestId(2), ClientId(2), [member(0, 10)]);
+    let dear = SampleId { request: RequestId(1), sample: 0 };
+    let turns = |batcher: &mut Batcher| (0..50).filter(|_| batcher.next_batch().contains(&dear)).count();
+    assert!(turns(&mut batcher) <= 1);
+    batcher.reprice(dear, 5, 10);
+    assert!(turns(&mut batcher) >= 49);
 }

@@ -12,7 +12,6 @@ use crate::error::GenerationError;
 use crate::event::DenoisingEvent;
 use crate::inbox::EngineState;
 use crate::probe::Probe;
-use crate::request::work;
 
 /// Positions of the canvas that tests the predictor after a panic.
 const PROBE: usize = 8;
@@ -73,7 +72,8 @@ impl<P: MaskPredictor> Engine<P> {
 
     /// Half the rows of a batch that was too large are the budget from now on.
     fn shrink(&mut self, batch: &[SampleId]) {
-        let rows: u64 = batch.iter().filter_map(|id| self.ask(*id)).map(|ask| work(&ask).rows).sum();
+        let asks = batch.iter().filter_map(|id| self.ask(*id));
+        let rows: u64 = asks.map(|ask| self.predictor.work(&ask).rows).sum();
         let budget = usize::try_from(rows / 2).unwrap_or(usize::MAX).clamp(1, self.config.max_rows);
         tracing::warn!(from = self.config.max_rows, to = budget, "rows per evaluation: memory ran out");
         self.config.max_rows = budget;

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use unmask_model::diffusion::{DenoisingState, EarlyExit, Edit, Noise, Policy, SequenceScore, StateSpec};
-use unmask_model::predictor::{ModelLimits, Sampling, Script, ScriptedPredictor, TokenId};
+use unmask_model::predictor::{ModelLimits, Sampling, Script, ScriptedPredictor, TokenId, Visibility};
 use unmask_scheduler::{
     DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineHandle, EngineMetrics, Generation,
     GenerationError, Timings,
 };
 
-pub(crate) const LIMITS: ModelLimits =
-    ModelLimits { vocabulary: 1000, context: 512, mask_token: 999, shift: true };
+pub(crate) const LIMITS: ModelLimits = ModelLimits {
+    vocabulary: 1000,
+    context: 512,
+    mask_token: 999,
+    shift: true,
+    visibility: Visibility::Full,
+};
 
 /// A canvas of `masked` open positions after one given token, which tells the tests whose canvas it is.
 pub(crate) fn sample(name: TokenId, number: u32, masked: usize, steps: u32) -> DenoisingState {

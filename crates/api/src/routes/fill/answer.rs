@@ -217,7 +217,7 @@ impl Answer {
             endings.extend(of_choice);
             let text = (self.parts != Parts::Holes)
                 .then(|| self.text.spliced(holes.iter().map(|hole| hole.text.as_str())));
-            let holes = (self.parts != Parts::Full).then_some(holes);
+            let holes = (self.parts != Parts::Text).then_some(holes);
             choices.push(FilledChoice { index, text, score, holes });
         }
         // Candidates that lost were counted with the rest at the end.

@@ -12,7 +12,7 @@ use unmask_scheduler::{DenoiseRequest, Timings};
 use utoipa::ToSchema;
 
 use super::holes::HoledText;
-use super::search::keep_nearest;
+use super::nearest::keep_nearest;
 use crate::error::ApiError;
 use crate::generation::{Found, evaluate, scored};
 use crate::observation::Observation;
@@ -184,9 +184,9 @@ impl Questions {
         let bos = state.model.tokenizer.document_start();
         let mut tokens = tokens.to_vec();
         let lengths: Vec<usize> = ranges.iter().map(|(min, max)| (min + max) / 2).collect();
-        if let ([before, after], true) = (&mut tokens[..], cut) {
-            let taken = usize::from(bos.is_some()) + lengths[0];
-            keep_nearest(before, after, state.model.limits.context.saturating_sub(taken));
+        if cut {
+            let taken = usize::from(bos.is_some()) + lengths.iter().sum::<usize>();
+            keep_nearest(&mut tokens, state.model.limits.context.saturating_sub(taken));
         }
         check_choices(text, &tokens, &lengths, state)?;
         let mut texts = Vec::new();

@@ -10,7 +10,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
 use crate::options::StreamStates;
 use crate::report::{StateEvent, Thinned};
-use crate::sse::{Grammar, KEEP_ALIVE, json_event};
+use crate::sse::{Grammar, KEEP_ALIVE, named_event};
 
 /// The native stream: named events, numbered from 0, ended by `fill.done` or `error`.
 pub(super) struct Events {
@@ -42,7 +42,7 @@ impl Events {
     fn event(&mut self, name: &'static str, value: impl Serialize) -> Event {
         let seq = self.seq;
         self.seq += 1;
-        json_event(&Named { name, seq, value }).event(name)
+        named_event(name, &Named { name, seq, value })
     }
 }
 
@@ -54,6 +54,12 @@ struct Named<T> {
     seq: u64,
     #[serde(flatten)]
     value: T,
+}
+
+/// The data of `fill.state`.
+#[derive(Serialize)]
+struct StateOf {
+    state: StateEvent,
 }
 
 /// The data of `fill.hole`.
@@ -74,7 +80,7 @@ impl Grammar for Events {
         if self.answer.settings.states != StreamStates::None {
             for (c, progress) in running.views.iter().enumerate() {
                 let state = StateEvent::start(c, progress, &self.answer.settings);
-                events.push(self.event("fill.state", state));
+                events.push(self.event("fill.state", StateOf { state }));
             }
         }
         events
@@ -92,7 +98,7 @@ impl Grammar for Events {
             && let Some(change) = self.thinned.due(c, edits, progress, every)
         {
             let state = StateEvent::step(c, progress, &change, &self.answer.state.model);
-            events.push(self.event("fill.state", state));
+            events.push(self.event("fill.state", StateOf { state }));
         }
         let endings = &progress.endings;
         let settled = endings.iter().position(Option::is_none).unwrap_or(endings.len());
@@ -117,6 +123,6 @@ impl Grammar for Events {
     }
 
     fn keep_alive(&self) -> KeepAlive {
-        KeepAlive::new().interval(KEEP_ALIVE).event(Event::default().event("ping").data(r#"{"type":"ping"}"#))
+        KeepAlive::new().interval(KEEP_ALIVE).event(named_event("ping", &json!({ "type": "ping" })))
     }
 }

@@ -7,13 +7,13 @@ use unmask_model::tokenizer::TextTokenizer;
 
 use super::decisions::{Choices, Decision};
 use super::forms::{Form, GivenHole, GivenText, conflict};
+use super::nearest::{after, before, between};
 use super::request::Length;
-use super::search::nearest;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::healing::cut::{cut_after, cut_before};
 use crate::options::{Settings, biases, out_of_range, stops, temperature};
-use crate::prompt::{check_text, too_long};
+use crate::prompt::{check_text, too_long, unseen_suffix};
 use crate::state::{AppState, ServedModel};
 
 /// The longest length that is tried when the request does not say.
@@ -177,7 +177,7 @@ impl HoledText {
         Ok(Self { form, texts, characters, holes })
     }
 
-    /// The tokens of each text, by itself. Of texts that may be `cut`, what is too far from the hole for any
+    /// The tokens of each text, by itself. Of texts that may be `cut`, what is too far from the holes for any
     /// context is left out.
     ///
     /// # Errors
@@ -189,18 +189,42 @@ impl HoledText {
         abandoned: &Abandoned,
     ) -> Result<Vec<Vec<TokenId>>, ApiError> {
         let tokenizer = &model.tokenizer;
-        if let ([before, after], true) = (&self.texts[..], cut) {
-            let kept = nearest(before, after, model);
-            let whole = kept.before.len() == before.len();
-            let before =
-                if whole { tokenizer.encode(kept.before) } else { tokenizer.encode_piece(kept.before) };
-            return Ok(vec![before?, tokenizer.encode_piece(kept.after)?]);
+        if cut {
+            return self.nearest_tokens(model, abandoned);
         }
         check_text(self.form.text_field(), self.texts.iter().map(String::len).sum(), model)?;
         let encode = |(number, text): (usize, &String)| match number {
             _ if abandoned.is_set() => Err(ApiError::Abandoned),
             0 => Ok(tokenizer.encode(text)?),
             _ => Ok(tokenizer.encode_piece(text)?),
+        };
+        self.texts.iter().enumerate().map(encode).collect()
+    }
+
+    /// The tokens of texts that may be cut, without what is too far from any hole.
+    fn nearest_tokens(
+        &self,
+        model: &ServedModel,
+        abandoned: &Abandoned,
+    ) -> Result<Vec<Vec<TokenId>>, ApiError> {
+        let tokenizer = &model.tokenizer;
+        let last = self.texts.len() - 1;
+        let encode = |(number, text): (usize, &String)| match number {
+            _ if abandoned.is_set() => Err(ApiError::Abandoned),
+            0 => {
+                let kept = before(text, model);
+                let whole = kept.len() == text.len();
+                Ok(if whole { tokenizer.encode(kept)? } else { tokenizer.encode_piece(kept)? })
+            }
+            _ if number == last => Ok(tokenizer.encode_piece(after(text, model))?),
+            _ => {
+                let kept = between(text, model);
+                let mut tokens = tokenizer.encode_piece(kept.head)?;
+                if let Some(tail) = kept.tail {
+                    tokens.extend(tokenizer.encode_piece(tail)?);
+                }
+                Ok(tokens)
+            }
         };
         self.texts.iter().enumerate().map(encode).collect()
     }
@@ -242,6 +266,34 @@ impl HoledText {
             Wanted::Default => (1, share),
         };
         Ok(self.holes.iter().map(range).collect())
+    }
+
+    /// The lengths of its holes, for a network whose attention is causal between blocks of `block` positions: a hole that
+    /// gives no length may be as long as it gets, since a document end ends its text.
+    ///
+    /// # Errors
+    /// Text stands after a hole, which the hole cannot see; or the length of one is to be found, which what follows it
+    /// would tell.
+    pub(super) fn at_end(
+        &self,
+        ranges: Vec<(usize, usize)>,
+        block: usize,
+    ) -> Result<Vec<(usize, usize)>, ApiError> {
+        if self.holes.len() > 1 || self.texts.iter().skip(1).any(|text| !text.is_empty()) {
+            let param = if self.form == Form::Around { "suffix" } else { self.form.text_field() };
+            return Err(unseen_suffix(param, block));
+        }
+        let exact = |(hole, (min, max)): (&Hole, (usize, usize))| match hole.length {
+            Wanted::Between(..) if min < max => {
+                let message = format!(
+                    "a range of lengths is searched by what follows a hole, and this model's attention is causal between \
+                     blocks of {block} positions, so that nothing follows it; give one length, which is a maximum"
+                );
+                Err(conflict(self.form.length_field(), &message))
+            }
+            _ => Ok((max, max)),
+        };
+        self.holes.iter().zip(ranges).map(exact).collect()
     }
 
     /// Tokenizes choices with what the text around them cuts: a blank or a part of a word, which is taken from

@@ -5,6 +5,7 @@ mod decisions;
 mod events;
 mod forms;
 mod holes;
+pub(super) mod nearest;
 mod request;
 mod search;
 
@@ -17,12 +18,12 @@ use self::answer::{Answer, Filled};
 pub(super) use self::decisions::MOST_CHOICES;
 use self::decisions::Questions;
 use self::events::Events;
+use self::forms::GivenText;
 pub(super) use self::forms::MOST_HOLES;
-use self::forms::{Form, GivenText};
 use self::holes::HoledText;
 use self::request::{FillRequest, ScoreName};
+pub(super) use self::search::MOST_CANDIDATES;
 use self::search::{Canvases, best_fits, candidates, grid};
-pub(super) use self::search::{MOST_CANDIDATES, keep_nearest, nearest};
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::Body;
 use crate::deadlines::TimeoutHeader;
@@ -158,7 +159,7 @@ fn prepare(
     abandoned: &Abandoned,
 ) -> Result<Prepared, ApiError> {
     let text = GivenText::of(&mut request)?;
-    let cut = text.form == Form::Around && request.truncate.unwrap_or(true);
+    let cut = request.truncate.unwrap_or(true);
     let search = request.length_search.unwrap_or_default();
     let length = request.length;
     let stream = request.stream.unwrap_or(false);
@@ -168,6 +169,10 @@ fn prepare(
     let mut tokens = text.tokens(cut, &state.model, abandoned)?;
     text.heal_choices(&mut tokens, &state.model.tokenizer)?;
     let ranges = text.fit(&tokens, cut, state)?;
+    let ranges = match state.model.block() {
+        Some(block) => text.at_end(ranges, block)?,
+        None => ranges,
+    };
     let lengths = grid(&ranges);
     let candidates = candidates(search.candidates)?;
     if stream && states.is_none() && lengths.len() == 1 {
@@ -208,6 +213,7 @@ fn given(request: FillRequest, timeout_header: TimeoutHeader) -> GivenOptions {
         logprobs: None,
         echo: false,
         token_healing: request.token_healing,
+        editor: false,
         diffusion: request.diffusion,
         timeout_header,
         timeout_ms: request.timeout_ms,

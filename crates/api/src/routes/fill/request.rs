@@ -8,7 +8,8 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use crate::body::{RequestBody, UnknownFields, integer, object};
+use crate::body::renamed::Renamed;
+use crate::body::{COMMIT_RULE, RequestBody, UnknownFields, integer, object};
 use crate::options::Strings;
 use crate::policy_options::DiffusionOptions;
 use crate::seed::Seed;
@@ -17,7 +18,12 @@ use crate::seed::Seed;
 /// `segments`, or a `template` with a marker in it. Fields that are not listed are refused.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"prefix": "def add(a, b):\n", "suffix": "\n", "length": 12, "seed": 7}))]
+#[schema(example = json!({
+    "prefix": "class Stack:\n    def __len__(self):\n        return len(",
+    "suffix": "._items)\n",
+    "length": 1,
+    "seed": 7
+}))]
 pub struct FillRequest {
     /// The model to use; absent or empty means the one served.
     pub(super) model: Option<String>,
@@ -44,9 +50,9 @@ pub struct FillRequest {
     /// Settings of the search over ranges.
     #[serde(default, deserialize_with = "object")]
     pub(super) length_search: Option<LengthSearch>,
-    /// When `prefix` and `suffix` do not fit the model: true (the default) keeps what is nearest to the
-    /// hole, two thirds of it before and at least an eighth of the model's context in all, and says so in
-    /// `truncated`; false refuses. The other forms are never cut.
+    /// For texts that are too long for the model. True, the default, shows the model the tokens that are nearest to the
+    /// holes: two thirds of them before a hole, one third after it, and at least an eighth of the model's context in
+    /// all. `truncated` in the answer says so; the text in the answer is whole. False refuses such texts.
     pub(super) truncate: Option<bool>,
     /// Heal blanks and words that the text around a hole cuts: a hole's first token brings the blank,
     /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
@@ -98,8 +104,8 @@ pub struct FillRequest {
     #[serde(default, deserialize_with = "integer")]
     #[schema(minimum = 1)]
     pub(super) timeout_ms: Option<i64>,
-    /// The parts to return: `text`, `holes` or both. Default both.
-    #[serde(rename = "return")]
+    /// The parts of a choice to return: `text`, `holes` or `both`, which is the default.
+    #[serde(rename = "include", alias = "return")]
     pub(super) parts: Option<Parts>,
     /// Settings of the denoising. `stream_states` is `delta` here by default, and `none` when lengths are
     /// searched: before the end it is not known which candidate is the answer.
@@ -117,7 +123,8 @@ pub(super) enum Parts {
     /// The holes alone.
     Holes,
     /// The whole text alone.
-    Full,
+    #[serde(alias = "full")]
+    Text,
     /// Both.
     #[default]
     Both,
@@ -125,6 +132,11 @@ pub(super) enum Parts {
 
 impl RequestBody for FillRequest {
     const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Refuse;
+    const RENAMED: &'static [Renamed] = &[
+        COMMIT_RULE,
+        Renamed { old: "heal", new: "token_healing" },
+        Renamed { old: "return", new: "include" },
+    ];
 }
 
 /// A string of `segments`, or a hole.

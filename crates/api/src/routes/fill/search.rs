@@ -3,11 +3,12 @@
 use unmask_model::predictor::TokenId;
 
 use super::holes::HoledText;
+use super::nearest::keep_nearest;
 use crate::error::ApiError;
 use crate::lengths::{Fit, points};
 use crate::options::count;
 use crate::prompt::{Blank, Layout, Piece};
-use crate::state::{AppState, ServedModel};
+use crate::state::AppState;
 
 /// Lengths that are filled when the request does not say how many.
 const DEFAULT_CANDIDATES: usize = 8;
@@ -87,9 +88,10 @@ impl Canvases {
         let mut layouts = Vec::with_capacity(lengths.len());
         for lengths in lengths {
             let mut tokens = tokens.to_vec();
-            if let ([before, after], true) = (&mut tokens[..], cut) {
-                let room = state.model.limits.context.saturating_sub(bos + lengths[0]);
-                truncated |= keep_nearest(before, after, room);
+            if cut {
+                let open: usize = lengths.iter().sum();
+                let room = state.model.limits.context.saturating_sub(bos + open);
+                truncated |= keep_nearest(&mut tokens, room);
             }
             let mut given = tokens.into_iter().map(Piece::Given);
             let mut pieces: Vec<Piece> = given.next().into_iter().collect();
@@ -111,60 +113,9 @@ impl Canvases {
     }
 }
 
-/// Shortens the text around a hole to `room` tokens, keeping what is nearest to the hole: two thirds of
-/// the room for the left side, and what one side does not need goes to the other. Returns whether
-/// anything was left out.
-pub(in crate::routes) fn keep_nearest(
-    before: &mut Vec<TokenId>,
-    after: &mut Vec<TokenId>,
-    room: usize,
-) -> bool {
-    if before.len() + after.len() <= room {
-        return false;
-    }
-    let left = (room * 2 / 3).max(room.saturating_sub(after.len())).min(before.len());
-    before.drain(..before.len() - left);
-    after.truncate(room - left);
-    true
-}
-
-/// The parts of the texts around a hole that can be among the tokens nearest to it.
-pub(in crate::routes) struct Nearest<'a> {
-    pub(in crate::routes) before: &'a str,
-    pub(in crate::routes) after: &'a str,
-}
-
-/// Bytes that are tokenized beyond what the context can hold: a tokenizer that begins inside a word needs some to fall
-/// into step.
-const STEP: usize = 4096;
-
-/// Leaves out what is too far from a hole to be among the tokens of any context.
-pub(in crate::routes) fn nearest<'a>(before: &'a str, after: &'a str, model: &ServedModel) -> Nearest<'a> {
-    let most = model.longest_text() + STEP;
-    let start = before.ceil_char_boundary(before.len().saturating_sub(most));
-    let end = after.floor_char_boundary(most.min(after.len()));
-    Nearest { before: &before[start..], after: &after[..end] }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_nearest_to_the_hole_is_kept() {
-        let run = |left: u32, right: u32, room: usize| {
-            let mut before = (0..left).collect();
-            let mut after = (100..100 + right).collect();
-            let cut = keep_nearest(&mut before, &mut after, room);
-            (cut, before, after)
-        };
-        assert_eq!(run(3, 2, 5), (false, vec![0, 1, 2], vec![100, 101]));
-        assert_eq!(run(9, 9, 6), (true, vec![5, 6, 7, 8], vec![100, 101]));
-        // The left side has no use for two thirds.
-        assert_eq!(run(1, 9, 6), (true, vec![0], vec![100, 101, 102, 103, 104]));
-        assert_eq!(run(9, 1, 6), (true, vec![4, 5, 6, 7, 8], vec![100]));
-        assert_eq!(run(9, 9, 0), (true, vec![], vec![]));
-    }
 
     #[test]
     fn holes_move_through_their_ranges_together() {

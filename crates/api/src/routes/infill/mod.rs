@@ -9,7 +9,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use self::answer::{Answer, Described, Events};
-use super::fill::{keep_nearest, nearest};
+use super::fill::nearest;
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::{Body, RequestBody, UnknownFields, integer, object};
 use crate::deadlines::TimeoutHeader;
@@ -21,7 +21,7 @@ use crate::lengths::{self, LONGEST};
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, Strings, count};
 use crate::policy_options::DiffusionOptions;
-use crate::prompt::{Layout, Size};
+use crate::prompt::{Layout, Size, unseen_suffix};
 use crate::route_defaults::Route;
 use crate::seed::Seed;
 use crate::sse;
@@ -178,6 +178,7 @@ fn prepare(
         n: samples,
         stop: request.stop,
         token_healing: request.token_healing,
+        editor: true,
         diffusion: Some(diffusion),
         timeout_header,
         timeout_ms: request.timeout_ms,
@@ -195,19 +196,23 @@ fn prepare(
     before += request.prompt.as_deref().unwrap_or_default();
     let after = request.input_suffix.unwrap_or_default();
     let tokenizer = &state.model.tokenizer;
-    let kept = nearest(&before, &after, &state.model);
-    let mut tokens = match kept.before.len() == before.len() {
-        true => tokenizer.encode(kept.before)?,
-        false => tokenizer.encode_piece(kept.before)?,
+    let kept = nearest::before(&before, &state.model);
+    let tokens = match kept.len() == before.len() {
+        true => tokenizer.encode(kept)?,
+        false => tokenizer.encode_piece(kept)?,
     };
-    let mut after = tokenizer.encode_piece(kept.after)?;
+    if let (Some(block), false) = (state.model.block(), after.is_empty()) {
+        return Err(unseen_suffix("input_suffix", block));
+    }
+    let mut around = [tokens, tokenizer.encode_piece(nearest::after(&after, &state.model))?];
     let asked = count("n_predict", request.n_predict, -1..=i64::MAX)?.filter(|count| *count != -1);
     let most = asked.map_or(LONGEST, |most| LONGEST.min(usize::try_from(most).unwrap_or(LONGEST)));
     let context = state.model.limits.context;
     // Text makes room for what may be generated, which is no more than a quarter of the context. One position is for
     // the document start.
     let room = context.saturating_sub(most.min(context / 4).max(1) + 1);
-    let truncated = keep_nearest(&mut tokens, &mut after, room);
+    let truncated = nearest::keep_nearest(&mut around, room);
+    let [tokens, after] = around;
     // Before the end of a file, nothing tells how much is missing; a document end will.
     let found = !after.is_empty() && !settings.reproduce;
     let size = Size::AtMost(most);

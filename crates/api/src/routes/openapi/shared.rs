@@ -73,7 +73,7 @@ const HEAD_TOO_LARGE: &str =
     "The head is larger than 16 KiB or, over HTTP/1.1, has more than 64 headers; without a body";
 
 /// A header: its name, which whole answers have it, its type, what it says.
-const HEADERS: [(&str, Option<Of>, Type, &str); 17] = [
+const HEADERS: [(&str, Option<Of>, Type, &str); 18] = [
     (
         "x-request-id",
         Some(Of::Any),
@@ -97,6 +97,12 @@ const HEADERS: [(&str, Option<Of>, Type, &str); 17] = [
     ("x-ratelimit-remaining-tokens", Some(Of::Keyed), Type::Integer, "How many are left"),
     ("x-ratelimit-reset-tokens", Some(Of::Keyed), Type::String, "Until all are back, such as `1.5s`"),
     ("x-ignored-params", Some(Of::Body), Type::String, "Fields of the body without effect, at most 20"),
+    (
+        "x-deprecated-params",
+        Some(Of::Body),
+        Type::String,
+        "Former names of fields that the body uses, each with the present one; they are accepted for one version",
+    ),
     ("x-served-model", Some(Of::Body), Type::String, "The model"),
     (
         "x-engine-ms",

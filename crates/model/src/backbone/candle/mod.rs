@@ -3,6 +3,7 @@
 mod attention;
 mod block;
 mod feed_forward;
+mod layers;
 mod linear;
 mod norm;
 mod rotary;
@@ -12,11 +13,12 @@ use rayon::prelude::*;
 
 use self::attention::Canvases;
 use self::block::Block;
+pub(super) use self::layers::LayerTensors;
 use self::linear::Linear;
 use self::norm::Norm;
 use self::rotary::Rotary;
 use super::{Observe, PackedRows};
-use crate::checkpoint::{BlockNames, Positions, TransformerSpec, Weights};
+use crate::checkpoint::{BlockNames, Positions, TransformerSpec, Visibility, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
 
@@ -30,6 +32,7 @@ pub struct Transformer {
     blocks: Vec<Block>,
     norm: Norm,
     head: Linear,
+    visibility: Visibility,
 }
 
 impl Transformer {
@@ -59,36 +62,61 @@ impl Transformer {
             blocks: load_blocks(spec.layers(), load)?,
             norm: Norm::load(weights, names.last, spec, placement)?,
             head,
+            visibility: spec.visibility,
         })
+    }
+
+    /// Bytes of a number of a hidden state.
+    pub(super) fn number_bytes(&self) -> usize {
+        self.tokens.dtype().size_in_bytes()
     }
 
     pub(super) fn device(&self) -> &Device {
         self.tokens.device()
     }
 
-    /// The hidden states after the final norm, of the rows `asked` alone where there are such.
+    /// The hidden states after the final norm of the rows `asked`, if there are such, and the keys and values of the
+    /// canvases that keep some.
     pub(super) fn hidden(
         &self,
         packed: &PackedRows,
-        asked: Option<&Tensor>,
+        asked: &[u32],
         observe: Observe<'_>,
-    ) -> Result<Tensor> {
-        let (ids, positions) = packed.on(self.device())?;
-        let canvases = Canvases::new(&packed.lengths, &self.tokens)?;
-        let mut rows = self.tokens.index_select(&ids, 0)?;
-        if let Some(table) = &self.positions {
-            rows = (rows + table.index_select(&positions, 0)?)?;
-        }
+    ) -> Result<(Option<Tensor>, Vec<LayerTensors>)> {
+        let (mut rows, canvases, rotary) = self.begin(packed)?;
+        let some = 1..packed.rows();
+        let some = some.contains(&asked.len()).then(|| Tensor::new(asked, self.device())).transpose()?;
         observe("embedding", &rows)?;
-        let rotary = self.rotary.as_ref().map(|rotary| rotary.at(&positions)).transpose()?;
+        let mut kept = vec![LayerTensors::default(); canvases.keeping().count()];
         for (i, block) in self.blocks.iter().enumerate() {
-            let asked = asked.filter(|_| i + 1 == self.blocks.len());
-            rows = block.forward(&rows, &canvases, rotary.as_ref(), asked)?;
+            let last = i + 1 == self.blocks.len();
+            let parts = block.project(&rows, rotary.as_ref())?;
+            let [_, key, value] = &parts;
+            for (kept, canvas) in kept.iter_mut().zip(canvases.keeping()) {
+                kept.push([canvas.kept(i, 0, key)?, canvas.kept(i, 1, value)?])?;
+            }
+            // Behind the last keys and values nothing else may be wanted.
+            if last && asked.is_empty() {
+                return Ok((None, kept));
+            }
+            rows = block.mix(&rows, parts, (&canvases, i), some.as_ref().filter(|_| last))?;
             observe(&format!("block.{i}"), &rows)?;
         }
         rows = self.norm.forward(&rows)?;
         observe("final_norm", &rows)?;
-        Ok(rows)
+        Ok((Some(rows), kept))
+    }
+
+    /// The embedded rows, where they lie, and their rotation.
+    fn begin(&self, packed: &PackedRows) -> Result<(Tensor, Canvases, Option<Rotary>)> {
+        let (ids, positions) = packed.on(self.device())?;
+        let mut rows = self.tokens.index_select(&ids, 0)?;
+        if let Some(table) = &self.positions {
+            rows = (rows + table.index_select(&positions, 0)?)?;
+        }
+        let canvases = Canvases::new(packed, self.visibility, &rows)?;
+        let rotary = self.rotary.as_ref().map(|rotary| rotary.at(&positions)).transpose()?;
+        Ok((rows, canvases, rotary))
     }
 
     /// The logits of some of the rows of `hidden`, (places, vocabulary) in f32.

@@ -47,19 +47,12 @@ impl Projected<'_> {
 }
 
 impl Trunk {
-    /// One block; from its queries on for the rows `asked` alone, which are then all that is left.
-    pub(super) fn block(
-        &self,
-        block: &Block,
-        packed: &PackedRows,
-        asked: Option<&[u32]>,
-        workspace: &mut Workspace,
-    ) {
-        let cpu = self.cpu;
-        let stride = self.stride;
+    /// The keys and values of all rows; [`Self::mix`] goes on.
+    pub(super) fn project(&self, block: &Block, workspace: &mut Workspace) {
+        let (cpu, stride) = (self.cpu, self.stride);
         block.norm_1.apply(cpu, &workspace.rows, stride, &mut workspace.normed);
         workspace.lap(Part::Rest);
-        let [query_norm, key_norm] = block.head_norms.as_ref().map_or([None; 2], |[a, b]| [Some(a), Some(b)]);
+        let key_norm = block.head_norms.as_ref().map(|[_, key]| key);
         let Workspace { normed, integers, sums, key, value, rotation, .. } = &mut *workspace;
         let rotation = self.rotary.is_some().then_some(&*rotation);
         Projected { linear: &block.key, norm: key_norm, rotation }
@@ -67,6 +60,18 @@ impl Trunk {
         Projected { linear: &block.value, norm: None, rotation: None }
             .compute(cpu, Buffers { normed, integers, sums, out: value });
         workspace.lap(Part::Product);
+    }
+
+    /// The rest of a block, for the rows `asked` alone if there are such; they are then all that is left.
+    pub(super) fn mix(
+        &self,
+        block: &Block,
+        packed: &PackedRows,
+        asked: Option<&[u32]>,
+        workspace: &mut Workspace,
+    ) {
+        let (cpu, stride) = (self.cpu, self.stride);
+        let query_norm = block.head_norms.as_ref().map(|[query, _]| query);
         if let Some(asked) = asked {
             workspace.narrow(asked, stride);
             if let Some(rotary) = &self.rotary {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use half::bf16;
 
 use super::layout::Layout;
+use super::workspace::between;
 use super::{Rotary, Table, Trunk};
 use crate::checkpoint::{
     self, BlockNames, BlockTensor, NormKind, Positions, StoredTensor, TransformerSpec, Weights,
 };
 use crate::error::LoadError;
 use crate::kernel::{
-    Blocks, Columns, CpuFeatures, Format, Norm, Numbers, PackedMatrix, PanelBuffers, Rotation,
+    Blocks, Columns, CpuFeatures, Format, LINE_BYTES, Norm, Numbers, PackedMatrix, PanelBuffers, Rotation,
 };
 
 /// The source of the tensors and the types that they are loaded as.
@@ -72,6 +73,7 @@ impl Trunk {
             norm: loader.norm(BlockNames::of(spec).last)?,
             head,
             heads: spec.heads(),
+            visibility: spec.visibility,
             vocabulary,
             context: spec.context,
             width: spec.width,
@@ -84,6 +86,12 @@ impl Trunk {
         let block = self.blocks.first().map(|block| block.query.matrix.format().left());
         let head = self.head.format().left();
         (block.unwrap_or(head), head)
+    }
+
+    /// Bytes that the keys and values of one position take in all layers.
+    pub(in crate::backbone) fn memo_bytes(&self) -> u64 {
+        let lines = between(self.numbers().0).lines(self.heads.width) * self.heads.shared;
+        (2 * self.blocks.len() * lines * LINE_BYTES) as u64
     }
 }
 
@@ -187,10 +195,11 @@ pub(super) fn pack(
 impl Rotary {
     /// Angles are f32 products and only their cosine and sine are rounded, as in the reference.
     fn new(rotation: &checkpoint::Rotation, spec: &TransformerSpec) -> Self {
-        let width = Layout::Turned { count: 1, width: spec.head_width }.padded() / 2;
+        let width = Layout::Heads { count: 1, width: spec.head_width }.padded() / 2;
         let (frequencies, factor) = rotation.frequencies(spec.head_width);
         let table = |function: fn(f32) -> f32| {
-            let mut out = vec![0.0; spec.context * width];
+            // Pairs that are not rotated turn by nothing.
+            let mut out = vec![function(0.0); spec.context * width];
             for (position, row) in out.chunks_exact_mut(width).enumerate() {
                 for (out, frequency) in row.iter_mut().zip(&frequencies) {
                     *out = factor * function(position as f32 * frequency);

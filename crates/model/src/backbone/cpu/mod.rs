@@ -5,6 +5,7 @@
 
 mod block;
 mod experts;
+mod footprint;
 mod layout;
 mod load;
 mod load_block;
@@ -14,13 +15,14 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use self::experts::ExpertBlock;
+pub use self::footprint::{Computed, Memory, Network, StoredAs};
 use self::workspace::Part;
 pub use self::workspace::Times;
 pub(super) use self::workspace::Workspace;
-use super::{Observe, PackedRows};
-use crate::checkpoint::BlockTensor;
+use super::{KeyValues, Observe, PackedRows};
+use crate::checkpoint::{BlockTensor, Visibility};
 use crate::kernel::{
-    Activations, CpuFeatures, Finish, HeadNorm, Heads, Norm, PackedMatrix, Rotation, Rows, product,
+    Activations, CpuFeatures, Finish, HeadNorm, Heads, NewPages, Norm, PackedMatrix, Rotation, Rows, product,
 };
 
 /// Numbers of a stored row that are decoded at a time: whole blocks of every encoding.
@@ -40,6 +42,7 @@ pub struct Trunk {
     norm: Norm,
     head: PackedMatrix,
     heads: Heads,
+    visibility: Visibility,
     /// Rows of the embedding.
     vocabulary: usize,
     /// Longest canvas.
@@ -153,14 +156,15 @@ impl Linear {
 
 impl Trunk {
     /// The normed hidden states of the rows `asked` (ascending), kept in the workspace for
-    /// [`Self::logits`]; other rows do not pass the last block.
+    /// [`Self::logits`]; other rows do not pass the last block. Returns the keys and values of the canvases that keep
+    /// some.
     pub(super) fn hidden(
         &self,
         packed: &PackedRows,
         asked: &[u32],
         workspace: &mut Workspace,
         mut observe: Option<Observe<'_>>,
-    ) -> Result<()> {
+    ) -> Result<Vec<KeyValues>> {
         let observed = observe.is_some();
         let mut see = |name: &str, rows: &[f32]| -> Result<()> {
             let Some(observe) = &mut observe else { return Ok(()) };
@@ -172,16 +176,22 @@ impl Trunk {
             let shape = (rows.len() / self.stride, self.width);
             observe(name, &Tensor::from_vec(values, shape, &Device::Cpu)?)
         };
-        workspace.start();
-        self.embed(packed, &mut workspace.rows)?;
+        self.begin(packed, workspace)?;
         see("embedding", &workspace.rows)?;
-        workspace.place(&packed.lengths);
-        if let Some(rotary) = &self.rotary {
-            rotary.at(packed.positions.iter().copied(), &mut workspace.rotation);
-        }
+        let mut kept = new_pages(packed, workspace);
         for (i, block) in self.blocks.iter().enumerate() {
-            let fewer = i + 1 == self.blocks.len() && asked.len() < packed.ids.len();
-            self.block(block, packed, fewer.then_some(asked), workspace);
+            let last = i + 1 == self.blocks.len();
+            workspace.layer(i);
+            self.project(block, workspace);
+            let rows = [&workspace.key, &workspace.value];
+            kept.iter_mut().for_each(|pages| pages.push(self.cpu, rows, self.heads));
+            workspace.lap(Part::Attention);
+            // Behind the last keys and values nothing else may be wanted.
+            if last && asked.is_empty() {
+                break;
+            }
+            let fewer = last && asked.len() < packed.ids.len();
+            self.mix(block, packed, fewer.then_some(asked), workspace);
             see(&format!("block.{i}"), &workspace.rows)?;
         }
         self.norm.apply(self.cpu, &workspace.rows, self.stride, &mut workspace.last);
@@ -195,6 +205,17 @@ impl Trunk {
             see("final_norm", rows)?;
         }
         workspace.lap(Part::Rest);
+        Ok(kept.into_iter().map(NewPages::finish).map(KeyValues::Pages).collect())
+    }
+
+    /// Embeds the rows, and notes where they lie and what they see.
+    fn begin(&self, packed: &PackedRows, workspace: &mut Workspace) -> Result<()> {
+        workspace.start();
+        self.embed(packed, &mut workspace.rows)?;
+        workspace.place(packed, self.visibility)?;
+        if let Some(rotary) = &self.rotary {
+            rotary.at(packed.positions.iter().copied(), &mut workspace.rotation);
+        }
         Ok(())
     }
 
@@ -238,4 +259,14 @@ impl Trunk {
         });
         Ok(())
     }
+}
+
+/// Room for the keys and values of the canvases that keep some.
+fn new_pages(packed: &PackedRows, workspace: &Workspace) -> Vec<NewPages> {
+    let canvases = packed.canvases.iter().zip(&workspace.spans).filter(|(canvas, _)| canvas.kept > 0);
+    let pages = canvases.map(|(canvas, span)| {
+        let base = span.remembered.as_ref().map(|kept| kept.pages.clone()).unwrap_or_default();
+        NewPages::new(base, span.keys.start..span.keys.start + canvas.kept)
+    });
+    pages.collect()
 }

@@ -3,8 +3,12 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use candle_core::{Result, bail};
+
 use super::experts::Groups;
-use crate::kernel::{Activations, Numbers, Rotation, Rows, Scratch, Span};
+use crate::backbone::{KeyValues, PackedRows};
+use crate::checkpoint::Visibility;
+use crate::kernel::{Activations, Numbers, Remembered, Rotation, Rows, Scratch, Span};
 
 /// Memory of one engine's forward passes: taken when an evaluation is larger than all before, and kept.
 #[derive(Debug)]
@@ -56,6 +60,11 @@ pub(super) enum Part {
     Rest,
 }
 
+/// The numbers between products of `numbers`: attention and activations have no integers.
+pub(super) fn between(numbers: Numbers) -> Numbers {
+    if numbers == Numbers::Int8 { Numbers::Bf16 } else { numbers }
+}
+
 #[expect(clippy::disallowed_methods, reason = "measures what it says; nothing depends on it")]
 fn now() -> Instant {
     Instant::now()
@@ -64,9 +73,7 @@ fn now() -> Instant {
 impl Workspace {
     /// For products of `numbers` and a head of `head`, on a pool of `threads`.
     pub(in crate::backbone) fn new(numbers: Numbers, head: Numbers, threads: usize) -> Self {
-        // Attention and activations have no integers.
-        let between = if numbers == Numbers::Int8 { Numbers::Bf16 } else { numbers };
-        let empty = || Activations::new(between);
+        let empty = || Activations::new(between(numbers));
         Self {
             rows: Rows::default(),
             spare: Rows::default(),
@@ -113,15 +120,35 @@ impl Workspace {
         self.since = now;
     }
 
-    /// Notes where canvases of these lengths lie.
-    pub(super) fn place(&mut self, lengths: &[usize]) {
+    /// Notes where the canvases lie, and what each of their rows sees.
+    pub(super) fn place(&mut self, packed: &PackedRows, visibility: Visibility) -> Result<()> {
         self.spans.clear();
         let mut first = 0;
-        for length in lengths {
-            let rows = first..first + length;
-            self.spans.push(Span { queries: rows.clone(), keys: rows });
-            first += length;
+        for canvas in &packed.canvases {
+            let rows = first..first + canvas.rows;
+            let positions = &packed.positions[rows.clone()];
+            let remembered = match &canvas.remembered {
+                None => None,
+                Some(KeyValues::Pages(pages)) => {
+                    Some(Remembered { pages: pages.clone(), layer: 0, positions: positions.to_vec() })
+                }
+                Some(KeyValues::Tensors(_)) => bail!("the keys and values are another backbone's"),
+            };
+            let mut span = Span { queries: rows.clone(), keys: rows, remembered, visible: Vec::new() };
+            if let Visibility::BlockCausal { block } = visibility {
+                let total = span.count();
+                let seen = |position: &u32| ((*position as usize / block + 1) * block).min(total) as u32;
+                span.visible = positions.iter().map(seen).collect();
+            }
+            first += canvas.rows;
+            self.spans.push(span);
         }
+        Ok(())
+    }
+
+    /// Passes on to a layer of what is remembered.
+    pub(super) fn layer(&mut self, layer: usize) {
+        self.spans.iter_mut().filter_map(|span| span.remembered.as_mut()).for_each(|kept| kept.layer = layer);
     }
 
     /// Keeps the hidden states of the rows `asked` (ascending) alone.
@@ -133,7 +160,12 @@ impl Workspace {
         std::mem::swap(&mut self.rows, &mut self.spare);
         for span in &mut self.spans {
             let place = |row: usize| asked.partition_point(|&asked| (asked as usize) < row);
-            span.queries = place(span.keys.start)..place(span.keys.end);
+            let queries = place(span.keys.start)..place(span.keys.end);
+            if !span.visible.is_empty() {
+                let kept = asked[queries.clone()].iter().map(|row| *row as usize - span.queries.start);
+                span.visible = kept.map(|row| span.visible[row]).collect();
+            }
+            span.queries = queries;
         }
     }
 }

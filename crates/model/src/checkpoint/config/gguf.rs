@@ -2,9 +2,11 @@
 
 use super::super::spec::{
     Biases, Experts, FeedForward, NormKind, Positions, Projections, Rotation, Scaling, TransformerSpec,
+    Visibility,
 };
 use super::fields::Fields;
 use crate::error::LoadError;
+use crate::kernel::Routing;
 
 /// Keys that would make another network of it, each with the numbers that ask for nothing.
 const NEUTRAL: [(&str, &[f64]); 15] = [
@@ -66,6 +68,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         biases: Biases { qkv, ..Biases::default() },
         head_norm,
         feed_forward: vec![feed_forward(fields, kind, experts)?; layers],
+        visibility: Visibility::Full,
         ties_missing_head: true,
     })
 }
@@ -113,7 +116,13 @@ fn feed_forward(fields: &Fields<'_>, kind: &str, experts: bool) -> Result<FeedFo
         return Err(fields.error(&used_key, &format!("is {used}, more than the {count} experts")));
     }
     let width = fields.count(&[&key("expert_feed_forward_length"), &key("feed_forward_length")])?;
-    Ok(FeedForward::Experts(Experts { count, used, width }))
+    Ok(FeedForward::Experts(Experts {
+        count,
+        width,
+        shared: None,
+        bias: false,
+        routing: Routing::softmax(used),
+    }))
 }
 
 /// A factor without a type is one of `linear`, as llama.cpp has it.
@@ -134,5 +143,5 @@ fn rotation(fields: &Fields<'_>, kind: &str) -> Result<Rotation, LoadError> {
         }
     }
     let scaling = if unscaled || factor == 1.0 { Scaling::None } else { Scaling::Linear(factor) };
-    Ok(Rotation { theta: fields.number(&key("rope.freq_base"), 10_000.0)?, scaling })
+    Ok(Rotation { theta: fields.number(&key("rope.freq_base"), 10_000.0)?, scaling, part: None })
 }

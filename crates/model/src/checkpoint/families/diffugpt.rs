@@ -3,7 +3,9 @@
 use super::{Family, SamplingDefaults, any, transformers};
 use crate::checkpoint::config::Fields;
 use crate::checkpoint::layout::Layout;
-use crate::checkpoint::spec::{Biases, FeedForward, NormKind, Positions, Projections, TransformerSpec};
+use crate::checkpoint::spec::{
+    Biases, FeedForward, NormKind, Positions, Projections, TransformerSpec, Visibility,
+};
 use crate::error::LoadError;
 
 /// GPT-2 adapted to diffusion.
@@ -61,6 +63,7 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         biases: Biases { qkv: true, output: true, feed_forward: true },
         head_norm: false,
         feed_forward: vec![FeedForward::Gelu { width: inner }; layers],
+        visibility: Visibility::Full,
         ties_missing_head: fields.flag("tie_word_embeddings")?.unwrap_or(true),
     })
 }

@@ -3,7 +3,9 @@
 use super::{Family, SamplingDefaults, any, transformers};
 use crate::checkpoint::config::{Fields, rope};
 use crate::checkpoint::layout::Layout;
-use crate::checkpoint::spec::{Biases, FeedForward, NormKind, Positions, Projections, TransformerSpec};
+use crate::checkpoint::spec::{
+    Biases, FeedForward, NormKind, Positions, Projections, TransformerSpec, Visibility,
+};
 use crate::error::LoadError;
 
 /// The settings of LLaDA's own scripts.
@@ -55,6 +57,7 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         return transformers::read(fields);
     }
     expect_llama(fields)?;
+    fields.expect_number("partial_rotary_factor", &[1.0])?;
     let width = fields.count(&["d_model"])?;
     let head_count = fields.count(&["n_heads"])?;
     fields.divides("n_heads", head_count, "d_model", width)?;
@@ -79,11 +82,12 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         context,
         norm: NormKind::Rms,
         norm_epsilon: fields.number("rms_norm_eps", 1e-5)?,
-        positions: Positions::Rotary(rope::read(fields, context)?),
+        positions: Positions::Rotary(rope::read(fields, context, head_width)?),
         projections: Projections::Separate,
         biases: Biases::default(),
         head_norm: false,
         feed_forward: vec![FeedForward::SwiGlu { width: inner }; fields.count(&["n_layers"])?],
+        visibility: Visibility::Full,
         ties_missing_head: fields.flag("weight_tying")?.unwrap_or(false),
     })
 }

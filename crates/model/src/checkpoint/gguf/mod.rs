@@ -90,6 +90,12 @@ impl Gguf {
         &self.0.path
     }
 
+    /// The name that the file gives its model (`general.name`).
+    #[must_use]
+    pub fn model_name(&self) -> Option<&str> {
+        self.metadata().get("general.name")?.as_str()
+    }
+
     /// Its keys and their values.
     pub(super) fn metadata(&self) -> &Map<String, Value> {
         &self.0.header.metadata

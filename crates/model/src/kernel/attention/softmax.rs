@@ -13,8 +13,10 @@ pub(super) struct Softmax<'a> {
     /// (rows, score stride).
     pub(super) scores: &'a mut [f32],
     pub(super) score_stride: usize,
-    /// Scores of a row.
-    pub(super) count: usize,
+    /// Scores of each row that count.
+    pub(super) counts: &'a [usize; MOST_ROWS],
+    /// Lines of a left-hand row; those behind the scores that count are zeroed.
+    pub(super) lines: usize,
     pub(super) scale: f32,
     pub(super) numbers: Numbers,
     pub(super) out: &'a mut [Line],
@@ -28,14 +30,17 @@ impl Kernel for Softmax<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Self { scores, score_stride, count, scale, numbers, out, stride, factors } = self;
+        let Self { scores, score_stride, counts, lines, scale, numbers, out, stride, factors } = self;
         // In powers of 2.
         let scale = scale * std::f32::consts::LOG2_E;
-        for (number, (row, factor)) in scores.chunks_exact_mut(score_stride).zip(factors).enumerate() {
+        let rows = scores.chunks_exact_mut(score_stride).zip(factors).zip(counts);
+        for (number, ((row, factor), &count)) in rows.enumerate() {
             let row = &mut row[..padded(count)];
             let shift = lanes.splat(-scale * maximum(lanes, &row[..count]));
             let line = (lanes.splat(scale), shift);
             *factor = 1.0 / weights(lanes, row, count, line, numbers, &mut out[number..], stride);
+            let unseen = numbers.lines(count)..lines;
+            unseen.for_each(|line| out[number + line * stride] = Line::default());
         }
     }
 }

@@ -74,7 +74,7 @@ fn run(
     let mut keys = 0;
     let span = |&(asked, length): &(usize, usize)| {
         (queries, keys) = (queries + asked, keys + length);
-        Span { queries: queries - asked..queries, keys: keys - length..keys }
+        Span { queries: queries - asked..queries, keys: keys - length..keys, ..Span::default() }
     };
     let spans: Vec<Span> = spans.iter().map(span).collect();
     let query = padded(numbers, q, heads.count, heads.width);
@@ -120,6 +120,122 @@ fn packed_canvases_match_f64_and_equal_themselves_alone() {
                 assert_eq!(part, &alone[..], "a canvas of {length} alone");
                 (query, key) = (query + asked, key + length);
             }
+        }
+    }
+}
+
+/// Keys and values of `keys` positions, and the queries of one span.
+struct Case {
+    cpu: CpuFeatures,
+    heads: Heads,
+    query: Activations,
+}
+
+impl Case {
+    fn new(cpu: CpuFeatures, numbers: Numbers, heads: Heads, queries: usize) -> Self {
+        let values = values(queries * heads.count * heads.width, 1);
+        Self { cpu, heads, query: padded(numbers, &values, heads.count, heads.width) }
+    }
+
+    fn rows(&self, values: &[f32]) -> Activations {
+        padded(self.query.numbers(), values, self.heads.shared, self.heads.width)
+    }
+
+    fn attend(&self, [key, value]: [&Activations; 2], span: Span) -> Vec<f32> {
+        let operands = Operands { query: &self.query, key, value };
+        let mut out = Activations::new(self.query.numbers());
+        let scratch = [Mutex::default(), Mutex::default()];
+        attention(self.cpu, operands, &[span], self.heads, &mut out, &scratch);
+        plain(&out, self.heads.count, self.heads.width)
+    }
+
+    fn pages(&self, base: Pages, rows: [&Activations; 2], range: Range<usize>) -> Pages {
+        let mut pages = NewPages::new(base, range);
+        pages.push(self.cpu, rows, self.heads);
+        pages.finish()
+    }
+}
+
+fn levels() -> impl Iterator<Item = (CpuFeatures, Numbers)> {
+    CpuFeatures::available().into_iter().flat_map(|set| NUMBERS.map(|numbers| (set, numbers)))
+}
+
+/// The rows of `before`, continued by those of `now`; the rows at `positions` are all of `now`.
+fn replaced(before: &[f32], now: &[f32], positions: &[u32], narrow: usize) -> Vec<f32> {
+    let total = (positions.last().map_or(0, |last| *last as usize + 1) * narrow).max(before.len());
+    let mut all = [before, &now[before.len().min(total)..total]].concat();
+    for position in positions {
+        let row = *position as usize * narrow..(*position as usize + 1) * narrow;
+        all[row.clone()].copy_from_slice(&now[row]);
+    }
+    all
+}
+
+#[test]
+fn remembered_keys_and_values_give_the_bits_of_rows() {
+    let heads = Heads { count: 4, shared: 2, width: 40 };
+    let narrow = heads.shared * heads.width;
+    for (cpu, numbers) in levels() {
+        // Positions that were remembered, and the active ones.
+        for (known, positions) in [
+            (300, vec![0, 5, 6, 100, 255, 256, 299]),
+            (70, vec![69]),
+            (130, (130..300).collect()),
+            (256, (250..260).collect::<Vec<u32>>()),
+            (600, vec![300]),
+        ] {
+            let total = (*positions.last().unwrap() as usize + 1).max(known);
+            let case = Case::new(cpu, numbers, heads, positions.len());
+            let [before, now] = [[2, 3], [4, 5]].map(|salts| salts.map(|salt| values(total * narrow, salt)));
+            let [old_key, old_value] = [0, 1].map(|part| case.rows(&before[part][..known * narrow]));
+            // A memo that was made at once, and one that was made in two evaluations.
+            let at_once = case.pages(Pages::default(), [&old_key, &old_value], 0..known);
+            let half = case.pages(Pages::default(), [&old_key, &old_value], 0..known / 3);
+            let [rest_key, rest_value] =
+                [0, 1].map(|part| case.rows(&before[part][known / 3 * narrow..known * narrow]));
+            let in_parts = case.pages(half, [&rest_key, &rest_value], 0..known - known / 3);
+            let longer = case.pages(at_once.clone(), [&old_key, &old_value], 0..known).first(known);
+            let part = |part: usize| {
+                let rows = positions.iter().flat_map(|position| {
+                    let row = *position as usize * narrow;
+                    now[part][row..row + narrow].to_vec()
+                });
+                case.rows(&rows.collect::<Vec<_>>())
+            };
+            let active = [part(0), part(1)];
+            let all = [0, 1].map(|part| {
+                case.rows(&replaced(&before[part][..known * narrow], &now[part], &positions, narrow))
+            });
+            let queries = 0..positions.len();
+            let whole = Span { queries: queries.clone(), keys: 0..total, ..Span::default() };
+            let expected = case.attend([&all[0], &all[1]], whole);
+            for pages in [at_once, in_parts, longer] {
+                let remembered = Some(Remembered { pages, layer: 0, positions: positions.clone() });
+                let span =
+                    Span { queries: queries.clone(), keys: queries.clone(), remembered, visible: vec![] };
+                let found = case.attend([&active[0], &active[1]], span);
+                assert_eq!(found, expected, "{cpu} {numbers:?}: {known} remembered, {positions:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_query_that_sees_the_first_keys_has_the_bits_of_a_canvas_of_those() {
+    let heads = Heads { count: 2, shared: 2, width: 16 };
+    let narrow = heads.shared * heads.width;
+    let total = 75;
+    for (cpu, numbers) in levels() {
+        let case = Case::new(cpu, numbers, heads, total);
+        let [key, value] = [2, 3].map(|salt| case.rows(&values(total * narrow, salt)));
+        let visible: Vec<u32> = (0..total as u32).map(|row| ((row / 6 + 1) * 6).min(total as u32)).collect();
+        let span = Span { queries: 0..total, keys: 0..total, remembered: None, visible: visible.clone() };
+        let all = case.attend([&key, &value], span);
+        for (row, seen) in visible.into_iter().enumerate() {
+            let span = Span { queries: row..row + 1, keys: 0..seen as usize, ..Span::default() };
+            let alone = case.attend([&key, &value], span);
+            let columns = row * heads.count * heads.width..(row + 1) * heads.count * heads.width;
+            assert_eq!(all[columns.clone()], alone[columns], "{cpu} {numbers:?}: query {row}");
         }
     }
 }

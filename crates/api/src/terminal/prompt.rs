@@ -1,0 +1,320 @@
+//! The prompt of `unmask chat` and of `unmask fill` without a file: one question after another, with a line editor.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::Context;
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+use serde_json::{Value, json};
+
+use super::question::Question;
+use super::session::Session;
+use super::visible::visible_line;
+use super::{body, filling};
+use crate::command_line::nearest;
+use crate::config::{ChatArgs, FillArgs, LengthArg};
+use crate::output;
+
+/// The line that asks for input.
+const PROMPT: &str = "> ";
+
+/// The same for further lines of a text.
+const CONTINUED: &str = ". ";
+
+const COMMANDS: [&str; 6] = ["/seed", "/preset", "/length", "/clear", "/help", "/quit"];
+
+const HELP: &str = "\
+/seed N           repeat answers by this seed; without a number, a random seed for each
+/preset NAME      the decision rule; without a name, the model's
+/length N         tokens of an answer at most (chat), or of every hole (fill; MIN..MAX searches)
+/clear            forget the conversation (chat)
+/help             print this list
+/quit             end, as Ctrl-D does
+
+A line that ends in a backslash goes on in the next one. Ctrl-C stops an answer.
+";
+
+/// `unmask chat`.
+///
+/// # Errors
+/// Standard input cannot be read, or standard output cannot be written to.
+pub(super) fn chat(args: &ChatArgs, session: Session<'_>) -> anyhow::Result<()> {
+    let mut settings = body(&args.shared);
+    if let Some(most) = args.max_tokens {
+        settings["max_tokens"] = json!(most);
+    }
+    let system = args.system.as_ref().map(|text| json!({ "role": "system", "content": text }));
+    let mut talk = Talk { settings, first: system.into_iter().collect(), messages: Vec::new() };
+    talk.messages.clone_from(&talk.first);
+    Prompt::new(session)?.run(&mut talk)
+}
+
+/// `unmask fill` without a file.
+///
+/// # Errors
+/// As [`chat`].
+pub(super) fn fill(args: &FillArgs, session: Session<'_>) -> anyhow::Result<()> {
+    let mut filling = Filling { args, settings: body(&args.shared) };
+    Prompt::new(session)?.run(&mut filling)
+}
+
+/// The questions of a prompt.
+trait Questions {
+    /// The line that says what to type.
+    fn hint(&self) -> String;
+    /// The question of a text.
+    fn question(&mut self, text: &str) -> anyhow::Result<Question>;
+    /// Takes over the answer to the last question; `None` if it was stopped or refused.
+    fn answered(&mut self, text: Option<&str>);
+    /// The settings of all questions.
+    fn settings(&mut self) -> &mut Value;
+    /// Sets the length of answers; `None` leaves it to the server.
+    fn set_length(&mut self, length: Option<LengthArg>) -> Result<(), String>;
+    /// Forgets earlier questions.
+    fn clear(&mut self);
+}
+
+/// A conversation.
+struct Talk {
+    settings: Value,
+    /// The messages that every conversation begins with.
+    first: Vec<Value>,
+    messages: Vec<Value>,
+}
+
+impl Questions for Talk {
+    fn hint(&self) -> String {
+        "Write a message; /help lists the commands.".to_owned()
+    }
+
+    fn question(&mut self, text: &str) -> anyhow::Result<Question> {
+        self.messages.push(json!({ "role": "user", "content": text }));
+        let mut body = self.settings.clone();
+        body["messages"] = json!(self.messages);
+        body["diffusion"]["stream_states"] = json!("delta");
+        let given = vec![String::new(), String::new()];
+        Ok(Question { path: "/v1/chat/completions", body, given, searches: false, output: None })
+    }
+
+    fn answered(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => self.messages.push(json!({ "role": "assistant", "content": text })),
+            None => drop(self.messages.pop()),
+        }
+    }
+
+    fn settings(&mut self) -> &mut Value {
+        &mut self.settings
+    }
+
+    fn set_length(&mut self, length: Option<LengthArg>) -> Result<(), String> {
+        self.settings["max_tokens"] = match length {
+            None => Value::Null,
+            Some(LengthArg::Exactly(most)) => json!(most),
+            Some(LengthArg::Between(..)) => return Err("an answer has a maximum, not a range".to_owned()),
+        };
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.messages.clone_from(&self.first);
+    }
+}
+
+/// Texts with holes, each by itself.
+struct Filling<'a> {
+    args: &'a FillArgs,
+    settings: Value,
+}
+
+impl Questions for Filling<'_> {
+    fn hint(&self) -> String {
+        let marker = visible_line(&self.args.marker);
+        format!("Write a text with {marker} wherever something is missing; /help lists the commands.")
+    }
+
+    fn question(&mut self, text: &str) -> anyhow::Result<Question> {
+        filling(text, self.args, self.settings.clone())
+    }
+
+    fn answered(&mut self, _: Option<&str>) {}
+
+    fn settings(&mut self) -> &mut Value {
+        &mut self.settings
+    }
+
+    fn set_length(&mut self, length: Option<LengthArg>) -> Result<(), String> {
+        let fields = self.settings.as_object_mut().ok_or_else(String::new)?;
+        match length {
+            Some(length) => fields.insert("length".to_owned(), length.json()),
+            None => fields.remove("length"),
+        };
+        Ok(())
+    }
+
+    fn clear(&mut self) {}
+}
+
+/// The loop of reading and answering.
+struct Prompt<'a> {
+    session: Session<'a>,
+    editor: DefaultEditor,
+    /// Whether a person types.
+    interactive: bool,
+}
+
+impl<'a> Prompt<'a> {
+    fn new(session: Session<'a>) -> anyhow::Result<Self> {
+        let editor = DefaultEditor::new().context("cannot read from the terminal")?;
+        Ok(Self { session, editor, interactive: std::io::stdin().is_terminal() })
+    }
+
+    fn run(mut self, questions: &mut dyn Questions) -> anyhow::Result<()> {
+        if self.interactive {
+            say(&questions.hint())?;
+        }
+        while let Some(text) = self.read()? {
+            if text.trim().is_empty() {
+                continue;
+            }
+            match command(&text) {
+                Some("/quit") => break,
+                Some(_) => say(&obey(&text, questions))?,
+                None => self.answer(&text, questions)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The next text, of one line or several; `None` at the end.
+    fn read(&mut self) -> anyhow::Result<Option<String>> {
+        let mut text = String::new();
+        loop {
+            match self.editor.readline(if text.is_empty() { PROMPT } else { CONTINUED }) {
+                Ok(line) => {
+                    // A history that is full forgets its oldest line.
+                    let _ = self.editor.add_history_entry(&line);
+                    match line.strip_suffix('\\') {
+                        Some(line) => text = text + line + "\n",
+                        None => return Ok(Some(text + &line)),
+                    }
+                }
+                Err(ReadlineError::Interrupted) => text.clear(),
+                Err(ReadlineError::Eof) => return Ok(None),
+                Err(error) => return Err(error).context("cannot read from the terminal"),
+            }
+        }
+    }
+
+    /// Answers a text. An error of one question does not end the prompt.
+    fn answer(&mut self, text: &str, questions: &mut dyn Questions) -> anyhow::Result<()> {
+        let asked = questions.question(text).and_then(|question| self.session.answer(&question));
+        match asked {
+            Ok(Some(run)) => questions.answered(Some(&run.text)),
+            Ok(None) => {
+                questions.answered(None);
+                say("stopped")?;
+            }
+            Err(error) if output::is_closed(&error) => return Err(error),
+            Err(error) => {
+                questions.answered(None);
+                say(&format!("{error:#}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The command that a line is, if it is one: a slash and letters, then nothing or a blank.
+fn command(text: &str) -> Option<&str> {
+    let name = text.split_whitespace().next()?;
+    let letters = name.strip_prefix('/')?;
+    let plain = !letters.is_empty() && letters.chars().all(|c| c.is_ascii_lowercase());
+    (plain && text.starts_with('/')).then_some(name)
+}
+
+/// Does what a command says: the line that answers it.
+fn obey(text: &str, questions: &mut dyn Questions) -> String {
+    let mut words = text.split_whitespace();
+    let (name, value) = (words.next().unwrap_or_default(), words.next());
+    match (name, value) {
+        ("/help", _) => HELP.trim_end().to_owned(),
+        ("/clear", _) => {
+            questions.clear();
+            "forgotten".to_owned()
+        }
+        ("/seed", None) => {
+            set(&mut questions.settings()["seed"], Value::Null, "a random seed for each answer")
+        }
+        ("/seed", Some(seed)) => match seed.parse::<i64>() {
+            Ok(number) => set(&mut questions.settings()["seed"], json!(number), &format!("seed {number}")),
+            Err(_) => format!("the seed must be an integer, not {}", visible_line(seed)),
+        },
+        ("/preset", None) => {
+            set(&mut questions.settings()["diffusion"]["preset"], Value::Null, "the model's own preset")
+        }
+        ("/preset", Some(preset)) => {
+            let told = format!("preset {}", visible_line(preset));
+            set(&mut questions.settings()["diffusion"]["preset"], json!(preset), &told)
+        }
+        ("/length", value) => {
+            let told = value.map_or("the server's own length".to_owned(), |value| format!("length {value}"));
+            let length = value.map(str::parse).transpose();
+            match length.and_then(|length| questions.set_length(length)) {
+                Ok(()) => visible_line(&told),
+                Err(error) => {
+                    format!("the length {} is refused: {error}", visible_line(value.unwrap_or_default()))
+                }
+            }
+        }
+        _ => match nearest(name, COMMANDS) {
+            Some(near) => format!("there is no command {name}; did you mean {near}?"),
+            None => format!("there is no command {name}; /help lists the commands"),
+        },
+    }
+}
+
+fn set(field: &mut Value, value: Value, told: &str) -> String {
+    *field = value;
+    told.to_owned()
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = output::stdout();
+    writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_told_from_texts() {
+        assert_eq!(command("/seed 7"), Some("/seed"));
+        assert_eq!(command("/nonsense"), Some("/nonsense"));
+        for text in ["/usr/bin/<fill>", "// a comment", "/", " /seed", "seed", "/Seed"] {
+            assert_eq!(command(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn commands_change_what_is_asked() {
+        let mut talk = Talk { settings: json!({ "diffusion": {} }), first: Vec::new(), messages: Vec::new() };
+        for line in ["/seed 7", "/preset exact", "/length 12"] {
+            obey(line, &mut talk);
+        }
+        let question = talk.question("hello").unwrap().body;
+        assert_eq!((&question["seed"], &question["max_tokens"]), (&json!(7), &json!(12)));
+        assert_eq!(question["diffusion"]["preset"], "exact");
+        talk.answered(Some("hi"));
+        assert_eq!(talk.question("again").unwrap().body["messages"].as_array().map(Vec::len), Some(3));
+        talk.answered(None);
+        assert_eq!(talk.messages.len(), 2);
+        obey("/clear", &mut talk);
+        assert!(talk.messages.is_empty());
+        assert!(obey("/sede 7", &mut talk).contains("did you mean /seed?"));
+        assert!(obey("/length 1..3", &mut talk).contains("not a range"));
+        assert!(obey("/seed x", &mut talk).contains("must be an integer"));
+        assert_eq!(talk.settings["max_tokens"], 12);
+    }
+}
