@@ -126,7 +126,7 @@ async fn texts_are_scored_from_left_to_right_only() {
         let answer = server.ok(PATH, &scored(json!({ "mode": "chain" }))).await;
         let logprobs = answer["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap().clone();
         assert!(logprobs.iter().skip(1).all(|value| value.as_f64().unwrap() <= 0.0), "{model}: {logprobs:?}");
-        for mode in ["pseudo_likelihood", "elbo"] {
+        for mode in ["pll", "elbo"] {
             let answer = server.post(PATH, &scored(json!({ "mode": mode }))).await;
             let error = answer.json()["error"].clone();
             assert_eq!(

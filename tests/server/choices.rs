@@ -99,7 +99,7 @@ async fn what_is_decided_stands_when_the_rest_is_generated() {
         let first = events.iter().position(|event| event.0 == "fill.hole").unwrap();
         assert_eq!(events[first].1["id"], "animal");
         assert_eq!(
-            events[1].1["holes"],
+            events[1].1["state"]["holes"],
             json!([{ "id": "where", "position": 0, "length": 3 }]),
             "only this one is denoised"
         );

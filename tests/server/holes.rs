@@ -178,7 +178,7 @@ async fn a_stream_announces_each_hole_when_it_is_final() {
         let events = sse::native(&answer.body);
         let (name, done) = events.last().unwrap();
         assert_eq!((name.as_str(), lasting(done)), ("fill.done", lasting(&plain)));
-        let state = &events[1].1;
+        let state = &events[1].1["state"];
         assert_eq!(
             state["holes"],
             json!([{ "id": "first", "position": 0, "length": 3 }, { "id": "last", "position": 3, "length": 3 }])

@@ -90,8 +90,8 @@ async fn nothing_stays_in_memory_when_the_requests_have_ended() {
             line.rsplit(' ').next().unwrap().parse().unwrap()
         };
         if value("unmask_kv_cache_bytes{") == 0.0 {
-            assert!(value("unmask_kv_cache_rebuilds_total") >= 4.0, "every second of nine evaluations");
-            assert!(value("unmask_kv_cache_hits_total") >= 4.0);
+            assert!(value("unmask_kv_cache_rebuilds_total") >= 2.0, "every second evaluation");
+            assert!(value("unmask_kv_cache_hits_total") >= 1.0);
             return;
         }
     }

@@ -203,7 +203,7 @@ fn answers_that_are_hostile_or_end_too_early_are_errors() {
         (plain("400 Bad Request", error), "says 400 Bad Request: ␛[2J␛]0;owned␇ no"),
         (plain("500 Internal Server Error", "<html>"), "no reason given"),
         (plain("200 OK", &format!("data: {error}\n\n")), "␛[2J␛]0;owned␇ no"),
-        (plain("200 OK", "data: \x1b[2J\n\n"), "not understood"),
+        (plain("200 OK", "data: \x1b[2J\n\n"), "unknown event"),
         (plain("200 OK", chunk), "broke off"),
         (plain("200 OK", chunk).replace("length: ", "length: 9"), "broke off"),
         (plain("200 OK", "<html></html>"), "broke off"),

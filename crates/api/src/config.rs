@@ -21,7 +21,7 @@ use crate::config_values::{at_least_one, byte_size, yes_or_no};
 use crate::kv_cache::KvCacheName;
 use crate::state::Limits;
 
-/// The default address of the server.
+/// The default address to listen on.
 pub(crate) const LISTEN: &str = "127.0.0.1:8080";
 
 /// Settings of `unmask serve`.

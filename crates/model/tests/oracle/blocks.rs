@@ -152,7 +152,9 @@ fn a_threshold_commits_what_is_above_it_and_at_least_an_even_part() {
 #[test]
 fn edits_follow_their_threshold_until_nothing_changes() {
     let beliefs = Beliefs::new(PLAIN);
-    for (threshold, edit, post) in [(0.337, 0.423, 2), (0.471, 0.311, 1), (0.223, 0.573, 3), (0.337, 0.423, 0)] {
+    for (threshold, edit, post) in
+        [(0.337, 0.423, 2), (0.471, 0.311, 1), (0.223, 0.573, 3), (0.337, 0.423, 0)]
+    {
         let law = Rule { steps: BLOCK, threshold, edit: Some((edit, post)) }.law(&beliefs);
         assert!((law.iter().sum::<f64>() - 1.0).abs() < 1e-9);
         let revise = Revise::Edit { threshold: edit, post, early_stop: false };
