@@ -246,9 +246,8 @@ impl Policy {
     fn check_revise(&self) -> Result<(), PolicyError> {
         let conflict = |second| Err(PolicyError::Conflict { first: "revise", second });
         match self.revise {
-            Revise::None => Ok(()),
             Revise::Edit { .. } if !matches!(self.quota, Quota::PerBlock { .. }) => conflict("quota"),
-            Revise::Edit { .. } => Ok(()),
+            Revise::None | Revise::Edit { .. } => Ok(()),
             _ if self.order != Order::Labels => conflict("order"),
             _ if self.window != Window::All => conflict("window"),
             _ => Ok(()),
