@@ -1,5 +1,5 @@
 //! `unmask eval` as a user runs it. If these failed, benchmarks would depend on the way they are asked, would begin again
-//! after every interruption, or would run code that nobody allowed.
+//! after every interruption, or would run code without permission.
 
 use std::fs;
 use std::process::Output;

@@ -14,7 +14,7 @@ fn assert_retry(refused: &Answer) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_queue_refuses_and_harms_nobody_who_is_in() {
+async fn a_full_queue_refuses_and_harms_no_accepted_request() {
     let flags = ["--max-queued-requests", "1", "--max-running", "1", "--max-batch-tokens", "128"];
     let server = Server::start("diffullama", &flags);
     let mut first = server.open("/v1/completions", &long(true)).await;

@@ -65,7 +65,7 @@ pub struct BenchArgs {
     /// Print one JSON object instead of lines.
     #[arg(long)]
     pub json: bool,
-    /// How the model is loaded, and how it or the network is computed.
+    /// Loading of the model, and the device and precision.
     #[command(flatten)]
     pub load: LoadArgs,
 }
@@ -97,7 +97,8 @@ struct Report {
     peak_mb: Option<f64>,
     /// Memory of the process's own after all evaluations, without the maps of files.
     memory_mb: Option<f64>,
-    /// What `unmask models` predicts for such a network, without the maps of files; of random weights on a CPU.
+    /// The memory that `unmask models` predicts for such a network, without the maps of files; for random
+    /// weights on a CPU.
     predicted_mb: Option<f64>,
 }
 

@@ -24,7 +24,7 @@ pub struct Cli {
     pub serve: ServeArgs,
 }
 
-/// What the program can do.
+/// The program's commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve a model over HTTP (the default).
@@ -104,7 +104,7 @@ pub struct VerifyArgs {
     /// The model: a short name, a hub name, a GGUF file or a folder [default: the one inside this program].
     #[arg(env = "UNMASK_MODEL", value_name = "MODEL")]
     pub model: Option<String>,
-    /// How it is loaded.
+    /// Loading of the model.
     #[command(flatten)]
     pub load: LoadArgs,
     /// Log lines.

@@ -31,7 +31,7 @@ pub struct ChatArgs {
     /// Tokens of an answer at most [default: 256, less when that does not fit].
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<u32>,
-    /// How it is generated and shown.
+    /// Generation and display.
     #[command(flatten)]
     pub shared: TerminalArgs,
 }
@@ -42,7 +42,7 @@ pub struct FillArgs {
     /// The file, with the marker wherever there is a hole; - is standard input [default: a prompt that reads one text
     /// after another].
     pub file: Option<PathBuf>,
-    /// What stands for a hole in the file.
+    /// The text that marks a hole in the file.
     #[arg(long, default_value = "<fill>", value_name = "TEXT")]
     pub marker: String,
     /// Tokens of every hole: a number, or a range such as 1..12 of which the best is searched [default:
@@ -57,7 +57,7 @@ pub struct FillArgs {
     pub shared: TerminalArgs,
 }
 
-/// What all three have. Numbers are checked where the HTTP routes check them.
+/// Settings of all three commands. Numbers are checked where the HTTP routes check them.
 #[derive(Debug, Args)]
 pub struct TerminalArgs {
     /// T, the rounds of the decision rule [default: the model's].

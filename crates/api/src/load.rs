@@ -181,7 +181,7 @@ enum Kind {
 struct Located {
     files: ModelFiles,
     name: String,
-    /// Whether the adapter in this program belongs to it.
+    /// Returns true if the adapter in this program belongs to it.
     adapted: bool,
 }
 

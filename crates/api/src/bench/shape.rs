@@ -181,7 +181,7 @@ impl Shape {
         }
     }
 
-    /// How the weights are stored.
+    /// The type in which the weights are stored.
     pub(super) fn stored(self) -> StoredType {
         match self {
             Self::DiffuGptS | Self::DiffuGptM | Self::Llama124m => StoredType::F32,

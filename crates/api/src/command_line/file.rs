@@ -22,7 +22,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Whether the file sets nothing.
+    /// Returns true if the file sets nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.arguments.is_empty()
     }
@@ -60,7 +60,7 @@ pub(super) fn settings(command: &Command, matches: &ArgMatches) -> anyhow::Resul
     Ok(settings)
 }
 
-/// Whether the model is given by its place instead of its flag.
+/// True if the model is given by its place instead of its flag.
 fn is_named(arg: &Arg, used: &ArgMatches) -> bool {
     arg.get_long() == Some("model") && matches!(used.try_get_one::<String>("path"), Ok(Some(_)))
 }

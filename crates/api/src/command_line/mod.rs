@@ -33,7 +33,7 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Whether `serve` is to print its settings instead of serving.
+    /// True if `serve` is to print its settings instead of serving.
     #[must_use]
     pub fn prints_config(&self) -> bool {
         let used = self.matches.subcommand().map_or(&self.matches, |(_, used)| used);
@@ -83,7 +83,7 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_subcommands(without_empty_variables)
 }
 
-/// Whether a variable has a value that is not empty.
+/// Returns true if a variable has a value that is not empty.
 fn is_set(name: &OsStr) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }

@@ -65,7 +65,7 @@ pub struct EvalArgs {
     /// The model to load: a folder, a GGUF file or a hub name [default: the one in this program].
     #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
     pub model: Option<String>,
-    /// How it is loaded.
+    /// Loading of the model.
     #[command(flatten)]
     pub load: LoadArgs,
     /// Log lines: a level, or levels by module.
@@ -132,7 +132,7 @@ impl Protocol {
 }
 
 impl ScoreMode {
-    /// Whether it is estimated from random masks.
+    /// Returns true if it is estimated from random masks.
     pub(super) fn is_sampled(self) -> bool {
         matches!(self, Self::Reference | Self::Elbo)
     }

@@ -90,7 +90,7 @@ pub(super) struct Hole {
     pub(super) suffix: String,
     /// The text in it.
     pub(super) truth: String,
-    /// How an answer is judged.
+    /// The rule by which an answer is judged.
     pub(super) judge: Judge,
 }
 

@@ -1,4 +1,4 @@
-//! What a run found: a table for people, JSON for programs.
+//! The report of a run: a table for people, JSON for programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -135,7 +135,7 @@ impl Report {
 }
 
 impl TaskReport {
-    /// What the task took, and what was left out.
+    /// The task's time and work, and the questions left out.
     fn cost(&self) -> String {
         let mut line = format!("  {} evaluations, {:.1} s", self.evaluations, self.seconds);
         if self.resumed > 0 {

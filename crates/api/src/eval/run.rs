@@ -16,7 +16,7 @@ use super::journal::Journal;
 use super::report::TaskReport;
 use crate::observation::now;
 
-/// What the tasks of a run share.
+/// State shared by the tasks of a run.
 pub(super) struct Runner<'a> {
     pub(super) server: Arc<Server>,
     pub(super) settings: Arc<Settings>,

@@ -36,7 +36,7 @@ pub(super) struct Sandbox {
     python: &'static str,
 }
 
-/// What a program came to.
+/// The result of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It reached its end.

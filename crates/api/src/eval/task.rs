@@ -67,7 +67,7 @@ impl Task {
         }
     }
 
-    /// Whether its answers are Python code that can be run.
+    /// True if its answers are Python code that can be run.
     pub(super) fn is_code(self) -> bool {
         matches!(self, Self::HumanevalSingleLine | Self::HumanevalMultiLine | Self::HumanevalRandomSpan)
     }

@@ -118,7 +118,7 @@ fn dense(text: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// How a policy names a script or style that stands in the page.
+/// The name of a script or style of the page in a content policy.
 pub(crate) fn source(text: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(text)))
 }

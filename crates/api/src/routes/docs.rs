@@ -133,7 +133,7 @@ fn example(document: &OpenApi, body: &Value) -> Option<String> {
     Some(escaped(&example.to_string().replace('\'', "'\\''")))
 }
 
-/// What a reference points to, or the value itself.
+/// The target of a reference, or the value itself.
 fn resolved(document: &OpenApi, value: &Value) -> Value {
     let Some(reference) = value["$ref"].as_str() else { return value.clone() };
     let Some(components) = &document.components else { return Value::Null };

@@ -23,11 +23,11 @@ pub struct KnownModel {
     vocabulary: usize,
     /// Positions that its files allow.
     pub context: usize,
-    /// Whether its head is a tensor of its own.
+    /// True if its head is a tensor of its own.
     own_head: bool,
-    /// How its files store it.
+    /// The format of its files.
     stored: StoredAs,
-    /// Whether the program brings an adapter for it.
+    /// True if the program brings an adapter for it.
     pub adapted: bool,
 }
 

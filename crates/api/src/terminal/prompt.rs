@@ -159,7 +159,7 @@ impl Questions for Filling<'_> {
 struct Prompt<'a> {
     session: Session<'a>,
     editor: DefaultEditor,
-    /// Whether a person types.
+    /// Returns true if a person types.
     interactive: bool,
 }
 

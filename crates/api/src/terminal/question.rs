@@ -16,10 +16,10 @@ use crate::config::TerminalArgs;
 use crate::observation::now;
 use crate::shutdown::Signals;
 
-/// How often a picture is looked at again when nothing happens: its seconds go on, its terminal changes.
+/// The interval at which a picture is drawn again without events: its seconds go on, its terminal changes.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long an evaluation stays in view with `--slow`.
+/// The time for which an evaluation stays in view with `--slow`.
 const SLOW: Duration = Duration::from_millis(300);
 
 /// A request, and the texts around its holes.
@@ -27,7 +27,7 @@ pub(super) struct Question {
     pub(super) path: &'static str,
     pub(super) body: Value,
     pub(super) given: Vec<String>,
-    /// Whether lengths are searched. Such a run has no states.
+    /// True if lengths are searched. Such a run has no states.
     pub(super) searches: bool,
     pub(super) output: Option<PathBuf>,
 }

@@ -62,7 +62,7 @@ impl Show {
         Ok(Self::Live(Live { screen, given: given.to_owned(), before, drawn: None, slow: args.slow }))
     }
 
-    /// Whether evaluations stay in view for a while.
+    /// True if evaluations stay in view for a while.
     pub(super) fn is_slow(&self) -> bool {
         matches!(self, Self::Live(live) if live.slow)
     }
@@ -209,7 +209,7 @@ impl Live {
     }
 }
 
-/// What is said of a run in the end.
+/// The numbers below a finished request.
 fn totals(run: &Run, time: Duration, slow: bool) -> Vec<String> {
     let end = run.end.clone().unwrap_or_default();
     let seconds = time.as_secs_f64();

@@ -78,7 +78,7 @@ pub struct DenoisingState {
     blocks: Blocks,
     /// Where they are filled one after another.
     at_work: BlockAtWork,
-    /// Whether the block with the end of a document is finished before the sample ends.
+    /// True if the block with the end of a document is finished before the sample ends.
     finish_block: bool,
     /// Planned orders: what is still to come, the next member last.
     plan: Vec<(u32, Position)>,

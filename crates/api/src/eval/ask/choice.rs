@@ -14,11 +14,11 @@ struct Scored {
     truncated: bool,
 }
 
-/// What the API found.
+/// The API's result.
 struct Score {
     /// Nats; in the mode `reference` a mean per token.
     total: f64,
-    /// Whether every scored token is the most probable one at its place.
+    /// True if every scored token is the most probable one at its place.
     greedy: bool,
 }
 

@@ -35,11 +35,11 @@ pub(super) struct Settings {
 pub(super) struct Outcome {
     /// The metrics that the item has, mostly 0 or 1.
     pub(super) metrics: BTreeMap<String, f64>,
-    /// What was answered, for a reader.
+    /// The answer, for a reader.
     pub(super) answer: Value,
     /// Evaluations of the network.
     pub(super) evaluations: u64,
-    /// Whether text was left out because the model's context is too short.
+    /// True if text was left out because the model's context is too short.
     #[serde(default)]
     pub(super) truncated: bool,
     /// Why the item was not asked, if it was not.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{ItemError, block};
 use crate::terminal::api::{Api, AskError};
 
-/// How often a request is repeated that a busy server refuses.
+/// The most attempts at a request that a busy server refuses.
 const RETRIES: u32 = 8;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -25,7 +25,7 @@ pub(in super::super) struct Model {
     pub(in super::super) parameters: u64,
     /// Positions of a canvas.
     pub(in super::super) context: usize,
-    /// Whether there is a chat template.
+    /// True if there is a chat template.
     pub(in super::super) chats: bool,
 }
 

@@ -20,7 +20,7 @@ fn normalized(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether one of the names is part of the answer.
+/// Returns true if one of the names is part of the answer.
 pub(in super::super) fn contains_alias(answer: &str, aliases: &[String]) -> bool {
     let answer = normalized(answer);
     aliases.iter().map(|alias| normalized(alias)).any(|alias| !alias.is_empty() && answer.contains(&alias))

@@ -13,7 +13,7 @@ use crate::kernel::Heads;
 /// The canvases of packed rows.
 pub(super) struct Canvases {
     canvases: Vec<Canvas>,
-    /// As our kernel takes them, on a GPU.
+    /// The tiles of the canvases for our kernel, on a GPU.
     #[cfg(feature = "cuda")]
     tiles: Option<crate::backbone::cuda::Tiles>,
 }

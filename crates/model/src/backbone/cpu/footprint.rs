@@ -7,7 +7,7 @@ use crate::kernel::{self, CpuFeatures, Format, Numbers};
 /// Rows of logits that exist at a time.
 const LOGIT_ROWS: usize = 256;
 
-/// How files store the matrices of a network.
+/// The format of a network's matrices in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredAs {
     /// 32-bit floats.
@@ -25,11 +25,11 @@ pub struct Network {
     pub spec: TransformerSpec,
     /// Rows of the embedding.
     pub vocabulary: usize,
-    /// Whether the head is a tensor of its own, apart from the embedding.
+    /// True if the head is a tensor of its own, apart from the embedding.
     pub own_head: bool,
-    /// How its matrices are stored.
+    /// The format of its matrices.
     pub stored: StoredAs,
-    /// Whether an adapter changes all matrices of the blocks, which are then f32 when they are loaded.
+    /// True if an adapter changes all matrices of the blocks, which are then f32 when they are loaded.
     pub adapted: bool,
 }
 
@@ -42,7 +42,7 @@ pub struct Memory {
     pub mapped: usize,
 }
 
-/// How a network is to be computed.
+/// Device and precision of a network.
 #[derive(Clone, Copy, Debug)]
 pub struct Computed {
     /// The type of the numbers in products.
@@ -199,7 +199,7 @@ impl Network {
         }
     }
 
-    /// What a matrix takes once it is loaded.
+    /// The bytes of a matrix once it is loaded.
     fn loaded(&self, matrix: &Matrix, computed: Computed) -> Memory {
         let tied = matrix.role == Role::Embedding && !self.own_head;
         let is_head = matrix.role == Role::Head || tied;

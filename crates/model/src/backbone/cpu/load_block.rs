@@ -81,7 +81,7 @@ impl Loader<'_> {
         Ok([linear(query)?, linear(key)?, linear(value)?])
     }
 
-    /// Where rows and columns of queries, keys and values go.
+    /// The order of the rows and columns of queries, keys and values.
     fn projected(&self) -> [Shape; 3] {
         let (spec, width) = (self.spec, self.spec.head_width);
         let (count, shared) = (spec.head_count, spec.kv_head_count);

@@ -13,7 +13,7 @@ pub(super) struct BlockAtWork {
     pub(super) evaluations: u32,
     /// Those of them that began with a full block.
     post: u32,
-    /// Whether the last of those changed nothing.
+    /// True if the last of those changed nothing.
     settled: bool,
 }
 
@@ -37,7 +37,7 @@ impl BlockAtWork {
 }
 
 impl DenoisingState {
-    /// Whether nothing is open in the block at work.
+    /// Returns true if nothing is open in the block at work.
     pub(super) fn block_is_full(&self) -> bool {
         self.blocks.members(self.at_work.number).iter().all(|position| !self.canvas.is_open(*position))
     }
@@ -70,7 +70,7 @@ impl DenoisingState {
         left.sum()
     }
 
-    /// Whether positions are filled block by block, each in evaluations of its own.
+    /// Returns true if positions are filled block by block, each in evaluations of its own.
     pub(super) fn fills_blocks(&self) -> bool {
         matches!(self.policy.quota, Quota::PerBlock { .. })
     }
