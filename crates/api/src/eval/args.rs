@@ -95,7 +95,7 @@ pub struct FileArgs {
     pub blocks: u32,
 }
 
-/// Whose prompts and metrics are used.
+/// The protocol: its prompts and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {

@@ -166,7 +166,8 @@ mod tests {
     use super::*;
 
     fn model() -> Model {
-        let (id, family) = ("diffusionfamily/diffugpt-s".to_owned(), "diffugpt".to_owned());
+        let id = "diffusionfamily/diffugpt-s".to_owned();
+        let family = "diffugpt".to_owned();
         Model { id, family, parameters: 127_000_000, context: 1024, chats: false }
     }
 

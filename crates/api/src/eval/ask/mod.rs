@@ -26,7 +26,7 @@ pub(super) struct Settings {
     pub(super) seed: i64,
     /// Tokens of a block of `infill`.
     pub(super) block: usize,
-    /// Where generated code runs, if it may.
+    /// The place where generated code runs, if it may.
     pub(super) sandbox: Option<Sandbox>,
 }
 

@@ -50,7 +50,8 @@ impl Canvases {
         let mut first = 0;
         for canvas in &packed.canvases {
             let positions = &packed.positions[first..first + canvas.rows];
-            let (mut total, mut remembered) = (canvas.rows, None);
+            let mut total = canvas.rows;
+            let mut remembered = None;
             match &canvas.remembered {
                 None => {}
                 Some(KeyValues::Tensors(kept)) => {

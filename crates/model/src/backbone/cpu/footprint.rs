@@ -138,7 +138,8 @@ impl Network {
         if self.own_head {
             matrices.push(one(width, self.vocabulary, plain(width), plain(self.vocabulary), Role::Head));
         }
-        let (wide, shared) = (head_count * head_width, kv_head_count * head_width);
+        let wide = head_count * head_width;
+        let shared = kv_head_count * head_width;
         let heads = |count| Layout::Heads { count, width: head_width };
         for (block, kind) in self.spec.feed_forward.iter().enumerate() {
             let precise = Role::Precise { block };
@@ -215,7 +216,8 @@ impl Network {
         };
         let format =
             if in_blocks && matrix.role != Role::Router { format.fastest(computed.cpu) } else { format };
-        let (rows, columns) = (matrix.rows.padded(), matrix.columns.padded());
+        let rows = matrix.rows.padded();
+        let columns = matrix.columns.padded();
         let factors = if format == Format::Int8 { 8 * columns } else { 0 };
         let stays = stored == StoredAs::Q4KM && matrix.rows.is_plain() && matrix.role != Role::Router;
         // A linear layer has a bias, which may be zero.
@@ -263,8 +265,10 @@ impl Network {
     /// Buffers of evaluations.
     fn workspace(&self, Computed { numbers, cpu, rows, threads }: Computed) -> usize {
         let TransformerSpec { width, head_count, kv_head_count, head_width, .. } = self.spec;
-        let (stride, head) = (kernel::padded(width), kernel::padded(head_width));
-        let (wide, shared) = (head_count * head, kv_head_count * head);
+        let stride = kernel::padded(width);
+        let head = kernel::padded(head_width);
+        let wide = head_count * head;
+        let shared = kv_head_count * head;
         let inner = self.spec.feed_forward.iter().map(|kind| match kind {
             FeedForward::Gelu { width } | FeedForward::SwiGlu { width } => kernel::padded(*width),
             FeedForward::Experts(experts) => kernel::padded(experts.width),

@@ -4,10 +4,10 @@ use super::DenoisingState;
 use crate::diffusion::policy::{Quota, Revise};
 use crate::diffusion::schedule::most_in_block;
 
-/// Where a rule is that fills one block after another ([`Quota::PerBlock`]).
+/// The progress of a rule that fills one block after another ([`Quota::PerBlock`]).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BlockAtWork {
-    /// Which block.
+    /// The block's number.
     pub(super) number: usize,
     /// Evaluations in it.
     pub(super) evaluations: u32,
