@@ -82,7 +82,7 @@ async fn every_rule_goes_through_the_blocks_or_is_refused_by_name() {
     }
 }
 
-/// What stands after a hole cannot be seen by it.
+/// The network does not see the text after a hole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn text_after_a_hole_is_refused_with_the_reason() {
     let (prefix, suffix) = ("def f(", ")");

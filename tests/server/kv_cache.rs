@@ -20,7 +20,7 @@ fn text(answer: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fewer_rows_are_computed_and_the_seed_repeats_the_text_whatever_is_in_memory() {
+async fn kept_rows_are_not_computed_and_the_seed_repeats_the_text() {
     for model in MODELS {
         let server = Server::start(model, &[]);
         let without = Server::start(model, &["--kv-cache-memory", "0"]);

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::Server;
 
-/// What the embedded model puts into the hole of the README's first command.
+/// The embedded model's answer to the README's first command.
 const KNOWN_INFILL: &str = "self";
 
 fn readme() -> String {

@@ -154,7 +154,11 @@ pub struct ResolvedPolicy {
     pub block_length: Option<usize>,
     /// Order of commits.
     pub order: OrderName,
+<<<<<<< HEAD
     /// The number of positions that one evaluation commits.
+=======
+    /// The number of positions committed by one evaluation.
+>>>>>>> words
     #[serde(rename = "commit_rule")]
     pub quota: CommitRule,
     /// Number of `count`.
@@ -180,7 +184,7 @@ pub struct ResolvedPolicy {
     /// Most evaluations of a full block, of `edit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_post_steps: Option<u32>,
-    /// Whether a document end ends the text before its block is finished, of `edit`.
+    /// With `edit`, true if a document end ends the text before its block is finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<bool>,
     /// Temperature of the order.

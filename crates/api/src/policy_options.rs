@@ -39,7 +39,11 @@ pub struct DiffusionOptions {
     pub block_length: Option<i64>,
     /// In which order positions are considered.
     pub order: Option<OrderName>,
+<<<<<<< HEAD
     /// The number of positions that one evaluation commits.
+=======
+    /// The number of positions committed by one evaluation.
+>>>>>>> words
     #[serde(rename = "commit_rule", alias = "quota")]
     pub quota: Option<CommitRule>,
     /// Number of `commit_rule`: `count`, which it implies.
@@ -64,12 +68,13 @@ pub struct DiffusionOptions {
     /// Needs `commit_rule`: `per_block`.
     #[schema(minimum = 0, maximum = 1)]
     pub editing_threshold: Option<f64>,
-    /// Of `revise`: `edit`: most evaluations of a block that is full, which end when one changes nothing. Default 16.
+    /// With `revise`: `edit`, the most evaluations of a full block, which end when one changes nothing.
+    /// Default 16.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 0, maximum = 1024)]
     pub max_post_steps: Option<i64>,
-    /// Of `revise`: `edit`: whether the text ends as soon as a document end and all before it are committed. By default
-    /// the block with the document end is finished first, and edited.
+    /// With `revise`: `edit`, true if the text ends as soon as a document end and all before it are
+    /// committed. By default the block with the document end is finished first, and edited.
     pub early_stop: Option<bool>,
     /// Draws positions in proportion to exp(score / this) instead of taking the best; 0 is off.
     #[schema(minimum = 0, maximum = 1000)]
@@ -126,7 +131,7 @@ impl DiffusionOptions {
         names || counts || numbers || revises || self.reproduce == Some(true)
     }
 
-    /// Whether a field of `revise`: `edit` is given.
+    /// Returns true if a field of `revise`: `edit` is given.
     fn edits(&self) -> bool {
         self.editing_threshold.is_some() || self.max_post_steps.is_some() || self.early_stop.is_some()
     }

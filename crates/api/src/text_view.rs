@@ -110,13 +110,13 @@ pub struct TextView {
     holes: Vec<Hole>,
     /// By position on the canvas; `None` is open or not generated.
     tokens: Vec<Option<Commit>>,
-    /// Which committed tokens may still change.
+    /// The committed tokens that may still change.
     revised: Revised,
-    /// Where the block at work begins, as far as commits have shown.
+    /// The start of the block at work, as far as commits have shown.
     at_work: usize,
 }
 
-/// Which committed tokens may still change.
+/// The committed tokens that may still change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Revised {
     /// None.
@@ -164,7 +164,7 @@ impl TextView {
         }
     }
 
-    /// How many tokens at the start of a hole can no longer change once they are committed.
+    /// The number of tokens at the start of a hole that can no longer change once they are committed.
     fn lasting(&self, hole: &Hole) -> usize {
         match self.revised {
             Revised::Never => hole.range.len(),

@@ -163,7 +163,8 @@ fn blocks() {
         evaluate(&mut predictor, &shown, prompt as u32, context);
         begun.elapsed().as_secs_f64() * 1e3
     };
-    let (cold, warm) = (first(5, 77), first(6, 77));
+    let cold = first(5, 77);
+    let warm = first(6, 77);
     println!(
         "first block behind 1,472 tokens: {cold:.0} ms; behind the same again: {warm:.1} ms, {:.1} %",
         100.0 * warm / cold

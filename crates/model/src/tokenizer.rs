@@ -110,7 +110,8 @@ impl TextTokenizer {
         }
         let lookup = |token: &Option<String>| token.as_ref().and_then(|token| text.token_to_id(token));
         let mask = mask(&text, profile, &path)?;
-        let (bos, eos) = (lookup(&profile.bos_token), lookup(&profile.eos_token));
+        let bos = lookup(&profile.bos_token);
+        let eos = lookup(&profile.eos_token);
         let ends = ends(&text, profile, eos);
         if ends.contains(&mask) {
             let reason = format!(

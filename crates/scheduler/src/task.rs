@@ -42,7 +42,7 @@ impl Task {
         }
     }
 
-    /// What it can still compute.
+    /// The work that it may still compute.
     pub(crate) fn work_left(&self) -> Work {
         match self {
             Self::Denoise(sample) => sample.work_left(),

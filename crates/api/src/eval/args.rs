@@ -65,7 +65,11 @@ pub struct EvalArgs {
     /// The model to load: a folder, a GGUF file or a hub name [default: the one in this program].
     #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
     pub model: Option<String>,
+<<<<<<< HEAD
     /// The way in which it is loaded.
+=======
+    /// Loading of the model.
+>>>>>>> words
     #[command(flatten)]
     pub load: LoadArgs,
     /// Log lines: a level, or levels by module.
@@ -95,7 +99,7 @@ pub struct FileArgs {
     pub blocks: u32,
 }
 
-/// Whose prompts and metrics are used.
+/// The protocol: its prompts and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
@@ -132,7 +136,11 @@ impl Protocol {
 }
 
 impl ScoreMode {
+<<<<<<< HEAD
     /// True if it is estimated from random masks.
+=======
+    /// Returns true if it is estimated from random masks.
+>>>>>>> words
     pub(super) fn is_sampled(self) -> bool {
         matches!(self, Self::Reference | Self::Elbo)
     }

@@ -137,7 +137,8 @@ mod tests {
     #[test]
     fn a_run_goes_on_where_it_was_stopped() {
         let folder = tempfile::TempDir::new().unwrap();
-        let (out, head) = (Some(folder.path()), json!({ "task": "piqa", "seed": 1 }));
+        let out = Some(folder.path());
+        let head = json!({ "task": "piqa", "seed": 1 });
         let mut journal = Journal::open(out, "piqa", &head).unwrap();
         journal.add(0, "a:1", outcome(1.0)).unwrap();
         journal.add(2, "a:3", outcome(0.25)).unwrap();

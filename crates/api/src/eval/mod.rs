@@ -66,7 +66,8 @@ pub fn eval(args: &EvalArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let api = {
         // The engine and its routes belong to a runtime.
         let _entered = runtime.enter();
-        let (url, key) = (args.url.as_ref(), args.api_key.as_ref());
+        let url = args.url.as_ref();
+        let key = args.api_key.as_ref();
         Api::open(Source { url, key, model: args.model.as_deref(), load: &args.load })?
     };
     let model = api.model();

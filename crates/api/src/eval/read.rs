@@ -54,7 +54,8 @@ pub(super) fn text(path: &Path, zipped: bool) -> Result<String, DataError> {
     let bytes = read_bounded(source, MOST_BYTES).map_err(|error| unreadable(error.to_string()))?;
     let bytes = bytes.ok_or_else(|| unreadable(format!("it is longer than {MOST_BYTES} bytes")))?;
     String::from_utf8(bytes).map_err(|error| {
-        let (valid, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
+        let valid = error.utf8_error().valid_up_to();
+        let bytes = error.as_bytes();
         let line = 1 + bytes[..valid].iter().filter(|byte| **byte == b'\n').count();
         let problem = "it is not UTF-8".to_owned();
         DataError::Line { place: Place::new(path, line), problem }

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 //! The results of a run: a table for people, JSON for programs.
+=======
+//! The report of a run: a table for people, JSON for programs.
+>>>>>>> words
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -135,7 +139,11 @@ impl Report {
 }
 
 impl TaskReport {
+<<<<<<< HEAD
     /// The task's cost, and the items that were left out.
+=======
+    /// The task's time and work, and the questions left out.
+>>>>>>> words
     fn cost(&self) -> String {
         let mut line = format!("  {} evaluations, {:.1} s", self.evaluations, self.seconds);
         if self.resumed > 0 {
@@ -166,7 +174,8 @@ mod tests {
     use super::*;
 
     fn model() -> Model {
-        let (id, family) = ("diffusionfamily/diffugpt-s".to_owned(), "diffugpt".to_owned());
+        let id = "diffusionfamily/diffugpt-s".to_owned();
+        let family = "diffugpt".to_owned();
         Model { id, family, parameters: 127_000_000, context: 1024, chats: false }
     }
 

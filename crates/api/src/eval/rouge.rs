@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 /// ROUGE-1, ROUGE-2 and ROUGE-L of a text against a reference, from 0 to 1.
 pub(super) fn rouge(reference: &str, text: &str) -> [f64; 3] {
-    let (reference, text) = (words(reference), words(text));
+    let reference = words(reference);
+    let text = words(text);
     [grams(&reference, &text, 1), grams(&reference, &text, 2), longest(&reference, &text)]
 }
 

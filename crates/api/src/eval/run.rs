@@ -16,7 +16,11 @@ use super::journal::Journal;
 use super::report::TaskReport;
 use crate::observation::now;
 
+<<<<<<< HEAD
 /// The things that the tasks of a run share.
+=======
+/// State shared by the tasks of a run.
+>>>>>>> words
 pub(super) struct Runner<'a> {
     pub(super) server: Arc<Server>,
     pub(super) settings: Arc<Settings>,
@@ -31,7 +35,8 @@ impl Runner<'_> {
     /// An item cannot be asked, or the journal not be used.
     pub(super) async fn run(&self, asked: Asked) -> anyhow::Result<TaskReport> {
         let Asked { task, items, hash } = asked;
-        let (start, items) = (now(), Arc::<[_]>::from(items));
+        let start = now();
+        let items = Arc::<[_]>::from(items);
         let mut journal = Journal::open(self.out, task.name(), &self.head(task.name(), &hash))?;
         journal.done.retain(|index, _| *index < items.len());
         let resumed = journal.done.len();
@@ -41,7 +46,8 @@ impl Runner<'_> {
         let mut running = JoinSet::new();
         loop {
             for index in open.by_ref().take(self.at_once - running.len()) {
-                let (server, settings) = (Arc::clone(&self.server), Arc::clone(&self.settings));
+                let server = Arc::clone(&self.server);
+                let settings = Arc::clone(&self.settings);
                 let items = Arc::clone(&items);
                 running.spawn(async move { (index, ask(&server, &settings, index, &items[index]).await) });
             }

@@ -36,7 +36,11 @@ pub(super) struct Sandbox {
     python: &'static str,
 }
 
+<<<<<<< HEAD
 /// A program's end.
+=======
+/// The result of a program.
+>>>>>>> words
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It reached its end.
@@ -102,7 +106,9 @@ impl Sandbox {
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin").current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn()?;
-        let (input, output, errors) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+        let input = process.stdin.take();
+        let output = process.stdout.take();
+        let errors = process.stderr.take();
         let whole = format!("{program}\nprint('\\n{PASSED}')\n");
         let errors = std::thread::spawn(move || errors.and_then(beginning));
         // A program that is stopped while it is read has failed, which its status says.

@@ -63,7 +63,7 @@ pub(crate) struct Source<'a> {
     pub(crate) key: Option<&'a Secret>,
     /// The model to load; without one, the embedded model.
     pub(crate) model: Option<&'a str>,
-    /// How it is loaded.
+    /// Loading of the model.
     pub(crate) load: &'a LoadArgs,
 }
 

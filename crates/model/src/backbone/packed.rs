@@ -12,9 +12,9 @@ use crate::predictor::{Position, TokenId};
 /// Keys and values of the first positions of a canvas in every layer, as an executor keeps them.
 #[derive(Clone, Debug)]
 pub enum KeyValues {
-    /// Of our kernels.
+    /// For our kernels.
     Pages(Pages),
-    /// Of candle's operations.
+    /// For candle's operations.
     Tensors(LayerTensors),
 }
 
@@ -74,7 +74,7 @@ pub struct CanvasRows {
     pub rows: usize,
     /// Keys and values of other positions.
     pub remembered: Option<KeyValues>,
-    /// How many of the first rows leave their keys and values; they continue the remembered ones.
+    /// The number of first rows that leave their keys and values; they continue the remembered ones.
     pub kept: usize,
 }
 

@@ -105,7 +105,7 @@ fn feed_forward_bias(spec: &TransformerSpec, feed_forward: FeedForward, part: &s
     }
 }
 
-/// Whether a name is the one of a matrix of a gated feed-forward network.
+/// Returns true for the name of a matrix of a gated feed-forward network.
 fn is_gated(matrix: &str) -> bool {
     ["gate_proj", "up_proj", "down_proj"].contains(&matrix)
 }

@@ -52,7 +52,7 @@ impl Rotation {
         Self { theta, scaling: Scaling::None, part: None }
     }
 
-    /// How many elements of a head are rotated.
+    /// The number of a head's elements that are rotated.
     #[must_use]
     pub fn width(&self, head_width: usize) -> usize {
         self.part.map_or(head_width, |part| part.min(head_width))

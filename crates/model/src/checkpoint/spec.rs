@@ -150,9 +150,9 @@ pub struct Experts {
     pub width: usize,
     /// Width inside the expert that every row uses beside those that are chosen, with weight 1.
     pub shared: Option<usize>,
-    /// Whether the choice adds a bias of each expert to its score.
+    /// True if the choice adds a bias of each expert to its score.
     pub bias: bool,
-    /// Which ones a row uses, and with what weights.
+    /// The choice of a row's experts, and their weights.
     pub routing: Routing,
 }
 

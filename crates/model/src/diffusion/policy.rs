@@ -133,7 +133,7 @@ pub enum Quota {
     },
 }
 
-/// Whether committed tokens are changed. ReMDM's rules (2503.00307) take them back: at each of the T steps of
+/// Changes of committed tokens. ReMDM's rules (2503.00307) take them back: at each of the T steps of
 /// [`Quota::Labels`] a committed token becomes a mask again with probability σ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Revise {
@@ -147,8 +147,8 @@ pub enum Revise {
         threshold: f64,
         /// Most evaluations of a full block.
         post: u32,
-        /// Whether a document end ends the sample as soon as all before it is committed; otherwise the block that
-        /// holds it is finished first.
+        /// True if a document end ends the sample as soon as all before it is committed; otherwise the block
+        /// that holds it is finished first.
         early_stop: bool,
     },
     /// σ = min(η, σ_max).

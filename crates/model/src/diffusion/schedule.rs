@@ -59,7 +59,8 @@ pub fn dream_quota(open: usize, step: u32, steps: u32) -> usize {
     (open as f64 * (1.0 - time(step) / time(step - 1))) as usize
 }
 
-/// How many positions [`Quota::PerBlock`] commits at least in evaluation `evaluation` (from 0) of a block of `size`.
+/// The least number of positions that [`Quota::PerBlock`] commits in evaluation `evaluation` (from 0) of a
+/// block of `size`.
 pub(super) fn least_in_block(size: usize, steps: u32, evaluation: u32) -> usize {
     let steps = (steps as usize).max(1);
     size / steps + usize::from((evaluation as usize) < size % steps)

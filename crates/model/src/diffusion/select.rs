@@ -49,7 +49,7 @@ fn quantity(kind: ScoreKind, read: &Read) -> f64 {
     })
 }
 
-/// Whether the token that was drawn has a larger probability than the threshold.
+/// Returns true if the token that was drawn has a larger probability than the threshold.
 pub(super) fn is_above(kind: ScoreKind, read: &Read, threshold: f64) -> bool {
     quantity(kind, read).exp() > threshold
 }

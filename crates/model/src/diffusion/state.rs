@@ -76,9 +76,9 @@ pub struct DenoisingState {
     draft: Vec<(Position, TokenId)>,
     /// The positions to generate.
     blocks: Blocks,
-    /// Where they are filled one after another.
+    /// The blocks, where they are filled one after another.
     at_work: BlockAtWork,
-    /// Whether the block with the end of a document is finished before the sample ends.
+    /// True if the block with the end of a document is finished before the sample ends.
     finish_block: bool,
     /// Planned orders: what is still to come, the next member last.
     plan: Vec<(u32, Position)>,
@@ -93,7 +93,7 @@ pub struct DenoisingState {
     counts: Vec<TokenCount>,
     /// True if position 0 is committed with the pending round; it is not asked for.
     first_due: bool,
-    /// What is kept between evaluations, where anything is.
+    /// The keys and values kept between evaluations, if any are.
     frozen: Option<Frozen>,
     /// Edits that needed no evaluation; they are reported with the next one.
     unreported: Vec<Edit>,
@@ -339,7 +339,7 @@ impl DenoisingState {
         self.frozen.is_some()
     }
 
-    /// What is left to compute, as far as it can be told now; a bound for rules that may end early.
+    /// The work left to compute, as far as it is known now; a bound for rules that may end early.
     #[must_use]
     pub fn work_left(&self) -> Work {
         let Some(ask) = self.ask() else { return Work::default() };

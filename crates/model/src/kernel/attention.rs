@@ -48,7 +48,7 @@ pub struct Span {
 /// Keys and values of an earlier evaluation.
 #[derive(Clone, Debug)]
 pub struct Remembered {
-    /// Of the positions from 0 on.
+    /// The positions from 0 on.
     pub pages: Pages,
     /// The layer that is computed.
     pub layer: usize,
@@ -79,7 +79,7 @@ pub struct Scratch {
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
     count: usize,
-    /// Where its keys and values are in [`Scratch`]; otherwise they are in a page.
+    /// The place of its keys and values in [`Scratch`]; otherwise they are in a page.
     packed: Option<(usize, usize)>,
 }
 
@@ -168,7 +168,8 @@ impl Task<'_> {
     unsafe fn run(&self, span: &Span, shared: usize, scratch: &mut Scratch) {
         let Self { cpu, operands: Operands { query, .. }, depth, .. } = *self;
         let lines = HeadLines { numbers: query.numbers(), first: shared * depth, depth };
-        let (numbers, format) = (lines.numbers, lines.format());
+        let numbers = lines.numbers;
+        let format = lines.format();
         self.lay_out(span, lines, scratch);
         let Scratch { keys, values, scores, weights, chunks } = scratch;
         let chunk = |number: usize| {
@@ -260,30 +261,36 @@ impl Task<'_> {
         chunks.clear();
         let Some(Remembered { pages, layer, positions }) = &span.remembered else {
             let count = span.keys.len();
-            let (key_lines, value_lines) = (lines.keys(count), lines.values(count));
+            let key_lines = lines.keys(count);
+            let value_lines = lines.values(count);
             grow(keys, key_lines);
             grow(values, value_lines);
-            let (keys, values) = (&mut keys[..key_lines], &mut values[..value_lines]);
+            let keys = &mut keys[..key_lines];
+            let values = &mut values[..value_lines];
             lines.pack(cpu, [key, value], span.keys.clone(), &mut PackedMut { keys, values, count });
             chunks.push(Chunk { count, packed: Some((0, 0)) });
             return;
         };
-        let (mut key_lines, mut value_lines) = (0, 0);
+        let mut key_lines = 0;
+        let mut value_lines = 0;
         let mut rows = span.keys.clone().zip(positions.iter().map(|position| *position as usize)).peekable();
         let total = span.count();
         for chunk in 0..total.div_ceil(PAGE) {
-            let (start, count) = (chunk * PAGE, (total - chunk * PAGE).min(PAGE));
+            let start = chunk * PAGE;
+            let count = (total - chunk * PAGE).min(PAGE);
             let old = pages.chunk(chunk);
             let untouched = rows.peek().is_none_or(|(_, position)| *position >= start + count);
             if untouched {
                 chunks.push(Chunk { count, packed: None });
                 continue;
             }
-            let (first_key, first_value) = (key_lines, value_lines);
+            let first_key = key_lines;
+            let first_value = value_lines;
             (key_lines, value_lines) = (key_lines + lines.keys(count), value_lines + lines.values(count));
             grow(keys, key_lines);
             grow(values, value_lines);
-            let (keys, values) = (&mut keys[first_key..key_lines], &mut values[first_value..value_lines]);
+            let keys = &mut keys[first_key..key_lines];
+            let values = &mut values[first_value..value_lines];
             let mut out = PackedMut { keys, values, count };
             match old {
                 Some((page, known)) => {

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-/// How the experts of a row are chosen and weighted.
+/// The choice of a row's experts, and their weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Routing {
-    /// How many a row uses.
+    /// The number of experts that a row uses.
     pub used: usize,
     /// The score of an expert.
     pub score: ExpertScore,
     /// Experts are chosen from the best groups only.
     pub groups: Option<ExpertGroups>,
-    /// Whether the weights of the chosen ones are divided by their sum.
+    /// True if the weights of the chosen ones are divided by their sum.
     pub normalised: bool,
     /// Factor of all weights.
     pub scale: f32,
@@ -29,7 +29,7 @@ pub enum ExpertScore {
 /// Groups of neighbouring experts, as many in each. A group is as good as the sum of its two best scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpertGroups {
-    /// How many there are.
+    /// The number of experts.
     pub count: usize,
     /// From how many of them experts are chosen.
     pub kept: usize,

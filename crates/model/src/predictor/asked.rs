@@ -45,7 +45,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Whether the active positions ascend, are on the canvas, and leave no gap behind `as_of`.
+    /// Returns true if the active positions ascend, are on the canvas, and leave no gap behind `as_of`.
     fn is_valid(&self) -> bool {
         let Context::Frozen { active, as_of } = self.context else { return true };
         let behind = active.partition_point(|position| (*position as usize) < as_of.len());

@@ -34,7 +34,7 @@ impl Memos {
         self.status
     }
 
-    /// How many of the first positions of `tokens` have their keys and values here.
+    /// The number of first positions of `tokens` whose keys and values are here.
     pub(super) fn known(&self, tokens: &[TokenId]) -> usize {
         self.entries.iter().map(|entry| self.shared(entry, tokens)).max().unwrap_or(0)
     }
@@ -94,7 +94,7 @@ impl Memos {
         self.status.bytes = KeyValues::bytes(self.entries.iter().map(|entry| &entry.kept)) as u64;
     }
 
-    /// How many first positions of `tokens` have the keys and values of an entry.
+    /// The number of first positions of `tokens` that have the keys and values of an entry.
     fn shared(&self, entry: &Entry, tokens: &[TokenId]) -> usize {
         match self.visibility {
             Visibility::Full if entry.tokens == tokens => tokens.len(),

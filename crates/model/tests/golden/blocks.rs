@@ -134,7 +134,8 @@ impl Run<'_> {
         let label = self.label();
         let (states, blocks) = self.states();
         let prompt = ids(self.tensor("prompt").unwrap()).remove(0);
-        let (length, size) = (states[0].len(), self.count("block"));
+        let length = states[0].len();
+        let size = self.count("block");
         let mut given: Vec<Option<u32>> = prompt.iter().copied().map(Some).collect();
         given.resize(length, None);
         let spec = StateSpec {

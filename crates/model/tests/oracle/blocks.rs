@@ -107,7 +107,7 @@ impl Rule {
         (canvas, changed)
     }
 
-    /// Where the sample is after an evaluation; `None` at its end.
+    /// The sample's progress after an evaluation; `None` at its end.
     fn next(self, at: At, drawn: &[(usize, usize, f64)]) -> Option<At> {
         let (_, block, evaluations, post) = at;
         let full = |canvas: Canvas| canvas[block * BLOCK..][..BLOCK].iter().all(|symbol| *symbol != SYMBOLS);

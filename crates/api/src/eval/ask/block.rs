@@ -61,7 +61,9 @@ impl Block {
         let spelled: usize = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
         // SentencePiece puts a blank before the first word.
         let extra = spelled.checked_sub(text.len()).filter(|extra| *extra <= 1)?;
-        let (mut tokens, mut starts, mut end) = (Vec::new(), Vec::new(), 0);
+        let mut tokens = Vec::new();
+        let mut starts = Vec::new();
+        let mut end = 0;
         for (at, (token, bytes)) in pieces.into_iter().enumerate().take(most) {
             tokens.push(token);
             starts.push(end);
@@ -124,7 +126,8 @@ async fn cut(
     let ends: Vec<usize> = block.text.match_indices('\n').map(|(at, _)| at).collect();
     let Some(lines) = ends.len().checked_sub(1).filter(|lines| *lines > 0) else { return Ok(false) };
     let number = draws.below(lines);
-    let (start, end) = (ends[number] + 1, ends[number + 1]);
+    let start = ends[number] + 1;
+    let end = ends[number + 1];
     let line = &block.text[start..end];
     let indent = line.len() - line.trim_start().len();
     let comment = line.trim_start().starts_with(['#', '"', '\'']);
@@ -134,7 +137,8 @@ async fn cut(
         return Ok(false);
     }
     let at = places[draws.below(places.len())];
-    let (hole, around) = (&block.text[at..end], [&block.text[..at], &block.text[end..]]);
+    let hole = &block.text[at..end];
+    let around = [&block.text[..at], &block.text[end..]];
     let length = server.tokens(hole, false).await?.len();
     if length == 0 || length > LONGEST_CUT {
         return Ok(false);

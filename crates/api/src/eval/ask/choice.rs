@@ -14,7 +14,11 @@ struct Scored {
     truncated: bool,
 }
 
+<<<<<<< HEAD
 /// A text's score.
+=======
+/// The API's result.
+>>>>>>> words
 struct Score {
     /// Nats; in the mode `reference` a mean per token.
     total: f64,
@@ -133,7 +137,8 @@ async fn score(
     texts: &[Scored],
 ) -> Result<(Vec<Score>, u64), ItemError> {
     let same = texts.windows(2).all(|pair| pair[0].from == pair[1].from);
-    let (mut scores, mut count) = (Vec::new(), 0);
+    let mut scores = Vec::new();
+    let mut count = 0;
     for group in texts.chunks(if same { texts.len().max(1) } else { 1 }) {
         let prompts: Vec<&[u64]> = group.iter().map(|text| &text.tokens[..]).collect();
         let mut mode = json!({ "mode": settings.score, "from": group[0].from });
@@ -159,7 +164,8 @@ async fn score(
 fn read_score(logprobs: &Value, from: usize) -> Option<Score> {
     let values = logprobs["token_logprobs"].as_array()?.get(from..)?;
     let top = logprobs["top_logprobs"].as_array()?.get(from..)?;
-    let (mut total, mut greedy) = (0.0, true);
+    let mut total = 0.0;
+    let mut greedy = true;
     for (value, top) in values.iter().zip(top) {
         // Nothing predicts the first token of a canvas.
         let Some(value) = value.as_f64() else { continue };

@@ -65,7 +65,8 @@ async fn judged(
     };
     let outcome = outcome.with("exact_match", truth(text == hole.truth));
     let Some(sandbox) = settings.sandbox.clone() else { return Ok(outcome) };
-    let (prefix, suffix) = (&hole.prefix, &hole.suffix);
+    let prefix = &hole.prefix;
+    let suffix = &hole.suffix;
     let program = format!("{prefix}{text}{suffix}\n{test}\ncheck({entry_point})\n");
     let verdict = sandbox.run(program).await?;
     Ok(outcome.with("pass@1", truth(verdict == Verdict::Passed)))

@@ -33,7 +33,8 @@ pub(in super::super) fn token_f1(answer: &str, aliases: &[String]) -> f64 {
         let alias = normalized(alias);
         let mut counts: HashMap<&str, usize> = HashMap::new();
         alias.split(' ').for_each(|word| *counts.entry(word).or_default() += 1);
-        let (mut common, mut given) = (0, 0);
+        let mut common = 0;
+        let mut given = 0;
         for word in answer.split(' ') {
             given += 1;
             if let Some(left) = counts.get_mut(word).filter(|left| **left > 0) {

@@ -13,7 +13,7 @@ use crate::kernel::Heads;
 /// The canvases of packed rows.
 pub(super) struct Canvases {
     canvases: Vec<Canvas>,
-    /// As our kernel takes them, on a GPU.
+    /// The tiles of the canvases for our kernel, on a GPU.
     #[cfg(feature = "cuda")]
     tiles: Option<crate::backbone::cuda::Tiles>,
 }
@@ -50,7 +50,8 @@ impl Canvases {
         let mut first = 0;
         for canvas in &packed.canvases {
             let positions = &packed.positions[first..first + canvas.rows];
-            let (mut total, mut remembered) = (canvas.rows, None);
+            let mut total = canvas.rows;
+            let mut remembered = None;
             match &canvas.remembered {
                 None => {}
                 Some(KeyValues::Tensors(kept)) => {

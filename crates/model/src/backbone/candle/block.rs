@@ -121,7 +121,8 @@ impl Block {
         asked: Option<&Tensor>,
     ) -> Result<Tensor> {
         let mixed = attention(&projected, canvases, layer, self.heads)?;
-        let (rows, mixed) = (only(rows, asked)?, only(&mixed, asked)?);
+        let rows = only(rows, asked)?;
+        let mixed = only(&mixed, asked)?;
         let rows = (rows + self.output.forward(&mixed)?)?;
         let inner = self.feed_forward.forward(&self.norm_2.forward(&rows)?)?;
         rows + inner

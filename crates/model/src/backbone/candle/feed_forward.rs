@@ -22,7 +22,7 @@ pub(super) struct ExpertBlock {
     experts: Vec<Gated>,
     /// The expert that every row uses beside them.
     shared: Option<Gated>,
-    /// What the choice adds to the score of each expert; empty where it adds nothing.
+    /// The choice's addition to the score of each expert; empty where it adds nothing.
     bias: Vec<f32>,
     routing: Routing,
 }

@@ -28,7 +28,8 @@ impl Rotary {
             let shape = (spec.context, frequencies.len());
             Tensor::from_vec(values, shape, &placement.device)?.to_dtype(placement.dtype)
         };
-        let (head_width, turned) = (spec.head_width, rotation.width(spec.head_width));
+        let head_width = spec.head_width;
+        let turned = rotation.width(spec.head_width);
         Ok(Self { cos: table(f32::cos)?, sin: table(f32::sin)?, head_width, turned })
     }
 

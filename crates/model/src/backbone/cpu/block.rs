@@ -49,7 +49,8 @@ impl Projected<'_> {
 impl Trunk {
     /// The keys and values of all rows; [`Self::mix`] goes on.
     pub(super) fn project(&self, block: &Block, workspace: &mut Workspace) {
-        let (cpu, stride) = (self.cpu, self.stride);
+        let cpu = self.cpu;
+        let stride = self.stride;
         block.norm_1.apply(cpu, &workspace.rows, stride, &mut workspace.normed);
         workspace.lap(Part::Rest);
         let key_norm = block.head_norms.as_ref().map(|[_, key]| key);
@@ -70,7 +71,8 @@ impl Trunk {
         asked: Option<&[u32]>,
         workspace: &mut Workspace,
     ) {
-        let (cpu, stride) = (self.cpu, self.stride);
+        let cpu = self.cpu;
+        let stride = self.stride;
         let query_norm = block.head_norms.as_ref().map(|[query, _]| query);
         if let Some(asked) = asked {
             workspace.narrow(asked, stride);

@@ -13,7 +13,7 @@ pub(super) struct ExpertBlock {
     pub(super) experts: Vec<Dense>,
     /// The expert that every row uses beside them.
     pub(super) shared: Option<Dense>,
-    /// What the choice adds to the score of each expert; empty where it adds nothing.
+    /// The choice's addition to the score of each expert; empty where it adds nothing.
     pub(super) bias: Vec<f32>,
     pub(super) routing: Routing,
 }

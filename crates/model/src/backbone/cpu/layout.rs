@@ -60,7 +60,8 @@ impl Layout {
                 let head = place / Self::head(width);
                 let inside = place % Self::head(width);
                 let (half, pair) = halves(inside);
-                let (pairs, rest) = (turned / 2, (width - turned) / 2);
+                let pairs = turned / 2;
+                let rest = (width - turned) / 2;
                 let element = match pair.checked_sub(pairs) {
                     None => half * pairs + pair,
                     Some(pair) => turned + half * rest + pair,

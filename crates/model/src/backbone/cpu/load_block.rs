@@ -81,10 +81,12 @@ impl Loader<'_> {
         Ok([linear(query)?, linear(key)?, linear(value)?])
     }
 
-    /// Where rows and columns of queries, keys and values go.
+    /// The order of the rows and columns of queries, keys and values.
     fn projected(&self) -> [Shape; 3] {
-        let (spec, width) = (self.spec, self.spec.head_width);
-        let (count, shared) = (spec.head_count, spec.kv_head_count);
+        let spec = self.spec;
+        let width = self.spec.head_width;
+        let count = spec.head_count;
+        let shared = spec.kv_head_count;
         let shape = |columns: Layout, count: usize| {
             let size = (spec.width, count * width);
             Shape { rows: Layout::Plain(spec.width), columns, size }

@@ -46,7 +46,7 @@ pub(crate) fn read(fields: &Fields<'_>, context: usize, head_width: usize) -> Re
     })
 }
 
-/// How many elements of a head are rotated; `None` for all.
+/// The number of a head's elements that are rotated; `None` for all.
 fn part(fields: &Fields<'_>, head_width: usize) -> Result<Option<usize>, LoadError> {
     let name = "partial_rotary_factor";
     let factor = fields.number(name, 1.0)?;

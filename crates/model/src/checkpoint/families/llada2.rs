@@ -69,7 +69,8 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
 
 fn experts(fields: &Fields<'_>) -> Result<Experts, LoadError> {
     let (count, used) = transformers::experts(fields)?;
-    let (groups, kept) = (whole(fields, "n_group", 1)?.max(1), whole(fields, "topk_group", 1)?.max(1));
+    let groups = whole(fields, "n_group", 1)?.max(1);
+    let kept = whole(fields, "topk_group", 1)?.max(1);
     fields.divides("n_group", groups, "num_experts", count)?;
     if kept > groups {
         return Err(fields.error("topk_group", &format!("is {kept}, more than n_group = {groups}")));

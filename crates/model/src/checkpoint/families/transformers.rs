@@ -100,7 +100,7 @@ pub fn read_partly_rotated(
     })
 }
 
-/// How many experts there are, and how many of them a row uses.
+/// The number of experts, and the number of them that a row uses.
 ///
 /// # Errors
 /// A key is missing, or more are used than there are.

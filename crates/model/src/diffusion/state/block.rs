@@ -4,16 +4,16 @@ use super::DenoisingState;
 use crate::diffusion::policy::{Quota, Revise};
 use crate::diffusion::schedule::most_in_block;
 
-/// Where a rule is that fills one block after another ([`Quota::PerBlock`]).
+/// The progress of a rule that fills one block after another ([`Quota::PerBlock`]).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BlockAtWork {
-    /// Which block.
+    /// The block's number.
     pub(super) number: usize,
     /// Evaluations in it.
     pub(super) evaluations: u32,
     /// Those of them that began with a full block.
     post: u32,
-    /// Whether the last of those changed nothing.
+    /// True if the last of those changed nothing.
     settled: bool,
 }
 
@@ -37,7 +37,7 @@ impl BlockAtWork {
 }
 
 impl DenoisingState {
-    /// Whether nothing is open in the block at work.
+    /// Returns true if nothing is open in the block at work.
     pub(super) fn block_is_full(&self) -> bool {
         self.blocks.members(self.at_work.number).iter().all(|position| !self.canvas.is_open(*position))
     }
@@ -70,7 +70,7 @@ impl DenoisingState {
         left.sum()
     }
 
-    /// Whether positions are filled block by block, each in evaluations of its own.
+    /// Returns true if positions are filled block by block, each in evaluations of its own.
     pub(super) fn fills_blocks(&self) -> bool {
         matches!(self.policy.quota, Quota::PerBlock { .. })
     }

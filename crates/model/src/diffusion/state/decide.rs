@@ -60,7 +60,7 @@ impl DenoisingState {
         found.iter().map(|candidate| Commit::new(candidate.position, candidate.read)).collect()
     }
 
-    /// Whether a committed position takes the token that was drawn at it.
+    /// Returns true if a committed position takes the token that was drawn at it.
     fn is_changed(&self, candidate: Candidate<'_>) -> bool {
         let (Revise::Edit { threshold, .. }, Order::Score(score)) = (self.policy.revise, self.policy.order)
         else {

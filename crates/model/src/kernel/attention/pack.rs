@@ -119,7 +119,8 @@ impl HeadLines {
         position: usize,
         out: &mut PackedMut<'_>,
     ) {
-        let (panel, column) = (position / PANEL, position % PANEL);
+        let panel = position / PANEL;
+        let column = position % PANEL;
         let keys = &mut out.keys[panel * self.key_panel()..][..self.key_panel()];
         for (line, lines) in keys.chunks_exact_mut(WORDS * HALVES).enumerate() {
             let words = key.lines_at(self.first + line, row)[0].0;
@@ -135,7 +136,8 @@ impl HeadLines {
                 (first..).zip(lines).for_each(|(line, out)| *out = value.lines_at(line, row)[0]);
                 continue;
             }
-            let (block, within) = (position / (2 * WORDS), position % (2 * WORDS));
+            let block = position / (2 * WORDS);
+            let within = position % (2 * WORDS);
             for part in 0..per_panel {
                 let at = (block * per_panel + part) * 2 * WORDS + within / 2 * HALVES;
                 put_half(&mut panel[at..][..HALVES], value.lines_at(first + part, row)[0].0, within % 2 == 1);
@@ -208,7 +210,8 @@ impl Kernel for PackValues<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, _: L) {
         let Self { value, rows, first, out } = self;
-        let (start, count) = (rows.start, rows.len());
+        let start = rows.start;
+        let count = rows.len();
         if value.numbers == Numbers::F32 {
             let (out, zeros) = out.split_at_mut(count * 2);
             zeros.fill(Line::default());

@@ -48,7 +48,8 @@ pub struct NewPages {
 impl Page {
     /// One head of one layer.
     pub(super) fn head(&self, layer: usize, head: usize, lines: HeadLines) -> Packed<'_> {
-        let (keys, values) = (lines.keys(self.count), lines.values(self.count));
+        let keys = lines.keys(self.count);
+        let values = lines.values(self.count);
         let layer = &self.layers[layer];
         Packed {
             keys: &layer.keys[head * keys..][..keys],
@@ -112,9 +113,11 @@ impl NewPages {
         let depth = key.numbers().lines(heads.width);
         let first = base.count / PAGE;
         for (chunk, page) in (first..).zip(pages) {
-            let (layer, count) = (page.layers.len(), page.count);
+            let layer = page.layers.len();
+            let count = page.count;
             let lines = |head: usize| HeadLines { numbers: key.numbers(), first: head * depth, depth };
-            let (keys, values) = (lines(0).keys(count), lines(0).values(count));
+            let keys = lines(0).keys(count);
+            let values = lines(0).values(count);
             let mut made = Layer {
                 keys: vec![Line::default(); heads.shared * keys],
                 values: vec![Line::default(); heads.shared * values],
