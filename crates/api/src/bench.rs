@@ -65,11 +65,7 @@ pub struct BenchArgs {
     /// Print one JSON object instead of lines.
     #[arg(long)]
     pub json: bool,
-<<<<<<< HEAD
     /// Loading of the model, and computation of it or of the network.
-=======
-    /// Loading of the model, and the device and precision.
->>>>>>> words
     #[command(flatten)]
     pub load: LoadArgs,
 }
@@ -101,12 +97,7 @@ struct Report {
     peak_mb: Option<f64>,
     /// Memory of the process's own after all evaluations, without the maps of files.
     memory_mb: Option<f64>,
-<<<<<<< HEAD
     /// The prediction of `unmask models` for such a network, without the maps of files; of random weights on a CPU.
-=======
-    /// The memory that `unmask models` predicts for such a network, without the maps of files; for random
-    /// weights on a CPU.
->>>>>>> words
     predicted_mb: Option<f64>,
 }
 

@@ -24,11 +24,7 @@ pub struct Cli {
     pub serve: ServeArgs,
 }
 
-<<<<<<< HEAD
 /// The commands.
-=======
-/// The program's commands.
->>>>>>> words
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve a model over HTTP (the default).

@@ -181,11 +181,7 @@ enum Kind {
 struct Located {
     files: ModelFiles,
     name: String,
-<<<<<<< HEAD
     /// True if the adapter in this program belongs to it.
-=======
-    /// Returns true if the adapter in this program belongs to it.
->>>>>>> words
     adapted: bool,
 }
 

@@ -154,11 +154,7 @@ pub struct ResolvedPolicy {
     pub block_length: Option<usize>,
     /// Order of commits.
     pub order: OrderName,
-<<<<<<< HEAD
     /// The number of positions that one evaluation commits.
-=======
-    /// The number of positions committed by one evaluation.
->>>>>>> words
     #[serde(rename = "commit_rule")]
     pub quota: CommitRule,
     /// Number of `count`.

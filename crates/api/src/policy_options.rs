@@ -39,11 +39,7 @@ pub struct DiffusionOptions {
     pub block_length: Option<i64>,
     /// In which order positions are considered.
     pub order: Option<OrderName>,
-<<<<<<< HEAD
     /// The number of positions that one evaluation commits.
-=======
-    /// The number of positions committed by one evaluation.
->>>>>>> words
     #[serde(rename = "commit_rule", alias = "quota")]
     pub quota: Option<CommitRule>,
     /// Number of `commit_rule`: `count`, which it implies.

@@ -16,12 +16,7 @@ pub(super) fn used(bytes: &[u8], names: &'static [Renamed]) -> Vec<Renamed> {
     names.iter().copied().filter(|renamed| has_key(bytes, renamed.old)).collect()
 }
 
-<<<<<<< HEAD
 /// True if a quoted `name` stands before a colon. A text that quotes it has a backslash before its quotation marks.
-=======
-/// Returns true if a quoted `name` stands before a colon. A text that quotes it has a backslash before its
-/// quotation marks.
->>>>>>> words
 fn has_key(bytes: &[u8], name: &str) -> bool {
     let quoted = format!("\"{name}\"");
     let mut places = bytes.windows(quoted.len()).enumerate().filter(|(_, part)| *part == quoted.as_bytes());

@@ -22,11 +22,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-<<<<<<< HEAD
     /// True if the file sets nothing.
-=======
-    /// Returns true if the file sets nothing.
->>>>>>> words
     pub(super) fn is_empty(&self) -> bool {
         self.arguments.is_empty()
     }

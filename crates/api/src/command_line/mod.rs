@@ -83,11 +83,7 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_subcommands(without_empty_variables)
 }
 
-<<<<<<< HEAD
 /// True if a variable has a value that is not empty.
-=======
-/// Returns true if a variable has a value that is not empty.
->>>>>>> words
 fn is_set(name: &OsStr) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }

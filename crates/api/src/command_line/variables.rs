@@ -38,11 +38,7 @@ fn known(command: &Command) -> BTreeSet<String> {
     commands.flat_map(|command| [of(command), flags(command)].concat()).chain(former::variables()).collect()
 }
 
-<<<<<<< HEAD
 /// True if Kubernetes sets such a variable for a service called `unmask`.
-=======
-/// Returns true if Kubernetes sets such a variable for a service called `unmask`.
->>>>>>> words
 fn is_of_service(name: &str) -> bool {
     name.strip_prefix(PREFIX)
         .is_some_and(|rest| rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_"))

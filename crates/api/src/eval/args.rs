@@ -65,11 +65,7 @@ pub struct EvalArgs {
     /// The model to load: a folder, a GGUF file or a hub name [default: the one in this program].
     #[arg(long, env = "UNMASK_MODEL", value_name = "FOLDER|NAME")]
     pub model: Option<String>,
-<<<<<<< HEAD
     /// The way in which it is loaded.
-=======
-    /// Loading of the model.
->>>>>>> words
     #[command(flatten)]
     pub load: LoadArgs,
     /// Log lines: a level, or levels by module.
@@ -136,11 +132,7 @@ impl Protocol {
 }
 
 impl ScoreMode {
-<<<<<<< HEAD
     /// True if it is estimated from random masks.
-=======
-    /// Returns true if it is estimated from random masks.
->>>>>>> words
     pub(super) fn is_sampled(self) -> bool {
         matches!(self, Self::Reference | Self::Elbo)
     }

@@ -90,11 +90,7 @@ pub(super) struct Hole {
     pub(super) suffix: String,
     /// The text in it.
     pub(super) truth: String,
-<<<<<<< HEAD
     /// The judge of an answer.
-=======
-    /// The rule by which an answer is judged.
->>>>>>> words
     pub(super) judge: Judge,
 }
 

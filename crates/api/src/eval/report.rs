@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 //! The results of a run: a table for people, JSON for programs.
-=======
-//! The report of a run: a table for people, JSON for programs.
->>>>>>> words
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -139,11 +135,7 @@ impl Report {
 }
 
 impl TaskReport {
-<<<<<<< HEAD
     /// The task's cost, and the items that were left out.
-=======
-    /// The task's time and work, and the questions left out.
->>>>>>> words
     fn cost(&self) -> String {
         let mut line = format!("  {} evaluations, {:.1} s", self.evaluations, self.seconds);
         if self.resumed > 0 {

@@ -16,11 +16,7 @@ use super::journal::Journal;
 use super::report::TaskReport;
 use crate::observation::now;
 
-<<<<<<< HEAD
 /// The things that the tasks of a run share.
-=======
-/// State shared by the tasks of a run.
->>>>>>> words
 pub(super) struct Runner<'a> {
     pub(super) server: Arc<Server>,
     pub(super) settings: Arc<Settings>,

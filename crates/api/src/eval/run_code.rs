@@ -36,11 +36,7 @@ pub(super) struct Sandbox {
     python: &'static str,
 }
 
-<<<<<<< HEAD
 /// A program's end.
-=======
-/// The result of a program.
->>>>>>> words
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It reached its end.

@@ -118,11 +118,7 @@ fn dense(text: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-<<<<<<< HEAD
 /// The name of a script or style of a page in a content policy.
-=======
-/// The name of a script or style of the page in a content policy.
->>>>>>> words
 pub(crate) fn source(text: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(text)))
 }

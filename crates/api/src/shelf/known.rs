@@ -25,15 +25,9 @@ pub struct KnownModel {
     pub context: usize,
     /// True if its head is a tensor of its own.
     own_head: bool,
-<<<<<<< HEAD
     /// The type in which its files store it.
     stored: StoredAs,
     /// True if the program holds an adapter for it.
-=======
-    /// The format of its files.
-    stored: StoredAs,
-    /// True if the program brings an adapter for it.
->>>>>>> words
     pub adapted: bool,
 }
 

@@ -159,11 +159,7 @@ impl Questions for Filling<'_> {
 struct Prompt<'a> {
     session: Session<'a>,
     editor: DefaultEditor,
-<<<<<<< HEAD
     /// True if standard input is a terminal.
-=======
-    /// Returns true if a person types.
->>>>>>> words
     interactive: bool,
 }
 

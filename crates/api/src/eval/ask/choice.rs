@@ -14,11 +14,7 @@ struct Scored {
     truncated: bool,
 }
 
-<<<<<<< HEAD
 /// A text's score.
-=======
-/// The API's result.
->>>>>>> words
 struct Score {
     /// Nats; in the mode `reference` a mean per token.
     total: f64,

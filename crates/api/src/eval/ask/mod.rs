@@ -26,11 +26,7 @@ pub(super) struct Settings {
     pub(super) seed: i64,
     /// Tokens of a block of `infill`.
     pub(super) block: usize,
-<<<<<<< HEAD
     /// The means to run generated code, if it may run.
-=======
-    /// The place where generated code runs, if it may.
->>>>>>> words
     pub(super) sandbox: Option<Sandbox>,
 }
 
@@ -39,11 +35,7 @@ pub(super) struct Settings {
 pub(super) struct Outcome {
     /// The metrics that the item has, mostly 0 or 1.
     pub(super) metrics: BTreeMap<String, f64>,
-<<<<<<< HEAD
     /// The model's answer, for a reader.
-=======
-    /// The answer, for a reader.
->>>>>>> words
     pub(super) answer: Value,
     /// Evaluations of the network.
     pub(super) evaluations: u64,

@@ -7,11 +7,7 @@ use serde_json::{Value, json};
 use super::{ItemError, block};
 use crate::terminal::api::{Api, AskError};
 
-<<<<<<< HEAD
 /// Repetitions of a request that a busy server refuses.
-=======
-/// The most attempts at a request that a busy server refuses.
->>>>>>> words
 const RETRIES: u32 = 8;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 

@@ -7,11 +7,7 @@ use crate::kernel::{self, CpuFeatures, Format, Numbers};
 /// Rows of logits that exist at a time.
 const LOGIT_ROWS: usize = 256;
 
-<<<<<<< HEAD
 /// The type in which files store the matrices of a network.
-=======
-/// The format of a network's matrices in files.
->>>>>>> words
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredAs {
     /// 32-bit floats.
@@ -31,11 +27,7 @@ pub struct Network {
     pub vocabulary: usize,
     /// True if the head is a tensor of its own, apart from the embedding.
     pub own_head: bool,
-<<<<<<< HEAD
     /// The type of its matrices in files.
-=======
-    /// The format of its matrices.
->>>>>>> words
     pub stored: StoredAs,
     /// True if an adapter changes all matrices of the blocks, which are then f32 when they are loaded.
     pub adapted: bool,
@@ -50,11 +42,7 @@ pub struct Memory {
     pub mapped: usize,
 }
 
-<<<<<<< HEAD
 /// The computation of a network.
-=======
-/// Device and precision of a network.
->>>>>>> words
 #[derive(Clone, Copy, Debug)]
 pub struct Computed {
     /// The type of the numbers in products.
@@ -219,11 +207,7 @@ impl Network {
         }
     }
 
-<<<<<<< HEAD
     /// The memory of a matrix once it is loaded.
-=======
-    /// The bytes of a matrix once it is loaded.
->>>>>>> words
     fn loaded(&self, matrix: &Matrix, computed: Computed) -> Memory {
         let tied = matrix.role == Role::Embedding && !self.own_head;
         let is_head = matrix.role == Role::Head || tied;
