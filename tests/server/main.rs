@@ -5,6 +5,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod blocks;
 mod borders;
 mod cancelling;
 mod chat;
@@ -18,6 +19,7 @@ mod draining;
 mod editors;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod eval;
 mod families;
 mod fields;
 mod fill;
@@ -26,6 +28,7 @@ mod harness;
 mod healing;
 mod healthcheck;
 mod holes;
+mod kv_cache;
 mod lengths;
 mod logs;
 mod metrics;

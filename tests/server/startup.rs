@@ -168,6 +168,8 @@ fn verify_says_ok_of_every_golden_model() {
         ("llada", more[0]),
         ("dream", more[0]),
         ("llada-moe", more[0]),
+        ("sdar", more[0]),
+        ("llada2", more[0]),
     ] {
         let output =
             unmask(&["verify"]).arg(golden(model)).args(flags).stdout(Stdio::piped()).output().unwrap();

@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use crate::bench::BenchArgs;
 use crate::config::{LISTEN, ListenArg, LoadArgs, LogArgs, ServeArgs};
 use crate::config_terminal::{ChatArgs, FillArgs, TryArgs};
+use crate::eval::EvalArgs;
 use crate::shelf::{HubModelArgs, ModelsArgs, PullArgs};
 
 /// Inference server for masked diffusion language models.
@@ -56,6 +57,9 @@ pub enum Command {
     /// Measure evaluations on this machine, of a model or of random weights.
     #[command(after_help = examples::BENCH)]
     Bench(Box<BenchArgs>),
+    /// Run the paper's benchmarks, or held-out infilling of files, and print a table.
+    #[command(after_help = examples::EVAL)]
+    Eval(Box<EvalArgs>),
     /// Ask a running server whether it is ready: exits with 0 if it is, with 1 and the reason if not.
     #[command(after_help = examples::HEALTHCHECK)]
     Healthcheck(HealthcheckArgs),

@@ -305,6 +305,9 @@ impl ApiError {
             }
             Self::Canvas(CanvasError::FirstPositionOpen) => invalid("conflicting_fields", Some("prompt")),
             Self::Canvas(CanvasError::Policy(_)) => invalid("conflicting_fields", Some("diffusion")),
+            Self::Canvas(CanvasError::BlockCausalScore { .. }) => {
+                invalid("conflicting_fields", Some("diffusion.score"))
+            }
             Self::Template(TemplateError::Missing) => invalid("chat_template_missing", None),
             Self::Template(_) => invalid("chat_template_error", Some("messages")),
             Self::Tokenize(_) => invalid("invalid_type", Some("prompt")),

@@ -19,6 +19,7 @@ mod config_values;
 pub mod deadlines;
 pub mod descriptors;
 pub mod error;
+pub mod eval;
 pub mod fair_pool;
 pub mod generation;
 pub mod healing;

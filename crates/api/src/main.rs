@@ -18,7 +18,7 @@ use unmask_api::shelf::PullArgs;
 use unmask_api::shutdown::{Signals, Starting};
 use unmask_api::state::AppState;
 use unmask_api::{
-    bench, descriptors, healthcheck, output, panics, routes, serve, shelf, shutdown, terminal, verify,
+    bench, descriptors, eval, healthcheck, output, panics, routes, serve, shelf, shutdown, terminal, verify,
 };
 use unmask_scheduler::{CostModel, Engine};
 
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Some(Command::Rm(args)) => shelf::remove(&args, &mut output::stdout()),
         Some(Command::Show(args)) => shelf::show(&args, &mut output::stdout()),
         Some(Command::Verify(args)) => interruptible(|| check(&args)),
+        Some(Command::Eval(args)) => interruptible(|| eval::eval(&args, &mut output::stdout())),
         Some(Command::Bench(args)) => interruptible(|| {
             let described = args.model.clone().unwrap_or_else(|| args.arch.spec(args.layers).to_string());
             panics::as_error(&described, || bench::bench(&args, &mut output::stdout()))

@@ -147,7 +147,8 @@ impl GivenOptions {
             defaults.temperature
         };
         let temperature = temperature("temperature", self.temperature)?.unwrap_or(natural);
-        let policy = diffusion.policy(Preset::of(family), defaults.steps, limits.steps)?;
+        let block = state.model.block();
+        let policy = diffusion.policy(Preset::of(family), (defaults.steps, limits.steps), block)?;
         let state_every = count("diffusion.state_every", diffusion.state_every, 1..=i64::from(u32::MAX))?;
         let min_tokens =
             count("min_tokens", self.min_tokens, 0..=limits.canvas as i64)?.unwrap_or(0) as usize;

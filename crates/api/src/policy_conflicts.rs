@@ -16,6 +16,8 @@ pub(crate) enum Origin {
     Implied(&'static str),
     /// The preset, or the default one.
     Preset,
+    /// The network's attention.
+    Model,
 }
 
 /// A rule and where each of its choices comes from.
@@ -37,10 +39,11 @@ impl Origins {
         let message = format!("{} does not go together with {}", sides[0].1, sides[1].1);
         let given = sides.iter().find_map(|(origin, _)| match origin {
             Origin::Field(field) | Origin::Implied(field) => Some(*field),
-            Origin::Preset => None,
+            Origin::Preset | Origin::Model => None,
         });
-        // A preset agrees with itself, so one side was given.
-        ApiError::Conflict { param: format!("diffusion.{}", given.unwrap_or(first)), message }
+        // A preset agrees with itself: one side was given, or is what the model's attention asks for.
+        let own = if self.preset.is_some() { "preset" } else { first };
+        ApiError::Conflict { param: format!("diffusion.{}", given.unwrap_or(own)), message }
     }
 
     fn origin(&self, side: &'static str) -> Origin {
@@ -67,6 +70,7 @@ impl Origins {
             (Origin::Field(field), _) if field == side => format!("`diffusion.{field}`: `{value}`"),
             (Origin::Field(field), _) => format!("`diffusion.{field}`"),
             (Origin::Implied(field), _) => format!("the {plain} `{value}` that `diffusion.{field}` implies"),
+            (Origin::Model, _) => format!("the {plain} `{value}` of this model's attention"),
             (Origin::Preset, Some(preset)) => {
                 format!("the {plain} `{value}` of `diffusion.preset`: `{}`", word(preset))
             }
@@ -76,7 +80,7 @@ impl Origins {
 }
 
 /// A name as requests write it.
-fn word(name: impl Serialize) -> String {
+pub(crate) fn word(name: impl Serialize) -> String {
     serde_json::to_value(name).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
 }
 

@@ -33,6 +33,15 @@ pub enum Preset {
     Remdm,
     /// The most certain position at a time, its most probable token (temperature 0 unless given).
     Greedy,
+    /// SDAR's: in each block, `steps` evaluations; all tokens of a probability above 0.85, at least an even part of the
+    /// block.
+    Sdar,
+    /// LLaDA2.0's: as `sdar` above 0.95.
+    Llada2,
+    /// LLaDA2.1's: as `sdar` above 0.7, and tokens of the block give way to others of a probability above 0.5.
+    #[serde(rename = "llada2.1")]
+    #[value(name = "llada2.1")]
+    Llada21,
 }
 
 /// The region in which positions are committed.
@@ -67,6 +76,8 @@ pub enum OrderName {
     Margin,
     /// Least entropy first.
     Entropy,
+    /// From left to right.
+    Position,
 }
 
 /// The number of positions committed by one evaluation.
@@ -93,9 +104,12 @@ pub enum CommitRule {
     Factor,
     /// The number that `entropy_budget` allows.
     Entropy,
+    /// In each block and evaluation all of a probability above `threshold`, at least an even part of the block, which
+    /// `steps` evaluations fill. A `threshold` of 1 leaves the even parts alone.
+    PerBlock,
 }
 
-/// Remasking of committed tokens.
+/// Changes of committed tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReviseName {
@@ -107,6 +121,8 @@ pub enum ReviseName {
     Rescale,
     /// In a loop at 90 % committed.
     Loop,
+    /// A token gives way to another of a probability above `editing_threshold` while its block is worked on.
+    Edit,
 }
 
 /// The treatment of a document end.
@@ -153,11 +169,20 @@ pub struct ResolvedPolicy {
     /// Number of `entropy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entropy_budget: Option<f64>,
-    /// Remasking of committed tokens.
+    /// Changes of committed tokens.
     pub revise: ReviseName,
     /// Number of `revise`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta: Option<f64>,
+    /// Number of `edit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub editing_threshold: Option<f64>,
+    /// Most evaluations of a full block, of `edit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_post_steps: Option<u32>,
+    /// Whether a document end ends the text before its block is finished, of `edit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<bool>,
     /// Temperature of the order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alg_temp: Option<f64>,
@@ -165,6 +190,12 @@ pub struct ResolvedPolicy {
 
 /// Positions of a block when none are given.
 pub(crate) const DEFAULT_BLOCK: usize = 32;
+
+/// LLaDA2.1's edits in the settings for quality of its authors.
+pub(crate) const DEFAULT_EDIT: Revise = Revise::Edit { threshold: 0.5, post: 16, early_stop: false };
+
+/// SDAR's threshold.
+pub(crate) const DEFAULT_PER_BLOCK: f64 = 0.85;
 
 impl Preset {
     /// The preset that a family uses by default.
@@ -178,6 +209,9 @@ impl Preset {
         let score = |kind| Order::Score(Score { kind, temperature: 0.0 });
         let rule = |window, order, quota| Policy { window, order, quota, revise: Revise::None };
         let block = Window::Block(DEFAULT_BLOCK);
+        let per_block = |threshold| {
+            rule(block, score(ScoreKind::Drawn), Quota::PerBlock { steps, threshold: Some(threshold) })
+        };
         match self {
             Self::Reference => Policy::reference(steps),
             Self::Exact => rule(Window::All, Order::Permutation, Quota::Count(1)),
@@ -190,6 +224,9 @@ impl Preset {
             Self::Factor => rule(block, score(ScoreKind::Model), Quota::Factor(1.0)),
             Self::Remdm => Policy { revise: Revise::Cap(0.008), ..Policy::reference(steps) },
             Self::Greedy => rule(Window::All, score(ScoreKind::Drawn), Quota::Count(1)),
+            Self::Sdar => per_block(DEFAULT_PER_BLOCK),
+            Self::Llada2 => per_block(0.95),
+            Self::Llada21 => Policy { revise: DEFAULT_EDIT, ..per_block(0.7) },
         }
     }
 }
@@ -206,6 +243,7 @@ impl OrderName {
             Self::ModelConfidence => score(ScoreKind::Model),
             Self::Margin => score(ScoreKind::Margin),
             Self::Entropy => score(ScoreKind::Entropy),
+            Self::Position => score(ScoreKind::Position),
         }
     }
 }
@@ -224,17 +262,20 @@ impl CommitRule {
             (Self::Threshold, _) => Quota::Threshold(0.9),
             (Self::Factor, _) => Quota::Factor(1.0),
             (Self::Entropy, _) => Quota::Entropy(0.5),
+            (Self::PerBlock, Quota::PerBlock { threshold, .. }) => Quota::PerBlock { steps, threshold },
+            (Self::PerBlock, _) => Quota::PerBlock { steps, threshold: Some(DEFAULT_PER_BLOCK) },
         }
     }
 }
 
-/// The name of a reviser and its number.
+/// The name of a reviser and its `eta`.
 pub(crate) fn split_revise(revise: Revise) -> (ReviseName, Option<f64>) {
     match revise {
         Revise::None => (ReviseName::None, None),
         Revise::Cap(eta) => (ReviseName::Cap, Some(eta)),
         Revise::Rescale(eta) => (ReviseName::Rescale, Some(eta)),
         Revise::Loop(eta) => (ReviseName::Loop, Some(eta)),
+        Revise::Edit { .. } => (ReviseName::Edit, None),
     }
 }
 
@@ -256,11 +297,16 @@ impl From<Policy> for ResolvedPolicy {
                     ScoreKind::Model => OrderName::ModelConfidence,
                     ScoreKind::Margin => OrderName::Margin,
                     ScoreKind::Entropy => OrderName::Entropy,
+                    ScoreKind::Position => OrderName::Position,
                 },
                 Some(temperature),
             ),
         };
         let (revise, eta) = split_revise(policy.revise);
+        let edit = match policy.revise {
+            Revise::Edit { threshold, post, early_stop } => Some((threshold, post, early_stop)),
+            _ => None,
+        };
         let mut resolved = Self {
             steps: None,
             window,
@@ -273,6 +319,9 @@ impl From<Policy> for ResolvedPolicy {
             entropy_budget: None,
             revise,
             eta,
+            editing_threshold: edit.map(|edit| edit.0),
+            max_post_steps: edit.map(|edit| edit.1),
+            early_stop: edit.map(|edit| edit.2),
             alg_temp,
         };
         let (name, steps) = match policy.quota {
@@ -292,6 +341,10 @@ impl From<Policy> for ResolvedPolicy {
             Quota::Factor(factor) => {
                 resolved.factor = Some(factor);
                 (CommitRule::Factor, None)
+            }
+            Quota::PerBlock { steps, threshold } => {
+                resolved.threshold = threshold;
+                (CommitRule::PerBlock, Some(steps))
             }
             Quota::Entropy(budget) => {
                 resolved.entropy_budget = Some(budget);

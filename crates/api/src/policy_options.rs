@@ -9,10 +9,10 @@ use crate::body::{integer, object};
 use crate::error::ApiError;
 use crate::kv_cache::{KvCacheName, RefreshOption};
 use crate::options::{StreamStates, count, number, out_of_range};
-use crate::policy_conflicts::{Origin, Origins, both_given};
+use crate::policy_conflicts::{Origin, Origins, both_given, word};
 use crate::policy_names::{
-    CommitRule, DEFAULT_BLOCK, EosRule, OrderName, Preset, ResolvedPolicy, ReviseName, WindowName,
-    split_revise,
+    CommitRule, DEFAULT_BLOCK, DEFAULT_EDIT, EosRule, OrderName, Preset, ResolvedPolicy, ReviseName,
+    WindowName, split_revise,
 };
 use crate::scoring::ScoreOptions;
 
@@ -25,8 +25,9 @@ pub struct DiffusionOptions {
     /// A named combination of the fields below. Default: the model's for this route, as `/v1/models` shows it under
     /// `route_defaults`, where no other field of the rule is given; else the family's.
     pub preset: Option<Preset>,
-    /// T, the number of rounds or evaluations over which the canvas is filled. Default: the model's. Refused where
-    /// the rule has none, as with `preset`: `exact`.
+    /// T, the number of rounds or evaluations over which the canvas is filled; with `commit_rule`: `per_block` each block.
+    /// Default: the model's, of `per_block` as many as a block has positions. Refused where the rule has none, as with
+    /// `preset`: `exact`.
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1, example = 64)]
     pub steps: Option<i64>,
@@ -45,7 +46,7 @@ pub struct DiffusionOptions {
     #[serde(deserialize_with = "integer")]
     #[schema(minimum = 1)]
     pub k: Option<i64>,
-    /// Number of `commit_rule`: `threshold`, which it implies; a probability.
+    /// Number of `commit_rule`: `threshold`, which it implies, or `per_block`; a probability.
     #[schema(minimum = 0, maximum = 1)]
     pub threshold: Option<f64>,
     /// Number of `commit_rule`: `factor`, which it implies.
@@ -54,11 +55,22 @@ pub struct DiffusionOptions {
     /// Number of `commit_rule`: `entropy`, which it implies; nats.
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub entropy_budget: Option<f64>,
-    /// Remasking of committed tokens (ReMDM).
+    /// Changes of committed tokens (ReMDM, LLaDA2.1).
     pub revise: Option<ReviseName>,
     /// Number of `revise`: how readily tokens are taken back.
     #[schema(minimum = 0, maximum = 1)]
     pub eta: Option<f64>,
+    /// Number of `revise`: `edit`, which it implies: the probability above which another token takes the place of one.
+    /// Needs `commit_rule`: `per_block`.
+    #[schema(minimum = 0, maximum = 1)]
+    pub editing_threshold: Option<f64>,
+    /// Of `revise`: `edit`: most evaluations of a block that is full, which end when one changes nothing. Default 16.
+    #[serde(deserialize_with = "integer")]
+    #[schema(minimum = 0, maximum = 1024)]
+    pub max_post_steps: Option<i64>,
+    /// Of `revise`: `edit`: whether the text ends as soon as a document end and all before it are committed. By default
+    /// the block with the document end is finished first, and edited.
+    pub early_stop: Option<bool>,
     /// Draws positions in proportion to exp(score / this) instead of taking the best; 0 is off.
     #[schema(minimum = 0, maximum = 1000)]
     pub alg_temp: Option<f64>,
@@ -110,18 +122,33 @@ impl DiffusionOptions {
         let counts = [self.steps, self.block_length, self.k].iter().any(Option::is_some);
         let numbers = [self.threshold, self.factor, self.entropy_budget, self.eta, self.alg_temp];
         let numbers = numbers.iter().any(Option::is_some);
-        names || counts || numbers || self.revise.is_some() || self.reproduce == Some(true)
+        let revises = self.revise.is_some() || self.edits();
+        names || counts || numbers || revises || self.reproduce == Some(true)
     }
 
-    /// The decision rule; `usual` is the model's preset, `default_steps` its T, `most_steps` the server's limit.
+    /// Whether a field of `revise`: `edit` is given.
+    fn edits(&self) -> bool {
+        self.editing_threshold.is_some() || self.max_post_steps.is_some() || self.early_stop.is_some()
+    }
+
+    /// The decision rule; `usual` is the model's preset, `default_steps` its T, `most_steps` the server's limit, `block` the
+    /// positions of a block where the network's attention is causal between blocks.
     ///
     /// # Errors
     /// A number outside its range, or two choices that do not go together.
-    pub fn policy(&self, usual: Preset, default_steps: u32, most_steps: u32) -> Result<Policy, ApiError> {
+    pub fn policy(
+        &self,
+        usual: Preset,
+        (default_steps, most_steps): (u32, u32),
+        block: Option<usize>,
+    ) -> Result<Policy, ApiError> {
         let steps_given = count("diffusion.steps", self.steps, 1..=i64::from(most_steps))?;
         let steps = steps_given.map_or(default_steps.min(most_steps), |steps| steps as u32);
         let base = self.preset.unwrap_or(usual).policy(steps);
-        let window = self.window(base.window)?;
+        let window = match block {
+            Some(block) => self.attention_window(block)?,
+            None => self.window(base.window)?,
+        };
         let quota_given = self.quota(steps, base.quota)?;
         let alg_temp = number("diffusion.alg_temp", self.alg_temp, 0.0..=1000.0)?;
         let mut order = match (self.order, quota_given, self.preset) {
@@ -132,13 +159,25 @@ impl DiffusionOptions {
         if let (Order::Score(score), Some(temperature)) = (&mut order, alg_temp) {
             score.temperature = temperature;
         }
-        let quota = match (quota_given, self.order, self.preset) {
+        let mut quota = match (quota_given, self.order, self.preset) {
             (Some(quota), ..) => quota,
+            // Of the rules that rank positions, this one alone is meant for blocks of attention.
+            (None, Some(_), None) if block.is_some() && matches!(order, Order::Score(_)) => {
+                CommitRule::PerBlock.quota(steps, base.quota)
+            }
             (None, Some(_), None) => natural_quota(window, order, steps),
             (None, ..) => base.quota,
         };
+        if let (Quota::PerBlock { steps, threshold }, Window::Block(size)) = (&mut quota, window) {
+            *steps = steps_given.map_or(size as u32, |given| given as u32).min(most_steps);
+            let certain =
+                matches!(order, Order::Score(Score { kind: ScoreKind::Drawn | ScoreKind::Model, .. }));
+            if self.threshold.is_none() && !certain {
+                *threshold = None;
+            }
+        }
         let policy = Policy { window, order, quota, revise: self.revise(base.revise)? };
-        let conflict = |first, second| self.origins().conflict(policy, first, second);
+        let conflict = |first, second| self.origins(block.is_some()).conflict(policy, first, second);
         if alg_temp.is_some_and(|temperature| temperature > 0.0) && !matches!(order, Order::Score(_)) {
             return Err(conflict("alg_temp", "order"));
         }
@@ -155,7 +194,7 @@ impl DiffusionOptions {
     }
 
     /// The sources of the rule's choices.
-    fn origins(&self) -> Origins {
+    fn origins(&self, in_blocks: bool) -> Origins {
         let given = |fields: &[(&'static str, bool)]| {
             fields.iter().find_map(|(field, given)| given.then_some(*field))
         };
@@ -174,13 +213,43 @@ impl DiffusionOptions {
         ]);
         Origins {
             preset: self.preset,
-            window: of(given(&[
+            window: match given(&[
                 ("window", self.window.is_some()),
                 ("block_length", self.block_length.is_some()),
-            ])),
+            ]) {
+                None if in_blocks => Origin::Model,
+                field => of(field),
+            },
             order: order.map_or(implied(quota), Origin::Field),
             quota: quota.map_or(implied(order), Origin::Field),
-            revise: of(given(&[("revise", self.revise.is_some())])),
+            revise: of(given(&[
+                ("revise", self.revise.is_some()),
+                ("editing_threshold", self.editing_threshold.is_some()),
+                ("max_post_steps", self.max_post_steps.is_some()),
+                ("early_stop", self.early_stop.is_some()),
+            ])),
+        }
+    }
+
+    /// The blocks of a network whose attention is causal between them: what is filled later cannot be seen by what is
+    /// filled before.
+    fn attention_window(&self, block: usize) -> Result<Window, ApiError> {
+        let refused = |field: &str, told: String| {
+            let param = format!("diffusion.{field}");
+            let message = format!(
+                "`{param}` is {told}, but this model's attention is causal between blocks of {block} positions, which \
+                 are filled one after another; leave the field out"
+            );
+            Err(ApiError::Conflict { param, message })
+        };
+        match (self.window, self.block_length) {
+            (Some(name @ (WindowName::All | WindowName::Sliding | WindowName::LeftToRight)), _) => {
+                refused("window", format!("`{}`", word(name)))
+            }
+            (_, Some(length)) if usize::try_from(length) != Ok(block) => {
+                refused("block_length", length.to_string())
+            }
+            _ => Ok(Window::Block(block)),
         }
     }
 
@@ -207,12 +276,25 @@ impl DiffusionOptions {
     /// The quota that the fields name, if they name one.
     fn quota(&self, steps: u32, base: Quota) -> Result<Option<Quota>, ApiError> {
         let k = count("diffusion.k", self.k, 1..=i64::from(u32::MAX))?.map(|k| Quota::Count(k as usize));
-        let threshold = number("diffusion.threshold", self.threshold, 0.0..=1.0)?.map(Quota::Threshold);
+        let threshold = number("diffusion.threshold", self.threshold, 0.0..=1.0)?;
+        let in_blocks = match self.quota {
+            Some(name) => name == CommitRule::PerBlock,
+            None => matches!(base, Quota::PerBlock { .. }),
+        };
+        let (threshold_name, threshold) = if in_blocks {
+            let quota = |threshold: f64| Quota::PerBlock {
+                steps,
+                threshold: Some(threshold).filter(|threshold| *threshold < 1.0),
+            };
+            (CommitRule::PerBlock, threshold.map(quota))
+        } else {
+            (CommitRule::Threshold, threshold.map(Quota::Threshold))
+        };
         let factor = number("diffusion.factor", self.factor, 0.0..=1000.0)?.map(Quota::Factor);
         let entropy = number("diffusion.entropy_budget", self.entropy_budget, 0.0..=1e9)?.map(Quota::Entropy);
         let numbers = [
             ("k", CommitRule::Count, k),
-            ("threshold", CommitRule::Threshold, threshold),
+            ("threshold", threshold_name, threshold),
             ("factor", CommitRule::Factor, factor),
             ("entropy_budget", CommitRule::Entropy, entropy),
         ];
@@ -229,23 +311,56 @@ impl DiffusionOptions {
         }
     }
 
+    /// LLaDA2.1's edits, if that is the `name` of the reviser.
+    fn edit(&self, name: ReviseName, base: Revise) -> Result<Option<Revise>, ApiError> {
+        let threshold = number("diffusion.editing_threshold", self.editing_threshold, 0.0..=1.0)?;
+        let post = count("diffusion.max_post_steps", self.max_post_steps, 0..=1024)?;
+        let fields = [
+            ("editing_threshold", self.editing_threshold.is_some()),
+            ("max_post_steps", self.max_post_steps.is_some()),
+            ("early_stop", self.early_stop.is_some()),
+        ];
+        if name != ReviseName::Edit {
+            return match fields.into_iter().find(|(_, given)| *given) {
+                Some((field, _)) => Err(both_given("revise", field)),
+                None => Ok(None),
+            };
+        }
+        if self.eta.is_some() {
+            return Err(both_given("revise", "eta"));
+        }
+        let Revise::Edit { threshold: usual, post: usual_post, early_stop } =
+            (if let Revise::Edit { .. } = base { base } else { DEFAULT_EDIT })
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Revise::Edit {
+            threshold: threshold.unwrap_or(usual),
+            post: post.map_or(usual_post, |post| post as u32),
+            early_stop: self.early_stop.unwrap_or(early_stop),
+        }))
+    }
+
     fn revise(&self, base: Revise) -> Result<Revise, ApiError> {
         let eta = number("diffusion.eta", self.eta, 0.0..=1.0)?;
         let (name, own) = split_revise(base);
-        let name = self.revise.unwrap_or(name);
+        let name = self.revise.unwrap_or(if self.edits() { ReviseName::Edit } else { name });
+        if let Some(edit) = self.edit(name, base)? {
+            return Ok(edit);
+        }
         let eta = match name {
-            ReviseName::None if eta.is_some() => {
+            ReviseName::None | ReviseName::Edit if eta.is_some() => {
                 let message = "`diffusion.eta` is a number of `diffusion.revise`, which is `none`".to_owned();
                 return Err(ApiError::Conflict { param: "diffusion.eta".to_owned(), message });
             }
-            ReviseName::None => return Ok(Revise::None),
+            ReviseName::None | ReviseName::Edit => return Ok(Revise::None),
             // The authors' settings.
             ReviseName::Cap => eta.or(own).unwrap_or(0.008),
             ReviseName::Rescale => eta.or(own).unwrap_or(0.015),
             ReviseName::Loop => eta.or(own).unwrap_or(0.02),
         };
         Ok(match name {
-            ReviseName::None => Revise::None,
+            ReviseName::None | ReviseName::Edit => Revise::None,
             ReviseName::Cap => Revise::Cap(eta),
             ReviseName::Rescale => Revise::Rescale(eta),
             ReviseName::Loop => Revise::Loop(eta),
@@ -260,7 +375,7 @@ fn natural_order(quota: Quota) -> Order {
         Quota::Count(_) | Quota::Evaluations(_) | Quota::Balanced(_) | Quota::Entropy(_) => {
             Order::Permutation
         }
-        Quota::Times(_) | Quota::Kept(_) => OrderName::Confidence.order(),
+        Quota::Times(_) | Quota::Kept(_) | Quota::PerBlock { .. } => OrderName::Confidence.order(),
         Quota::Threshold(_) | Quota::Factor(_) => OrderName::ModelConfidence.order(),
     }
 }
@@ -284,7 +399,7 @@ mod tests {
 
     fn policy(json: &str) -> Result<Policy, String> {
         let options: DiffusionOptions = serde_json::from_str(json).unwrap();
-        options.policy(Preset::Reference, 64, 512).map_err(|error| error.to_string())
+        options.policy(Preset::Reference, (64, 512), None).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -301,6 +416,9 @@ mod tests {
             "factor",
             "remdm",
             "greedy",
+            "sdar",
+            "llada2",
+            "llada2.1",
         ] {
             let rule = policy(&format!(r#"{{"preset": "{preset}"}}"#)).unwrap();
             assert_eq!(rule.check(), Ok(()), "{preset}");
@@ -322,6 +440,36 @@ mod tests {
     }
 
     /// An error must not name a field that the client did not send.
+    #[test]
+    fn blocks_of_attention_are_the_window_of_every_rule() {
+        let rule = |json: &str| {
+            let options: DiffusionOptions = serde_json::from_str(json).unwrap();
+            options.policy(Preset::Sdar, (64, 512), Some(4)).unwrap()
+        };
+        let per_block = |steps, threshold| Quota::PerBlock { steps, threshold };
+        for (json, quota) in [
+            ("{}", per_block(4, Some(0.85))),
+            (r#"{"steps": 2, "threshold": 0.7}"#, per_block(2, Some(0.7))),
+            // Nothing is above it, so that the even parts remain.
+            (r#"{"preset": "llada2", "threshold": 1}"#, per_block(4, None)),
+            (r#"{"order": "position"}"#, per_block(4, None)),
+            (r#"{"preset": "exact"}"#, Quota::Count(1)),
+        ] {
+            let found = rule(json);
+            assert_eq!((found.window, found.quota), (Window::Block(4), quota), "{json}");
+            assert_eq!(found.revise, Revise::None, "{json}");
+        }
+        let edit = |threshold, post, early_stop| Revise::Edit { threshold, post, early_stop };
+        for (json, revise) in [
+            (r#"{"preset": "llada2.1"}"#, edit(0.5, 16, false)),
+            (r#"{"editing_threshold": 0.9, "early_stop": true}"#, edit(0.9, 16, true)),
+            (r#"{"revise": "edit", "max_post_steps": 0}"#, edit(0.5, 0, false)),
+            (r#"{"preset": "llada2.1", "revise": "none"}"#, Revise::None),
+        ] {
+            assert_eq!(rule(json).revise, revise, "{json}");
+        }
+    }
+
     #[test]
     fn what_does_not_go_together_is_told_in_the_words_of_the_request() {
         for (json, param, told) in [
@@ -393,7 +541,7 @@ mod tests {
             (r#"{"eta": 0.1}"#, "eta", ["`diffusion.eta`", "`diffusion.revise`"]),
         ] {
             let options: DiffusionOptions = serde_json::from_str(json).unwrap();
-            let error = options.policy(Preset::Reference, 64, 512).unwrap_err().object();
+            let error = options.policy(Preset::Reference, (64, 512), None).unwrap_err().object();
             assert_eq!(error.param, Some(format!("diffusion.{param}")), "{json}: {}", error.message);
             assert!(told.iter().all(|part| error.message.contains(part)), "{json}: {}", error.message);
         }

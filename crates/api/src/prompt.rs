@@ -1,7 +1,7 @@
 //! Text to canvases: a continuation, or text with a hole in it.
 
 use unmask_model::diffusion::{
-    Commit, DenoisingState, Edit, Noise, Quota, Revise, ScoringState, Span, StateSpec, Window,
+    Commit, DenoisingState, Edit, Noise, Policy, Quota, Revise, ScoringState, Span, StateSpec, Window,
 };
 use unmask_model::predictor::{Position, Sampling, TokenId};
 
@@ -9,7 +9,7 @@ use crate::error::ApiError;
 use crate::options::{Settings, StreamStates, out_of_range};
 use crate::policy_names::EosRule;
 use crate::state::{AppState, ServedModel};
-use crate::text_view::{Hole, TextView};
+use crate::text_view::{Hole, Revised, TextView};
 
 /// The contents of one canvas, before its tokens are known to fit.
 ///
@@ -266,6 +266,19 @@ impl Layout {
         if open_start {
             given[0] = None;
         }
+        let (length, mut spans) = (given.len(), spans);
+        if let Some(block) = model.block() {
+            self.check_order(block)?;
+            // The network has seen whole blocks only.
+            let open = given.iter().any(Option::is_none);
+            let whole = if open {
+                length.next_multiple_of(block).min(model.limits.context.max(length))
+            } else {
+                length
+            };
+            given.resize(whole, None);
+            spans.iter_mut().filter(|span| span.range.end == length).for_each(|span| span.range.end = whole);
+        }
         let length = given.len();
         let spec = StateSpec {
             given,
@@ -277,17 +290,46 @@ impl Layout {
             first_token: open_start.then_some(0),
             reads_first: model.profile.family.shift && !model.profile.family.document_start,
             redraw_masks: settings.reproduce && model.profile.family.redraws_masks,
+            finish_block: settings.reproduce,
             guidance: Some(settings.guidance),
             alternatives: settings.logprobs.unwrap_or(0),
             drafts: settings.states == StreamStates::Draft,
             kv_cache: settings.kv_cache.on(length),
         };
         let state = DenoisingState::new(spec, &model.limits)?;
-        let revised = settings.policy.revise != Revise::None;
+        let revised = match (settings.policy.revise, model.block(), settings.policy.window) {
+            (Revise::None, ..) => Revised::Never,
+            (Revise::Edit { .. }, Some(_), Window::Block(size)) => Revised::InBlock(size),
+            _ => Revised::Anywhere,
+        };
         let mut view = TextView::new(length, holes, revised);
         view.fold(&known);
         Ok(Sample { state, view })
     }
+}
+
+impl Layout {
+    /// Refuses text after positions to generate, which a network cannot see whose attention is causal between blocks.
+    ///
+    /// # Errors
+    /// There is such text.
+    fn check_order(&self, block: usize) -> Result<(), ApiError> {
+        let mut pieces = self.pieces.iter().skip_while(|piece| !matches!(piece, Piece::Open(_)));
+        if pieces.any(|piece| piece.given(1).is_some()) {
+            Err(unseen_suffix("suffix", block))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The error for text after a hole. `param` is the field it is given in.
+pub fn unseen_suffix(param: &str, block: usize) -> ApiError {
+    let message = format!(
+        "text stands after a hole, and this model's attention is causal between blocks of {block} positions: a hole sees \
+         nothing of what follows it. Leave the text after the hole out, or use a model with full attention"
+    );
+    ApiError::Conflict { param: param.to_owned(), message }
 }
 
 /// A canvas while it is laid out.
@@ -418,6 +460,7 @@ pub fn check_cost(
                 Quota::Kept(steps) => u64::from(steps),
                 Quota::Labels(steps) if revised => u64::from(steps),
                 Quota::Labels(steps) if settings.policy.window == Window::All => u64::from(steps).min(hole),
+                Quota::PerBlock { .. } => hole + post_evaluations(settings.policy, hole),
                 _ => hole,
             }
     };
@@ -436,6 +479,16 @@ pub fn check_cost(
         formula += &format!(", and {scored} for scoring");
     }
     Err(ApiError::TooExpensive { cost: total, limit: state.limits.cost, formula })
+}
+
+/// Most evaluations that change full blocks, where `hole` positions are generated.
+fn post_evaluations(policy: Policy, hole: u64) -> u64 {
+    match (policy.revise, policy.window) {
+        (Revise::Edit { post, .. }, Window::Block(size)) => {
+            (hole.div_ceil(size as u64) + 1) * u64::from(post)
+        }
+        _ => 0,
+    }
 }
 
 /// The size a caller asked for; some clients write -1 for the default.

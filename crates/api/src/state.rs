@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use unmask_model::checkpoint::Profile;
-use unmask_model::predictor::ModelLimits;
+use unmask_model::predictor::{ModelLimits, Visibility};
 use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{CostModel, EngineHandle};
 
@@ -119,6 +119,15 @@ pub(crate) fn room_for_bodies() -> FairPool {
 }
 
 impl ServedModel {
+    /// Positions of a block, where the network's attention is causal between blocks.
+    #[must_use]
+    pub fn block(&self) -> Option<usize> {
+        match self.limits.visibility {
+            Visibility::Full => None,
+            Visibility::BlockCausal { block } => Some(block),
+        }
+    }
+
     /// Bytes of the longest text that the context can hold. A longer one is refused, or cut, before it is tokenized.
     #[must_use]
     pub fn longest_text(&self) -> usize {

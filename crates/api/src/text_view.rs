@@ -110,15 +110,29 @@ pub struct TextView {
     holes: Vec<Hole>,
     /// By position on the canvas; `None` is open or not generated.
     tokens: Vec<Option<Commit>>,
-    /// True if committed tokens may be masked again, so that nothing is settled before all is.
-    revised: bool,
+    /// Which committed tokens may still change.
+    revised: Revised,
+    /// Where the block at work begins, as far as commits have shown.
+    at_work: usize,
+}
+
+/// Which committed tokens may still change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Revised {
+    /// None.
+    #[default]
+    Never,
+    /// All of them, until the sample has ended.
+    Anywhere,
+    /// Those of the block at work, which are so many positions of the canvas.
+    InBlock(usize),
 }
 
 impl TextView {
     /// A canvas of `length` positions with nothing committed.
     #[must_use]
-    pub fn new(length: usize, holes: Vec<Hole>, revised: bool) -> Self {
-        Self { holes, tokens: vec![None; length], revised }
+    pub fn new(length: usize, holes: Vec<Hole>, revised: Revised) -> Self {
+        Self { holes, tokens: vec![None; length], revised, at_work: 0 }
     }
 
     /// Positions of the canvas.
@@ -143,12 +157,25 @@ impl TextView {
             if let Some(slot) = self.tokens.get_mut(position as usize) {
                 *slot = content;
             }
+            if let Revised::InBlock(size) = self.revised {
+                let size = size.max(1);
+                self.at_work = self.at_work.max(position as usize / size * size);
+            }
+        }
+    }
+
+    /// How many tokens at the start of a hole can no longer change once they are committed.
+    fn lasting(&self, hole: &Hole) -> usize {
+        match self.revised {
+            Revised::Never => hole.range.len(),
+            Revised::Anywhere => 0,
+            Revised::InBlock(_) => self.at_work.clamp(hole.range.start, hole.range.end) - hole.range.start,
         }
     }
 
     /// The sample has ended: what is committed stays.
     pub fn close(&mut self) {
-        self.revised = false;
+        self.revised = Revised::Never;
     }
 
     /// Positions to generate at which nothing is committed.
@@ -161,7 +188,8 @@ impl TextView {
     /// Returns true if any token is settled, wherever its text then ends.
     #[must_use]
     pub fn begun(&self) -> bool {
-        !self.revised && self.generated().any(|hole| self.tokens[hole.range.start].is_some())
+        let begun = |hole: &Hole| self.lasting(hole) > 0 && self.tokens[hole.range.start].is_some();
+        self.generated().any(begun)
     }
 
     /// The holes that are generated, left to right.
@@ -189,7 +217,7 @@ impl TextView {
     pub fn text(&self, hole: &Hole, tokenizer: &TextTokenizer) -> HoleText {
         let stops = &hole.stops;
         let cells = &self.tokens[hole.range.clone()];
-        let shown = if self.revised { &cells[..0] } else { cells };
+        let shown = &cells[..self.lasting(hole)];
         let settled: Vec<TokenId> =
             shown.iter().map_while(|cell| cell.as_ref().map(|commit| commit.token)).collect();
         let ends = if hole.ends_at_eos { tokenizer.ends() } else { &[] };

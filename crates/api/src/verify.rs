@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use anyhow::Context;
-use unmask_model::checkpoint::{Checkpoint, FeedForward, SamplingDefaults, TransformerSpec};
+use unmask_model::checkpoint::{
+    Checkpoint, Experts, FeedForward, SamplingDefaults, TransformerSpec, Visibility,
+};
 use unmask_model::predictor::{Ask, MaskPredictor, Sampling, Want};
 use unmask_model::tokenizer::TextTokenizer;
 
@@ -48,6 +50,7 @@ fn network(loaded: &Loaded) -> Vec<(&'static str, String)> {
         ("biases", biases(spec)),
         ("head norms", if spec.head_norm { "of queries and keys" } else { "none" }.to_owned()),
         ("experts", experts(spec)),
+        ("attention", attention(spec)),
         ("head", if weights.has_own_head() { "own" } else { "tied to the embedding" }.to_owned()),
         ("fingerprint", weights.fingerprint()),
         ("device", format!("{:?} {}", placement.device.location(), placement.precision())),
@@ -136,6 +139,14 @@ fn rotation(spec: &TransformerSpec) -> String {
     spec.rotation().map_or("none (learned positions)".to_owned(), ToString::to_string)
 }
 
+/// What a position sees.
+fn attention(spec: &TransformerSpec) -> String {
+    match spec.visibility {
+        Visibility::Full => "full".to_owned(),
+        Visibility::BlockCausal { block } => format!("causal between blocks of {block} positions"),
+    }
+}
+
 /// The linear layers that have a bias.
 fn biases(spec: &TransformerSpec) -> String {
     let layers = [
@@ -154,7 +165,9 @@ fn experts(spec: &TransformerSpec) -> String {
     });
     let kinds: Vec<_> = kinds.collect();
     kinds.first().map_or("none".to_owned(), |experts| {
-        format!("{} of {} in {} layers", experts.used, experts.count, kinds.len())
+        let Experts { count, shared, routing, .. } = experts;
+        let beside = if shared.is_some() { " and a shared one" } else { "" };
+        format!("{} of {count}{beside} in {} layers, {routing}", routing.used, kinds.len())
     })
 }
 

@@ -29,6 +29,15 @@ pub enum CanvasError {
     /// A decision rule that means nothing.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A score that attention which is causal between blocks has no definition of.
+    #[error(
+        "this model's attention is causal between blocks of {block} positions, so that a position sees nothing of later \
+         blocks; its texts are scored from left to right only"
+    )]
+    BlockCausalScore {
+        /// Positions of a block.
+        block: usize,
+    },
 }
 
 /// A decision rule that means nothing; the caller's mistake.

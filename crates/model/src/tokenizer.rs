@@ -110,14 +110,14 @@ impl TextTokenizer {
         }
         let lookup = |token: &Option<String>| token.as_ref().and_then(|token| text.token_to_id(token));
         let mask = mask(&text, profile, &path)?;
-        let bos = lookup(&profile.bos_token);
-        let eos = lookup(&profile.eos_token);
-        if eos == Some(mask) {
-            let reason =
-                "names one token as mask and as end of a text; --mask-token names another mask".to_owned();
+        let (bos, eos) = (lookup(&profile.bos_token), lookup(&profile.eos_token));
+        let ends = ends(&text, profile, eos);
+        if ends.contains(&mask) {
+            let reason = format!(
+                "names one token, number {mask}, as mask and as end of a text; --mask-token names another mask"
+            );
             return Err(LoadError::MaskToken { path: path.clone(), reason });
         }
-        let ends = ends(&text, profile, eos, mask);
         let style = ByteStyle::of(text.get_decoder()).map_err(malformed)?;
         let special: HashSet<TokenId> = profile
             .special_tokens
@@ -380,9 +380,9 @@ fn mask(text: &Tokenizer, profile: &Profile, path: &Path) -> Result<TokenId, Loa
 }
 
 /// The tokens that end a text, ascending; those that the tokenizer does not know are none.
-fn ends(text: &Tokenizer, profile: &Profile, eos: Option<TokenId>, mask: TokenId) -> Vec<TokenId> {
+fn ends(text: &Tokenizer, profile: &Profile, eos: Option<TokenId>) -> Vec<TokenId> {
     let known = profile.ends.iter().filter_map(|end| text.token_to_id(end));
-    let mut ends: Vec<TokenId> = known.chain(eos).filter(|end| *end != mask).collect();
+    let mut ends: Vec<TokenId> = known.chain(eos).collect();
     ends.sort_unstable();
     ends.dedup();
     ends

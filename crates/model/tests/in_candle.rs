@@ -12,8 +12,17 @@ use unmask_model::checkpoint::Checkpoint;
 use unmask_model::device::{DeviceChoice, Placement, Precision};
 use unmask_model::predictor::{Ask, CandlePredictor, Guidance, MaskPredictor, Sampling, Want};
 
-const MODELS: [&str; 7] =
-    ["diffugpt-s", "diffugpt-m", "diffullama", "diffullama-gqa", "llada", "dream", "llada-moe"];
+const MODELS: [&str; 9] = [
+    "diffugpt-s",
+    "diffugpt-m",
+    "diffullama",
+    "diffullama-gqa",
+    "llada",
+    "dream",
+    "llada-moe",
+    "sdar",
+    "llada2",
+];
 
 fn wants(positions: impl Iterator<Item = u32>) -> Vec<Want> {
     positions

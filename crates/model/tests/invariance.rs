@@ -11,13 +11,26 @@ use std::path::{Path, PathBuf};
 
 use unmask_model::checkpoint::Checkpoint;
 use unmask_model::device::{DeviceChoice, Placement, Precision};
-use unmask_model::diffusion::{DenoisingState, Noise, Policy, StateSpec, draw_round};
+use unmask_model::diffusion::{
+    DenoisingState, Noise, Order, Policy, Quota, Revise, Score, ScoreKind, StateSpec, Window, draw_round,
+};
 use unmask_model::error::PredictError;
-use unmask_model::predictor::{Ask, CandlePredictor, Guidance, MaskPredictor, Read, Sampling, Want};
+use unmask_model::predictor::{
+    Ask, CandlePredictor, Guidance, MaskPredictor, ModelLimits, Read, Sampling, Visibility, Want,
+};
 use unmask_model::readout::{RowContext, Scratch, read_row};
 
-const MODELS: [&str; 7] =
-    ["diffugpt-s", "diffugpt-m", "diffullama", "diffullama-gqa", "llada", "dream", "llada-moe"];
+const MODELS: [&str; 9] = [
+    "diffugpt-s",
+    "diffugpt-m",
+    "diffullama",
+    "diffullama-gqa",
+    "llada",
+    "dream",
+    "llada-moe",
+    "sdar",
+    "llada2",
+];
 
 fn golden(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model)
@@ -202,7 +215,7 @@ fn states(predictor: &CandlePredictor) -> Vec<DenoisingState> {
     let limits = predictor.limits();
     let lengths = [3, 8, 13, 20, 33, 47, 50, 64];
     let state = |(sample, &length): (usize, &usize)| {
-        let policy = if sample.is_multiple_of(2) { Policy::reference(8) } else { Policy::confidence(8) };
+        let policy = policy(&limits, sample);
         let spec = StateSpec {
             given: (0..length).map(|position| (position % 4 == 0).then_some(7)).collect(),
             samplings: vec![Sampling {
@@ -220,6 +233,22 @@ fn states(predictor: &CandlePredictor) -> Vec<DenoisingState> {
         DenoisingState::new(spec, &limits).unwrap()
     };
     lengths.iter().enumerate().map(state).collect()
+}
+
+/// Rules of two kinds, in blocks where the network's attention is causal between them.
+fn policy(limits: &ModelLimits, sample: usize) -> Policy {
+    let even = sample.is_multiple_of(2);
+    match limits.visibility {
+        Visibility::Full if even => Policy::reference(8),
+        Visibility::Full => Policy::confidence(8),
+        Visibility::BlockCausal { block } => {
+            let quota = Quota::PerBlock { steps: block as u32, threshold: Some(0.3) };
+            let order = Order::Score(Score { kind: ScoreKind::Drawn, temperature: 0.0 });
+            let revise = Revise::Edit { threshold: 0.3, post: 2, early_stop: false };
+            let revise = if even { Revise::None } else { revise };
+            Policy { window: Window::Block(block), order, quota, revise }
+        }
+    }
 }
 
 /// Runs states to their end, all that still ask sharing each evaluation.

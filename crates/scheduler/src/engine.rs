@@ -39,12 +39,12 @@ pub(crate) fn now() -> Instant {
 ///
 /// ```
 /// use unmask_model::diffusion::{DenoisingState, Policy, StateSpec};
-/// use unmask_model::predictor::{MaskPredictor, ModelLimits, Script, ScriptedPredictor};
+/// use unmask_model::predictor::{MaskPredictor, ModelLimits, Script, ScriptedPredictor, Visibility};
 /// use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Engine, EngineConfig, EngineMetrics};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let limits = ModelLimits { vocabulary: 100, context: 64, mask_token: 99, shift: false };
+/// let limits = ModelLimits { vocabulary: 100, context: 64, mask_token: 99, shift: false, visibility: Visibility::Full };
 /// let predictor = ScriptedPredictor::new(limits, Script::default());
 /// let handle = Engine::spawn(predictor, EngineConfig::default(), EngineMetrics::default())?;
 ///
@@ -128,6 +128,10 @@ impl<P: MaskPredictor> Engine<P> {
             match self.evaluate(&batch) {
                 Ok((answers, works)) => self.advance(&batch, &answers, &works),
                 Err(error) => self.fail(&batch, &error),
+            }
+            if self.requests.is_empty() {
+                self.predictor.mark_live(&[]);
+                self.metrics.memos(&self.predictor.memos());
             }
             if let Some(broken) = self.broken {
                 tracing::error!("{}", broken.reason());
@@ -219,10 +223,8 @@ impl<P: MaskPredictor> Engine<P> {
                 prices.push((sample, self.price(self.predictor.work(&ask))));
             }
         }
-        if !live.is_empty() {
-            let live: Vec<Vec<TokenId>> = live.into_iter().map(<[TokenId]>::to_vec).collect();
-            self.predictor.mark_live(&live.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        }
+        let live: Vec<Vec<TokenId>> = live.into_iter().map(<[TokenId]>::to_vec).collect();
+        self.predictor.mark_live(&live.iter().map(Vec::as_slice).collect::<Vec<_>>());
         prices.into_iter().for_each(|(sample, (rows, price))| self.batcher.reprice(sample, rows, price));
     }
 

@@ -2,11 +2,14 @@
 
 use clap::ValueEnum;
 use unmask_model::backbone::{Network, StoredAs};
-use unmask_model::checkpoint::families::{DIFFUGPT, DIFFULLAMA, DREAM, LLADA, LLADA_MOE, QWEN2};
+use unmask_model::checkpoint::families::{
+    DIFFUGPT, DIFFULLAMA, DREAM, LLADA, LLADA_MOE, LLADA2, QWEN2, SDAR,
+};
 use unmask_model::checkpoint::{
     Biases, Experts, Family, FeedForward, NormKind, Positions, Projections, Rotation, StoredType,
     TransformerSpec, Visibility,
 };
+use unmask_model::kernel::{ExpertGroups, ExpertScore, Routing};
 
 /// Networks by their shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,6 +45,13 @@ pub enum Shape {
     /// A dense network with the active parameters of llada-moe-7b-a1b.
     #[value(name = "llada-dense-1b")]
     LladaDense1b,
+    /// SDAR-1.7B: 28 blocks of width 2048, 8 of 16 heads for keys, 151,936 tokens; weights stored as bfloat16.
+    #[value(name = "sdar-1.7b")]
+    Sdar1b7,
+    /// LLaDA2.0-mini: 20 blocks of width 2048, 19 of them with 8 of 256 experts and a shared one, 157,184 tokens;
+    /// weights stored as bfloat16.
+    #[value(name = "llada2-mini")]
+    Llada2Mini,
 }
 
 impl Shape {
@@ -57,6 +67,8 @@ impl Shape {
             Self::Dream7b => (28, 3584, 28, 4, 4096),
             Self::OpenDCoder => (24, 896, 14, 2, 4096),
             Self::LladaMoe7bA1b | Self::LladaDense1b => (16, 2048, 16, 16, 8192),
+            Self::Sdar1b7 => (28, 2048, 16, 8, 32_768),
+            Self::Llada2Mini => (20, 2048, 16, 4, 32_768),
         };
         let learned = self.family() == &DIFFUGPT;
         TransformerSpec {
@@ -70,19 +82,40 @@ impl Shape {
             positions: if learned {
                 Positions::Learned
             } else {
-                Positions::Rotary(Rotation::plain(10_000.0))
+                let part = (self == Self::Llada2Mini).then_some(64);
+                Positions::Rotary(Rotation { part, ..Rotation::plain(10_000.0) })
             },
-            projections: if learned { Projections::Fused } else { Projections::Separate },
+            projections: match self {
+                _ if learned => Projections::Fused,
+                Self::Llada2Mini => Projections::Stacked,
+                _ => Projections::Separate,
+            },
             biases: Biases {
                 qkv: learned || matches!(self, Self::Dream7b | Self::OpenDCoder),
                 output: learned,
                 feed_forward: learned,
             },
-            head_norm: matches!(self, Self::LladaMoe7bA1b | Self::LladaDense1b),
-            feed_forward: vec![self.feed_forward(); layers.unwrap_or(own_layers)],
-            visibility: Visibility::Full,
+            head_norm: matches!(
+                self,
+                Self::LladaMoe7bA1b | Self::LladaDense1b | Self::Sdar1b7 | Self::Llada2Mini
+            ),
+            feed_forward: self.feed_forwards(layers.unwrap_or(own_layers)),
+            visibility: match self {
+                Self::Sdar1b7 => Visibility::BlockCausal { block: 4 },
+                Self::Llada2Mini => Visibility::BlockCausal { block: 32 },
+                _ => Visibility::Full,
+            },
             ties_missing_head: true,
         }
+    }
+
+    /// The feed-forward part of every block.
+    fn feed_forwards(self, layers: usize) -> Vec<FeedForward> {
+        let mut parts = vec![self.feed_forward(); layers];
+        if let (Self::Llada2Mini, Some(first)) = (self, parts.first_mut()) {
+            *first = FeedForward::SwiGlu { width: 5120 };
+        }
+        parts
     }
 
     fn feed_forward(self) -> FeedForward {
@@ -95,7 +128,27 @@ impl Shape {
             Self::Llada8b => FeedForward::SwiGlu { width: 12288 },
             Self::Dream7b => FeedForward::SwiGlu { width: 18944 },
             Self::OpenDCoder => FeedForward::SwiGlu { width: 4864 },
-            Self::LladaMoe7bA1b => FeedForward::Experts(Experts { count: 64, used: 8, width: 1024 }),
+            Self::LladaMoe7bA1b => FeedForward::Experts(Experts {
+                count: 64,
+                width: 1024,
+                shared: None,
+                bias: false,
+                routing: Routing::softmax(8),
+            }),
+            Self::Sdar1b7 => FeedForward::SwiGlu { width: 6144 },
+            Self::Llada2Mini => FeedForward::Experts(Experts {
+                count: 256,
+                width: 512,
+                shared: Some(512),
+                bias: true,
+                routing: Routing {
+                    used: 8,
+                    score: ExpertScore::Sigmoid,
+                    groups: Some(ExpertGroups { count: 8, kept: 4 }),
+                    normalised: true,
+                    scale: 2.5,
+                },
+            }),
             Self::LladaDense1b => FeedForward::SwiGlu { width: 8192 },
         }
     }
@@ -109,7 +162,8 @@ impl Shape {
             Self::Llama124m | Self::DiffuLlama7b => 32000,
             Self::Llada8b => 126_464,
             Self::Dream7b => 152_064,
-            Self::LladaMoe7bA1b | Self::LladaDense1b => 157_184,
+            Self::LladaMoe7bA1b | Self::LladaDense1b | Self::Llada2Mini => 157_184,
+            Self::Sdar1b7 => 151_936,
         }
     }
 
@@ -145,6 +199,8 @@ impl Shape {
             Self::Llada8b => &LLADA,
             Self::Dream7b => &DREAM,
             Self::LladaMoe7bA1b | Self::LladaDense1b => &LLADA_MOE,
+            Self::Sdar1b7 => &SDAR,
+            Self::Llada2Mini => &LLADA2,
         }
     }
 }
@@ -160,7 +216,10 @@ pub(super) fn operations(spec: &TransformerSpec, rows: usize, asked: usize) -> f
         let inner = match kind {
             FeedForward::Gelu { width } => 2 * spec.width * width,
             FeedForward::SwiGlu { width } => 3 * spec.width * width,
-            FeedForward::Experts(experts) => spec.width * (experts.count + 3 * experts.used * experts.width),
+            FeedForward::Experts(experts) => {
+                let used = experts.routing.used * experts.width + experts.shared.unwrap_or(0);
+                spec.width * (experts.count + 3 * used)
+            }
         };
         let queries = 2 * spec.width * heads + inner;
         let last = number + 1 == spec.layers();

@@ -79,3 +79,12 @@ Examples:
 pub(super) const PRINT_OPENAPI: &str = "\
 Examples:
   unmask print-openapi > openapi.json";
+
+pub(super) const EVAL: &str = "\
+Examples:
+  unmask eval --smoke                  ten items of each task, to see that all of it works
+  unmask eval --list                   the tasks, and the files that each of them reads
+  unmask eval lambada piqa --model diffugpt-s --data sets --out results
+  unmask eval hellaswag --protocol harness --data sets/hellaswag_val.jsonl --limit 200
+  unmask eval humaneval-single-line --run-code --data sets --url http://localhost:8080
+  unmask eval infill --data /usr/lib/python3.11 --extension py --held-out";

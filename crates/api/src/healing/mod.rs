@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use unmask_model::diffusion::{Commit, DenoisingState, Noise, Policy, Span, StateSpec};
+use unmask_model::diffusion::{Commit, DenoisingState, Noise, Policy, Span, StateSpec, Window};
 use unmask_model::predictor::{Sampling, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{DenoiseRequest, Timings};
@@ -157,7 +157,7 @@ fn question(layout: &Layout, edges: &[Edge], model: &ServedModel) -> Result<Deno
         samplings,
         spans,
         allowed,
-        policy: Policy::reference(1),
+        policy: Policy { window: model.block().map_or(Window::All, Window::Block), ..Policy::reference(1) },
         noise,
         ..StateSpec::default()
     };

@@ -21,7 +21,7 @@ use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Strings, out_of_range};
 use crate::policy_options::DiffusionOptions;
-use crate::prompt::{Layout, Size, check_text, size};
+use crate::prompt::{Layout, Size, check_text, size, unseen_suffix};
 use crate::route_defaults::Route;
 use crate::seed::Seed;
 use crate::state::AppState;
@@ -274,6 +274,9 @@ fn prepare(
         }
         None => Vec::new(),
     };
+    if let (Some(block), false) = (state.model.block(), after.is_empty()) {
+        return Err(unseen_suffix("suffix", block));
+    }
     let size = match max_tokens {
         // A request that scores a text generates none.
         Some(0) if echo => Size::Exactly(0),

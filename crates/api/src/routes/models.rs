@@ -82,9 +82,12 @@ pub struct Denoising {
     /// Largest T.
     max_steps: u32,
     /// Orders of commits.
-    orders: [OrderName; 7],
+    orders: [OrderName; 8],
     /// Smallest and largest `block_length`.
     block_lengths: [usize; 2],
+    /// What a position sees: `full` (all others) or `block_causal` (its own block and those before it, so that no text
+    /// can stand after a hole).
+    attention: &'static str,
     /// Keys and values that are kept between evaluations.
     kv_cache: KvCache,
 }
@@ -228,7 +231,7 @@ pub async fn retrieve(
 }
 
 /// All orders of commits.
-const ORDERS: [OrderName; 7] = [
+const ORDERS: [OrderName; 8] = [
     OrderName::Random,
     OrderName::Permutation,
     OrderName::Stratified,
@@ -236,6 +239,7 @@ const ORDERS: [OrderName; 7] = [
     OrderName::ModelConfidence,
     OrderName::Margin,
     OrderName::Entropy,
+    OrderName::Position,
 ];
 
 fn entry(state: &AppState) -> Model {
@@ -259,7 +263,8 @@ fn entry(state: &AppState) -> Model {
             default_steps: defaults.steps,
             max_steps: limits.steps,
             orders: ORDERS,
-            block_lengths: [1, canvas],
+            block_lengths: model.block().map_or([1, canvas], |block| [block, block]),
+            attention: if model.block().is_some() { "block_causal" } else { "full" },
             kv_cache: KvCache {
                 limit_bytes: model.kv_cache.0,
                 bytes_per_token: model.kv_cache.1,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode, Uri, header};
+use axum::http::{Method, Request, Response, StatusCode, Uri, header};
 use futures_util::{Stream, TryStreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use unmask_scheduler::{CostModel, Engine, EngineConfig};
 use super::visible::visible_line;
 use crate::access::Access;
 use crate::client;
-use crate::config::{Patience, Secret, TerminalArgs};
+use crate::config::{LoadArgs, Patience, Secret};
 use crate::fair_pool::FairPool;
 use crate::load::load;
 use crate::observation::now;
@@ -28,12 +28,15 @@ use crate::state::{AppState, Limits, room_for_bodies};
 /// The most bytes that are read of an error.
 const ERROR_BYTES: usize = 64 * 1024;
 
+/// The most bytes that are read of a plain answer.
+const ANSWER_BYTES: usize = 64 << 20;
+
 /// Timeout of a request to this process: its user can see it and stop it.
 const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The reason that no more events come.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
+pub(crate) enum AskError {
     /// A text that is not the URL of a server.
     #[error("--url {0} is not of the form http://host:port")]
     Url(Uri),
@@ -51,8 +54,21 @@ pub(super) enum AskError {
     Broken(String),
 }
 
+/// The server or the model that arguments name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    /// A running server; without one, a model is loaded.
+    pub(crate) url: Option<&'a Uri>,
+    /// The key for that server.
+    pub(crate) key: Option<&'a Secret>,
+    /// The model to load; without one, the embedded model.
+    pub(crate) model: Option<&'a str>,
+    /// How it is loaded.
+    pub(crate) load: &'a LoadArgs,
+}
+
 /// The API that is called: this process's or a server's.
-pub(super) enum Api {
+pub(crate) enum Api {
     /// The routes of this process, with a model of its own behind them, and a description of that.
     Here(Router, String),
     /// A server, and the key for it.
@@ -60,21 +76,21 @@ pub(super) enum Api {
 }
 
 impl Api {
-    /// The server that the arguments name, or a model loaded into this process.
+    /// Opens the named server, or loads a model into this process.
     ///
     /// # Errors
     /// The URL is none, or the model cannot be loaded.
-    pub(super) fn open(args: &TerminalArgs) -> anyhow::Result<Self> {
-        let Some(url) = &args.url else { return routes_of(args) };
+    pub(crate) fn open(source: Source<'_>) -> anyhow::Result<Self> {
+        let Some(url) = source.url else { return routes_of(source) };
         let host = url.host().is_some_and(|host| !host.is_empty());
         if url.scheme_str() != Some("http") || !host || url.query().is_some() {
             return Err(AskError::Url(url.clone()).into());
         }
-        Ok(Self::At(url.clone(), args.api_key.clone()))
+        Ok(Self::At(url.clone(), source.key.cloned()))
     }
 
     /// Description of the model that computes in this process, or the server's address.
-    pub(super) fn model(&self) -> String {
+    pub(crate) fn model(&self) -> String {
         match self {
             Self::Here(_, model) => model.clone(),
             Self::At(url, _) => url.to_string(),
@@ -82,7 +98,7 @@ impl Api {
     }
 
     /// The data of the events that answer a request, one after another.
-    pub(super) fn ask(&self, path: &str, body: &Value) -> impl Stream<Item = Result<String, AskError>> {
+    pub(crate) fn ask(&self, path: &str, body: &Value) -> impl Stream<Item = Result<String, AskError>> {
         stream::once(self.begin(path, body.to_string())).try_flatten()
     }
 
@@ -91,25 +107,40 @@ impl Api {
         path: &str,
         body: String,
     ) -> Result<impl Stream<Item = Result<String, AskError>> + use<>, AskError> {
-        let response = self.send(path, body).await?;
-        let status = response.status();
-        if status != StatusCode::OK {
-            let body = Limited::new(response.into_body(), ERROR_BYTES).collect().await;
-            let body = body.map_err(|error| AskError::Broken(error.to_string()))?.to_bytes();
-            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-            let message = visible_line(body["error"]["message"].as_str().unwrap_or("no reason given"));
-            return Err(match self {
-                Self::Here(..) => AskError::Refused(message),
-                Self::At(url, _) => AskError::RefusedBy { url: url.clone(), status, message },
-            });
-        }
+        let response = self.accepted(self.send(Method::POST, path, body).await?).await?;
         let events = SseStream::new(response.into_body());
         let broken = |error: sse_stream::Error| AskError::Broken(visible_line(&error.to_string()));
         Ok(events.map_err(broken).try_filter_map(async |event| Ok(event.data)))
     }
 
-    async fn send(&self, path: &str, body: String) -> Result<Response<Body>, AskError> {
-        let request = Request::post(match self {
+    /// The whole answer to a request: POST with a body, GET without.
+    pub(crate) async fn answer(&self, path: &str, body: Option<&Value>) -> Result<Value, AskError> {
+        let response = match body {
+            Some(body) => self.send(Method::POST, path, body.to_string()).await?,
+            None => self.send(Method::GET, path, String::new()).await?,
+        };
+        let response = self.accepted(response).await?;
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await.map_err(broken)?;
+        serde_json::from_slice(&body.to_bytes()).map_err(broken)
+    }
+
+    /// The answer, unless it refuses the request.
+    async fn accepted(&self, response: Response<Body>) -> Result<Response<Body>, AskError> {
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok(response);
+        }
+        let body = Limited::new(response.into_body(), ERROR_BYTES).collect().await.map_err(broken)?;
+        let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+        let message = visible_line(body["error"]["message"].as_str().unwrap_or("no reason given"));
+        Err(match self {
+            Self::Here(..) => AskError::Refused(message),
+            Self::At(url, _) => AskError::RefusedBy { url: url.clone(), status, message },
+        })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: String) -> Result<Response<Body>, AskError> {
+        let request = Request::builder().method(method).uri(match self {
             Self::Here(..) => path.to_owned(),
             Self::At(url, _) => format!("{}{path}", url.to_string().trim_end_matches('/')),
         });
@@ -138,9 +169,9 @@ fn broken(error: impl std::fmt::Display) -> AskError {
 
 /// The server's own routes, with their default limits. Evaluations are not timed first: there are no other
 /// clients.
-fn routes_of(args: &TerminalArgs) -> anyhow::Result<Api> {
+fn routes_of(source: Source<'_>) -> anyhow::Result<Api> {
     let start = now();
-    let loaded = load(args.model.as_deref(), &args.load)?;
+    let loaded = load(source.model, source.load)?;
     let described = loaded.description();
     let (predictor, model, (metrics, engine_metrics)) = loaded.served_as(None, now() - start);
     let config = EngineConfig::default();

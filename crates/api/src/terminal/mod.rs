@@ -4,7 +4,7 @@
 //! these, `picture` makes rows of the known tokens, `screen` draws them. `visible` stands between every
 //! foreign text and the terminal.
 
-mod api;
+pub(crate) mod api;
 mod picture;
 mod prompt;
 mod question;
@@ -12,7 +12,7 @@ mod run;
 mod screen;
 mod session;
 mod show;
-mod visible;
+pub(crate) mod visible;
 
 use std::io::IsTerminal;
 use std::path::Path;

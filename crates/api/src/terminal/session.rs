@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::api::Api;
+use super::api::{Api, Source};
 use super::question::Question;
 use super::run::Run;
 use crate::config::{LogArgs, LogFormat, TerminalArgs};
@@ -23,6 +23,11 @@ pub(super) struct Session<'a> {
     _log: Log,
 }
 
+fn source(args: &TerminalArgs) -> Source<'_> {
+    let (url, key) = (args.url.as_ref(), args.api_key.as_ref());
+    Source { url, key, model: args.model.as_deref(), load: &args.load }
+}
+
 impl<'a> Session<'a> {
     /// Loads the model that the arguments name, or takes their server.
     ///
@@ -36,7 +41,7 @@ impl<'a> Session<'a> {
             // The engine and its routes belong to a runtime, and so do signals.
             let _entered = runtime.enter();
             let signals = Signals::listen().context("cannot listen for signals")?;
-            (Starting::watch(signals, None), Api::open(args)?)
+            (Starting::watch(signals, None), Api::open(source(args))?)
         };
         Ok(Self { args, api, runtime, idle: Some(idle), _log: log })
     }

@@ -29,7 +29,7 @@ pub(super) fn visible_text(text: &str) -> String {
 }
 
 /// A text on one line.
-pub(super) fn visible_line(text: &str) -> String {
+pub(crate) fn visible_line(text: &str) -> String {
     text.chars().map(visible).collect()
 }
 

@@ -140,7 +140,8 @@ impl Backbone {
 
     /// The trunk, for all canvases at once: linear layers see one matrix of all rows, attention runs
     /// within each canvas, and nothing is padded. Leaves the hidden states after the final norm of the
-    /// rows `asked` (ascending) in the workspace.
+    /// rows `asked` (ascending) in the workspace. Returns the keys and values of the canvases that keep some
+    /// ([`PackedRows::keep`]), in order.
     ///
     /// # Errors
     /// The device failed, or a token or position lies outside the model.
@@ -150,31 +151,14 @@ impl Backbone {
         asked: &[u32],
         workspace: &mut Workspace,
         observe: Option<Observe<'_>>,
-    ) -> Result<()> {
+    ) -> Result<Vec<KeyValues>> {
         let mut ignore = |_: &str, _: &Tensor| Ok(());
-        let fewer = |device| (asked.len() < rows.rows()).then(|| Tensor::new(asked, device)).transpose();
         match (self, workspace) {
             (Self::Cpu(trunk), Workspace::Cpu(workspace)) => trunk.hidden(rows, asked, workspace, observe),
             (Self::Candle(model), Workspace::Device { hidden, .. }) => {
-                let asked = fewer(model.device())?;
-                *hidden = Some(model.hidden(rows, asked.as_ref(), observe.unwrap_or(&mut ignore))?);
-                Ok(())
-            }
-            _ => bail!("the workspace is another backbone's"),
-        }
-    }
-
-    /// The keys and values of all positions of each canvas, for [`PackedRows::push`] of later evaluations.
-    ///
-    /// # Errors
-    /// As [`Self::hidden`].
-    pub fn remember(&self, rows: &PackedRows, workspace: &mut Workspace) -> Result<Vec<KeyValues>> {
-        match (self, workspace) {
-            (Self::Cpu(trunk), Workspace::Cpu(workspace)) => {
-                Ok(trunk.remember(rows, workspace)?.into_iter().map(KeyValues::Pages).collect())
-            }
-            (Self::Candle(model), Workspace::Device { .. }) => {
-                Ok(model.remember(rows)?.into_iter().map(KeyValues::Tensors).collect())
+                let (found, kept) = model.hidden(rows, asked, observe.unwrap_or(&mut ignore))?;
+                *hidden = found;
+                Ok(kept.into_iter().map(KeyValues::Tensors).collect())
             }
             _ => bail!("the workspace is another backbone's"),
         }

@@ -74,6 +74,8 @@ pub struct CanvasRows {
     pub rows: usize,
     /// Keys and values of other positions.
     pub remembered: Option<KeyValues>,
+    /// How many of the first rows leave their keys and values; they continue the remembered ones.
+    pub kept: usize,
 }
 
 impl PackedRows {
@@ -97,7 +99,14 @@ impl PackedRows {
         let first = self.positions.len();
         self.positions.extend(positions);
         self.ids.extend(self.positions[first..].iter().map(|position| tokens[*position as usize]));
-        self.canvases.push(CanvasRows { rows: self.positions.len() - first, remembered });
+        self.canvases.push(CanvasRows { rows: self.positions.len() - first, remembered, kept: 0 });
+    }
+
+    /// Keeps the keys and values of the first `count` rows of the canvas that was added last.
+    pub fn keep(&mut self, count: usize) {
+        if let Some(canvas) = self.canvases.last_mut() {
+            canvas.kept = count;
+        }
     }
 
     /// Number of rows.

@@ -28,7 +28,7 @@ impl BlockNames {
             Projections::Fused => {
                 &Self { blocks: "h.", norm_1: "ln_1", output: "attn.c_proj", norm_2: "ln_2", last: "ln_f" }
             }
-            Projections::Separate => &Self {
+            Projections::Separate | Projections::Stacked => &Self {
                 blocks: "layers.",
                 norm_1: "input_layernorm",
                 output: "self_attn.o_proj",
@@ -52,6 +52,11 @@ pub(super) fn is_part(spec: &TransformerSpec, name: &str) -> bool {
         let (number, rest) = name.strip_prefix(names.blocks)?.split_once('.')?;
         let (part, end) = rest.rsplit_once('.')?;
         let feed_forward = spec.feed_forward.get(index(number)?)?;
+        if let FeedForward::Experts(experts) = feed_forward
+            && (part, end) == ("mlp.gate", "expert_bias")
+        {
+            return Some(experts.bias);
+        }
         let biased = match (part == names.norm_1 || part == names.norm_2, part == names.output) {
             (true, _) => layer_norm,
             (_, true) => spec.biases.output,
@@ -74,27 +79,35 @@ fn attention_bias(spec: &TransformerSpec, part: &str) -> Option<bool> {
         | (Projections::Separate, "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj") => {
             Some(spec.biases.qkv)
         }
-        (Projections::Separate, "self_attn.q_norm" | "self_attn.k_norm") if spec.head_norm => Some(false),
+        (Projections::Stacked, "self_attn.qkv_proj") => Some(false),
+        (_, "self_attn.q_norm" | "self_attn.k_norm") if spec.head_norm => Some(false),
         _ => None,
     }
 }
 
 /// Returns true if a part of the feed-forward network has a bias; `None` if it has no such part.
 fn feed_forward_bias(spec: &TransformerSpec, feed_forward: FeedForward, part: &str) -> Option<bool> {
-    let dense = ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
+    let dense = part.strip_prefix("mlp.").is_some_and(is_gated);
     match feed_forward {
         FeedForward::Gelu { .. } if ["mlp.c_fc", "mlp.c_proj"].contains(&part) => {
             Some(spec.biases.feed_forward)
         }
-        FeedForward::SwiGlu { .. } if dense.contains(&part) => Some(spec.biases.feed_forward),
+        FeedForward::SwiGlu { .. } if dense => Some(spec.biases.feed_forward),
         FeedForward::Experts(_) if part == "mlp.gate" => Some(false),
         FeedForward::Experts(experts) => {
+            if let Some(matrix) = part.strip_prefix("mlp.shared_experts.") {
+                return (experts.shared.is_some() && is_gated(matrix)).then_some(false);
+            }
             let (number, matrix) = part.strip_prefix("mlp.experts.")?.split_once('.')?;
-            let known = ["gate_proj", "up_proj", "down_proj"].contains(&matrix);
-            (index(number)? < experts.count && known).then_some(false)
+            (index(number)? < experts.count && is_gated(matrix)).then_some(false)
         }
         _ => None,
     }
+}
+
+/// Whether a name is the one of a matrix of a gated feed-forward network.
+fn is_gated(matrix: &str) -> bool {
+    ["gate_proj", "up_proj", "down_proj"].contains(&matrix)
 }
 
 /// Returns true if a tensor that the network does not have may be left unread.

@@ -8,6 +8,7 @@ use super::ModelFiles;
 use super::config::ModelConfig;
 use super::families::{Family, SamplingDefaults};
 use super::mask::{Mask, token_text};
+use super::spec::Visibility;
 use crate::error::LoadError;
 
 /// Special tokens, chat template and sampling defaults of a model.
@@ -73,7 +74,7 @@ impl Profile {
         Ok(Self {
             family,
             shift: shift.unwrap_or(family.shift),
-            defaults: family.defaults,
+            defaults: defaults(config),
             trained_length: trained_length.map(|length| length.min(config.spec.context)),
             mask_token: mask.text,
             mask_token_id: mask.id,
@@ -91,6 +92,17 @@ impl Profile {
                 settings.iter().find(|fields| fields.contains_key("chat_template")),
             )?,
         })
+    }
+}
+
+/// The settings of the family's scripts. In blocks, T is what a block is filled in: as many as it has positions.
+fn defaults(config: &ModelConfig) -> SamplingDefaults {
+    let defaults = config.family.defaults;
+    match config.spec.visibility {
+        Visibility::Full => defaults,
+        Visibility::BlockCausal { block } => {
+            SamplingDefaults { steps: u32::try_from(block).unwrap_or(defaults.steps), ..defaults }
+        }
     }
 }
 

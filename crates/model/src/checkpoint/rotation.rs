@@ -10,6 +10,8 @@ pub struct Rotation {
     pub theta: f64,
     /// The change of the frequencies.
     pub scaling: Scaling,
+    /// Elements of a head that are rotated, the first ones, an even number; `None` for all of them.
+    pub part: Option<usize>,
 }
 
 /// Changes of the frequencies for texts longer than those of the training (as in transformers).
@@ -47,13 +49,20 @@ impl Rotation {
     /// Without scaling.
     #[must_use]
     pub fn plain(theta: f64) -> Self {
-        Self { theta, scaling: Scaling::None }
+        Self { theta, scaling: Scaling::None, part: None }
     }
 
-    /// Angle per position of each pair of a head, and the factor of cosines and sines. Unscaled frequencies are f32
-    /// numbers, as in the reference.
+    /// How many elements of a head are rotated.
+    #[must_use]
+    pub fn width(&self, head_width: usize) -> usize {
+        self.part.map_or(head_width, |part| part.min(head_width))
+    }
+
+    /// Angle per position of each pair of a head that is rotated, and the factor of cosines and sines. Unscaled
+    /// frequencies are f32 numbers, as in the reference.
     #[must_use]
     pub fn frequencies(&self, head_width: usize) -> (Vec<f32>, f32) {
+        let head_width = self.width(head_width);
         let plain = |i: usize| 1.0 / (self.theta as f32).powf((2 * i) as f32 / head_width as f32);
         let pairs = head_width / 2;
         let each = |change: &dyn Fn(usize, f64) -> f64| -> Vec<f32> {
@@ -92,6 +101,9 @@ impl Rotation {
 impl fmt::Display for Rotation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "theta {}, ", self.theta)?;
+        if let Some(part) = self.part {
+            write!(f, "the first {part} elements of a head, ")?;
+        }
         match self.scaling {
             Scaling::None => write!(f, "not scaled"),
             Scaling::Linear(factor) => write!(f, "linear scaling by {factor}"),
@@ -118,7 +130,7 @@ mod tests {
     /// Numbers of transformers 4.52 (`ROPE_INIT_FUNCTIONS`) for heads of 16.
     #[test]
     fn scalings_are_those_of_transformers() {
-        let rotation = |scaling| Rotation { theta: 10_000.0, scaling };
+        let rotation = |scaling| Rotation { theta: 10_000.0, scaling, part: None };
         let (plain, _) = rotation(Scaling::None).frequencies(16);
         near(&plain, &[1.0, 0.316_227_8, 0.1, 0.031_622_78, 0.01, 0.003_162_278, 0.001, 0.000_316_227_8]);
         let (linear, _) = rotation(Scaling::Linear(4.0)).frequencies(16);

@@ -4,7 +4,7 @@
 use std::fmt;
 
 pub use super::rotation::{Rotation, Scaling};
-use crate::kernel::Heads;
+use crate::kernel::{Heads, Routing};
 
 /// Shapes and constants of a network.
 ///
@@ -26,7 +26,7 @@ use crate::kernel::Heads;
 ///     context: 512,
 ///     norm: NormKind::Rms,
 ///     norm_epsilon: 1e-6,
-///     positions: Positions::Rotary(Rotation { theta: 10_000.0, scaling: Scaling::None }),
+///     positions: Positions::Rotary(Rotation { theta: 10_000.0, scaling: Scaling::None, part: None }),
 ///     projections: Projections::Separate,
 ///     biases: Biases::default(),
 ///     head_norm: false,
@@ -109,6 +109,8 @@ pub enum Projections {
     Fused,
     /// One matrix each, (out, in).
     Separate,
+    /// LLaDA2's: queries, keys and values in one matrix, one after the other, (out, in).
+    Stacked,
 }
 
 /// The linear layers that have a bias.
@@ -123,7 +125,7 @@ pub struct Biases {
 }
 
 /// The feed-forward part of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FeedForward {
     /// down(gelu(up(x))).
     Gelu {
@@ -139,16 +141,19 @@ pub enum FeedForward {
     Experts(Experts),
 }
 
-/// Experts of a block: softmax over all of the router's logits in f32, then the most probable ones, each weighted with
-/// its probability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Experts of a block. The router computes in f32.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Experts {
     /// Number of experts.
     pub count: usize,
-    /// Experts that each row uses.
-    pub used: usize,
     /// Width inside each.
     pub width: usize,
+    /// Width inside the expert that every row uses beside those that are chosen, with weight 1.
+    pub shared: Option<usize>,
+    /// Whether the choice adds a bias of each expert to its score.
+    pub bias: bool,
+    /// Which ones a row uses, and with what weights.
+    pub routing: Routing,
 }
 
 impl TransformerSpec {
@@ -193,8 +198,9 @@ impl fmt::Display for TransformerSpec {
             FeedForward::Gelu { width } | FeedForward::SwiGlu { width } => {
                 write!(f, ", feed-forward width {width}")
             }
-            FeedForward::Experts(Experts { count, used, width }) => {
-                write!(f, ", {used} of {count} experts of width {width}")
+            FeedForward::Experts(Experts { count, width, shared, routing, .. }) => {
+                write!(f, ", {} of {count} experts of width {width}", routing.used)?;
+                shared.map_or(Ok(()), |width| write!(f, " and a shared one of width {width}"))
             }
         })
     }

@@ -103,6 +103,18 @@ impl StoredTensor {
         }
     }
 
+    /// Some rows of a matrix, in main memory.
+    ///
+    /// # Errors
+    /// There are no such rows.
+    pub(crate) fn rows(&self, rows: std::ops::Range<usize>) -> Result<Self, LoadError> {
+        let part = self
+            .on(CpuFeatures::portable(), &Device::Cpu)
+            .and_then(|tensor| tensor.narrow(0, rows.start, rows.len())?.contiguous())
+            .map_err(|source| self.failed(source))?;
+        Ok(Self::in_memory(part, &self.path, self.name.clone()))
+    }
+
     /// Refuses another shape.
     ///
     /// # Errors

@@ -23,9 +23,9 @@ pub enum Cell {
 ///
 /// ```
 /// use unmask_model::diffusion::{Canvas, Cell};
-/// use unmask_model::predictor::ModelLimits;
+/// use unmask_model::predictor::{ModelLimits, Visibility};
 ///
-/// let limits = ModelLimits { vocabulary: 100, context: 8, mask_token: 99, shift: false };
+/// let limits = ModelLimits { vocabulary: 100, context: 8, mask_token: 99, shift: false, visibility: Visibility::Full };
 /// let canvas = Canvas::new([Some(7), None, None, Some(8)], &limits)?;
 /// assert_eq!(canvas.tokens(), [7, 99, 99, 8]);
 /// assert_eq!(canvas.cells()[1], Cell::Masked);
@@ -102,6 +102,13 @@ impl Canvas {
             self.tokens[position as usize] = token;
             self.cells[position as usize] = Cell::Committed;
             self.masked -= 1;
+        }
+    }
+
+    /// Puts another token at a committed position; any other is left as it is.
+    pub(super) fn replace(&mut self, position: Position, token: TokenId) {
+        if self.cells.get(position as usize) == Some(&Cell::Committed) {
+            self.tokens[position as usize] = token;
         }
     }
 

@@ -4,6 +4,7 @@
 //! says which positions it wants read ([`DenoisingState::ask`]) and turns the answers into edits
 //! ([`DenoisingState::act`]); who evaluates, when, and beside whom, is not its business.
 
+mod blocks;
 mod cache;
 mod canvas;
 mod noise;

@@ -42,7 +42,8 @@ pub struct Policy {
 pub enum Window {
     /// Anywhere.
     All,
-    /// In the leftmost block of this many positions that is not full (semi-autoregressive).
+    /// In the leftmost block of this many positions that is not full (semi-autoregressive). For a network whose
+    /// attention is causal between blocks it is these blocks, which are counted from the beginning of the canvas.
     Block(usize),
     /// Among this many open positions from the left.
     Sliding(usize),
@@ -87,6 +88,8 @@ pub enum ScoreKind {
     Margin,
     /// Negative entropy.
     Entropy,
+    /// The position itself: from left to right (SDAR's `sequential`).
+    Position,
 }
 
 /// The number of positions committed by one evaluation; at least one unless the variant says otherwise.
@@ -119,14 +122,35 @@ pub enum Quota {
     /// The longest prefix of the order with ΣH − max H ≤ γ nats (2505.24857): the bound on what drawing
     /// them independently costs.
     Entropy(f64),
+    /// In each block of B positions, in S evaluations: in evaluation i (from 0) all whose drawn token has a larger
+    /// probability than the threshold, if those are at least c = ⌊B/S⌋ (and one more for i < B mod S); else, and
+    /// without a threshold, the c best (SDAR, LLaDA2).
+    PerBlock {
+        /// S.
+        steps: u32,
+        /// A probability.
+        threshold: Option<f64>,
+    },
 }
 
-/// Remasking of committed tokens (ReMDM, 2503.00307): at each of the T steps of [`Quota::Labels`] a committed
-/// token becomes a mask again with probability σ.
+/// Whether committed tokens are changed. ReMDM's rules (2503.00307) take them back: at each of the T steps of
+/// [`Quota::Labels`] a committed token becomes a mask again with probability σ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Revise {
     /// Never.
     None,
+    /// Each evaluation reads the committed positions of the block at work as well, and one takes the token drawn there
+    /// if its probability is larger than the threshold (LLaDA2.1). Once the block is full, evaluations go on
+    /// as long as they change something.
+    Edit {
+        /// A probability; 1 changes nothing.
+        threshold: f64,
+        /// Most evaluations of a full block.
+        post: u32,
+        /// Whether a document end ends the sample as soon as all before it is committed; otherwise the block that
+        /// holds it is finished first.
+        early_stop: bool,
+    },
     /// σ = min(η, σ_max).
     Cap(f64),
     /// σ = η·σ_max.
@@ -138,6 +162,9 @@ pub enum Revise {
 
 /// Most rounds of any rule: plans and revisers walk through all of them.
 const MOST_STEPS: u32 = 1 << 16;
+
+/// Most evaluations of a full block that change it.
+const MOST_POST_STEPS: u32 = 1024;
 
 /// Positions of a random order that [`Quota::Entropy`] reads ahead.
 pub const LOOKAHEAD: usize = 64;
@@ -165,18 +192,23 @@ impl Policy {
         let conflict = |first, second| Err(PolicyError::Conflict { first, second });
         let labelled = matches!(self.quota, Quota::Labels(_));
         let scored = matches!(self.order, Order::Score(_));
+        let uncertain = |kind| !matches!(kind, ScoreKind::Drawn | ScoreKind::Model);
         match (self.order, self.quota) {
             (Order::Labels | Order::Stratified, _) if !labelled => return conflict("order", "quota"),
             (Order::Permutation | Order::Score(_), Quota::Labels(_)) => return conflict("order", "quota"),
             (
-                Order::Score(Score { kind: ScoreKind::Margin | ScoreKind::Entropy, .. }),
-                Quota::Threshold(_) | Quota::Factor(_),
-            ) => {
+                Order::Score(Score { kind, .. }),
+                Quota::Threshold(_) | Quota::Factor(_) | Quota::PerBlock { threshold: Some(_), .. },
+            ) if uncertain(kind) => {
                 return conflict("order", "quota");
             }
-            (Order::Score(score), Quota::Threshold(_) | Quota::Factor(_) | Quota::Kept(_))
-                if score.temperature > 0.0 =>
-            {
+            (
+                Order::Score(score),
+                Quota::Threshold(_)
+                | Quota::Factor(_)
+                | Quota::Kept(_)
+                | Quota::PerBlock { threshold: Some(_), .. },
+            ) if score.temperature > 0.0 => {
                 return conflict("alg_temp", "quota");
             }
             (Order::Score(Score { kind, .. }), Quota::Kept(_)) if kind != ScoreKind::Drawn => {
@@ -184,7 +216,11 @@ impl Policy {
             }
             (
                 Order::Permutation,
-                Quota::Times(_) | Quota::Kept(_) | Quota::Threshold(_) | Quota::Factor(_),
+                Quota::Times(_)
+                | Quota::Kept(_)
+                | Quota::Threshold(_)
+                | Quota::Factor(_)
+                | Quota::PerBlock { .. },
             ) => {
                 return conflict("order", "quota");
             }
@@ -195,7 +231,8 @@ impl Policy {
             (
                 Window::Block(_) | Window::Sliding(_) | Window::LeftToRight,
                 Quota::Kept(_) | Quota::Times(_),
-            ) => {
+            )
+            | (Window::All | Window::Sliding(_) | Window::LeftToRight, Quota::PerBlock { .. }) => {
                 return conflict("window", "quota");
             }
             (Window::Sliding(_) | Window::LeftToRight, Quota::Evaluations(_) | Quota::Balanced(_)) => {
@@ -203,7 +240,11 @@ impl Policy {
             }
             _ => {}
         }
-        if self.revise != Revise::None {
+        if let Revise::Edit { .. } = self.revise {
+            if !matches!(self.quota, Quota::PerBlock { .. }) {
+                return conflict("revise", "quota");
+            }
+        } else if self.revise != Revise::None {
             if self.order != Order::Labels {
                 return conflict("revise", "order");
             }
@@ -234,6 +275,10 @@ impl Policy {
             | Quota::Kept(n) => {
                 range("steps", (1..=MOST_STEPS).contains(&n), "from 1 to 65536")?;
             }
+            Quota::PerBlock { steps, threshold } => {
+                range("steps", (1..=MOST_STEPS).contains(&steps), "from 1 to 65536")?;
+                range("threshold", threshold.is_none_or(|x| (0.0..=1.0).contains(&x)), "from 0 to 1")?;
+            }
             Quota::Count(k) => range("k", k >= 1, "at least 1")?,
             Quota::Threshold(x) => range("threshold", (0.0..=1.0).contains(&x), "from 0 to 1")?,
             Quota::Factor(x) => range("factor", x > 0.0 && x.is_finite(), "a number above 0")?,
@@ -241,6 +286,10 @@ impl Policy {
         }
         match self.revise {
             Revise::None => Ok(()),
+            Revise::Edit { threshold, post, .. } => {
+                range("editing_threshold", (0.0..=1.0).contains(&threshold), "from 0 to 1")?;
+                range("max_post_steps", post <= MOST_POST_STEPS, "from 0 to 1024")
+            }
             Revise::Cap(x) | Revise::Rescale(x) | Revise::Loop(x) => {
                 range("eta", (0.0..=1.0).contains(&x), "from 0 to 1")
             }

@@ -25,7 +25,7 @@ pub(super) fn step(revise: Revise, number: u32, steps: u32) -> Step {
     // Larger σ would need more commits than there are masks.
     let most = if known > 0.0 { ((1.0 - next) / known).min(1.0) } else { 1.0 };
     let remask = match revise {
-        Revise::None => 0.0,
+        Revise::None | Revise::Edit { .. } => 0.0,
         Revise::Cap(eta) => eta.min(most),
         Revise::Rescale(eta) => eta * most,
         Revise::Loop(eta) if (LOOP_END..LOOP_START).contains(&s) => eta.min(most),

@@ -1,7 +1,8 @@
 //! Schedules: numbers of positions and their times, independent of the network.
 
+use super::blocks::Blocks;
 use super::noise::{Noise, Purpose};
-use super::policy::{Order, Quota, Window};
+use super::policy::{Order, Quota};
 use crate::predictor::Position;
 
 /// The round in 1..=`steps` in which `position` is committed under the reference's random order.
@@ -58,29 +59,34 @@ pub fn dream_quota(open: usize, step: u32, steps: u32) -> usize {
     (open as f64 * (1.0 - time(step) / time(step - 1))) as usize
 }
 
-/// The rounds of a planned order: positions by round, ascending in both.
-///
-/// `targets` are the positions to generate, ascending. Rounds of later blocks come after those of
+/// How many positions [`Quota::PerBlock`] commits at least in evaluation `evaluation` (from 0) of a block of `size`.
+pub(super) fn least_in_block(size: usize, steps: u32, evaluation: u32) -> usize {
+    let steps = (steps as usize).max(1);
+    size / steps + usize::from((evaluation as usize) < size % steps)
+}
+
+/// Most evaluations from `evaluation` on that `open` positions of such a block take.
+pub(super) fn most_in_block(mut open: usize, size: usize, steps: u32, evaluation: u32) -> u32 {
+    let mut count = 0;
+    while open > 0 {
+        open -= least_in_block(size, steps, evaluation + count).clamp(1, open);
+        count += 1;
+    }
+    count
+}
+
+/// The rounds of a planned order: positions by round, ascending in both. Rounds of later blocks come after those of
 /// earlier ones; blocks share T evenly, each at least one round.
-pub(super) fn plan(
-    targets: &[Position],
-    window: Window,
-    order: Order,
-    quota: Quota,
-    noise: &Noise,
-) -> Vec<(u32, Position)> {
-    let block = match window {
-        Window::Block(size) => size,
-        Window::All | Window::Sliding(_) | Window::LeftToRight => targets.len().max(1),
-    };
-    let blocks = targets.len().div_ceil(block) as u32;
-    let mut planned = Vec::with_capacity(targets.len());
+pub(super) fn plan(blocks: &Blocks, order: Order, quota: Quota, noise: &Noise) -> Vec<(u32, Position)> {
+    let count = blocks.count() as u32;
+    let mut planned = Vec::with_capacity(blocks.targets().len());
     let mut before = 0;
-    for (number, members) in (0..).zip(targets.chunks(block)) {
+    for number in 0..count {
+        let members = blocks.members(number as usize);
         let rounds = match quota {
             Quota::Count(k) => members.len().div_ceil(k) as u32,
-            Quota::Labels(steps) | Quota::Evaluations(steps) => share(steps, number, blocks),
-            Quota::Balanced(steps) => balanced_evaluations(share(steps, number, blocks), members.len()),
+            Quota::Labels(steps) | Quota::Evaluations(steps) => share(steps, number, count),
+            Quota::Balanced(steps) => balanced_evaluations(share(steps, number, count), members.len()),
             // One position a round: how many go together is decided as they are read.
             _ => members.len() as u32,
         };
@@ -238,6 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_filled_in_its_evaluations() {
+        assert_eq!([0, 1, 2, 3].map(|evaluation| least_in_block(8, 3, evaluation)), [3, 3, 2, 2]);
+        assert_eq!([0, 1, 2].map(|evaluation| least_in_block(4, 4, evaluation)), [1; 3]);
+        assert_eq!(most_in_block(8, 8, 3, 0), 3);
+        assert_eq!(most_in_block(3, 8, 3, 1), 1);
+        assert_eq!(most_in_block(4, 8, 3, 1), 2);
+        // More steps than positions: one each.
+        assert_eq!(most_in_block(4, 4, 9, 0), 4);
+    }
+
+    #[test]
     fn blocks_are_planned_one_after_another() {
         let targets: Vec<Position> = (5..25).collect();
         let noise = Noise::default();
@@ -247,7 +264,7 @@ mod tests {
             (Order::Permutation, Quota::Balanced(8)),
             (Order::Permutation, Quota::Count(3)),
         ] {
-            let planned = plan(&targets, Window::Block(6), order, quota, &noise);
+            let planned = plan(&Blocks::of_targets(targets.clone(), 6), order, quota, &noise);
             let mut positions: Vec<Position> = planned.iter().map(|member| member.1).collect();
             for (before, after) in planned.iter().zip(&planned[1..]) {
                 assert!((before.1 - 5) / 6 <= (after.1 - 5) / 6, "{order:?}: {before:?} {after:?}");

@@ -11,7 +11,7 @@ use std::ops::Range;
 use self::plan::{Plan, standard_error};
 use super::noise::{Noise, Purpose};
 use crate::error::CanvasError;
-use crate::predictor::{Ask, ModelLimits, Position, Read, Sampling, TokenId, Want};
+use crate::predictor::{Ask, ModelLimits, Position, Read, Sampling, TokenId, Visibility, Want};
 
 /// A text to score, and where on its canvas.
 #[derive(Clone, Debug, Default)]
@@ -138,10 +138,16 @@ impl ScoringState {
     ///
     /// # Errors
     /// The text must fit the model's context, every token must be a row of the embedding, and the number
-    /// of the mode must lie in its range.
+    /// of the mode must lie in its range. A network whose attention is causal between blocks scores from left to right
+    /// only.
     pub fn new(spec: ScoreSpec, limits: &ModelLimits) -> Result<Self, CanvasError> {
         let ScoreSpec { tokens: text, from, to, mode, noise, alternatives: wanted } = spec;
         mode.check()?;
+        if let Visibility::BlockCausal { block } = limits.visibility
+            && !matches!(mode, ScoreMode::Chain | ScoreMode::Block(_))
+        {
+            return Err(CanvasError::BlockCausalScore { block });
+        }
         if text.len() > limits.context {
             return Err(CanvasError::TooLong { length: text.len(), limit: limits.context });
         }

@@ -20,7 +20,10 @@ pub(super) fn candidates<'a>(wants: &[Want], reads: &'a [Read]) -> Vec<Candidate
 /// Sorts candidates best first; the lower position on a tie.
 pub(super) fn rank(candidates: &mut [Candidate<'_>], score: Score, noise: &Noise, round: u32) {
     let key = |candidate: &Candidate<'_>| {
-        let value = quantity(score.kind, candidate.read);
+        let value = match score.kind {
+            ScoreKind::Position => -f64::from(candidate.position),
+            kind => quantity(kind, candidate.read),
+        };
         if score.temperature <= 0.0 {
             return value;
         }
@@ -28,7 +31,7 @@ pub(super) fn rank(candidates: &mut [Candidate<'_>], score: Score, noise: &Noise
         // Gumbel noise. Dream weighs probabilities here, not their logarithms.
         let value = match score.kind {
             ScoreKind::Drawn | ScoreKind::Model => value.exp(),
-            ScoreKind::Margin | ScoreKind::Entropy => value,
+            ScoreKind::Margin | ScoreKind::Entropy | ScoreKind::Position => value,
         };
         let uniform = noise.number(Purpose::Decision, round, candidate.position).max(f64::MIN_POSITIVE);
         value / score.temperature - (-uniform.ln()).ln()
@@ -42,7 +45,13 @@ fn quantity(kind: ScoreKind, read: &Read) -> f64 {
         ScoreKind::Model => read.confidence,
         ScoreKind::Margin => read.margin,
         ScoreKind::Entropy => -read.entropy,
+        ScoreKind::Position => 0.0,
     })
+}
+
+/// Whether the token that was drawn has a larger probability than the threshold.
+pub(super) fn is_above(kind: ScoreKind, read: &Read, threshold: f64) -> bool {
+    quantity(kind, read).exp() > threshold
 }
 
 /// The progress of a scored request, as quotas need it.
@@ -69,6 +78,13 @@ pub(super) fn quota(ranked: &[Candidate<'_>], quota: Quota, kind: ScoreKind, pro
             (1..=ranked.len()).rev().find(|&n| fits(n)).unwrap_or(1)
         }
         Quota::Entropy(budget) => entropy_prefix(ranked, budget),
+        Quota::PerBlock { threshold, .. } => {
+            let least = progress.part.clamp(1, ranked.len().max(1));
+            let above = |threshold| {
+                ranked.iter().take_while(|candidate| is_above(kind, candidate.read, threshold)).count()
+            };
+            threshold.map_or(0, above).max(least)
+        }
         // Decided by rounds and by the cut of all scores, not here.
         Quota::Labels(_) | Quota::Kept(_) => ranked.len(),
     }
@@ -127,6 +143,12 @@ mod tests {
         // ΣH − max H: 0, 0.01, 0.06, 0.14
         assert_eq!(count(&probabilities, Quota::Entropy(0.07)), 3);
         assert_eq!(count(&probabilities, Quota::Evaluations(2)), 2);
+        // At least two.
+        let per_block = |threshold| Quota::PerBlock { steps: 1, threshold };
+        assert_eq!(count(&probabilities, per_block(None)), 2);
+        assert_eq!(count(&probabilities, per_block(Some(0.4))), 4);
+        assert_eq!(count(&probabilities, per_block(Some(0.9))), 3);
+        assert_eq!(count(&probabilities, per_block(Some(0.97))), 2);
     }
 
     #[test]

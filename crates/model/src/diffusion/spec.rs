@@ -38,6 +38,10 @@ pub struct StateSpec {
     /// positions by their token. It has an effect only for rules with a fixed number of evaluations: others
     /// might not end.
     pub redraw_masks: bool,
+    /// Whether the block of [`Quota::PerBlock`](super::Quota::PerBlock) that holds the end of a document is finished
+    /// before the sample ends, as in the authors' scripts; otherwise it ends as soon as all before that end is
+    /// committed.
+    pub finish_block: bool,
     /// Weight of classifier-free guidance against the canvas without its given tokens.
     pub guidance: Option<f64>,
     /// Most probable tokens to report with each commit.
@@ -67,7 +71,7 @@ pub struct Span {
 /// One change to a canvas.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
-    /// A masked position got a token.
+    /// A masked position got a token, or a committed one another ([`super::Revise::Edit`]).
     Commit(Commit),
     /// A committed position is masked again.
     Remask(Position),
@@ -102,7 +106,8 @@ pub enum EarlyExit {
     Eos,
     /// Its reader had what it wanted.
     Stop,
-    /// Its time was over: one evaluation committed everything that was open.
+    /// Its time was over: one evaluation committed everything that was open, in the block at work where the network does
+    /// not see later ones.
     TimeBudget,
 }
 

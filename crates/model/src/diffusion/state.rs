@@ -1,20 +1,25 @@
 //! One sample's memory between evaluations, and one step of it as a pure function: `prepare` writes the next
 //! reads, and `decide` chooses what is committed of them.
 
+mod block;
 mod decide;
 mod prepare;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
+use self::block::BlockAtWork;
+use super::blocks::Blocks;
 use super::cache::Frozen;
 use super::canvas::Canvas;
 use super::noise::Noise;
-use super::policy::{Order, Policy, Quota, Revise};
+use super::policy::{Order, Policy, Quota, Revise, Window};
 use super::schedule::{dream_quota, dream_steps_left, plan};
 use super::spec::{self, Commit, EarlyExit, Edit, Span, StateSpec};
-use crate::error::CanvasError;
+use crate::error::{CanvasError, PolicyError};
 use crate::predictor::{
-    Ask, Context, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Want, Work,
+    Ask, Context, Guidance, ModelLimits, Position, Read, Sampling, TokenCount, TokenId, Visibility, Want,
+    Work,
 };
 
 /// One sample: its canvas, its decision rule, and everything else that it remembers between two evaluations.
@@ -26,9 +31,9 @@ use crate::predictor::{
 ///
 /// ```
 /// use unmask_model::diffusion::{DenoisingState, Noise, Policy, StateSpec};
-/// use unmask_model::predictor::{ModelLimits, Read};
+/// use unmask_model::predictor::{ModelLimits, Read, Visibility};
 ///
-/// let limits = ModelLimits { vocabulary: 100, context: 8, mask_token: 99, shift: false };
+/// let limits = ModelLimits { vocabulary: 100, context: 8, mask_token: 99, shift: false, visibility: Visibility::Full };
 /// let spec = StateSpec {
 ///     given: vec![Some(7), None, None],
 ///     policy: Policy::reference(64),
@@ -69,8 +74,12 @@ pub struct DenoisingState {
     guessed: Vec<Position>,
     /// The tokens that the last evaluation would have put at the positions that stayed open.
     draft: Vec<(Position, TokenId)>,
-    /// The positions to generate, ascending.
-    targets: Vec<Position>,
+    /// The positions to generate.
+    blocks: Blocks,
+    /// Where they are filled one after another.
+    at_work: BlockAtWork,
+    /// Whether the block with the end of a document is finished before the sample ends.
+    finish_block: bool,
     /// Planned orders: what is still to come, the next member last.
     plan: Vec<(u32, Position)>,
     round: u32,
@@ -94,7 +103,8 @@ impl DenoisingState {
     /// Prepares a sample; all that needs no network is drawn here.
     ///
     /// # Errors
-    /// As [`Canvas::new`] and [`Policy::check`]; also an open position 0 that nothing can fill.
+    /// As [`Canvas::new`] and [`Policy::check`]; also an open position 0 that nothing can fill, and a window that is not the
+    /// blocks of a network whose attention is causal between blocks.
     pub fn new(spec: StateSpec, limits: &ModelLimits) -> Result<Self, CanvasError> {
         spec.policy.check()?;
         let canvas = Canvas::new(spec.given.iter().copied(), limits)?;
@@ -106,10 +116,10 @@ impl DenoisingState {
         if let Some(id) = first_token.filter(|id| *id as usize >= limits.vocabulary) {
             return Err(CanvasError::TokenOutOfVocabulary { id, rows: limits.vocabulary });
         }
-        let targets: Vec<Position> = canvas.open_positions().collect();
         let Policy { window, order, quota, revise } = spec.policy;
+        let blocks = blocks(canvas.open_positions().collect(), window, limits)?;
         let planned = !matches!(order, Order::Score(_)) && revise == Revise::None;
-        let mut plan = if planned { plan(&targets, window, order, quota, &spec.noise) } else { Vec::new() };
+        let mut plan = if planned { plan(&blocks, order, quota, &spec.noise) } else { Vec::new() };
         plan.reverse();
         let mut samplings = spec::checked_samplings(spec.samplings);
         let settings = samplings.len() as u32;
@@ -135,7 +145,9 @@ impl DenoisingState {
             drafts: spec.drafts.then_some(settings),
             guessed: Vec::new(),
             draft: Vec::new(),
-            targets,
+            blocks,
+            at_work: BlockAtWork::default(),
+            finish_block: spec.finish_block || matches!(revise, Revise::Edit { early_stop: false, .. }),
             plan,
             round: 0,
             evaluations: 0,
@@ -155,9 +167,12 @@ impl DenoisingState {
     /// The reads of the next evaluation; `None` when this sample is done.
     #[must_use]
     pub fn ask(&self) -> Option<Ask<'_>> {
-        let guidance = self.guidance.map(|weight| Guidance { tokens: &self.unconditional, weight });
+        let shown = self.shown();
+        let unconditional = self.unconditional.get(..shown.end).unwrap_or_default();
+        let guidance = self.guidance.map(|weight| Guidance { tokens: unconditional, weight });
+        let tokens = &self.canvas.tokens()[..shown.end];
         let ask = Ask {
-            tokens: self.canvas.tokens(),
+            tokens,
             context: self.frozen.as_ref().map_or(Context::Fresh, Frozen::context),
             wants: &self.wants,
             samplings: &self.samplings,
@@ -183,10 +198,18 @@ impl DenoisingState {
         let asked = self.set_guesses_aside(reads);
         let mask = self.canvas.mask_token();
         let commits = self.commits(&asked);
+        let full = self.block_is_full();
+        let mut changed = false;
         for commit in commits.into_iter().filter(|commit| !self.redraws || commit.token != mask) {
-            self.canvas.commit(commit.position, commit.token);
+            if self.canvas.is_open(commit.position) {
+                self.canvas.commit(commit.position, commit.token);
+            } else {
+                self.canvas.replace(commit.position, commit.token);
+                changed = true;
+            }
             edits.push(Edit::Commit(commit));
         }
+        self.at_work.evaluated(full, changed);
         self.commit_first();
         for position in taken_back {
             self.canvas.remask(position);
@@ -198,7 +221,11 @@ impl DenoisingState {
         }
         let canvas = &self.canvas;
         self.draft.retain(|(position, _)| canvas.is_open(*position));
-        self.prepare();
+        if self.last {
+            self.wants.clear();
+        } else {
+            self.prepare();
+        }
         edits
     }
 
@@ -277,6 +304,7 @@ impl DenoisingState {
         let masked = self.canvas.masked() as u32;
         match (self.policy.quota, self.policy.order) {
             (Quota::Labels(steps), _) if self.policy.revise != Revise::None => steps - self.round + 1,
+            (Quota::PerBlock { steps, .. }, _) => self.block_evaluations_left(steps),
             (Quota::Entropy(_), Order::Permutation) => masked,
             (_, Order::Labels | Order::Stratified | Order::Permutation) => {
                 let costs = |round: &[(u32, Position)]| round.iter().any(|member| !self.is_first(member.1));
@@ -295,6 +323,14 @@ impl DenoisingState {
             }
             _ => masked,
         }
+    }
+
+    /// The positions of the block that is asked about; the network is shown those before it as well. The whole canvas where
+    /// the network's attention knows no blocks.
+    fn shown(&self) -> Range<usize> {
+        let length = self.canvas.tokens().len();
+        let block = self.wants.first().map(|want| self.blocks.of(want.position));
+        block.map_or(0..length, |block| self.blocks.span(block, length))
     }
 
     /// Returns true if keys and values are kept between evaluations.
@@ -333,5 +369,22 @@ impl DenoisingState {
             self.touch(0);
         }
         self.first_due = false;
+    }
+}
+
+/// The blocks in which the positions to generate are filled; one where the window has none.
+fn blocks(targets: Vec<Position>, window: Window, limits: &ModelLimits) -> Result<Blocks, PolicyError> {
+    match (limits.visibility, window) {
+        (Visibility::BlockCausal { block }, Window::Block(size)) if size == block => {
+            Ok(Blocks::of_positions(targets, size))
+        }
+        (Visibility::BlockCausal { .. }, _) => {
+            Err(PolicyError::Conflict { first: "window", second: "attention" })
+        }
+        (Visibility::Full, Window::Block(size)) => Ok(Blocks::of_targets(targets, size)),
+        (Visibility::Full, Window::All | Window::Sliding(_) | Window::LeftToRight) => {
+            let count = targets.len();
+            Ok(Blocks::of_targets(targets, count))
+        }
     }
 }

@@ -34,7 +34,7 @@ pub use attention::{Heads, NewPages, Operands, PAGE, Page, Pages, Remembered, Sc
 pub use blocks::{Blocks, Encoding};
 pub use cpu_features::{CpuFeatures, UnavailableCpu};
 pub use elementwise::{exponential_sum, exponentials, largest, largest_finite, wide_sum};
-pub use experts::chosen_experts;
+pub use experts::{ExpertGroups, ExpertScore, Routing};
 pub use head_norm::HeadNorm;
 pub use line::{Activations, LINE_BYTES, Numbers, PANEL, Rows, padded};
 pub use matrix::{Format, PackedMatrix};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Ask, Context, Guidance, ModelLimits, Position, TokenId, Want};
+use super::{Ask, Context, Guidance, ModelLimits, Position, TokenId, Visibility, Want};
 use crate::error::PredictError;
 use crate::readout::RowContext;
 
@@ -61,6 +61,8 @@ impl<'a> Shown<'a> {
 pub(super) struct Batch<'a> {
     pub(super) canvases: Vec<Shown<'a>>,
     pub(super) asked: Vec<Asked<'a>>,
+    /// The first row of each canvas.
+    firsts: Vec<u32>,
 }
 
 impl<'a> Batch<'a> {
@@ -88,7 +90,41 @@ impl<'a> Batch<'a> {
         }
         // Equal canvases ask for the same rows; side by side, each is multiplied with the head once.
         asked.sort_by_key(|asked: &Asked<'_>| asked.row);
-        Ok(Self { canvases: packed, asked })
+        let mut ordered = firsts;
+        ordered.sort_unstable();
+        Ok(Self { canvases: packed, asked, firsts: ordered })
+    }
+
+    /// Returns true if a canvas can compute the rows of its `as_of` in front of its active ones: they see none of these,
+    /// and no other canvas of the batch refers to them.
+    pub(super) fn continues(&self, shown: &Shown<'_>, limits: &ModelLimits) -> bool {
+        let Context::Frozen { active, as_of } = shown.context else { return false };
+        let Visibility::BlockCausal { block } = limits.visibility else { return false };
+        let refers =
+            |other: &&Shown<'_>| matches!(other.context, Context::Frozen { as_of: of, .. } if of == as_of);
+        as_of.len() % block == 0
+            && active.first().is_some_and(|first| *first as usize == as_of.len())
+            && self.canvases.iter().filter(refers).count() == 1
+    }
+
+    /// Makes room for `more` rows in front of those of each canvas.
+    pub(super) fn insert_rows(&mut self, more: &[usize]) {
+        let mut total = 0;
+        let before: Vec<u32> = more
+            .iter()
+            .map(|more| {
+                total += *more as u32;
+                total
+            })
+            .collect();
+        let firsts = &self.firsts;
+        let moved = |row: &mut u32| *row += before[firsts.partition_point(|first| first <= row) - 1];
+        for asked in &mut self.asked {
+            moved(&mut asked.row);
+            if let Some((row, _)) = &mut asked.guide {
+                moved(row);
+            }
+        }
     }
 
     /// The wants in pieces that are answered by at most `rows` rows each.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use super::asked::{Asked, Batch, Shown, rows_of};
+use super::asked::{Asked, Batch, rows_of};
 use super::memos::Memos;
 use super::{Ask, Context, MaskPredictor, MemoStatus, ModelLimits, Position, Read, TokenId, Work};
 use crate::backbone::{Backbone, KeyValues, PackedRows, Times, Workspace};
@@ -156,22 +156,35 @@ impl CandlePredictor {
     }
 
     fn evaluate(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Vec<Read>>, PredictError> {
-        let batch = Batch::new(asks, &self.limits)?;
+        let mut batch = Batch::new(asks, &self.limits)?;
         let mut reads: Vec<Vec<Option<Read>>> = asks.iter().map(|ask| vec![None; ask.wants.len()]).collect();
         if batch.asked.is_empty() {
             return Ok(asks.iter().map(|_| Vec::new()).collect());
         }
-        let all = rows_of(&batch.asked);
-        let remembered = self.remember(&batch)?;
+        let found = self.remember(&batch)?;
         let mut packed = PackedRows::default();
-        for (shown, kept) in batch.canvases.iter().zip(remembered) {
-            match shown.context {
-                Context::Fresh => packed.push(shown.tokens, 0..shown.tokens.len() as Position, None),
-                Context::Frozen { active, .. } => packed.push(shown.tokens, active.iter().copied(), kept),
+        let mut kept_here = Vec::new();
+        let mut more = vec![0; batch.canvases.len()];
+        for (shown, more) in batch.canvases.iter().zip(&mut more) {
+            let Context::Frozen { active, as_of } = shown.context else {
+                packed.push(shown.tokens, 0..shown.tokens.len() as Position, None);
+                continue;
+            };
+            let kept = found.get(as_of).cloned().flatten();
+            let known = kept.as_ref().map_or(0, KeyValues::count);
+            let rest = known as Position..as_of.len() as Position;
+            packed.push(shown.tokens, rest.chain(active.iter().copied()), kept);
+            if known < as_of.len() {
+                *more = as_of.len() - known;
+                packed.keep(*more);
+                kept_here.push(as_of);
             }
         }
+        batch.insert_rows(&more);
+        let all = rows_of(&batch.asked);
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        self.backbone.hidden(&packed, &all, &mut workspace, None)?;
+        let made = self.backbone.hidden(&packed, &all, &mut workspace, None)?;
+        kept_here.into_iter().zip(&made).for_each(|(as_of, made)| self.memos.insert(as_of, made));
         let found = self.read(&batch, &all, &mut workspace)?;
         for (read, asked) in found.into_iter().zip(&batch.asked) {
             let failed = PredictError::NotFinite { ask: asked.number, position: asked.want.position };
@@ -180,10 +193,14 @@ impl CandlePredictor {
         Ok(reads.into_iter().map(|reads| reads.into_iter().flatten().collect()).collect())
     }
 
-    /// The keys and values that each canvas of a batch refers to. Those that are not in memory are computed, in one pass
-    /// for all of them.
-    fn remember(&mut self, batch: &Batch<'_>) -> Result<Vec<Option<KeyValues>>, PredictError> {
-        let mut found: HashMap<&[TokenId], KeyValues> = HashMap::new();
+    /// The keys and values that the canvases of a batch refer to. Those that are not in memory are computed, in one pass
+    /// for all of them, except where [`Batch::continues`] says that the canvas computes them itself; what is there of them
+    /// is then returned.
+    fn remember<'a>(
+        &mut self,
+        batch: &Batch<'a>,
+    ) -> Result<HashMap<&'a [TokenId], Option<KeyValues>>, PredictError> {
+        let mut found: HashMap<&[TokenId], Option<KeyValues>> = HashMap::new();
         let mut missing: Vec<&[TokenId]> = Vec::new();
         let mut packed = PackedRows::default();
         for shown in &batch.canvases {
@@ -192,31 +209,26 @@ impl CandlePredictor {
                 continue;
             }
             let base = self.memos.find(as_of)?;
-            match base {
-                Some(kept) if kept.count() == as_of.len() => drop(found.insert(as_of, kept)),
-                base => {
-                    let known = base.as_ref().map_or(0, KeyValues::count);
-                    packed.push(as_of, known as Position..as_of.len() as Position, base);
-                    missing.push(as_of);
-                }
+            let known = base.as_ref().map_or(0, KeyValues::count);
+            if known == as_of.len() || batch.continues(shown, &self.limits) {
+                found.insert(as_of, base);
+                continue;
             }
+            packed.push(as_of, known as Position..as_of.len() as Position, base);
+            packed.keep(as_of.len() - known);
+            missing.push(as_of);
         }
         if !missing.is_empty() {
             let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-            let made = self.backbone.remember(&packed, &mut workspace)?;
+            let made = self.backbone.hidden(&packed, &[], &mut workspace, None)?;
             for (as_of, kept) in missing.into_iter().zip(made) {
                 self.memos.insert(as_of, &kept);
-                found.insert(as_of, kept);
+                found.insert(as_of, Some(kept));
             }
         }
-        let kept = |shown: &Shown<'_>| match shown.context {
-            Context::Fresh => None,
-            Context::Frozen { as_of, .. } => found.get(as_of).cloned(),
-        };
-        Ok(batch.canvases.iter().map(kept).collect())
+        Ok(found)
     }
 
-    /// What is read for each want of a batch, in its order, from the hidden states of the rows `all`.
     fn read(
         &self,
         batch: &Batch<'_>,

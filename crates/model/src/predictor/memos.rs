@@ -78,11 +78,16 @@ impl Memos {
         }
     }
 
-    /// Names the canvases that running samples will need again: others make room first.
+    /// Names the canvases that running samples will need again: others make room first. A whole canvas belongs to its
+    /// sample, so where every position sees all others nothing else is kept; a beginning may be another request's, too.
     pub(super) fn mark_live(&mut self, live: &[&[TokenId]]) {
         let needed = |entry: &Entry| live.iter().any(|tokens| self.shared(entry, tokens) > 0);
         let needed: Vec<bool> = self.entries.iter().map(needed).collect();
         self.entries.iter_mut().zip(needed).for_each(|(entry, needed)| entry.live = needed);
+        if self.visibility == Visibility::Full {
+            self.entries.retain(|entry| entry.live);
+            self.count();
+        }
     }
 
     fn count(&mut self) {

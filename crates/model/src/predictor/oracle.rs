@@ -57,6 +57,14 @@ impl MarkovOracle {
         Self { cpu, ..self }
     }
 
+    /// The same chain as a network whose attention is causal between blocks of `block` positions: what it is asked about
+    /// has to end with the block.
+    #[must_use]
+    pub fn in_blocks(self, block: usize) -> Self {
+        let limits = ModelLimits { visibility: Visibility::BlockCausal { block }, ..self.limits };
+        Self { limits, ..self }
+    }
+
     /// A chain of `symbols` symbols with about this many nats of entropy per token: random normal logits
     /// under the temperature that gives it.
     #[must_use]

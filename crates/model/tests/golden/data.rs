@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
-use unmask_model::checkpoint::Checkpoint;
+use unmask_model::checkpoint::{Checkpoint, Visibility};
 use unmask_model::device::{DeviceChoice, Placement, Precision};
 use unmask_model::predictor::CandlePredictor;
 
@@ -33,9 +33,33 @@ impl Model {
         opened.unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
+    /// With attention in blocks of a length: the files of LLaDA2 say none, and runs have their own.
+    fn open_in_blocks(&self, block: Option<usize>) -> Checkpoint {
+        let mut checkpoint = self.open();
+        if let Some(block) = block {
+            checkpoint.config.spec.visibility = Visibility::BlockCausal { block };
+        }
+        checkpoint
+    }
+
+    /// The length of blocks that a part of `family.json` was computed with.
+    pub fn block(&self, part: &str, case: usize) -> Option<usize> {
+        let family = self.family()?;
+        let part = match &family[part] {
+            Value::Array(cases) => cases.get(case)?.clone(),
+            other => other.clone(),
+        };
+        part["block_length"].as_u64().map(|block| block as usize)
+    }
+
     /// On the CPU, with one thread so that tests run side by side.
     pub fn load(&self, precision: Precision) -> CandlePredictor {
-        let checkpoint = self.open();
+        self.load_in_blocks(precision, None)
+    }
+
+    /// The same with attention in blocks of a length, where one is given.
+    pub fn load_in_blocks(&self, precision: Precision, block: Option<usize>) -> CandlePredictor {
+        let checkpoint = self.open_in_blocks(block);
         let placement =
             Placement::new(DeviceChoice::Cpu, precision, checkpoint.profile.family, device::cpu()).unwrap();
         CandlePredictor::load(&checkpoint, placement, 1)
@@ -44,7 +68,12 @@ impl Model {
 
     /// In candle's operations, as on a GPU; on one when UNMASK_TEST_GPU names its number.
     pub fn load_in_candle(&self) -> CandlePredictor {
-        let checkpoint = self.open();
+        self.load_in_candle_in_blocks(None)
+    }
+
+    /// The same with attention in blocks of a length, where one is given.
+    pub fn load_in_candle_in_blocks(&self, block: Option<usize>) -> CandlePredictor {
+        let checkpoint = self.open_in_blocks(block);
         let placement =
             Placement::new(device::tested(), Precision::F32, checkpoint.profile.family, device::cpu())
                 .unwrap();
@@ -82,9 +111,6 @@ fn json(path: &Path) -> Option<Value> {
     Some(serde_json::from_slice(&bytes).unwrap())
 }
 
-/// Families of `family.json` whose folders are passed over: their attention is block-causal.
-const NOT_SERVED: [&str; 2] = ["sdar", "llada2"];
-
 /// All model folders; every folder is one. An adapter's base is the folder named like the last part of
 /// `base_model_name_or_path`.
 pub fn models() -> Vec<Model> {
@@ -99,12 +125,7 @@ pub fn models() -> Vec<Model> {
             models.push(Model { name, base: Some(root.join(base)), folder });
         } else {
             assert!(folder.join("config.json").exists(), "{}: not understood", folder.display());
-            let model = Model { name, base: None, folder };
-            let family = model.family().map(|family| family["family"].as_str().unwrap().to_owned());
-            match family.filter(|family| NOT_SERVED.contains(&family.as_str())) {
-                Some(family) => println!("{}: {family} is not served yet", model.name),
-                None => models.push(model),
-            }
+            models.push(Model { name, base: None, folder });
         }
     }
     models.sort_by(|a, b| a.name.cmp(&b.name));

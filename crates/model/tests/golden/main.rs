@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "differences are worth seeing with --nocapture")]
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
+mod blocks;
 mod data;
 #[path = "../device/mod.rs"]
 mod device;

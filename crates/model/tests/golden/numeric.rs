@@ -10,20 +10,25 @@ const TOLERANCE: f32 = 5e-4;
 
 #[test]
 fn golden_logits() {
-    compare_logits(|model| model.load(Precision::F32));
+    compare_logits(|model, block| model.load_in_blocks(Precision::F32, block));
 }
 
 /// The operations that run on a GPU, on the CPU.
 #[test]
 fn golden_logits_in_candle() {
-    compare_logits(Model::load_in_candle);
+    compare_logits(Model::load_in_candle_in_blocks);
 }
 
-fn compare_logits(load: impl Fn(&Model) -> CandlePredictor) {
+fn compare_logits(load: impl Fn(&Model, Option<usize>) -> CandlePredictor) {
     for (model, tensors) in models_with("golden-logits.safetensors") {
-        let predictor = load(&model);
+        let mut block = model.block("forward", 0);
+        let mut predictor = load(&model, block);
         let mut cases = 0;
         while let Some(input) = tensors.get(&format!("{cases}.input_ids")) {
+            if model.block("forward", cases) != block {
+                block = model.block("forward", cases);
+                predictor = load(&model, block);
+            }
             let found = logits(&predictor, &ids(input));
             let error = worst(&found, &floats(&tensors[&format!("{cases}.logits")]));
             println!("{} case {cases}: largest difference {error:.1e}", model.name);
@@ -34,7 +39,11 @@ fn compare_logits(load: impl Fn(&Model) -> CandlePredictor) {
         let listed = |json: serde_json::Value| Some(json["forward"].as_array()?.len() as u64);
         let expected = expected.or_else(|| model.family().and_then(listed));
         assert!(cases > 0, "{} has no case", model.name);
-        assert!(expected.is_none_or(|count| count == cases), "{}: {cases} of {expected:?}", model.name);
+        assert!(
+            expected.is_none_or(|count| count == cases as u64),
+            "{}: {cases} of {expected:?}",
+            model.name
+        );
     }
 }
 
@@ -42,7 +51,7 @@ fn compare_logits(load: impl Fn(&Model) -> CandlePredictor) {
 fn golden_logits_in_bfloat16() {
     let mut compared = 0;
     for (model, tensors) in models_with("golden-logits.safetensors") {
-        let predictor = model.load(Precision::Bf16);
+        let predictor = model.load_in_blocks(Precision::Bf16, model.block("forward", 0));
         for case in 0.. {
             let Some(recorded) = tensors.get(&format!("{case}.logits_bf16")) else { break };
             let exact = floats(&tensors[&format!("{case}.logits")]);
@@ -58,17 +67,17 @@ fn golden_logits_in_bfloat16() {
 
 #[test]
 fn golden_hidden_states() {
-    compare_hidden_states(|model| model.load(Precision::F32));
+    compare_hidden_states(|model, block| model.load_in_blocks(Precision::F32, block));
 }
 
 #[test]
 fn golden_hidden_states_in_candle() {
-    compare_hidden_states(Model::load_in_candle);
+    compare_hidden_states(Model::load_in_candle_in_blocks);
 }
 
-fn compare_hidden_states(load: impl Fn(&Model) -> CandlePredictor) {
+fn compare_hidden_states(load: impl Fn(&Model, Option<usize>) -> CandlePredictor) {
     for (model, tensors) in models_with("golden-hidden.safetensors") {
-        let predictor = load(&model);
+        let predictor = load(&model, model.block("hidden", 0));
         let input = ids(&tensors["input_ids"]);
         let canvases: Vec<&[u32]> = input.iter().map(Vec::as_slice).collect();
         let states = predictor.hidden_states(&canvases).unwrap();

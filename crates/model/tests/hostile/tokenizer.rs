@@ -56,6 +56,19 @@ fn a_special_token_that_the_tokenizer_does_not_know_gets_no_id() {
     assert!(ids.iter().all(|&id| (id as usize) < checkpoint.tokenizer.rows()), "{ids:?}");
 }
 
+/// In the autoregressive relative of LLaDA2 the number of its mask is that of the end of a turn.
+#[test]
+fn a_mask_that_ends_a_text_is_refused() {
+    for (model, end) in [("sdar", "<|im_end|>"), ("llada2", "<|role_end|>"), ("llada2", "<|endoftext|>")] {
+        let copy = Copy::of(model);
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+            copy.edit_json(name, |config| config["mask_token"] = json!(end));
+        }
+        copy.edit_json("config.json", |config| drop(config.as_object_mut().unwrap().remove("mask_token_id")));
+        copy.assert_refused(&["as mask and as end of a text", "--mask-token"]);
+    }
+}
+
 #[test]
 fn a_model_without_a_mask_token_is_refused() {
     let copy = Copy::of("diffugpt-s");

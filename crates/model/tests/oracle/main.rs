@@ -6,6 +6,7 @@
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod any_policy;
+mod blocks;
 #[path = "../device/mod.rs"]
 mod device;
 mod divergence;

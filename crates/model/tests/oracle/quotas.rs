@@ -96,7 +96,7 @@ proptest! {
                 ScoreKind::Entropy => -read.entropy,
                 ScoreKind::Margin => read.margin,
                 ScoreKind::Drawn => read.score,
-                ScoreKind::Model => read.logprob,
+                ScoreKind::Model | ScoreKind::Position => read.logprob,
             };
             for step in steps(&mut oracle, by(kind), Quota::Entropy(budget), seed, Sampling::default()) {
                 let expected = longest_within(&step, &ranked(&step, key), budget);

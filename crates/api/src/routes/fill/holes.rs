@@ -13,7 +13,7 @@ use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::healing::cut::{cut_after, cut_before};
 use crate::options::{Settings, biases, out_of_range, stops, temperature};
-use crate::prompt::{check_text, too_long};
+use crate::prompt::{check_text, too_long, unseen_suffix};
 use crate::state::{AppState, ServedModel};
 
 /// The longest length that is tried when the request does not say.
@@ -266,6 +266,34 @@ impl HoledText {
             Wanted::Default => (1, share),
         };
         Ok(self.holes.iter().map(range).collect())
+    }
+
+    /// The lengths of its holes, for a network whose attention is causal between blocks of `block` positions: a hole that
+    /// gives no length may be as long as it gets, since a document end ends its text.
+    ///
+    /// # Errors
+    /// Text stands after a hole, which the hole cannot see; or the length of one is to be found, which what follows it
+    /// would tell.
+    pub(super) fn at_end(
+        &self,
+        ranges: Vec<(usize, usize)>,
+        block: usize,
+    ) -> Result<Vec<(usize, usize)>, ApiError> {
+        if self.holes.len() > 1 || self.texts.iter().skip(1).any(|text| !text.is_empty()) {
+            let param = if self.form == Form::Around { "suffix" } else { self.form.text_field() };
+            return Err(unseen_suffix(param, block));
+        }
+        let exact = |(hole, (min, max)): (&Hole, (usize, usize))| match hole.length {
+            Wanted::Between(..) if min < max => {
+                let message = format!(
+                    "a range of lengths is searched by what follows a hole, and this model's attention is causal between \
+                     blocks of {block} positions, so that nothing follows it; give one length, which is a maximum"
+                );
+                Err(conflict(self.form.length_field(), &message))
+            }
+            _ => Ok((max, max)),
+        };
+        self.holes.iter().zip(ranges).map(exact).collect()
     }
 
     /// Tokenizes choices with what the text around them cuts: a blank or a part of a word, which is taken from

@@ -169,6 +169,10 @@ fn prepare(
     let mut tokens = text.tokens(cut, &state.model, abandoned)?;
     text.heal_choices(&mut tokens, &state.model.tokenizer)?;
     let ranges = text.fit(&tokens, cut, state)?;
+    let ranges = match state.model.block() {
+        Some(block) => text.at_end(ranges, block)?,
+        None => ranges,
+    };
     let lengths = grid(&ranges);
     let candidates = candidates(search.candidates)?;
     if stream && states.is_none() && lengths.len() == 1 {

@@ -21,7 +21,7 @@ use crate::lengths::{self, LONGEST};
 use crate::observation::Observation;
 use crate::options::{GivenOptions, Settings, Strings, count};
 use crate::policy_options::DiffusionOptions;
-use crate::prompt::{Layout, Size};
+use crate::prompt::{Layout, Size, unseen_suffix};
 use crate::route_defaults::Route;
 use crate::seed::Seed;
 use crate::sse;
@@ -201,6 +201,9 @@ fn prepare(
         true => tokenizer.encode(kept)?,
         false => tokenizer.encode_piece(kept)?,
     };
+    if let (Some(block), false) = (state.model.block(), after.is_empty()) {
+        return Err(unseen_suffix("input_suffix", block));
+    }
     let mut around = [tokens, tokenizer.encode_piece(nearest::after(&after, &state.model))?];
     let asked = count("n_predict", request.n_predict, -1..=i64::MAX)?.filter(|count| *count != -1);
     let most = asked.map_or(LONGEST, |most| LONGEST.min(usize::try_from(most).unwrap_or(LONGEST)));

@@ -18,9 +18,11 @@ pub(super) struct Canvases {
     tiles: Option<crate::backbone::cuda::Tiles>,
 }
 
-struct Canvas {
+pub(super) struct Canvas {
     first: usize,
     rows: usize,
+    /// The first rows that leave their keys and values.
+    kept: usize,
     /// (rows, keys): 0 where a row sees a key and −∞ elsewhere; without it every row sees all keys.
     mask: Option<Tensor>,
     /// Keys and values of an earlier evaluation, and the place of each position among those and the rows behind them.
@@ -30,6 +32,14 @@ struct Canvas {
 impl Canvas {
     fn is_plain(&self) -> bool {
         self.mask.is_none() && self.remembered.is_none()
+    }
+
+    /// The keys (`part` 0) or values (1) of layer `layer` to keep: those that were, and those of the first rows.
+    pub(super) fn kept(&self, layer: usize, part: usize, rows: &Tensor) -> Result<Tensor> {
+        let own = rows.narrow(0, self.first, self.kept)?;
+        let Some((kept, _)) = &self.remembered else { return Ok(own) };
+        let Some(kept) = kept.layer(layer) else { bail!("layer {layer} was not kept") };
+        Tensor::cat(&[&kept[part], &own], 0)
     }
 }
 
@@ -57,7 +67,7 @@ impl Canvases {
                 Visibility::Full => None,
                 Visibility::BlockCausal { block } => Some(mask(positions, block, total, rows)?),
             };
-            canvases.push(Canvas { first, rows: canvas.rows, mask, remembered });
+            canvases.push(Canvas { first, rows: canvas.rows, kept: canvas.kept, mask, remembered });
             first += canvas.rows;
         }
         Ok(Self {
@@ -73,9 +83,14 @@ impl Canvases {
         })
     }
 
+    /// The canvases that leave keys and values.
+    pub(super) fn keeping(&self) -> impl Iterator<Item = &Canvas> {
+        self.canvases.iter().filter(|canvas| canvas.kept > 0)
+    }
+
     /// The keys (`part` 0) or values (1) of all positions of a canvas, in their order; `rows` are those of all
     /// canvases in layer `layer`.
-    pub(super) fn all(&self, number: usize, layer: usize, part: usize, rows: &Tensor) -> Result<Tensor> {
+    fn all(&self, number: usize, layer: usize, part: usize, rows: &Tensor) -> Result<Tensor> {
         let Canvas { first, rows: count, remembered, .. } = &self.canvases[number];
         let own = rows.narrow(0, *first, *count)?;
         let Some((kept, places)) = remembered else { return Ok(own) };

@@ -27,19 +27,18 @@ pub(super) struct Block {
 /// Queries, keys and values.
 #[derive(Debug)]
 enum Projection {
-    /// In one product, in that order.
-    Fused(Linear),
+    /// In one product, in that order: so many columns of each.
+    Fused(Linear, [usize; 3]),
     Separate([Linear; 3]),
 }
 
 impl Projection {
     fn forward(&self, rows: &Tensor) -> Result<[Tensor; 3]> {
         match self {
-            Self::Fused(linear) => {
-                let width = rows.dim(1)?;
+            Self::Fused(linear, [query, key, value]) => {
                 let fused = linear.forward(rows)?;
-                let part = |i: usize| fused.narrow(1, i * width, width);
-                Ok([part(0)?, part(1)?, part(2)?])
+                let part = |first, columns| fused.narrow(1, first, columns);
+                Ok([part(0, *query)?, part(*query, *key)?, part(query + key, *value)?])
             }
             Self::Separate([query, key, value]) => {
                 Ok([query.forward(rows)?, key.forward(rows)?, value.forward(rows)?])
@@ -66,7 +65,14 @@ impl Block {
         let linear =
             |part: &str, shape, bias| Linear::load(weights, &name(part), shape, order, bias, placement);
         let projection = match spec.projections {
-            Projections::Fused => Projection::Fused(linear("attn.c_attn", (width, 3 * width), biases.qkv)?),
+            Projections::Fused => {
+                Projection::Fused(linear("attn.c_attn", (width, 3 * width), biases.qkv)?, [width; 3])
+            }
+            Projections::Stacked => {
+                let columns = [wide, narrow, narrow];
+                let size = (width, columns.iter().sum());
+                Projection::Fused(linear("self_attn.qkv_proj", size, biases.qkv)?, columns)
+            }
             Projections::Separate => Projection::Separate([
                 linear("self_attn.q_proj", (width, wide), biases.qkv)?,
                 linear("self_attn.k_proj", (width, narrow), biases.qkv)?,

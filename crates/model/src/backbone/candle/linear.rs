@@ -20,7 +20,7 @@ impl Order {
     pub(super) fn of(spec: &TransformerSpec) -> Self {
         match spec.projections {
             Projections::Fused => Self::InOut,
-            Projections::Separate => Self::OutIn,
+            Projections::Separate | Projections::Stacked => Self::OutIn,
         }
     }
 }

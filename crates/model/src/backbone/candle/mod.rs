@@ -75,42 +75,36 @@ impl Transformer {
         self.tokens.device()
     }
 
-    /// The hidden states after the final norm, of the rows `asked` alone where there are such.
+    /// The hidden states after the final norm of the rows `asked`, if there are such, and the keys and values of the
+    /// canvases that keep some.
     pub(super) fn hidden(
         &self,
         packed: &PackedRows,
-        asked: Option<&Tensor>,
+        asked: &[u32],
         observe: Observe<'_>,
-    ) -> Result<Tensor> {
+    ) -> Result<(Option<Tensor>, Vec<LayerTensors>)> {
         let (mut rows, canvases, rotary) = self.begin(packed)?;
+        let some = 1..packed.rows();
+        let some = some.contains(&asked.len()).then(|| Tensor::new(asked, self.device())).transpose()?;
         observe("embedding", &rows)?;
+        let mut kept = vec![LayerTensors::default(); canvases.keeping().count()];
         for (i, block) in self.blocks.iter().enumerate() {
-            let asked = asked.filter(|_| i + 1 == self.blocks.len());
+            let last = i + 1 == self.blocks.len();
             let parts = block.project(&rows, rotary.as_ref())?;
-            rows = block.mix(&rows, parts, (&canvases, i), asked)?;
+            let [_, key, value] = &parts;
+            for (kept, canvas) in kept.iter_mut().zip(canvases.keeping()) {
+                kept.push([canvas.kept(i, 0, key)?, canvas.kept(i, 1, value)?])?;
+            }
+            // Behind the last keys and values nothing else may be wanted.
+            if last && asked.is_empty() {
+                return Ok((None, kept));
+            }
+            rows = block.mix(&rows, parts, (&canvases, i), some.as_ref().filter(|_| last))?;
             observe(&format!("block.{i}"), &rows)?;
         }
         rows = self.norm.forward(&rows)?;
         observe("final_norm", &rows)?;
-        Ok(rows)
-    }
-
-    /// The keys and values of every canvas in all layers.
-    pub(super) fn remember(&self, packed: &PackedRows) -> Result<Vec<LayerTensors>> {
-        let (mut rows, canvases, rotary) = self.begin(packed)?;
-        let mut made = vec![LayerTensors::default(); packed.canvases.len()];
-        for (i, block) in self.blocks.iter().enumerate() {
-            let parts = block.project(&rows, rotary.as_ref())?;
-            let [_, key, value] = &parts;
-            for (number, made) in made.iter_mut().enumerate() {
-                made.push([canvases.all(number, i, 0, key)?, canvases.all(number, i, 1, value)?])?;
-            }
-            // Behind the last layer nothing is asked for.
-            if i + 1 < self.blocks.len() {
-                rows = block.mix(&rows, parts, (&canvases, i), None)?;
-            }
-        }
-        Ok(made)
+        Ok((Some(rows), kept))
     }
 
     /// The embedded rows, where they lie, and their rotation.

@@ -3,9 +3,7 @@
 
 use super::Dense;
 use super::workspace::Workspace;
-use crate::kernel::{
-    Activations, CpuFeatures, Finish, Norm, Numbers, PackedMatrix, Rows, chosen_experts, product,
-};
+use crate::kernel::{Activations, CpuFeatures, Finish, Norm, Numbers, PackedMatrix, Routing, Rows, product};
 
 /// The experts of a block and the router that chooses them.
 #[derive(Debug)]
@@ -13,8 +11,11 @@ pub(super) struct ExpertBlock {
     /// Computes in f32 whatever the experts do.
     pub(super) router: PackedMatrix,
     pub(super) experts: Vec<Dense>,
-    /// Experts that each row uses.
-    pub(super) used: usize,
+    /// The expert that every row uses beside them.
+    pub(super) shared: Option<Dense>,
+    /// What the choice adds to the score of each expert; empty where it adds nothing.
+    pub(super) bias: Vec<f32>,
+    pub(super) routing: Routing,
 }
 
 /// Memory for the experts of a block.
@@ -51,8 +52,8 @@ impl Groups {
 }
 
 impl ExpertBlock {
-    /// Adds to each row of the workspace what its experts make of it, each weighted with its probability, in ascending
-    /// order of the experts. The rows after `norm` are in the workspace.
+    /// Adds to each row of the workspace what its experts make of it, each with its weight, in ascending order of the
+    /// experts, and then the shared one. The rows after `norm` are in the workspace.
     pub(super) fn compute(&self, cpu: CpuFeatures, norm: &Norm, stride: usize, workspace: &mut Workspace) {
         let Workspace { rows, normed, integers, inner, groups, .. } = workspace;
         self.group(cpu, norm, (rows, stride), groups);
@@ -75,6 +76,11 @@ impl ExpertBlock {
             }
         }
         rows.iter_mut().zip(&*groups.total).for_each(|(row, total)| *row += total);
+        if let Some(shared) = &self.shared {
+            shared.expand(cpu, normed, integers, inner);
+            let finish = Finish::Add { out: rows, stride, bias: &shared.contract.bias };
+            shared.contract.apply(cpu, inner, integers, finish);
+        }
     }
 
     /// Notes which rows use each expert.
@@ -88,7 +94,7 @@ impl ExpertBlock {
         groups.members.resize_with(self.experts.len().max(groups.members.len()), Vec::new);
         groups.members.iter_mut().for_each(Vec::clear);
         for (row, logits) in (0..).zip(groups.router.chunks_exact(columns).take(count)) {
-            chosen_experts(&logits[..self.experts.len()], self.used, &mut groups.chosen);
+            self.routing.choose(&logits[..self.experts.len()], &self.bias, &mut groups.chosen);
             for (expert, weight) in &groups.chosen {
                 groups.members[*expert as usize].push((row, *weight));
             }

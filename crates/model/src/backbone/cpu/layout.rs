@@ -12,10 +12,10 @@ pub(super) enum Layout {
     Plain(usize),
     /// Heads of a width, each filled up to whole panels.
     Heads { count: usize, width: usize },
-    /// Heads whose element i turns with element i + width/2: every panel holds 16 of the first half and
-    /// the 16 of the second half that turn with them. Queries and keys share this order, and a scalar
-    /// product does not depend on it.
-    Turned { count: usize, width: usize },
+    /// Heads whose element i turns with element i + turned/2 if i < turned/2: every panel holds 16 of the first half
+    /// and the 16 of the second half that turn with them. Elements from `turned` on are paired in the same way and
+    /// turn by nothing. Queries and keys share this order, and a scalar product does not depend on it.
+    Turned { count: usize, width: usize, turned: usize },
     /// Pairs of a gate and what it lets through, `width` each: every panel holds 16 gates and their 16
     /// partners. The gates come first in the source.
     Gated(usize),
@@ -26,7 +26,7 @@ impl Layout {
     pub(super) fn padded(self) -> usize {
         match self {
             Self::Plain(width) => kernel::padded(width),
-            Self::Heads { count, width } | Self::Turned { count, width } => count * Self::head(width),
+            Self::Heads { count, width } | Self::Turned { count, width, .. } => count * Self::head(width),
             Self::Gated(width) => 2 * Self::Plain(width).padded(),
         }
     }
@@ -56,11 +56,16 @@ impl Layout {
                 let inside = place % Self::head(width);
                 (inside < width).then_some(head * width + inside)
             }
-            Self::Turned { width, .. } => {
+            Self::Turned { width, turned, .. } => {
                 let head = place / Self::head(width);
                 let inside = place % Self::head(width);
                 let (half, pair) = halves(inside);
-                (pair < width / 2).then_some(head * width + half * (width / 2) + pair)
+                let (pairs, rest) = (turned / 2, (width - turned) / 2);
+                let element = match pair.checked_sub(pairs) {
+                    None => half * pairs + pair,
+                    Some(pair) => turned + half * rest + pair,
+                };
+                (pair < width / 2).then_some(head * width + element)
             }
             Self::Gated(width) => {
                 let (half, pair) = halves(place);
@@ -80,9 +85,11 @@ mod tests {
             (Layout::Plain(48), 48),
             (Layout::Heads { count: 3, width: 12 }, 36),
             (Layout::Heads { count: 2, width: 64 }, 128),
-            (Layout::Turned { count: 3, width: 12 }, 36),
-            (Layout::Turned { count: 2, width: 128 }, 256),
-            (Layout::Turned { count: 2, width: 40 }, 80),
+            (Layout::Turned { count: 3, width: 12, turned: 12 }, 36),
+            (Layout::Turned { count: 2, width: 128, turned: 128 }, 256),
+            (Layout::Turned { count: 2, width: 40, turned: 40 }, 80),
+            (Layout::Turned { count: 2, width: 128, turned: 64 }, 256),
+            (Layout::Turned { count: 3, width: 40, turned: 24 }, 120),
             (Layout::Gated(40), 80),
             (Layout::Gated(96), 192),
         ] {
@@ -96,13 +103,17 @@ mod tests {
 
     #[test]
     fn partners_are_sixteen_columns_apart() {
-        let turned = Layout::Turned { count: 2, width: 40 };
+        let turned = Layout::Turned { count: 2, width: 40, turned: 40 };
         let gated = Layout::Gated(40);
         for (layout, distance) in [(turned, 20), (gated, 40)] {
             for place in (0..layout.padded()).filter(|place| place % PANEL < HALF) {
                 let partner = layout.source(place + HALF);
                 assert_eq!(layout.source(place).map(|column| column + distance), partner, "{layout:?}");
             }
+        }
+        let part = Layout::Turned { count: 1, width: 40, turned: 24 };
+        for (place, pair) in [(0, (0, 12)), (11, (11, 23)), (12, (24, 32)), (15, (27, 35)), (32, (28, 36))] {
+            assert_eq!((part.source(place), part.source(place + HALF)), (Some(pair.0), Some(pair.1)));
         }
     }
 }

@@ -195,10 +195,11 @@ pub(super) fn pack(
 impl Rotary {
     /// Angles are f32 products and only their cosine and sine are rounded, as in the reference.
     fn new(rotation: &checkpoint::Rotation, spec: &TransformerSpec) -> Self {
-        let width = Layout::Turned { count: 1, width: spec.head_width }.padded() / 2;
+        let width = Layout::Heads { count: 1, width: spec.head_width }.padded() / 2;
         let (frequencies, factor) = rotation.frequencies(spec.head_width);
         let table = |function: fn(f32) -> f32| {
-            let mut out = vec![0.0; spec.context * width];
+            // Pairs that are not rotated turn by nothing.
+            let mut out = vec![function(0.0); spec.context * width];
             for (position, row) in out.chunks_exact_mut(width).enumerate() {
                 for (out, frequency) in row.iter_mut().zip(&frequencies) {
                     *out = factor * function(position as f32 * frequency);

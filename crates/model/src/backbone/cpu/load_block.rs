@@ -4,7 +4,7 @@ use super::experts::ExpertBlock;
 use super::layout::Layout;
 use super::load::{Loader, pack};
 use super::{Block, Dense, FeedForwardBlock, Linear};
-use crate::checkpoint::{BlockNames, Experts, FeedForward, Projections, StoredTensor};
+use crate::checkpoint::{BlockNames, Experts, FeedForward, Projections, Rotation, StoredTensor};
 use crate::error::LoadError;
 use crate::kernel::{Format, HeadNorm};
 
@@ -17,6 +17,7 @@ impl Loader<'_> {
         let [query, key, value] = match spec.projections {
             Projections::Fused => self.fused(&name("attn.c_attn"))?,
             Projections::Separate => self.separate(&name("self_attn"))?,
+            Projections::Stacked => self.stacked(&name("self_attn.qkv_proj"))?,
         };
         let width = spec.width;
         let heads = self.heads();
@@ -55,26 +56,58 @@ impl Loader<'_> {
 
     /// Queries, keys and values of a matrix each.
     fn separate(&self, name: &str) -> Result<[Linear; 3], LoadError> {
-        let spec = self.spec;
-        let width = self.spec.head_width;
-        let linear = |part: &str, columns: Layout, count: usize| {
-            let shape = Shape { rows: Layout::Plain(spec.width), columns, size: (spec.width, count * width) };
-            self.linear(&[&format!("{name}.{part}")], shape, spec.biases.qkv)
+        let linear = |(part, shape): (&str, Shape)| {
+            self.linear(&[&format!("{name}.{part}")], shape, self.spec.biases.qkv)
         };
-        let count = spec.head_count;
-        let shared = spec.kv_head_count;
-        Ok([
-            linear("q_proj", Layout::Turned { count, width }, count)?,
-            linear("k_proj", Layout::Turned { count: shared, width }, shared)?,
-            linear("v_proj", Layout::Heads { count: shared, width }, shared)?,
-        ])
+        let [query, key, value] = self.projected();
+        Ok([linear(("q_proj", query))?, linear(("k_proj", key))?, linear(("v_proj", value))?])
+    }
+
+    /// Queries, keys and values of one matrix, (out, in), in this order; without biases.
+    fn stacked(&self, name: &str) -> Result<[Linear; 3], LoadError> {
+        let shapes = self.projected();
+        let outputs = shapes.map(|shape| shape.size.1);
+        let size = [outputs.iter().sum(), self.spec.width];
+        let stored = self.weights.get(&format!("{name}.weight"), &size)?;
+        let format = self.block_format(&stored);
+        let mut first = 0;
+        let mut linear = |Shape { rows, columns, size }: Shape| {
+            let part = stored.rows(first..first + size.1)?;
+            first += size.1;
+            let matrix = self.matrix(format, &[part], rows, columns)?;
+            Ok(Linear { matrix, bias: vec![0.0; columns.padded()] })
+        };
+        let [query, key, value] = shapes;
+        Ok([linear(query)?, linear(key)?, linear(value)?])
+    }
+
+    /// Where rows and columns of queries, keys and values go.
+    fn projected(&self) -> [Shape; 3] {
+        let (spec, width) = (self.spec, self.spec.head_width);
+        let (count, shared) = (spec.head_count, spec.kv_head_count);
+        let shape = |columns: Layout, count: usize| {
+            let size = (spec.width, count * width);
+            Shape { rows: Layout::Plain(spec.width), columns, size }
+        };
+        [
+            shape(self.turned(count), count),
+            shape(self.turned(shared), shared),
+            shape(Layout::Heads { count: shared, width }, shared),
+        ]
+    }
+
+    /// The columns of heads that are rotated.
+    fn turned(&self, count: usize) -> Layout {
+        let width = self.spec.head_width;
+        let turned = self.spec.rotation().map_or(width, |rotation: &Rotation| rotation.width(width));
+        Layout::Turned { count, width, turned }
     }
 
     /// The norm of every head, its gain in the order of turned heads.
     fn head_norm(&self, name: &str) -> Result<HeadNorm, LoadError> {
         let width = self.spec.head_width;
         let gain = self.weights.get(&format!("{name}.weight"), &[width])?.to_f32(self.cpu)?;
-        let layout = Layout::Turned { count: 1, width };
+        let layout = self.turned(1);
         let gain = (0..layout.padded()).map(|place| layout.source(place).map_or(0.0, |column| gain[column]));
         Ok(HeadNorm { gain: gain.collect(), width, epsilon: self.spec.norm_epsilon as f32 })
     }
@@ -120,10 +153,15 @@ impl Loader<'_> {
         let plain = Layout::Plain(width);
         let columns = Layout::Plain(experts.count);
         let each = |number| self.gated(&format!("{name}.experts.{number}"), experts.width);
+        let shared = experts.shared.map(|width| self.gated(&format!("{name}.shared_experts"), width));
+        let bias =
+            || self.weights.get(&format!("{name}.gate.expert_bias"), &[experts.count])?.to_f32(self.cpu);
         Ok(ExpertBlock {
             router: pack(Format::F32, plain, columns, |k, n| values[n * width + k]),
             experts: (0..experts.count).map(each).collect::<Result<_, _>>()?,
-            used: experts.used,
+            shared: shared.transpose()?,
+            bias: if experts.bias { bias()? } else { Vec::new() },
+            routing: experts.routing,
         })
     }
 

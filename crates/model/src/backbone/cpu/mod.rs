@@ -19,11 +19,10 @@ pub use self::footprint::{Computed, Memory, Network, StoredAs};
 use self::workspace::Part;
 pub use self::workspace::Times;
 pub(super) use self::workspace::Workspace;
-use super::{Observe, PackedRows};
+use super::{KeyValues, Observe, PackedRows};
 use crate::checkpoint::{BlockTensor, Visibility};
 use crate::kernel::{
-    Activations, CpuFeatures, Finish, HeadNorm, Heads, NewPages, Norm, PackedMatrix, Pages, Rotation, Rows,
-    product,
+    Activations, CpuFeatures, Finish, HeadNorm, Heads, NewPages, Norm, PackedMatrix, Rotation, Rows, product,
 };
 
 /// Numbers of a stored row that are decoded at a time: whole blocks of every encoding.
@@ -157,14 +156,15 @@ impl Linear {
 
 impl Trunk {
     /// The normed hidden states of the rows `asked` (ascending), kept in the workspace for
-    /// [`Self::logits`]; other rows do not pass the last block.
+    /// [`Self::logits`]; other rows do not pass the last block. Returns the keys and values of the canvases that keep
+    /// some.
     pub(super) fn hidden(
         &self,
         packed: &PackedRows,
         asked: &[u32],
         workspace: &mut Workspace,
         mut observe: Option<Observe<'_>>,
-    ) -> Result<()> {
+    ) -> Result<Vec<KeyValues>> {
         let observed = observe.is_some();
         let mut see = |name: &str, rows: &[f32]| -> Result<()> {
             let Some(observe) = &mut observe else { return Ok(()) };
@@ -178,10 +178,19 @@ impl Trunk {
         };
         self.begin(packed, workspace)?;
         see("embedding", &workspace.rows)?;
+        let mut kept = new_pages(packed, workspace);
         for (i, block) in self.blocks.iter().enumerate() {
-            let fewer = i + 1 == self.blocks.len() && asked.len() < packed.ids.len();
+            let last = i + 1 == self.blocks.len();
             workspace.layer(i);
             self.project(block, workspace);
+            let rows = [&workspace.key, &workspace.value];
+            kept.iter_mut().for_each(|pages| pages.push(self.cpu, rows, self.heads));
+            workspace.lap(Part::Attention);
+            // Behind the last keys and values nothing else may be wanted.
+            if last && asked.is_empty() {
+                break;
+            }
+            let fewer = last && asked.len() < packed.ids.len();
             self.mix(block, packed, fewer.then_some(asked), workspace);
             see(&format!("block.{i}"), &workspace.rows)?;
         }
@@ -196,29 +205,7 @@ impl Trunk {
             see("final_norm", rows)?;
         }
         workspace.lap(Part::Rest);
-        Ok(())
-    }
-
-    /// The keys and values of every canvas in all layers.
-    pub(super) fn remember(&self, packed: &PackedRows, workspace: &mut Workspace) -> Result<Vec<Pages>> {
-        self.begin(packed, workspace)?;
-        let bases = workspace.spans.iter().map(|span| {
-            let base = span.remembered.as_ref().map(|kept| kept.pages.clone()).unwrap_or_default();
-            NewPages::new(base, span.keys.clone())
-        });
-        let mut pages: Vec<NewPages> = bases.collect();
-        for (i, block) in self.blocks.iter().enumerate() {
-            workspace.layer(i);
-            self.project(block, workspace);
-            let rows = [&workspace.key, &workspace.value];
-            pages.iter_mut().for_each(|pages| pages.push(self.cpu, rows, self.heads));
-            workspace.lap(Part::Attention);
-            // Behind the last layer nothing is asked for.
-            if i + 1 < self.blocks.len() {
-                self.mix(block, packed, None, workspace);
-            }
-        }
-        Ok(pages.into_iter().map(NewPages::finish).collect())
+        Ok(kept.into_iter().map(NewPages::finish).map(KeyValues::Pages).collect())
     }
 
     /// Embeds the rows, and notes where they lie and what they see.
@@ -272,4 +259,14 @@ impl Trunk {
         });
         Ok(())
     }
+}
+
+/// Room for the keys and values of the canvases that keep some.
+fn new_pages(packed: &PackedRows, workspace: &Workspace) -> Vec<NewPages> {
+    let canvases = packed.canvases.iter().zip(&workspace.spans).filter(|(canvas, _)| canvas.kept > 0);
+    let pages = canvases.map(|(canvas, span)| {
+        let base = span.remembered.as_ref().map(|kept| kept.pages.clone()).unwrap_or_default();
+        NewPages::new(base, span.keys.start..span.keys.start + canvas.kept)
+    });
+    pages.collect()
 }

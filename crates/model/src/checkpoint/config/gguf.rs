@@ -6,6 +6,7 @@ use super::super::spec::{
 };
 use super::fields::Fields;
 use crate::error::LoadError;
+use crate::kernel::Routing;
 
 /// Keys that would make another network of it, each with the numbers that ask for nothing.
 const NEUTRAL: [(&str, &[f64]); 15] = [
@@ -115,7 +116,13 @@ fn feed_forward(fields: &Fields<'_>, kind: &str, experts: bool) -> Result<FeedFo
         return Err(fields.error(&used_key, &format!("is {used}, more than the {count} experts")));
     }
     let width = fields.count(&[&key("expert_feed_forward_length"), &key("feed_forward_length")])?;
-    Ok(FeedForward::Experts(Experts { count, used, width }))
+    Ok(FeedForward::Experts(Experts {
+        count,
+        width,
+        shared: None,
+        bias: false,
+        routing: Routing::softmax(used),
+    }))
 }
 
 /// A factor without a type is one of `linear`, as llama.cpp has it.
@@ -136,5 +143,5 @@ fn rotation(fields: &Fields<'_>, kind: &str) -> Result<Rotation, LoadError> {
         }
     }
     let scaling = if unscaled || factor == 1.0 { Scaling::None } else { Scaling::Linear(factor) };
-    Ok(Rotation { theta: fields.number(&key("rope.freq_base"), 10_000.0)?, scaling })
+    Ok(Rotation { theta: fields.number(&key("rope.freq_base"), 10_000.0)?, scaling, part: None })
 }

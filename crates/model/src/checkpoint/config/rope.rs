@@ -10,15 +10,15 @@ use crate::error::LoadError;
 const DEFAULT_THETA: f64 = 10_000.0;
 
 /// Up to its version 4, transformers writes `rope_theta` and `rope_scaling`; from version 5 on both stand in
-/// `rope_parameters`. `context` is the number of positions.
+/// `rope_parameters`. `context` is the number of positions, `head_width` the number of elements of a head, of which
+/// `partial_rotary_factor` rotates the first ones.
 ///
 /// # Errors
 /// Two places contradict each other, or the rotation is one that is not computed.
-pub(crate) fn read(fields: &Fields<'_>, context: usize) -> Result<Rotation, LoadError> {
+pub(crate) fn read(fields: &Fields<'_>, context: usize, head_width: usize) -> Result<Rotation, LoadError> {
     let mut theta: Option<(&str, f64)> =
         fields.optional_number("rope_theta")?.map(|theta| ("rope_theta", theta));
     let mut scaling: Option<(&str, Scaling)> = None;
-    fields.expect_number("partial_rotary_factor", &[1.0])?;
     for name in ["rope_parameters", "rope_scaling"] {
         let Some(inner) = fields.object(name)? else { continue };
         let found = scaling_of(&inner, context)?;
@@ -42,7 +42,22 @@ pub(crate) fn read(fields: &Fields<'_>, context: usize) -> Result<Rotation, Load
     Ok(Rotation {
         theta: theta.map_or(DEFAULT_THETA, |(_, theta)| theta),
         scaling: scaling.map_or(Scaling::None, |(_, scaling)| scaling),
+        part: part(fields, head_width)?,
     })
+}
+
+/// How many elements of a head are rotated; `None` for all.
+fn part(fields: &Fields<'_>, head_width: usize) -> Result<Option<usize>, LoadError> {
+    let name = "partial_rotary_factor";
+    let factor = fields.number(name, 1.0)?;
+    let part = head_width as f64 * factor;
+    if part.fract() != 0.0 || part % 2.0 != 0.0 || factor > 1.0 {
+        let reason = format!(
+            "is {factor}, which makes {part} of {head_width} elements of a head; it must be an even number of them"
+        );
+        return Err(fields.error(name, &reason));
+    }
+    Ok((factor < 1.0).then_some(part as usize))
 }
 
 /// The scaling that an object of settings asks for; a factor without a type is one of `default`, which has none.

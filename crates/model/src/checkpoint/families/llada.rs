@@ -57,6 +57,7 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         return transformers::read(fields);
     }
     expect_llama(fields)?;
+    fields.expect_number("partial_rotary_factor", &[1.0])?;
     let width = fields.count(&["d_model"])?;
     let head_count = fields.count(&["n_heads"])?;
     fields.divides("n_heads", head_count, "d_model", width)?;
@@ -81,7 +82,7 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         context,
         norm: NormKind::Rms,
         norm_epsilon: fields.number("rms_norm_eps", 1e-5)?,
-        positions: Positions::Rotary(rope::read(fields, context)?),
+        positions: Positions::Rotary(rope::read(fields, context, head_width)?),
         projections: Projections::Separate,
         biases: Biases::default(),
         head_norm: false,

@@ -6,6 +6,7 @@ use super::{Family, llada, transformers};
 use crate::checkpoint::config::Fields;
 use crate::checkpoint::spec::{Experts, FeedForward, TransformerSpec};
 use crate::error::LoadError;
+use crate::kernel::Routing;
 
 /// LLaDA with experts.
 pub static LLADA_MOE: Family = Family {
@@ -39,15 +40,14 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
     fields.expect_flag("moe_router_enable_expert_bias", false)?;
     fields.expect_flag("norm_topk_prob", false)?;
     fields.expect_number("routed_scaling_factor", &[1.0])?;
+    let (count, used) = transformers::experts(fields)?;
     let experts = Experts {
-        count: fields.count(&["num_experts"])?,
-        used: fields.count(&["num_experts_per_tok"])?,
+        count,
         width: fields.count(&["expert_intermediate_size", "moe_intermediate_size"])?,
+        shared: None,
+        bias: false,
+        routing: Routing::softmax(used),
     };
-    if experts.used > experts.count {
-        let reason = format!("is {}, more than num_experts = {}", experts.used, experts.count);
-        return Err(fields.error("num_experts_per_tok", &reason));
-    }
     let layers = fields.count(&["num_hidden_layers"])?;
     let feed_forward = match fields.get("moe_layer_freq") {
         None => vec![FeedForward::Experts(experts); layers],

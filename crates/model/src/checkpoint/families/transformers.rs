@@ -46,6 +46,18 @@ pub fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
 /// # Errors
 /// As [`read`].
 pub fn read_with(fields: &Fields<'_>, feed_forward: Vec<FeedForward>) -> Result<TransformerSpec, LoadError> {
+    fields.expect_number("partial_rotary_factor", &[1.0])?;
+    read_partly_rotated(fields, feed_forward)
+}
+
+/// The same, in which `partial_rotary_factor` may rotate a part of each head.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_partly_rotated(
+    fields: &Fields<'_>,
+    feed_forward: Vec<FeedForward>,
+) -> Result<TransformerSpec, LoadError> {
     fields.expect("hidden_act", &["silu", "swish"], "silu")?;
     fields.expect_flag("attention_bias", false)?;
     fields.expect_flag("mlp_bias", false)?;
@@ -76,7 +88,7 @@ pub fn read_with(fields: &Fields<'_>, feed_forward: Vec<FeedForward>) -> Result<
         context,
         norm: NormKind::Rms,
         norm_epsilon: fields.number("rms_norm_eps", 1e-6)?,
-        positions: Positions::Rotary(rope::read(fields, context)?),
+        positions: Positions::Rotary(rope::read(fields, context, head_width)?),
         projections: Projections::Separate,
         biases: Biases::default(),
         head_norm: false,
@@ -84,6 +96,20 @@ pub fn read_with(fields: &Fields<'_>, feed_forward: Vec<FeedForward>) -> Result<
         visibility: Visibility::Full,
         ties_missing_head: fields.flag("tie_word_embeddings")?.unwrap_or(false),
     })
+}
+
+/// How many experts there are, and how many of them a row uses.
+///
+/// # Errors
+/// A key is missing, or more are used than there are.
+pub fn experts(fields: &Fields<'_>) -> Result<(usize, usize), LoadError> {
+    let count = fields.count(&["num_experts"])?;
+    let used = fields.count(&["num_experts_per_tok"])?;
+    if used > count {
+        let reason = format!("is {used}, more than num_experts = {count}");
+        return Err(fields.error("num_experts_per_tok", &reason));
+    }
+    Ok((count, used))
 }
 
 /// Refuses attention that is not full.

@@ -3,10 +3,12 @@
 use super::DenoisingState;
 use crate::diffusion::canvas::Cell;
 use crate::diffusion::noise::Purpose;
-use crate::diffusion::policy::{Order, Quota, Revise, Window};
+use crate::diffusion::policy::{Order, Quota, Revise};
 use crate::diffusion::remask;
-use crate::diffusion::schedule::{balanced_evaluations, part_size, positions_kept_open, share};
-use crate::diffusion::select::{Progress, candidates, cut, entropy_prefix, quota, rank};
+use crate::diffusion::schedule::{
+    balanced_evaluations, least_in_block, part_size, positions_kept_open, share,
+};
+use crate::diffusion::select::{Candidate, Progress, candidates, cut, entropy_prefix, is_above, quota, rank};
 use crate::diffusion::spec::Commit;
 use crate::predictor::{Position, Read};
 
@@ -20,7 +22,7 @@ impl DenoisingState {
         let share = remask::step(self.policy.revise, self.round, steps).remask;
         let number = |position: Position| self.noise.number(Purpose::Decision, self.round, position);
         let committed = |position: Position| self.canvas.cells()[position as usize] == Cell::Committed;
-        let targets = self.targets.iter().copied();
+        let targets = self.blocks.targets().iter().copied();
         targets
             .filter(|&position| committed(position) && !self.is_first(position) && number(position) < share)
             .collect()
@@ -28,7 +30,9 @@ impl DenoisingState {
 
     /// The commits of this evaluation.
     pub(super) fn commits(&mut self, reads: &[Read]) -> Vec<Commit> {
-        let mut found = candidates(&self.wants, reads);
+        let (mut found, filled): (Vec<_>, Vec<_>) = candidates(&self.wants, reads)
+            .into_iter()
+            .partition(|candidate| !self.fills_blocks() || self.canvas.is_open(candidate.position));
         match (self.policy.order, self.policy.quota) {
             _ if self.last => {}
             (Order::Permutation, Quota::Entropy(budget)) => {
@@ -51,8 +55,20 @@ impl DenoisingState {
             }
             _ => {}
         }
+        found.extend(filled.into_iter().filter(|candidate| self.is_changed(*candidate)));
         found.sort_by_key(|candidate| candidate.position);
         found.iter().map(|candidate| Commit::new(candidate.position, candidate.read)).collect()
+    }
+
+    /// Whether a committed position takes the token that was drawn at it.
+    fn is_changed(&self, candidate: Candidate<'_>) -> bool {
+        let (Revise::Edit { threshold, .. }, Order::Score(score)) = (self.policy.revise, self.policy.order)
+        else {
+            return false;
+        };
+        let token = candidate.read.token;
+        let other = self.canvas.tokens()[candidate.position as usize] != token;
+        other && token != self.canvas.mask_token() && is_above(score.kind, candidate.read, threshold)
     }
 
     /// The threshold of the reference's confidence order; after the last round everything is committed.
@@ -64,32 +80,25 @@ impl DenoisingState {
             .wants
             .iter()
             .zip(reads)
-            .filter(|(want, _)| self.targets.binary_search(&want.position).is_ok());
+            .filter(|(want, _)| self.blocks.targets().binary_search(&want.position).is_ok());
         let mut scores: Vec<f32> = ranked.map(|(_, read)| read.score).collect();
         // Position 0 shares the score of row 0, which reads position 1.
-        if self.targets.first().is_some_and(|&position| self.is_first(position)) {
+        if self.blocks.targets().first().is_some_and(|&position| self.is_first(position)) {
             scores.extend(reads.first().map(|read| read.score));
         }
-        cut(scores, positions_kept_open(self.targets.len(), self.round, steps))
+        cut(scores, positions_kept_open(self.blocks.targets().len(), self.round, steps))
     }
 
     /// Evaluations over which even parts are filled, `total` in all.
     pub(super) fn rounds(&self, total: u32) -> u32 {
-        let blocks = self.block_count();
+        let blocks = self.blocks.count() as u32;
         (0..blocks).map(|block| share(total, block, blocks)).sum()
-    }
-
-    fn block_count(&self) -> u32 {
-        match self.policy.window {
-            Window::Block(size) => self.targets.len().div_ceil(size) as u32,
-            _ => 1,
-        }
     }
 
     /// The block that evaluation `round` belongs to when each takes its share of them, and its number there from 0.
     pub(super) fn block_at(&self, round: u32) -> (usize, u32) {
         let Quota::Evaluations(total) = self.policy.quota else { return (0, 0) };
-        let blocks = self.block_count();
+        let blocks = self.blocks.count() as u32;
         let mut inside = round - 1;
         for block in 0..blocks {
             let own = share(total, block, blocks);
@@ -106,28 +115,24 @@ impl DenoisingState {
     pub(super) fn part_at(&self, round: u32) -> usize {
         let Quota::Evaluations(total) = self.policy.quota else { return 0 };
         let (block, inside) = self.block_at(round);
-        let size = match self.policy.window {
-            Window::Block(size) => size,
-            _ => self.targets.len(),
-        };
-        let members = size.min(self.targets.len().saturating_sub(block * size));
-        let rounds = share(total, block as u32, self.block_count()) as usize;
+        let members = self.blocks.members(block).len();
+        let rounds = share(total, block as u32, self.blocks.count() as u32) as usize;
         members / rounds + usize::from((inside as usize) < members % rounds)
     }
 
     /// The progress of even parts: the number of the `open` positions of the window that are due.
     fn progress(&self, open: usize) -> Progress {
-        let size = match self.policy.window {
-            Window::Block(size) => size,
-            _ => self.targets.len(),
-        };
         if self.redraws && matches!(self.policy.quota, Quota::Evaluations(_)) {
             // As if nothing had been drawn again.
             return Progress { round: self.round, part: self.part_at(self.round) };
         }
-        let block = self.wants.first().map_or(0, |want| self.block_of(want.position));
-        let members = size.min(self.targets.len() - (block * size).min(self.targets.len()));
-        let blocks = self.targets.len().div_ceil(size.max(1)) as u32;
+        if let Quota::PerBlock { steps, .. } = self.policy.quota {
+            let part = least_in_block(self.blocks.size(), steps, self.at_work.evaluations);
+            return Progress { round: self.round, part };
+        }
+        let block = self.wants.first().map_or(0, |want| self.blocks.of(want.position));
+        let members = self.blocks.members(block).len();
+        let blocks = self.blocks.count() as u32;
         let parts = match self.policy.quota {
             Quota::Evaluations(total) => share(total, block as u32, blocks),
             Quota::Balanced(steps) => balanced_evaluations(share(steps, block as u32, blocks), members),

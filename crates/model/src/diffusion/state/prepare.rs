@@ -23,12 +23,14 @@ impl DenoisingState {
             self.first_due = true;
             self.commit_first();
         }
-        if self.ends_early() {
+        let ended = self.fills_blocks() && self.next_block();
+        if (ended || !self.finish_block) && self.ends_early() {
             self.early_exit = Some(EarlyExit::Eos);
             return;
         }
         match (self.policy.order, self.policy.quota) {
             _ if self.last => self.prepare_rest(),
+            (_, Quota::PerBlock { .. }) => self.prepare_block(),
             _ if self.policy.revise != Revise::None => self.prepare_revision(),
             (Order::Permutation, Quota::Entropy(_)) => self.prepare_lookahead(),
             (Order::Score(_), Quota::Kept(_)) => self.prepare_kept(),
@@ -45,10 +47,10 @@ impl DenoisingState {
     fn freeze(&mut self) {
         let Some(mut frozen) = self.frozen.take() else { return };
         if let Some(first) = self.wants.first().map(|want| want.position) {
-            let block = self.block_of(first);
-            let at_work = |position: &Position| self.block_of(*position) == block;
+            let block = self.blocks.of(first);
+            let at_work = |position: &Position| self.blocks.of(*position) == block;
             let open = self.canvas.open_positions().filter(at_work);
-            frozen.prepare(&self.canvas, self.canvas.tokens().len(), &self.wants, open, block);
+            frozen.prepare(&self.canvas, self.shown().end, &self.wants, open, block);
         }
         self.frozen = Some(frozen);
     }
@@ -58,7 +60,9 @@ impl DenoisingState {
         self.guessed.clear();
         let Some(greedy) = self.drafts.filter(|_| !self.wants.is_empty()) else { return };
         let asked: BTreeSet<Position> = self.wants.iter().map(|want| want.position).collect();
-        let open = self.canvas.open_positions().filter(|position| !asked.contains(position));
+        let shown = self.shown().end;
+        let open = self.canvas.open_positions().take_while(|position| (*position as usize) < shown);
+        let open = open.filter(|position| !asked.contains(position));
         self.guessed = open.filter(|position| !self.is_first(*position)).collect();
         let first = self.wants.len();
         for position in self.guessed.clone() {
@@ -67,11 +71,14 @@ impl DenoisingState {
         self.wants[first..].iter_mut().for_each(|want| want.sampling += greedy);
     }
 
-    /// Everything that is open; nothing follows.
+    /// Everything that is open, and that the network is shown in one evaluation; nothing follows.
     fn prepare_rest(&mut self) {
-        self.first_due = self.targets.first().is_some_and(|&position| self.is_first(position));
-        for position in self.targets.clone() {
-            if self.canvas.is_open(position) && !self.is_first(position) {
+        self.first_due = self.blocks.targets().first().is_some_and(|&position| self.is_first(position));
+        let length = self.canvas.tokens().len();
+        let first = self.canvas.open_positions().next();
+        let shown = first.map_or(0, |position| self.blocks.span(self.blocks.of(position), length).end);
+        for position in self.canvas.open_positions().collect::<Vec<_>>() {
+            if (position as usize) < shown && self.canvas.is_open(position) && !self.is_first(position) {
                 self.want(position);
             }
         }
@@ -104,9 +111,9 @@ impl DenoisingState {
         // Position 0 may be committed already.
         self.plan.retain(|member| self.canvas.is_open(member.1));
         let next: Vec<Position> = self.plan.iter().rev().map(|member| member.1).collect();
-        let block = |position: Position| self.block_of(position);
-        let current = next.first().map(|&position| block(position));
-        let ahead = next.iter().take_while(|&&position| Some(block(position)) == current).take(LOOKAHEAD);
+        let current = next.first().map(|&position| self.blocks.of(position));
+        let same = |position: &&Position| Some(self.blocks.of(**position)) == current;
+        let ahead = next.iter().take_while(same).take(LOOKAHEAD);
         for position in ahead.copied().collect::<Vec<_>>() {
             self.want(position);
         }
@@ -118,7 +125,7 @@ impl DenoisingState {
             return;
         }
         self.round = self.evaluations + 1;
-        let mut positions = self.targets.clone();
+        let mut positions = self.blocks.targets().to_vec();
         if positions.first().is_some_and(|&position| self.is_first(position)) {
             // Position 0 has no row of its own; row 0 reads position 1.
             positions.remove(0);
@@ -132,6 +139,17 @@ impl DenoisingState {
         }
         for position in positions {
             self.want(position);
+        }
+    }
+
+    /// The open positions of the block at work, and the committed ones where those may change.
+    fn prepare_block(&mut self) {
+        self.round = self.evaluations + 1;
+        let edits = matches!(self.policy.revise, Revise::Edit { .. });
+        for position in self.blocks.members(self.at_work.number).to_vec() {
+            if edits || self.canvas.is_open(position) {
+                self.want(position);
+            }
         }
     }
 
@@ -160,31 +178,23 @@ impl DenoisingState {
 
     /// The open positions inside the window.
     fn visible(&self) -> Vec<Position> {
-        let mut open =
-            self.targets.iter().copied().filter(|&position| self.canvas.is_open(position)).peekable();
+        let targets = self.blocks.targets().iter().copied();
+        let mut open = targets.filter(|&position| self.canvas.is_open(position)).peekable();
         let first = open.peek().copied();
         match self.policy.window {
             Window::All => open.collect(),
             Window::Sliding(size) => open.take(size).collect(),
             Window::LeftToRight => open.take(1).collect(),
-            Window::Block(size) if self.redraws && matches!(self.policy.quota, Quota::Evaluations(_)) => {
+            Window::Block(_) if self.redraws && matches!(self.policy.quota, Quota::Evaluations(_)) => {
                 // Blocks end with their evaluations; what drew the mask competes on.
                 let (block, _) = self.block_at(self.round);
-                let members = self.targets.get(..(block + 1) * size).unwrap_or(&self.targets);
+                let members = self.blocks.members_up_to(block);
                 open.take_while(|position| members.contains(position)).collect()
             }
             Window::Block(_) => {
-                let current = first.map(|position| self.block_of(position));
-                open.take_while(|&position| Some(self.block_of(position)) == current).collect()
+                let current = first.map(|position| self.blocks.of(position));
+                open.take_while(|&position| Some(self.blocks.of(position)) == current).collect()
             }
-        }
-    }
-
-    /// The block of the window that a position to generate lies in.
-    pub(super) fn block_of(&self, position: Position) -> usize {
-        match self.policy.window {
-            Window::Block(size) => self.targets.partition_point(|&target| target < position) / size,
-            Window::All | Window::Sliding(_) | Window::LeftToRight => 0,
         }
     }
 
@@ -194,7 +204,7 @@ impl DenoisingState {
         while self.wants.is_empty() && self.round < steps {
             self.round += 1;
             let commit = remask::step(self.policy.revise, self.round, steps).commit;
-            for position in self.targets.clone() {
+            for position in self.blocks.targets().to_vec() {
                 let number = self.noise.number(Purpose::Decision, self.round, position);
                 if self.canvas.is_open(position) && number < commit {
                     self.want(position);
@@ -213,11 +223,12 @@ impl DenoisingState {
     /// Returns true if everything masked lies right of a settled document end, so that no part of it is
     /// shown.
     fn ends_early(&self) -> bool {
-        if self.policy.revise != Revise::None || self.canvas.masked() == 0 {
+        let edits = matches!(self.policy.revise, Revise::Edit { .. });
+        if !edits && (self.policy.revise != Revise::None || self.canvas.masked() == 0) {
             return false;
         }
         let open = |position: usize| self.canvas.cells()[position] == Cell::Masked;
-        let hidden: usize = self
+        let hidden: Vec<usize> = self
             .spans
             .iter()
             .filter_map(|span| {
@@ -227,8 +238,8 @@ impl DenoisingState {
                 let rest = found..span.range.end;
                 (!open(found)).then(|| rest.filter(|&position| open(position)).count())
             })
-            .sum();
-        hidden == self.canvas.masked()
+            .collect();
+        !hidden.is_empty() && hidden.iter().sum::<usize>() == self.canvas.masked()
     }
 
     fn want(&mut self, position: Position) {

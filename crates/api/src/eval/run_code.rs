@@ -1,0 +1,163 @@
+//! Generated code, run by Python in a process of its own: without network, with limits of time, memory and files.
+//!
+//! `unshare` of util-linux gives it namespaces of users, networks and processes, `prlimit` its limits, and `timeout` of
+//! coreutils ends it. Where one of these is missing or not permitted, nothing is run.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use crate::input::read_bounded;
+use crate::terminal::visible::visible_line;
+
+/// Seconds that a program may take, and those of a processor.
+const SECONDS: [&str; 2] = ["20", "10"];
+/// Bytes of memory, and processes.
+const LIMITS: [&str; 2] = ["--as=2147483648", "--nproc=256"];
+/// Bytes that a program may print.
+const OUTPUT: usize = 64 * 1024;
+
+/// Printed behind the tests: a program that ends before them has not passed.
+const PASSED: &str = "f8d1b0e2 all tests have passed";
+
+/// A program that passes where no address can be reached.
+const PROBE: &str = "\
+import socket
+try:
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('192.0.2.1', 9))
+except OSError:
+    pass
+else:
+    raise RuntimeError('the network is not cut')
+";
+
+/// The means to run code.
+#[derive(Clone, Debug)]
+pub(super) struct Sandbox {
+    python: &'static str,
+}
+
+/// What a program came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It reached its end.
+    Passed,
+    /// It failed, was stopped, or ended early.
+    Failed,
+}
+
+/// Code cannot be run here.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SandboxError {
+    /// The commands are missing, or may not do it.
+    #[error(
+        "--run-code cannot cut the network for generated code here: {0}; it needs Linux with python3, timeout, prlimit \
+         and `unshare --user --net --pid`; leave it out, or run in a container that permits user namespaces"
+    )]
+    Unavailable(String),
+    /// A process cannot be started or read.
+    #[error("cannot run generated code: {0}")]
+    Process(#[from] std::io::Error),
+    /// The task was cancelled.
+    #[error("the program that runs generated code was stopped")]
+    Stopped,
+}
+
+impl Sandbox {
+    /// Tries the means on a program that passes.
+    ///
+    /// # Errors
+    /// They are missing, not permitted, or do not cut the network.
+    pub(super) fn open() -> Result<Self, SandboxError> {
+        let sandbox = Self { python: "python3" };
+        let (verdict, errors) = match sandbox.run_here(PROBE) {
+            Ok(done) => done,
+            Err(error) => return Err(SandboxError::Unavailable(error.to_string())),
+        };
+        match verdict {
+            Verdict::Passed => Ok(sandbox),
+            Verdict::Failed => {
+                let last = errors.lines().last().unwrap_or("a trial program failed");
+                Err(SandboxError::Unavailable(visible_line(last)))
+            }
+        }
+    }
+
+    /// Runs a program on a thread that may wait.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub(super) async fn run(self, program: String) -> Result<Verdict, SandboxError> {
+        let run = tokio::task::spawn_blocking(move || self.run_here(&program));
+        Ok(run.await.map_err(|_| SandboxError::Stopped)??.0)
+    }
+
+    /// Runs a program, and says what it wrote to its standard error.
+    fn run_here(&self, program: &str) -> std::io::Result<(Verdict, String)> {
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", SECONDS[0]]);
+        command.args(["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]);
+        command.args(["prlimit", &format!("--cpu={}", SECONDS[1]), "--core=0", "--fsize=0", "--nofile=64"]);
+        command.args(LIMITS).args([self.python, "-I", "-B", "-X", "utf8", "-"]);
+        // Generated code learns nothing of this process: keys may stand in its environment.
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin").current_dir("/");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn()?;
+        let (input, output, errors) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+        let whole = format!("{program}\nprint('\\n{PASSED}')\n");
+        let errors = std::thread::spawn(move || errors.and_then(beginning));
+        // A program that is stopped while it is read has failed, which its status says.
+        let _ = input.map(|mut input| input.write_all(whole.as_bytes()));
+        let output = output.and_then(beginning);
+        let ended = process.wait()?.success();
+        let output = String::from_utf8_lossy(&output.unwrap_or_default()).into_owned();
+        let passed = ended && output.trim_end().ends_with(PASSED);
+        let errors = errors.join().ok().flatten().unwrap_or_default();
+        let verdict = if passed { Verdict::Passed } else { Verdict::Failed };
+        Ok((verdict, String::from_utf8_lossy(&errors).into_owned()))
+    }
+}
+
+/// All that a process writes, or `None` if it is too long: the rest is read and dropped until its time is over.
+fn beginning(mut source: impl Read) -> Option<Vec<u8>> {
+    let bytes = read_bounded(&mut source, OUTPUT).ok()?;
+    let _ = std::io::copy(&mut source, &mut std::io::sink());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where user namespaces are not permitted, the error says so, and that is all there is to test.
+    #[test]
+    fn code_runs_without_network_and_with_limits_or_not_at_all() {
+        let sandbox = match Sandbox::open() {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                assert!(error.to_string().contains("--run-code cannot cut the network"), "{error}");
+                return;
+            }
+        };
+        let connect = "import socket\nsocket.create_connection(('127.0.0.1', PORT))\n";
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let connect = connect.replace("PORT", &listener.local_addr().unwrap().port().to_string());
+        for (program, verdict) in [
+            ("assert 1 + 1 == 2", Verdict::Passed),
+            ("assert 1 + 1 == 3", Verdict::Failed),
+            ("def f(:", Verdict::Failed),
+            ("import sys; sys.exit(0)", Verdict::Failed),
+            ("import os; os._exit(0)", Verdict::Failed),
+            ("bytearray(4 << 30)", Verdict::Failed),
+            ("print('x' * 1000000)", Verdict::Failed),
+            ("with open('/tmp/unmask-eval-test', 'w') as file: file.write('x')", Verdict::Failed),
+            (
+                "import os; assert 'UNMASK_API_KEY' not in os.environ and 'HOME' not in os.environ",
+                Verdict::Passed,
+            ),
+            (&connect, Verdict::Failed),
+        ] {
+            assert_eq!(sandbox.run_here(program).unwrap().0, verdict, "{program}");
+        }
+        let _ = std::fs::remove_file("/tmp/unmask-eval-test");
+    }
+}
