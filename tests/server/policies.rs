@@ -80,7 +80,7 @@ async fn impossible_combinations_are_refused_by_name() {
         (json!({ "preset": "exact", "steps": 5 }), ["steps", "exact"]),
         (json!({ "k": 1, "factor": 1 }), ["k", "factor"]),
         (json!({ "window": "sliding" }), ["window", "order"]),
-        (json!({ "preset": "remdm", "order": "margin" }), ["order", "commit_rule"]),
+        (json!({ "preset": "remdm", "order": "margin" }), ["order", "commit rule"]),
     ] {
         let refused = server.post(PATH, &with(&body(), json!({ "diffusion": diffusion }))).await;
         let error = refused.refusal(400, "conflicting_fields");

@@ -76,7 +76,7 @@ pub struct HoleText {
 ///
 /// ```
 /// # #[cfg(feature = "embedded")] {
-/// use unmask_api::text_view::{End, Hole, TextView};
+/// use unmask_api::text_view::{End, Hole, Revised, TextView};
 /// use unmask_model::checkpoint::{Checkpoint, embedded};
 /// use unmask_model::diffusion::{Commit, Edit};
 ///
@@ -92,7 +92,7 @@ pub struct HoleText {
 ///     shared: (Vec::new(), Vec::new()),
 ///     found: false,
 /// };
-/// let mut view = TextView::new(tokens.len(), vec![hole], false);
+/// let mut view = TextView::new(tokens.len(), vec![hole], Revised::Never);
 /// // Tokens arrive from right to left: nothing is settled before the first one.
 /// for (position, &token) in tokens.iter().enumerate().rev() {
 ///     assert_eq!(view.text(&view.holes()[0], &tokenizer).text, "");

@@ -43,8 +43,9 @@ impl Request {
         now: Instant,
     ) -> (Self, mpsc::Receiver<DenoisingEvent>, Arc<[AtomicBool]>) {
         let DenoiseRequest { samples, texts, client, deadline, finish_by } = request;
-        let samples = samples.into_iter().map(Task::Denoise);
-        let tasks: Vec<Task> = samples.chain(texts.into_iter().map(Task::Score)).collect();
+        let samples = samples.into_iter().map(|sample| Task::Denoise(Box::new(sample)));
+        let tasks: Vec<Task> =
+            samples.chain(texts.into_iter().map(|text| Task::Score(Box::new(text)))).collect();
         // Each evaluation has its overhead.
         let time = |task: &Task| {
             let evaluations = task.evaluations_left();

@@ -5,8 +5,8 @@ use unmask_model::predictor::{Ask, Work};
 
 /// A canvas that is denoised or a text that is scored: both ask, and both take answers.
 pub(crate) enum Task {
-    Denoise(DenoisingState),
-    Score(ScoringState),
+    Denoise(Box<DenoisingState>),
+    Score(Box<ScoringState>),
 }
 
 impl Task {

@@ -53,7 +53,7 @@ impl<'a> Session<'a> {
     pub(super) fn answer(&mut self, question: &Question) -> anyhow::Result<Option<Run>> {
         let Self { args, api, runtime, idle, .. } = self;
         let watch = idle.take();
-        let answered = panics::as_error(&api.model(), || {
+        panics::as_error(&api.model(), || {
             runtime.block_on(async {
                 let mut signals = match watch {
                     Some(watch) => watch.over().await.context("cannot listen for signals")?,
@@ -63,8 +63,7 @@ impl<'a> Session<'a> {
                 *idle = Some(Starting::watch(signals, None));
                 answered
             })
-        });
-        answered
+        })
     }
 
     /// Asks one question, and ends the process where a signal stops the answer.
