@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Server, golden, unmask};
 
+#[cfg(feature = "embedded")]
 const TASKS: usize = 12;
 
 fn run(arguments: &[&str]) -> Output {
