@@ -257,3 +257,26 @@ fn candle_s_operations_remember_what_our_kernels_do() {
         }
     }
 }
+
+#[test]
+fn a_sample_with_one_evaluation_keeps_nothing() {
+    let mut predictor = load("llada", Precision::Auto, 1, Visibility::Full).with_memos(u64::MAX);
+    let cache = KvCache { extent: Extent::Dual, refresh: Refresh::Never, near: 0 };
+    let sample = |hole| Sample {
+        before: 20,
+        hole,
+        after: 5,
+        policy: Policy {
+            window: Window::All,
+            order: Order::Score(Score { kind: ScoreKind::Drawn, temperature: 0.0 }),
+            quota: Quota::Count(1),
+            revise: Revise::None,
+        },
+        cache: Some(cache),
+        seed: 1,
+    };
+    denoise(&mut predictor, &[sample(1)]);
+    assert_eq!(predictor.memos().misses, 0);
+    denoise(&mut predictor, &[sample(2)]);
+    assert_eq!(predictor.memos().misses, 1);
+}

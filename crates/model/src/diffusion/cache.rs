@@ -80,6 +80,11 @@ impl Frozen {
         })
     }
 
+    /// Returns true if nothing is approximated.
+    pub(super) fn is_exact(&self) -> bool {
+        matches!(self.rule, Rule::Blocks(_))
+    }
+
     /// Notes a position whose token changed.
     pub(super) fn touch(&mut self, position: Position) {
         self.touched.push(position);

@@ -161,6 +161,10 @@ impl DenoisingState {
             unreported: Vec::new(),
         };
         state.prepare();
+        // A single evaluation has nothing to keep for.
+        if state.evaluations_left() <= 1 {
+            state.frozen = state.frozen.filter(Frozen::is_exact);
+        }
         Ok(state)
     }
 
