@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use crate::harness::Server;
 use crate::pane::Pane;
 use crate::released::Released;
 
@@ -15,7 +14,7 @@ fn ends(shown: &str) -> usize {
 fn the_fill_prompt_answers_texts_and_commands_until_it_is_left() {
     let options = ["--length", "1", "--temperature", "0"];
     let pane = Pane::run((90, 40), &[], &[&["fill"][..], &options].concat());
-    pane.until("the prompt", |shown| shown.contains("with <fill> wherever") && shown.contains("\n> "));
+    pane.until("the prompt", |shown| shown.contains("with <fill> wherever") && shown.contains("\n>"));
     pane.type_line("    return len(<fill>._items)");
     let shown = pane.until("an answer", |shown| ends(shown) == 1);
     assert!(shown.lines().any(|row| row.contains("return len(") && row.contains("._items)")), "{shown}");
@@ -42,44 +41,13 @@ fn the_fill_prompt_answers_texts_and_commands_until_it_is_left() {
 #[test]
 fn a_text_may_have_several_lines() {
     let pane = Pane::run((90, 40), &[], &["fill", "--length", "1", "--seed", "1"]);
-    pane.until("the prompt", |shown| shown.contains("\n> "));
+    pane.until("the prompt", |shown| shown.contains("\n>"));
     pane.type_line("def f(x):\\");
-    pane.until("the next line", |shown| shown.contains("\n. "));
+    pane.until("the next line", |shown| shown.contains("\n."));
     pane.type_line("    return <fill>");
     let shown = pane.until("an answer", |shown| ends(shown) == 1);
     assert!(shown.contains("\ndef f(x):\n    return "), "{shown}");
     pane.press("C-d");
-    pane.ended(0);
-}
-
-#[test]
-fn a_conversation_goes_on_and_ctrl_c_stops_an_answer_alone() {
-    let server = Server::start("diffugpt-s", &["--chat-template", "alpaca"]);
-    let pane = Pane::run((80, 40), &[], &["chat", "--max-tokens", "6", "--seed", "1", "--url", &server.url]);
-    pane.until("the prompt", |shown| shown.contains("/help lists the commands") && shown.contains("\n> "));
-    pane.type_line("Hi");
-    pane.until("an answer", |shown| ends(shown) == 1);
-    pane.type_line("Again");
-    pane.until("another answer", |shown| ends(shown) == 2);
-    pane.type_line("/clear");
-    pane.until("a new conversation", |shown| shown.contains("\nforgotten"));
-    pane.type_line("/length 3");
-    pane.until("the length", |shown| shown.contains("\nlength 3"));
-    pane.press("C-d");
-    pane.ended(0);
-
-    let start = json!({ "type": "start", "choice": 0, "length": 2, "holes": [{ "id": "0", "position": 0, "length": 2 }] });
-    let chunk = json!({ "choices": [{ "delta": {} }], "diffusion": start });
-    let released = Released::saying(&[chunk.clone(), chunk]);
-    let pane = Pane::run((80, 24), &[], &["chat", "--url", &released.url]);
-    pane.until("the prompt", |shown| shown.contains("\n> "));
-    pane.type_line("Hi");
-    released.events();
-    released.permit();
-    pane.until("a state", |shown| shown.contains("2 masked"));
-    pane.press("C-c");
-    pane.until("the prompt again", |shown| shown.contains("\nstopped\n> "));
-    pane.type_line("/quit");
     pane.ended(0);
 }
 
