@@ -25,7 +25,7 @@ async fn kept_rows_are_not_computed_and_the_seed_repeats_the_text() {
         let server = Server::start(model, &[]);
         let without = Server::start(model, &["--kv-cache-memory", "0"]);
         let whole = server.ok("/fill", &body(&json!({}))).await;
-        assert_eq!(whole["diffusion"].get("kv_cache"), None);
+        assert_eq!(whole["diffusion"]["kv_cache"], "off");
         for cache in [
             json!({ "kv_cache": "dual", "near": 0 }),
             json!({ "kv_cache": "dual", "near": 1, "refresh": 3 }),
@@ -69,7 +69,7 @@ async fn the_server_chooses_where_a_request_does_not() {
     let default = server.ok("/fill", &body(&json!({}))).await;
     assert_eq!(default["diffusion"]["kv_cache"], "prefix");
     let off = server.ok("/fill", &body(&json!({ "kv_cache": "off" }))).await;
-    assert_eq!(off["diffusion"].get("kv_cache"), None);
+    assert_eq!(off["diffusion"]["kv_cache"], "off");
     let models = server.get("/v1/models").await.json();
     let shown = &models["data"][0]["diffusion"]["kv_cache"];
     assert_eq!(shown["limit_bytes"], 1 << 20);

@@ -138,6 +138,12 @@ impl KvChoice {
     }
 }
 
+impl KvCacheReport {
+    /// Nothing was kept.
+    pub const OFF: Self =
+        Self { kv_cache: KvCacheName::Off, refresh: RefreshOption::Named(RefreshName::Never), near: 0 };
+}
+
 impl From<KvCache> for KvCacheReport {
     fn from(cache: KvCache) -> Self {
         Self {

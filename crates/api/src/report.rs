@@ -54,7 +54,7 @@ pub struct DiffusionReport {
     pub top_p: f64,
     /// The seed; sending it again repeats the answer.
     pub seed: Seed,
-    /// The keys and values that were kept between evaluations; absent where every evaluation computed the whole canvas.
+    /// The keys and values that were kept between evaluations; `off` where every evaluation computed the whole canvas.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub kv_cache: Option<KvCacheReport>,
     /// Evaluations of the network, summed over samples.
@@ -98,7 +98,7 @@ impl DiffusionReport {
             kv_cache: views
                 .iter()
                 .find_map(|progress| settings.kv_cache.on(progress.view.length()))
-                .map(KvCacheReport::from),
+                .map_or(Some(KvCacheReport::OFF), |cache| Some(KvCacheReport::from(cache))),
             forward_passes: timings.evaluations,
             rows_computed: timings.rows,
             logit_rows: timings.reads,

@@ -39,7 +39,7 @@ test("states ride beside the text", async () => {
   assert.equal(events[0].type, "start");
   assert.equal(events.at(-1).type, "end");
   const filled = events.filter((state) => state.type === "step").flatMap((state) => state.positions);
-  assert.deepEqual(filled.toSorted((a, b) => a - b), [...Array(events[0].len).keys()]);
+  assert.deepEqual(filled.toSorted((a, b) => a - b), [...Array(events[0].length).keys()]);
 });
 
 test("chat: streamed, plain and assembled by the SDK are one text", async () => {
