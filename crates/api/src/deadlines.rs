@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use unmask_model::diffusion::{DenoisingState, ScoringState};
-use unmask_model::predictor::Ask;
+use unmask_model::predictor::{Ask, Context};
 use unmask_scheduler::{CostModel, Work};
 
 use crate::error::ApiError;
@@ -98,8 +98,8 @@ pub fn longest(samples: &[DenoisingState], texts: &[ScoringState], state: &AppSt
 fn alone<'a>(asks: impl Iterator<Item = (Option<Ask<'a>>, u32)>, cost: &CostModel) -> Duration {
     let time = |(ask, evaluations): (Option<Ask<'_>>, u32)| {
         let ask = ask?;
-        let canvas = Work::canvas(ask.tokens.len());
-        let work = if ask.guidance.is_some() { canvas + canvas } else { canvas };
+        // The longest time: as if nothing were kept between evaluations.
+        let work = Work::of(&Ask { context: Context::Fresh, ..ask }, 0);
         Some(cost.time(work).saturating_mul(evaluations))
     };
     asks.filter_map(time).fold(Duration::ZERO, Duration::saturating_add)

@@ -83,18 +83,11 @@ impl KvChoice {
         visibility: Visibility,
     ) -> Result<Self, ApiError> {
         if visibility != Visibility::Full {
-            let given = [
-                ("diffusion.kv_cache", given.kv_cache.is_some_and(|name| name != KvCacheName::Off)),
-                ("diffusion.refresh", given.refresh.is_some()),
-                ("diffusion.near", given.near.is_some()),
-            ];
-            return match given.into_iter().find(|(_, given)| *given) {
-                Some((param, _)) => Err(conflict(
-                    param,
-                    "this model computes finished blocks once and exactly, so there is nothing to approximate; leave it out",
-                )),
-                None => Ok(Self::Off),
-            };
+            let chosen = given.kv_cache.is_some_and(|name| name != KvCacheName::Off);
+            let reason = "this model computes finished blocks once and exactly, so there is nothing to approximate; leave it out";
+            refuse("kv_cache", chosen, reason)?;
+            refuse_numbers(given, reason)?;
+            return Ok(Self::Off);
         }
         let editors = if editor { Some(KvCacheName::Dual) } else { None };
         let unasked = server.or(editors);
@@ -103,14 +96,8 @@ impl KvChoice {
             KvCacheName::Prefix => Extent::Prefix,
             KvCacheName::Dual => Extent::Dual,
             KvCacheName::Off => {
-                let numbers = [("refresh", given.refresh.is_some()), ("near", given.near.is_some())];
-                return match numbers.into_iter().find(|(_, given)| *given) {
-                    Some((field, _)) => Err(conflict(
-                        &format!("diffusion.{field}"),
-                        "it needs `diffusion.kv_cache`: `prefix` or `dual`",
-                    )),
-                    None => Ok(Self::Off),
-                };
+                refuse_numbers(given, "it needs `diffusion.kv_cache`: `prefix` or `dual`")?;
+                return Ok(Self::Off);
             }
         };
         let refresh = match given.refresh {
@@ -161,8 +148,19 @@ impl From<KvCache> for KvCacheReport {
     }
 }
 
-fn conflict(param: &str, reason: &str) -> ApiError {
-    ApiError::Conflict { param: param.to_owned(), message: format!("`{param}`: {reason}") }
+/// Refuses the fields that say how keys and values are kept.
+fn refuse_numbers(given: &DiffusionOptions, reason: &str) -> Result<(), ApiError> {
+    refuse("refresh", given.refresh.is_some(), reason)?;
+    refuse("near", given.near.is_some(), reason)
+}
+
+fn refuse(field: &str, given: bool, reason: &str) -> Result<(), ApiError> {
+    if !given {
+        return Ok(());
+    }
+    let param = format!("diffusion.{field}");
+    let message = format!("`{param}`: {reason}");
+    Err(ApiError::Conflict { param, message })
 }
 
 #[cfg(test)]

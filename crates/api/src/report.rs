@@ -55,8 +55,8 @@ pub struct DiffusionReport {
     /// The seed; sending it again repeats the answer.
     pub seed: Seed,
     /// The keys and values that were kept between evaluations; `off` where every evaluation computed the whole canvas.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub kv_cache: Option<KvCacheReport>,
+    #[serde(flatten)]
+    pub kv_cache: KvCacheReport,
     /// Evaluations of the network, summed over samples.
     pub forward_passes: u32,
     /// Rows that went through the network: given and generated positions of every evaluation, less those whose keys and
@@ -98,7 +98,7 @@ impl DiffusionReport {
             kv_cache: views
                 .iter()
                 .find_map(|progress| settings.kv_cache.on(progress.view.length()))
-                .map_or(Some(KvCacheReport::OFF), |cache| Some(KvCacheReport::from(cache))),
+                .map_or(KvCacheReport::OFF, KvCacheReport::from),
             forward_passes: timings.evaluations,
             rows_computed: timings.rows,
             logit_rows: timings.reads,

@@ -139,7 +139,7 @@ fn rotation(spec: &TransformerSpec) -> String {
     spec.rotation().map_or("none (learned positions)".to_owned(), ToString::to_string)
 }
 
-/// What a position sees.
+/// The positions that a position sees.
 fn attention(spec: &TransformerSpec) -> String {
     match spec.visibility {
         Visibility::Full => "full".to_owned(),

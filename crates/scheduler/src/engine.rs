@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use std::{fmt, io, mem, thread};
 
 use tokio::sync::watch;
-use unmask_model::predictor::{Ask, Context, MaskPredictor, Read, TokenId};
+use unmask_model::predictor::{Ask, Context, MaskPredictor, Read};
 
 use self::fault::Broken;
 use crate::batcher::{Batcher, RequestId, SampleId};
 use crate::config::EngineConfig;
-use crate::cost::Work;
+use crate::cost::{CostModel, Work};
 use crate::error::GenerationError;
 use crate::event::DenoisingEvent;
 use crate::handle::EngineHandle;
@@ -170,8 +170,10 @@ impl<P: MaskPredictor> Engine<P> {
 
     fn accept(&mut self, id: RequestId, request: Request) {
         self.unseen = RequestId(id.0 + 1);
-        let members = request
-            .members(|ask| self.price(self.predictor.work(ask)), |length| self.predictor.memo_bytes(length));
+        let members = request.members(
+            |ask| price(&self.config.cost, self.predictor.work(ask)),
+            |length| self.predictor.memo_bytes(length),
+        );
         self.batcher.add(id, request.client, members);
         self.requests.insert(id, request);
     }
@@ -211,42 +213,32 @@ impl<P: MaskPredictor> Engine<P> {
         self.batcher.next_batch()
     }
 
-    /// Asks what the running samples with kept keys and values would compute now, and says which of those are needed.
+    /// Prices the running samples with kept keys and values by what they would compute now, and names to the predictor
+    /// those that they need.
     fn reprice(&mut self) {
-        let running: Vec<SampleId> = self.batcher.running().collect();
+        let Self { requests, predictor, batcher, config, .. } = self;
         let mut live = Vec::new();
         let mut prices = Vec::new();
-        for sample in running {
-            let Some(ask) = self.ask(sample) else { continue };
+        for sample in batcher.running() {
+            let Some(ask) = ask_of(requests, sample) else { continue };
             if let Context::Frozen { as_of, .. } = ask.context {
                 live.push(as_of);
-                prices.push((sample, self.price(self.predictor.work(&ask))));
+                prices.push((sample, price(&config.cost, predictor.work(&ask))));
             }
         }
-        let live: Vec<Vec<TokenId>> = live.into_iter().map(<[TokenId]>::to_vec).collect();
-        self.predictor.mark_live(&live.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        prices.into_iter().for_each(|(sample, (rows, price))| self.batcher.reprice(sample, rows, price));
-    }
-
-    /// Rows of a batch, and nanoseconds of device time.
-    fn price(&self, work: Work) -> (usize, u64) {
-        let nanoseconds = self.config.cost.time(work).as_nanos();
-        let rows = usize::try_from(work.rows).unwrap_or(usize::MAX);
-        (rows, u64::try_from(nanoseconds).unwrap_or(u64::MAX).max(1))
+        predictor.mark_live(&live);
+        prices.into_iter().for_each(|(sample, (rows, price))| batcher.reprice(sample, rows, price));
     }
 
     fn ask(&self, id: SampleId) -> Option<Ask<'_>> {
-        self.requests.get(&id.request)?.tasks.get(id.sample as usize)?.ask()
+        ask_of(&self.requests, id)
     }
 
     /// One forward pass for the samples of `batch`: the reads of each, as many as it asked for.
     fn evaluate(&mut self, batch: &[SampleId]) -> Result<(Vec<Vec<Read>>, Vec<Work>), GenerationError> {
         let start = now();
         self.begin(batch, start);
-        let asks: Vec<Ask<'_>> = batch
-            .iter()
-            .filter_map(|id| self.requests.get(&id.request)?.tasks.get(id.sample as usize)?.ask())
-            .collect();
+        let asks: Vec<Ask<'_>> = batch.iter().filter_map(|id| ask_of(&self.requests, *id)).collect();
         let works: Vec<Work> = asks.iter().map(|ask| self.predictor.work(ask)).collect();
         let mut total = Work::default();
         works.iter().for_each(|work| total += *work);
@@ -348,6 +340,17 @@ impl<P: MaskPredictor> fmt::Debug for Engine<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine").field("requests", &self.requests.len()).finish_non_exhaustive()
     }
+}
+
+/// The pending ask of a sample.
+fn ask_of(requests: &BTreeMap<RequestId, Request>, id: SampleId) -> Option<Ask<'_>> {
+    requests.get(&id.request)?.tasks.get(id.sample as usize)?.ask()
+}
+
+/// Rows of a batch, and nanoseconds of device time.
+fn price(cost: &CostModel, work: Work) -> (usize, u64) {
+    let rows = usize::try_from(work.rows).unwrap_or(usize::MAX);
+    (rows, u64::try_from(cost.time(work).as_nanos()).unwrap_or(u64::MAX).max(1))
 }
 
 fn count(what: &'static str, expected: usize, found: usize) -> Result<(), GenerationError> {

@@ -85,7 +85,7 @@ pub struct Denoising {
     orders: [OrderName; 8],
     /// Smallest and largest `block_length`.
     block_lengths: [usize; 2],
-    /// What a position sees: `full` (all others) or `block_causal` (its own block and those before it, so that no text
+    /// The positions that a position sees: `full` (all others) or `block_causal` (its own block and those before it, so that no text
     /// can stand after a hole).
     attention: &'static str,
     /// Keys and values that are kept between evaluations.
@@ -103,7 +103,7 @@ pub struct KvCache {
     /// Positions of a block, for a model whose positions see no later block: finished blocks are kept, and nothing is
     /// approximated. `null` for a model in which every position sees all others.
     block_length: Option<usize>,
-    /// What requests keep where they say nothing; `null` where that depends on the route.
+    /// The choice of requests that say nothing; `null` where that depends on the route.
     default: Option<KvCacheName>,
 }
 

@@ -12,7 +12,7 @@ pub(super) struct Blocks {
     members: Vec<Range<usize>>,
     /// Positions of a block that is not cut by the end of the canvas.
     size: usize,
-    /// Whether blocks are counted from position 0 of the canvas, whatever is given.
+    /// True if blocks are counted from position 0 of the canvas, whatever is given.
     absolute: bool,
 }
 

@@ -129,7 +129,7 @@ impl Frozen {
         }
     }
 
-    /// How many of the next `evaluations` compute the whole canvas at most, the pending one included.
+    /// The number of the next `evaluations`, the pending one included, that compute the whole canvas at most.
     pub(super) fn refreshes(&self, evaluations: u32) -> u32 {
         match self.rule {
             Rule::Approximate(KvCache { refresh: Refresh::Every(n), .. }) => evaluations.div_ceil(n),

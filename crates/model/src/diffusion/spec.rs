@@ -38,7 +38,7 @@ pub struct StateSpec {
     /// positions by their token. It has an effect only for rules with a fixed number of evaluations: others
     /// might not end.
     pub redraw_masks: bool,
-    /// Whether the block of [`Quota::PerBlock`](super::Quota::PerBlock) that holds the end of a document is finished
+    /// True if the block of [`Quota::PerBlock`](super::Quota::PerBlock) that holds the end of a document is finished
     /// before the sample ends, as in the authors' scripts; otherwise it ends as soon as all before that end is
     /// committed.
     pub finish_block: bool,

@@ -26,6 +26,10 @@ pub(super) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
+    fn of(ask: &Ask<'a>) -> Self {
+        Self { tokens: ask.tokens, context: ask.context }
+    }
+
     fn whole(tokens: &'a [TokenId]) -> Self {
         Self { tokens, context: Context::Fresh }
     }
@@ -71,7 +75,7 @@ impl<'a> Batch<'a> {
         let mut canvases = Canvases::default();
         let mut shown = Vec::new();
         for (number, ask) in asks.iter().enumerate().filter(|(_, ask)| !ask.wants.is_empty()) {
-            let own = Shown { tokens: ask.tokens, context: ask.context };
+            let own = Shown::of(ask);
             if !own.is_valid() {
                 let position = ask.wants.first().map_or(0, |want| want.position);
                 return Err(PredictError::Unreadable { ask: number, position });
@@ -160,7 +164,7 @@ fn locate<'a>(
         && ask.guidance.is_none_or(|guidance| guidance.tokens.len() == length);
     // The first row speaks of position 0 as well, as in Dream's sampler.
     let row = if limits.shift { want.position.saturating_sub(1) } else { want.position };
-    let place = Shown { tokens: ask.tokens, context: ask.context }.place(row);
+    let place = Shown::of(ask).place(row);
     let Some((sampling, place)) = sampling.filter(|_| valid).zip(place) else {
         return Err(PredictError::Unreadable { ask: number, position: want.position });
     };
