@@ -20,7 +20,7 @@ from oracle import logits
 from safetensors.torch import load_file
 from test_training import options
 
-UNMASK = os.environ.get("UNMASK_BIN", "unmask")
+UNMASK = os.environ.get("TESTED_PROGRAM", "unmask")
 PROMPT = [0, 17, 90, 33, 250, 101, 17, 5, 60, 7, 121, 44]
 # Architectures that the server computes.
 SERVED = ("gpt2", "llama", "qwen2")

@@ -81,7 +81,7 @@ class Replica:
             "UNMASK_DRAIN_TIMEOUT": str(DEADLINE),
             "UNMASK_MAX_QUEUE_TIME": str(DEADLINE),
         }
-        command = self.network.far_command([os.environ["UNMASK"], *self.flags])
+        command = self.network.far_command([os.environ["TESTED_PROGRAM"], *self.flags])
         self.process = Process(self.name, command, settings)
         until(f"{self.name} to be ready", self.ready)
 

@@ -32,7 +32,7 @@ class Load:
     def __init__(self, report):
         self.report = report
         self.process = subprocess.Popen(
-            [os.environ["UNMASK_LOADTEST"], "--url", f"http://{BALANCER}", "--rate", "3", "--seconds", "86400",
+            [os.environ["LOADTEST_PROGRAM"], "--url", f"http://{BALANCER}", "--rate", "3", "--seconds", "86400",
              "--timeout", str(DEADLINE), "--sizes", "8=0.6,32=0.4", "--vanishing", "0", "--slow", "0", "--verify", "all",
              "--json", report],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -63,7 +63,7 @@ def test_nginx_reads_its_configuration(network):
 def test_systemd_reads_the_unit(tmp_path):
     unit = tmp_path / "unmask@.service"
     shipped = (DEPLOY / "systemd/unmask@.service").read_text()
-    unit.write_text(shipped.replace("/usr/local/bin/unmask", os.environ["UNMASK"]))
+    unit.write_text(shipped.replace("/usr/local/bin/unmask", os.environ["TESTED_PROGRAM"]))
     assert unit.read_text() != shipped
     assert accepts("systemd-analyze", "verify", "--man=no", str(unit)) == ""
     # 10 is a service without any sandbox, 0 one that can do nothing.
@@ -103,7 +103,7 @@ def test_grafana_finds_its_data_and_its_dashboard(compose):
 def defaults():
     """The variables of all settings of the server with their defaults; None where there is none."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("UNMASK_")}
-    printed = accepts(os.environ["UNMASK"], "serve", "--print-config", env=kept)
+    printed = accepts(os.environ["TESTED_PROGRAM"], "serve", "--print-config", env=kept)
     found = re.findall(r'^(?:# )?([a-z-]+) =(?: "?(.*?)"? # default)?$', printed, re.MULTILINE)
     return {"UNMASK_" + name.upper().replace("-", "_"): value or None for name, value in found}
 
@@ -112,7 +112,7 @@ def test_every_setting_is_one_of_the_server(defaults):
     names = re.compile(r"\b(?:UNMASK|HF)_[A-Z_]+\b")
     # The first holds a secret, the second names the file of the others.
     known = {"UNMASK_API_KEY", "UNMASK_CONFIG", *defaults}
-    known |= {name for name in names.findall(accepts(os.environ["UNMASK"], "serve", "--help")) if name.startswith("HF_")}
+    known |= {name for name in names.findall(accepts(os.environ["TESTED_PROGRAM"], "serve", "--help")) if name.startswith("HF_")}
     # Scripts that build and check the program for GPUs have variables of their own.
     shipped = (path for path in DEPLOY.rglob("*") if path.is_file() and path.parent != DEPLOY / "cuda")
     files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", DEPLOY / "cuda/Dockerfile", *shipped]
@@ -129,7 +129,7 @@ def test_the_example_of_settings_says_the_defaults(defaults):
     for name in compared:
         assert settings[name] == defaults[name], name
     # All at once are settings with which the server would start.
-    printed = accepts(os.environ["UNMASK"], "serve", "--print-config", env=os.environ | settings)
+    printed = accepts(os.environ["TESTED_PROGRAM"], "serve", "--print-config", env=os.environ | settings)
     assert "# UNMASK_MAX_QUEUE_TIME" in printed, printed
 
 

@@ -110,7 +110,7 @@ def test_the_settings_of_the_base_ask_for_keys_and_keep_metrics_apart(network, s
     keys = tmp_path / "keys.txt"
     keys.write_text("ann:key-of-ann\n")
     started = settings | {"UNMASK_API_KEY_FILE": str(keys), "UNMASK_THREADS": "1"}
-    process = start(Process("base", [os.environ["UNMASK"]], started))
+    process = start(Process("base", [os.environ["TESTED_PROGRAM"]], started))
 
     def ready():
         assert process.process.poll() is None, process.output()
@@ -122,7 +122,7 @@ def test_the_settings_of_the_base_ask_for_keys_and_keep_metrics_apart(network, s
     assert "unmask_ready 1" in get("http://127.0.0.1:9090/metrics")[1]
     process.close()
     without = {name: value for name, value in started.items() if name != "UNMASK_API_KEY_FILE"}
-    refused = start(Process("base without keys", [os.environ["UNMASK"]], without))
+    refused = start(Process("base without keys", [os.environ["TESTED_PROGRAM"]], without))
     assert refused.process.wait(timeout=DEADLINE) != 0 and "key" in refused.output()
 
 

@@ -27,7 +27,7 @@ class UnitReplica:
     def __init__(self, port):
         self.address = environment(port)["UNMASK_LISTEN"]
         settings = environment(port) | {"UNMASK_THREADS": "1"}
-        self.process = Process(f"unit-{port}", [os.environ["UNMASK"]], settings)
+        self.process = Process(f"unit-{port}", [os.environ["TESTED_PROGRAM"]], settings)
         until(f"{self.address} to be ready", self.ready)
 
     def ready(self):

@@ -2,7 +2,7 @@
 
     check.py [PAGE...]      pages by a part of their path; all without one
 
-UNMASK_BIN names the program, which pages call `unmask`. The server is asked on port 8080, as the pages say, so this
+TESTED_PROGRAM names the program, which pages call `unmask`. The server is asked on port 8080, as the pages say, so this
 runs in a network namespace of its own (tests/clients/run pages). UNMASK_NODE_MODULES names the folder of JavaScript packages.
 """
 
@@ -39,7 +39,7 @@ def workplace(stack):
     shutil.copytree(ROOT / "crates/api/docs", folder / "crates/api/docs")
     (folder / "node_modules").symlink_to(os.environ["UNMASK_NODE_MODULES"])
     (folder / "bin").mkdir()
-    (folder / "bin/unmask").symlink_to(Path(os.environ["UNMASK_BIN"]).resolve())
+    (folder / "bin/unmask").symlink_to(Path(os.environ["TESTED_PROGRAM"]).resolve())
     return folder
 
 

@@ -21,7 +21,7 @@ export const serve = async (flags, environment) => (await start(flags, environme
 export function start(flags = [], environment = {}) {
   const own = Object.entries(process.env).filter(([name]) => !name.startsWith("UNMASK_"));
   const env = { ...Object.fromEntries(own), UNMASK_THREADS: "2", ...environment };
-  const server = spawn(process.env.UNMASK_BIN, ["serve", "--listen", "127.0.0.1:0", ...flags], {
+  const server = spawn(process.env.TESTED_PROGRAM, ["serve", "--listen", "127.0.0.1:0", ...flags], {
     env,
     stdio: ["ignore", "ignore", "pipe"],
   });

@@ -29,14 +29,19 @@ pub(crate) fn golden(name: &str) -> PathBuf {
 
 /// The program, without the settings that a developer's environment may hold, computing on one thread.
 pub(crate) fn unmask(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_unmask"));
+    let mut command = without_settings(Command::new(env!("CARGO_BIN_EXE_unmask")));
+    command.args(arguments).env("UNMASK_THREADS", "1").stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// A command that inherits no setting of the program.
+pub(crate) fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("UNMASK_") || text.starts_with("HF_") {
             command.env_remove(&name);
         }
     }
-    command.args(arguments).env("UNMASK_THREADS", "1").stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::harness::DEADLINE;
+use crate::harness::{DEADLINE, without_settings};
 
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
@@ -46,7 +46,7 @@ impl Pane {
     }
 
     fn tmux(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new("tmux");
+        let mut command = without_settings(Command::new("tmux"));
         command.env_remove("TMUX").env("LC_ALL", "C.UTF-8").args(["-L", &self.socket]).args(arguments);
         let output =
             command.output().unwrap_or_else(|error| panic!("tmux: {error}; tests/terminal/run installs it"));

@@ -4,7 +4,7 @@
     tests/words/count.py            the counts and the bounds
     tests/words/count.py -v [NAME]  every place as well, or those of one measure
 
-With UNMASK_BIN, the help of that program and of each of its subcommands is measured too. Without dependencies.
+With TESTED_PROGRAM, the help of that program and of each of its subcommands is measured too. Without dependencies.
 """
 
 import os
@@ -111,7 +111,7 @@ def count():
         ("tuples", "tuple lets: let (a, b) = (x, y);", 30),
         ("tests", f"test names over {TEST_NAME} characters", 0),
     ]
-    if program := os.environ.get("UNMASK_BIN"):
+    if program := os.environ.get("TESTED_PROGRAM"):
         found["help"] = [f"{command}: {number}: {line}" for command, number, line in help_lines(program)]
         rows.append(("help", f"help lines over {HELP_COLUMNS} columns", 0))
     return rows, found

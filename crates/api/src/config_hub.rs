@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 #[cfg(feature = "hub")]
-use unmask_model::checkpoint::hub::{HubOptions, LIST_TIMEOUT};
+use unmask_model::checkpoint::hub::{DOWNLOAD_TIMEOUT, HubOptions, LIST_TIMEOUT};
 
 #[cfg(feature = "hub")]
 use crate::config_values::Truth;
@@ -52,7 +52,10 @@ impl HubArgs {
         let xdg = standard.xdg_cache_home.as_deref().map(|folder| expanded(folder).join("huggingface"));
         let home = self.hub_home.as_deref().or(standard.hf_home.as_deref()).map(expanded).or(xdg);
         let cache = standard.hf_hub_cache.as_deref().or(standard.huggingface_hub_cache.as_deref());
-        let timeout = standard.hf_hub_etag_timeout.as_ref().and_then(|seconds| seconds.trim().parse().ok());
+        let seconds = |given: &Option<String>, otherwise| {
+            let whole = given.as_ref().and_then(|seconds| seconds.trim().parse().ok());
+            whole.filter(|seconds| *seconds > 0).map_or(otherwise, Duration::from_secs)
+        };
         HubOptions {
             endpoint: endpoint
                 .map_or("https://huggingface.co", String::as_str)
@@ -65,7 +68,8 @@ impl HubArgs {
             cache: cache.filter(|_| self.hub_home.is_none()).map(expanded),
             revision: self.revision.clone(),
             offline: is_on(standard.hf_hub_offline.or(standard.transformers_offline)),
-            list_timeout: timeout.filter(|seconds| *seconds > 0).map_or(LIST_TIMEOUT, Duration::from_secs),
+            list_timeout: seconds(&standard.hf_hub_etag_timeout, LIST_TIMEOUT),
+            download_timeout: seconds(&standard.hf_hub_download_timeout, DOWNLOAD_TIMEOUT),
         }
     }
 }
@@ -132,10 +136,13 @@ mod tests {
         });
         assert_eq!((token.token.as_deref(), token.token_file), (Some("new"), path("/t")));
         let seconds = |text: &str| {
-            let options = options(|args| args.standard.hf_hub_etag_timeout = Some(text.to_owned()));
-            options.list_timeout.as_secs()
+            let options = options(|args| {
+                args.standard.hf_hub_etag_timeout = Some(text.to_owned());
+                args.standard.hf_hub_download_timeout = Some(format!("{text}0"));
+            });
+            (options.list_timeout.as_secs(), options.download_timeout.as_secs())
         };
-        assert_eq!((seconds("3"), seconds("0"), seconds("x")), (3, 10, 10));
+        assert_eq!((seconds("3"), seconds("0"), seconds("x")), ((3, 30), (10, 10), (10, 10)));
     }
 
     #[test]

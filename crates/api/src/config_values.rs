@@ -49,6 +49,9 @@ pub struct HubEnvironment {
     /// Seconds that the hub may take to say which files there are.
     #[arg(long, hide = true, env = "HF_HUB_ETAG_TIMEOUT")]
     pub hf_hub_etag_timeout: Option<String>,
+    /// Seconds that may pass without a byte of a file.
+    #[arg(long, hide = true, env = "HF_HUB_DOWNLOAD_TIMEOUT")]
+    pub hf_hub_download_timeout: Option<String>,
 }
 
 /// A switch as huggingface_hub reads it: `1`, `on`, `yes` and `true` in any case, and everything else is off.

@@ -22,6 +22,7 @@ use crate::handle::EngineHandle;
 use crate::inbox::{Backlog, EngineState, Inbox};
 use crate::metrics::EngineMetrics;
 use crate::pace::Pace;
+use crate::recent::Recent;
 use crate::request::Request;
 
 /// The crate's only clock.
@@ -82,6 +83,7 @@ pub struct Engine<P: MaskPredictor> {
     last_took: Duration,
     /// Measured over predicted time of evaluations.
     pace: Pace,
+    recent: Recent,
     inbox: Arc<Inbox>,
 }
 
@@ -106,6 +108,7 @@ impl<P: MaskPredictor> Engine<P> {
             broken: None,
             last_took: Duration::ZERO,
             pace: Pace::default(),
+            recent: Recent::default(),
             inbox: Arc::clone(&inbox),
         };
         thread::Builder::new().name("unmask-engine".into()).spawn(move || {

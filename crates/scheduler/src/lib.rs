@@ -19,6 +19,7 @@ mod inbox;
 mod metrics;
 mod pace;
 mod probe;
+mod recent;
 mod request;
 mod task;
 

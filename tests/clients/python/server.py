@@ -1,6 +1,6 @@
 """Starts the server on a free loopback port and stops it: `python server.py COMMAND...` runs a command meanwhile.
 
-The command finds the address in UNMASK_URL. The program is the one that UNMASK_BIN names.
+The command finds the address in UNMASK_URL. The program is the one that TESTED_PROGRAM names.
 """
 
 import json
@@ -36,7 +36,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        self.command = [os.environ["UNMASK_BIN"], "serve", "--listen", f"127.0.0.1:{port}", "--log", "warn", *flags]
+        self.command = [os.environ["TESTED_PROGRAM"], "serve", "--listen", f"127.0.0.1:{port}", "--log", "warn", *flags]
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, preexec_fn=self.before)

@@ -40,7 +40,7 @@ def server():
 def ours(server, tmp_path_factory):
     """The results of our command, and its journals: what was answered to each item."""
     out = tmp_path_factory.mktemp("eval")
-    command = [os.environ["UNMASK_BIN"], "eval", *TASKS, "--smoke", "--protocol", "harness", "--json"]
+    command = [os.environ["TESTED_PROGRAM"], "eval", *TASKS, "--smoke", "--protocol", "harness", "--json"]
     printed = subprocess.run([*command, "--url", server.url, "--out", out], check=True, stdout=subprocess.PIPE).stdout
     tasks = {task["task"]: task for task in json.loads(printed)["tasks"]}
     journals = {name: [json.loads(line) for line in (out / f"{name}.jsonl").open()][1:] for name in TASKS}

@@ -7,6 +7,7 @@
 mod failure;
 mod inventory;
 mod report;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use self::failure::{Failure, guarded};
 pub use self::inventory::{CachedModel, cached_models, remove_cached};
 use self::report::Report;
+use self::watch::watched;
 use super::files::read_json;
 use super::safetensors::shard_names;
 use crate::error::LoadError;
@@ -31,6 +33,8 @@ const RETRIES: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The longest time for listing a repository before the cache is used instead: huggingface_hub's own default.
 pub const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time without a byte of a file that is being fetched: huggingface_hub's own default.
+pub const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Digits of a commit's name.
 const COMMIT_LENGTH: usize = 40;
 
@@ -62,6 +66,8 @@ pub struct HubOptions {
     pub offline: bool,
     /// The longest time for listing a repository (`HF_HUB_ETAG_TIMEOUT`).
     pub list_timeout: Duration,
+    /// The longest time without a byte of a file that is being fetched (`HF_HUB_DOWNLOAD_TIMEOUT`).
+    pub download_timeout: Duration,
 }
 
 impl Default for HubOptions {
@@ -75,6 +81,7 @@ impl Default for HubOptions {
             revision: "main".to_owned(),
             offline: false,
             list_timeout: LIST_TIMEOUT,
+            download_timeout: DOWNLOAD_TIMEOUT,
         }
     }
 }
@@ -288,7 +295,9 @@ impl<'a> Hub<'a> {
 
     fn attempt(&self, commit: &str, name: &str, report: &mut Report) -> Result<(), Failure> {
         let repo = self.api.repo(self.at(commit));
-        let metadata = guarded(|| self.api.metadata(&repo.url(name)))?;
+        let limit = self.options.download_timeout;
+        let (api, url) = (self.api.clone(), repo.url(name));
+        let metadata = watched(limit, report, move |_| api.metadata(&url))?;
         // Both become parts of paths.
         let etag = metadata.etag();
         if metadata.commit_hash() != commit || !is_plain(etag.strip_prefix("W/").unwrap_or(etag)) {
@@ -313,7 +322,9 @@ impl<'a> Hub<'a> {
         {
             return Ok(());
         }
-        guarded(|| repo.download_with_progress(name, report))?;
+        let file = name.to_owned();
+        let fetch = move |teller| repo.download_with_progress(&file, teller);
+        watched(limit, report, fetch)?;
         match length(&link) {
             found if found == size => Ok(()),
             found => {

@@ -1,10 +1,12 @@
 //! Names, lists and answers that are refused, in one line that says which.
 
+use std::time::Duration;
+
 use unmask_model::checkpoint::hub::{HubOptions, Wanted, fetch};
 use unmask_model::error::LoadError;
 
-use crate::server::{Hub, LATER};
-use crate::{home, refusal};
+use crate::server::{Fault, Hub, LATER};
+use crate::{SINGLE, assert_identical, home, refusal};
 
 #[test]
 fn an_unknown_repository_or_revision_says_so() {
@@ -133,6 +135,33 @@ fn a_mirror_that_sends_no_parts_of_files_is_told_from_others() {
     for part in ["content-range", "Range", "HF_ENDPOINT", "hf download"] {
         assert!(message.to_lowercase().contains(&part.to_lowercase()), "{message}");
     }
+}
+
+/// What had arrived is kept, and the connection that stands still is not waited for.
+#[test]
+fn a_transfer_that_stands_still_is_given_up_and_can_be_taken_up_later() {
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
+    hub.state().faults.push(("model.safetensors", Fault::Stall));
+    let options = HubOptions { download_timeout: Duration::from_millis(300), ..hub.options(home.path()) };
+    let message = refusal(fetch("unmask/diffugpt-s", Wanted::Model, &options));
+    assert!(
+        message.contains("model.safetensors") && message.contains("HF_HUB_DOWNLOAD_TIMEOUT"),
+        "{message}"
+    );
+    let weights = |hub: &Hub| -> Vec<String> {
+        let transfers = hub.transfers().into_iter().filter(|transfer| transfer.file == "model.safetensors");
+        transfers.map(|transfer| transfer.range).collect()
+    };
+    assert_eq!(weights(&hub), ["bytes=0-"]);
+    // The connection ends with the hub, and with it the thread that reads from it and holds the lock.
+    drop(hub);
+    let hub = Hub::with("diffugpt-s");
+    let again = || fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path()));
+    let folder = std::iter::repeat_with(again).find_map(Result::ok).unwrap();
+    assert_identical(&folder, "diffugpt-s", &SINGLE);
+    let size = std::fs::metadata(folder.join("model.safetensors")).unwrap().len();
+    assert_eq!(weights(&hub), [format!("bytes={}-", size / 2)]);
 }
 
 #[test]

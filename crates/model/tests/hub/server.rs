@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     Cut,
     /// Sends half of the file as if it were all.
     Short,
+    /// Sends half of the file and then nothing more, until the hub ends.
+    Stall,
     Status(u16),
 }
 
@@ -46,6 +48,7 @@ pub(crate) struct State {
     pub(crate) status: Option<&'static str>,
     pub(crate) requests: usize,
     transfers: Vec<Transfer>,
+    stalled: Vec<TcpStream>,
 }
 
 pub(crate) struct Hub {
@@ -210,6 +213,12 @@ fn answer_file(
     match fault {
         Some(Fault::Status(status)) => answer(stream, &format!("{status} Fault"), &[], b""),
         Some(Fault::Short) => answer(stream, "206 Partial Content", &headers, half),
+        Some(Fault::Stall) => {
+            write_head(stream, "206 Partial Content", &headers, body.len())?;
+            stream.write_all(half)?;
+            state.stalled.push(stream.try_clone()?);
+            Ok(())
+        }
         Some(Fault::Cut) => {
             write_head(stream, "206 Partial Content", &headers, body.len())?;
             stream.write_all(half)

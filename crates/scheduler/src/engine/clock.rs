@@ -10,6 +10,7 @@ use crate::cost::Work;
 use crate::error::GenerationError;
 use crate::event::DenoisingEvent;
 use crate::inbox::Backlog;
+use crate::pace::Pace;
 
 impl<P: MaskPredictor> Engine<P> {
     /// Ends the requests whose deadline has passed or that waited too long, and lets those whose time is
@@ -55,6 +56,11 @@ impl<P: MaskPredictor> Engine<P> {
     pub(super) fn learn(&mut self, work: Work, took: Duration) {
         self.last_took = took;
         self.pace.learn(self.config.cost.time(work), took);
+        self.recent.note(work, took);
+        if let Some(fitted) = self.recent.fit(&self.pace.cost(&self.config.cost)) {
+            self.config.cost = fitted;
+            self.pace = Pace::default();
+        }
         let cost = self.pace.cost(&self.config.cost);
         self.metrics.cost(&cost);
         let target = self.config.row_target.as_ref();

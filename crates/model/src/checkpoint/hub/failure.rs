@@ -1,6 +1,7 @@
 //! Failures of requests to the hub.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use hf_hub::api::sync::ApiError;
 
@@ -21,6 +22,11 @@ pub(super) enum Failure {
     /// No answer, or one that broke off.
     #[error("{0}: check the network and the hub's address (HF_ENDPOINT)")]
     Connection(String),
+    /// No byte for so long.
+    #[error(
+        "no byte arrived for {} s (HF_HUB_DOWNLOAD_TIMEOUT): check the network, and start again; what has arrived is kept", .0.as_secs()
+    )]
+    Stalled(Duration),
     /// A file or folder on this side.
     #[error("{0}: check the cache's folder (HF_HOME)")]
     Cache(String),
