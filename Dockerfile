@@ -8,7 +8,7 @@
 #   --build-arg BUILDER=registry.example/rust@sha256:… --build-arg RUNTIME=registry.example/cc@sha256:…
 # BUILDER has Rust and a C compiler; RUNTIME has the C library of the same or a later release, and needs no more. A
 # static program would do without it, but glibc's cannot resolve names then (downloads from a hub), and musl's
-# allocator is slow under threads. FEATURES=embedded,hub,cuda makes a program for GPUs: see deploy/cuda/Dockerfile.
+# allocator is slow under threads. FEATURES=embedded,smollm2,hub,cuda makes a program for GPUs: see deploy/cuda/Dockerfile.
 ARG BUILDER=docker.io/library/rust:1.95-bookworm
 ARG RUNTIME=gcr.io/distroless/cc-debian12:latest
 
@@ -24,13 +24,13 @@ RUN cargo chef prepare --recipe-path recipe.json --bin unmask
 
 # The dependencies are a layer of their own, which a change of the sources leaves as it is.
 FROM chef AS dependencies
-ARG FEATURES=embedded,hub
+ARG FEATURES=embedded,smollm2,hub
 ENV CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_STRIP=symbols
 COPY --from=plan /build/recipe.json .
 RUN cargo chef cook --release --locked --package unmask-api --bin unmask --no-default-features --features ${FEATURES}
 
 FROM dependencies AS build
-ARG FEATURES=embedded,hub
+ARG FEATURES=embedded,smollm2,hub
 COPY . .
 RUN cargo build --release --locked --package unmask-api --bin unmask --no-default-features --features ${FEATURES} \
     && mkdir -p /image/model /image/cache \

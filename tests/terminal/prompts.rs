@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::harness::{Server, golden};
 use crate::pane::Pane;
 use crate::released::Released;
 
@@ -48,6 +49,42 @@ fn a_text_may_have_several_lines() {
     let shown = pane.until("an answer", |shown| ends(shown) == 1);
     assert!(shown.contains("\ndef f(x):\n    return "), "{shown}");
     pane.press("C-d");
+    pane.ended(0);
+}
+
+/// The second question goes with the first one and its answer; without them it has another answer.
+#[test]
+fn a_chat_remembers_what_was_said_until_it_is_cleared() {
+    let server = Server::start("sdar", &[]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut messages = Vec::new();
+    let mut answer = |question: &str, forget: bool| {
+        if forget {
+            messages.clear();
+        }
+        messages.push(json!({ "role": "user", "content": question }));
+        let request = json!({ "messages": messages, "max_tokens": 6, "seed": 4 });
+        let answer = runtime.block_on(server.ok("/v1/chat/completions", &request));
+        let text = answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+        messages.push(json!({ "role": "assistant", "content": text }));
+        text
+    };
+    let model = golden("sdar").display().to_string();
+    let pane = Pane::run((90, 40), &[], &["chat", "--model", &model, "--max-tokens", "6", "--seed", "4"]);
+    pane.until("the prompt", |shown| shown.contains("\n>"));
+    let mut texts = Vec::new();
+    for (question, forget) in [("Hi", false), ("and?", false), ("and?", true)] {
+        if forget {
+            pane.type_line("/clear");
+        }
+        pane.type_line(question);
+        let text = answer(question, forget);
+        texts.push(text.trim().to_owned());
+        let shown = pane.until("an answer", |shown| ends(shown) == texts.len());
+        assert!(shown.lines().any(|row| row.trim_end() == text.trim_end()), "{text:?} in\n{shown}");
+    }
+    assert_ne!(texts[1], texts[2]);
+    pane.type_line("/quit");
     pane.ended(0);
 }
 

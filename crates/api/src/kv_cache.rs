@@ -8,10 +8,11 @@ use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::options::count;
+use crate::policy_names::Preset;
 use crate::policy_options::DiffusionOptions;
 
-/// Positions on each side of an open one that are computed as well, if the request does not say.
-const NEAR: u32 = 16;
+/// The numbers of a request that names nothing else.
+const DUAL: KvCache = KvCache { extent: Extent::Dual, refresh: Refresh::Never, near: 16 };
 
 /// The shortest canvas on which editors' requests keep keys and values unasked: an evaluation of a shorter one is cheap.
 const LONG: usize = 256;
@@ -30,7 +31,7 @@ pub enum KvCacheName {
 
 /// The evaluations that compute the whole canvas again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[serde(untagged, expecting = "expected a number of evaluations, \"block\" or \"never\"")]
+#[serde(untagged, expecting = "expected a number of evaluations, \"block\", \"block_first\" or \"never\"")]
 pub enum RefreshOption {
     /// Every n-th one.
     Every(i64),
@@ -44,6 +45,8 @@ pub enum RefreshOption {
 pub enum RefreshName {
     /// The first one of each block of the window.
     Block,
+    /// The same, and it commits the first position of the block alone: Fast-dLLM's loop for Dream.
+    BlockFirst,
     /// The first one alone.
     Never,
 }
@@ -72,14 +75,14 @@ pub struct KvCacheReport {
 }
 
 impl KvChoice {
-    /// The choice of a request: its own, else the server's, else that of editors' requests.
+    /// The choice of a request: its own, else the server's, else `unasked` on long canvases.
     ///
     /// # Errors
     /// A number outside its range, a field that needs `kv_cache`, or a model that keeps keys and values exactly.
     pub fn of(
         given: &DiffusionOptions,
         server: Option<KvCacheName>,
-        editor: bool,
+        unasked: Option<KvCache>,
         visibility: Visibility,
     ) -> Result<Self, ApiError> {
         if visibility != Visibility::Full {
@@ -89,29 +92,29 @@ impl KvChoice {
             refuse_numbers(given, reason)?;
             return Ok(Self::Off);
         }
-        let editors = if editor { Some(KvCacheName::Dual) } else { None };
-        let unasked = server.or(editors);
-        let name = given.kv_cache.or(unasked).unwrap_or(KvCacheName::Off);
-        let extent = match name {
-            KvCacheName::Prefix => Extent::Prefix,
-            KvCacheName::Dual => Extent::Dual,
-            KvCacheName::Off => {
+        let chosen = given.kv_cache.or(server);
+        let usual = match (chosen, unasked) {
+            (Some(KvCacheName::Prefix), _) => KvCache { extent: Extent::Prefix, ..DUAL },
+            (Some(KvCacheName::Dual), _) => DUAL,
+            (None, Some(unasked)) => unasked,
+            (Some(KvCacheName::Off), _) | (None, None) => {
                 refuse_numbers(given, "it needs `diffusion.kv_cache`: `prefix` or `dual`")?;
                 return Ok(Self::Off);
             }
         };
         let refresh = match given.refresh {
-            None | Some(RefreshOption::Named(RefreshName::Never)) => Refresh::Never,
+            None => usual.refresh,
+            Some(RefreshOption::Named(RefreshName::Never)) => Refresh::Never,
             Some(RefreshOption::Named(RefreshName::Block)) => Refresh::Block,
+            Some(RefreshOption::Named(RefreshName::BlockFirst)) => Refresh::BlockFirst,
             Some(RefreshOption::Every(n)) => {
                 let n = count("diffusion.refresh", Some(n), 1..=i64::from(u16::MAX))?.unwrap_or(1);
                 Refresh::Every(n as u32)
             }
         };
         let near = count("diffusion.near", given.near, 0..=i64::from(u16::MAX))?;
-        let cache = KvCache { extent, refresh, near: near.map_or(NEAR, |near| near as u32) };
-        let chosen = given.kv_cache.is_some() || server.is_some();
-        Ok(if chosen { Self::On(cache) } else { Self::OnLong(cache) })
+        let cache = KvCache { refresh, near: near.map_or(usual.near, |near| near as u32), ..usual };
+        Ok(if chosen.is_some() { Self::On(cache) } else { Self::OnLong(cache) })
     }
 
     /// The keys and values that are kept for a canvas of `length` positions.
@@ -122,6 +125,22 @@ impl KvChoice {
             Self::On(cache) => Some(cache),
             Self::OnLong(cache) => Some(cache).filter(|_| length >= LONG),
         }
+    }
+}
+
+/// The keys and values that a request keeps unasked on a long canvas: those of editors, and of requests for the rules
+/// that came with them (Fast-dLLM's, for LLaDA and Dream). `family` is the rule of the model's family.
+#[must_use]
+pub fn unasked(editor: bool, preset: Option<Preset>, family: Preset) -> Option<KvCache> {
+    match (preset, family) {
+        _ if editor => Some(DUAL),
+        (Some(Preset::Threshold | Preset::Factor), Preset::Llada) => {
+            Some(KvCache { refresh: Refresh::Block, near: 0, ..DUAL })
+        }
+        (Some(Preset::Threshold | Preset::Factor), Preset::Dream) => {
+            Some(KvCache { refresh: Refresh::BlockFirst, near: 0, ..DUAL })
+        }
+        _ => None,
     }
 }
 
@@ -141,6 +160,7 @@ impl From<KvCache> for KvCacheReport {
             refresh: match cache.refresh {
                 Refresh::Never => RefreshOption::Named(RefreshName::Never),
                 Refresh::Block => RefreshOption::Named(RefreshName::Block),
+                Refresh::BlockFirst => RefreshOption::Named(RefreshName::BlockFirst),
                 Refresh::Every(n) => RefreshOption::Every(i64::from(n)),
             },
             near: cache.near,
@@ -169,13 +189,14 @@ mod tests {
 
     fn choice(given: &str, server: Option<KvCacheName>, editor: bool) -> Result<Option<KvCache>, String> {
         let given: DiffusionOptions = serde_json::from_str(given).unwrap();
-        let choice = KvChoice::of(&given, server, editor, Visibility::Full);
+        let unasked = unasked(editor, given.preset, Preset::Dream);
+        let choice = KvChoice::of(&given, server, unasked, Visibility::Full);
         choice.map(|choice| choice.on(LONG)).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_request_chooses_before_the_server_and_the_server_before_editors() {
-        let dual = KvCache { extent: Extent::Dual, refresh: Refresh::Never, near: NEAR };
+        let dual = DUAL;
         let prefix = KvCache { extent: Extent::Prefix, ..dual };
         assert_eq!(choice("{}", None, false), Ok(None));
         assert_eq!(choice("{}", None, true), Ok(Some(dual)));
@@ -189,10 +210,26 @@ mod tests {
         assert_eq!(choice(r#"{"kv_cache": "dual", "refresh": "block"}"#, None, false), Ok(Some(block)));
     }
 
+    /// Fast-dLLM's loops for LLaDA and Dream keep keys and values; for other models its rules come without.
+    #[test]
+    fn the_rules_of_fast_dllm_bring_its_cache() {
+        let fast = KvCache { refresh: Refresh::BlockFirst, near: 0, ..DUAL };
+        assert_eq!(choice(r#"{"preset": "threshold"}"#, None, false), Ok(Some(fast)));
+        assert_eq!(
+            choice(r#"{"preset": "factor", "near": 2}"#, None, false),
+            Ok(Some(KvCache { near: 2, ..fast }))
+        );
+        assert_eq!(choice(r#"{"preset": "threshold", "kv_cache": "off"}"#, None, false), Ok(None));
+        assert_eq!(choice(r#"{"preset": "dream"}"#, None, false), Ok(None));
+        let llada = unasked(false, Some(Preset::Threshold), Preset::Llada);
+        assert_eq!(llada, Some(KvCache { refresh: Refresh::Block, ..fast }));
+        assert_eq!(unasked(false, Some(Preset::Threshold), Preset::Reference), None);
+    }
+
     #[test]
     fn short_canvases_of_editors_are_computed_whole() {
         let given = DiffusionOptions::default();
-        let choice = KvChoice::of(&given, None, true, Visibility::Full).unwrap();
+        let choice = KvChoice::of(&given, None, Some(DUAL), Visibility::Full).unwrap();
         assert_eq!(choice.on(LONG - 1), None);
         assert!(choice.on(LONG).is_some());
     }
@@ -211,7 +248,10 @@ mod tests {
         }
         let given: DiffusionOptions = serde_json::from_str(r#"{"kv_cache": "dual"}"#).unwrap();
         let blocks = Visibility::BlockCausal { block: 4 };
-        assert!(KvChoice::of(&given, None, false, blocks).is_err());
-        assert_eq!(KvChoice::of(&DiffusionOptions::default(), None, true, blocks).unwrap(), KvChoice::Off);
+        assert!(KvChoice::of(&given, None, None, blocks).is_err());
+        assert_eq!(
+            KvChoice::of(&DiffusionOptions::default(), None, Some(DUAL), blocks).unwrap(),
+            KvChoice::Off
+        );
     }
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::deadlines::{GivenTimes, TimeoutHeader};
 use crate::error::ApiError;
-use crate::kv_cache::KvChoice;
+use crate::kv_cache::{self, KvChoice};
 use crate::policy_names::{EosRule, Preset};
 use crate::policy_options::DiffusionOptions;
 use crate::route_defaults::{Route, settle};
@@ -176,7 +176,8 @@ impl GivenOptions {
         let sampling = self.sampling(temperature, defaults.top_p, state)?;
         let reproduce = diffusion.reproduce.unwrap_or(false);
         let editor = self.editor && !reproduce;
-        let kv_cache = KvChoice::of(&diffusion, limits.kv_cache, editor, state.model.limits.visibility)?;
+        let unasked = kv_cache::unasked(editor, diffusion.preset, Preset::of(family));
+        let kv_cache = KvChoice::of(&diffusion, limits.kv_cache, unasked, state.model.limits.visibility)?;
         let healing = !reproduce && self.token_healing.unwrap_or(true);
         Ok(Settings {
             sampling,

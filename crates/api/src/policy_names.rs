@@ -42,6 +42,12 @@ pub enum Preset {
     #[serde(rename = "llada2.1")]
     #[value(name = "llada2.1")]
     Llada21,
+    /// Fast-dLLM v2's: as `sdar` above 0.9, the most certain position at least, in parts of 8 positions.
+    #[value(name = "fast_dllm_v2")]
+    FastDllmV2,
+    /// Stable-DiffCoder's: as `sdar` without a threshold, by the probability under the model itself.
+    #[value(name = "stable_diffcoder")]
+    StableDiffcoder,
 }
 
 /// The region in which positions are committed.
@@ -191,6 +197,9 @@ pub struct ResolvedPolicy {
 /// Positions of a block when none are given.
 pub(crate) const DEFAULT_BLOCK: usize = 32;
 
+/// Positions that Fast-dLLM v2 fills before it goes on in its block.
+const FAST_DLLM_PART: usize = 8;
+
 /// LLaDA2.1's edits in the settings for quality of its authors.
 pub(crate) const DEFAULT_EDIT: Revise = Revise::Edit { threshold: 0.5, post: 16, early_stop: false };
 
@@ -209,6 +218,7 @@ impl Preset {
         let score = |kind| Order::Score(Score { kind, temperature: 0.0 });
         let rule = |window, order, quota| Policy { window, order, quota, revise: Revise::None };
         let block = Window::Block(DEFAULT_BLOCK);
+        let even = Quota::PerBlock { steps, threshold: None };
         let per_block = |threshold| {
             rule(block, score(ScoreKind::Drawn), Quota::PerBlock { steps, threshold: Some(threshold) })
         };
@@ -227,6 +237,8 @@ impl Preset {
             Self::Sdar => per_block(DEFAULT_PER_BLOCK),
             Self::Llada2 => per_block(0.95),
             Self::Llada21 => Policy { revise: DEFAULT_EDIT, ..per_block(0.7) },
+            Self::FastDllmV2 => Policy { window: Window::Block(FAST_DLLM_PART), ..per_block(0.9) },
+            Self::StableDiffcoder => rule(block, score(ScoreKind::Model), even),
         }
     }
 }

@@ -80,11 +80,13 @@ pub struct DiffusionOptions {
     #[schema(minimum = -1, maximum = 20)]
     pub guidance: Option<f64>,
     /// Keys and values that are kept between evaluations, so that only some rows are computed: an approximation (Fast-dLLM)
-    /// for models in which every position sees all others. Default: the server's (`--kv-cache`), else `dual` on `/infill`
-    /// and for completions with a `suffix` from 256 positions on, else `off`.
+    /// for models in which every position sees all others. Default: the server's (`--kv-cache`), else from 256 positions on
+    /// `dual` on `/infill`, for completions with a `suffix`, and for `preset`: `threshold` and `factor` of LLaDA and Dream, else
+    /// `off`.
     pub kv_cache: Option<KvCacheName>,
-    /// The evaluations that compute the whole canvas again: every n-th one, the first one of each `block`, or `never` but
-    /// the first one, which is the default. Needs `kv_cache`.
+    /// The evaluations that compute the whole canvas again: every n-th one, the first one of each `block` (with
+    /// `block_first` it commits the first position alone, as Fast-dLLM does for Dream), or `never` but the first one, which is
+    /// the default. Needs `kv_cache`.
     pub refresh: Option<RefreshOption>,
     /// Positions on each side of an open one that are computed as well. Default 16. Needs `kv_cache`.
     #[serde(deserialize_with = "integer")]
@@ -147,7 +149,7 @@ impl DiffusionOptions {
         let steps = steps_given.map_or(default_steps.min(most_steps), |steps| steps as u32);
         let base = self.preset.unwrap_or(usual).policy(steps);
         let window = match block {
-            Some(block) => self.attention_window(block)?,
+            Some(block) => self.attention_window(block, base.window)?,
             None => self.window(base.window)?,
         };
         let quota_given = self.quota(steps, base.quota)?;
@@ -232,14 +234,14 @@ impl DiffusionOptions {
         }
     }
 
-    /// The blocks of a network whose attention is causal between them: what is filled later cannot be seen by what is
-    /// filled before.
-    fn attention_window(&self, block: usize) -> Result<Window, ApiError> {
+    /// The blocks of a network whose attention is causal between them, or equal parts of them: what is filled later
+    /// cannot be seen by what is filled before.
+    fn attention_window(&self, block: usize, base: Window) -> Result<Window, ApiError> {
         let refused = |field: &str, told: String| {
             let param = format!("diffusion.{field}");
             let message = format!(
                 "`{param}` is {told}, but this model's attention is causal between blocks of {block} positions, which \
-                 are filled one after another; leave the field out"
+                 are filled one after another, whole or in equal parts; leave the field out"
             );
             Err(ApiError::Conflict { param, message })
         };
@@ -247,10 +249,15 @@ impl DiffusionOptions {
             (Some(name @ (WindowName::All | WindowName::Sliding | WindowName::LeftToRight)), _) => {
                 refused("window", format!("`{}`", word(name)))
             }
-            (_, Some(length)) if usize::try_from(length) != Ok(block) => {
-                refused("block_length", length.to_string())
-            }
-            _ => Ok(Window::Block(block)),
+            (_, Some(length)) => match usize::try_from(length) {
+                Ok(length) if block.is_multiple_of(length) => Ok(Window::Block(length)),
+                _ => refused("block_length", length.to_string()),
+            },
+            (_, None) => match base {
+                // What a rule says of blocks of attention is that they have parts.
+                Window::Block(length) if length < DEFAULT_BLOCK && block.is_multiple_of(length) => Ok(base),
+                _ => Ok(Window::Block(block)),
+            },
         }
     }
 
@@ -420,6 +427,8 @@ mod tests {
             "sdar",
             "llada2",
             "llada2.1",
+            "fast_dllm_v2",
+            "stable_diffcoder",
         ] {
             let rule = policy(&format!(r#"{{"preset": "{preset}"}}"#)).unwrap();
             assert_eq!(rule.check(), Ok(()), "{preset}");
@@ -454,12 +463,19 @@ mod tests {
             // Nothing is above it, so that the even parts remain.
             (r#"{"preset": "llada2", "threshold": 1}"#, per_block(4, None)),
             (r#"{"order": "position"}"#, per_block(4, None)),
+            (r#"{"preset": "stable_diffcoder"}"#, per_block(4, None)),
             (r#"{"preset": "exact"}"#, Quota::Count(1)),
         ] {
             let found = rule(json);
             assert_eq!((found.window, found.quota), (Window::Block(4), quota), "{json}");
             assert_eq!(found.revise, Revise::None, "{json}");
         }
+        let parts = rule(r#"{"block_length": 2, "threshold": 0.7}"#);
+        assert_eq!((parts.window, parts.quota), (Window::Block(2), per_block(2, Some(0.7))));
+        let fast =
+            |block| DiffusionOptions::default().policy(Preset::FastDllmV2, (8, 512), Some(block)).unwrap();
+        assert_eq!((fast(32).window, fast(32).quota), (Window::Block(8), per_block(8, Some(0.9))));
+        assert_eq!(fast(4).window, Window::Block(4), "blocks that have no such parts");
         let edit = |threshold, post, early_stop| Revise::Edit { threshold, post, early_stop };
         for (json, revise) in [
             (r#"{"preset": "llada2.1"}"#, edit(0.5, 16, false)),

@@ -83,8 +83,12 @@ fn policies() -> impl Strategy<Value = Policy> {
 }
 
 fn caches() -> impl Strategy<Value = KvCache> {
-    let refresh =
-        prop_oneof![Just(Refresh::Never), (1_u32..5).prop_map(Refresh::Every), Just(Refresh::Block)];
+    let refresh = prop_oneof![
+        Just(Refresh::Never),
+        (1_u32..5).prop_map(Refresh::Every),
+        Just(Refresh::Block),
+        Just(Refresh::BlockFirst)
+    ];
     let extent = prop_oneof![Just(Extent::Dual), Just(Extent::Prefix)];
     (extent, refresh, 0_u32..6).prop_map(|(extent, refresh, near)| KvCache { extent, refresh, near })
 }
@@ -156,6 +160,40 @@ proptest! {
             prop_assert_eq!(whole, kept, "{} {:?} from {}", model, precision, start);
         }
         prop_assert!(predictor.memos().bytes <= budget, "{:?}", predictor.memos());
+    }
+
+    /// Each evaluation of a sample that fills blocks, or equal parts of them, reads what one without anything kept reads;
+    /// with the shift, the first position of a block is read in the block before.
+    #[test]
+    fn samples_in_blocks_read_what_whole_evaluations_read(
+        before in 1_usize..20,
+        hole in 1_usize..24,
+        (block, part) in prop::sample::select(&[(1, 1), (4, 4), (4, 2), (6, 3), (8, 2)][..]),
+        steps in 1_u32..5,
+        threshold in prop::option::of(0.0_f64..0.4),
+        model in prop::sample::select(&MODELS[..]),
+        precision in prop::sample::select(&[Precision::F32, Precision::Bf16, Precision::Int8][..]),
+        budget in prop_oneof![Just(0_u64), 2_000_u64..60_000, Just(u64::MAX)],
+        seed in 0_u64..1000,
+    ) {
+        let policy = Policy {
+            window: Window::Block(part),
+            order: Order::Score(Score { kind: ScoreKind::Drawn, temperature: 0.0 }),
+            quota: Quota::PerBlock { steps, threshold },
+            revise: Revise::None,
+        };
+        let mut predictor = load(model, precision, 2, Visibility::BlockCausal { block }).with_memos(budget);
+        let sample = Sample { before, hole, after: 0, policy, cache: None, seed };
+        let mut state = sample.state(&predictor.limits());
+        while let Some(ask) = state.ask() {
+            let left = state.evaluations_left();
+            let whole = predictor.predict(&[Ask { context: Context::Fresh, ..ask }]).unwrap().remove(0);
+            let kept = predictor.predict(&[ask]).unwrap().remove(0);
+            prop_assert_eq!(&whole, &kept, "{} {:?}", model, precision);
+            state.act(&kept);
+            prop_assert!(state.evaluations_left() < left, "{} evaluations were left", left);
+        }
+        prop_assert_eq!(state.canvas().masked(), 0);
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use unmask_model::backbone::{Network, StoredAs};
 use unmask_model::checkpoint::families::{
-    DIFFUGPT, DIFFULLAMA, DREAM, LLADA, LLADA_MOE, LLADA2, QWEN2, SDAR,
+    DIFFUGPT, DIFFULLAMA, DREAM, FAST_DLLM, LLADA, LLADA_MOE, LLADA2, QWEN2, SDAR, STABLE_DIFFCODER,
 };
 use unmask_model::checkpoint::{
     Biases, Experts, Family, FeedForward, NormKind, Positions, Projections, Rotation, StoredType,
@@ -48,6 +48,15 @@ pub enum Shape {
     /// SDAR-1.7B: 28 blocks of width 2048, 8 of 16 heads for keys, 151,936 tokens; weights stored as bfloat16.
     #[value(name = "sdar-1.7b")]
     Sdar1b7,
+    /// SDAR-8B: 36 blocks of width 4096, 8 of 32 heads for keys, 151,936 tokens; weights stored as bfloat16.
+    #[value(name = "sdar-8b")]
+    Sdar8b,
+    /// Fast-dLLM v2 1.5B: 28 blocks of width 1536, 2 of 12 heads for keys, 151,936 tokens; weights stored as bfloat16.
+    #[value(name = "fast-dllm-v2-1.5b")]
+    FastDllm1b5,
+    /// Stable-DiffCoder 8B: 32 blocks of width 4096, 8 of 32 heads for keys, 155,136 tokens; weights stored as bfloat16.
+    #[value(name = "stable-diffcoder-8b")]
+    StableDiffcoder8b,
     /// LLaDA2.0-mini: 20 blocks of width 2048, 19 of them with 8 of 256 experts and a shared one, 157,184 tokens;
     /// weights stored as bfloat16.
     #[value(name = "llada2-mini")]
@@ -68,6 +77,9 @@ impl Shape {
             Self::OpenDCoder => (24, 896, 14, 2, 4096),
             Self::LladaMoe7bA1b | Self::LladaDense1b => (16, 2048, 16, 16, 8192),
             Self::Sdar1b7 => (28, 2048, 16, 8, 32_768),
+            Self::Sdar8b => (36, 4096, 32, 8, 32_768),
+            Self::FastDllm1b5 => (28, 1536, 12, 2, 32_768),
+            Self::StableDiffcoder8b => (32, 4096, 32, 8, 8192),
             Self::Llada2Mini => (20, 2048, 16, 4, 32_768),
         };
         let learned = self.family() == &DIFFUGPT;
@@ -91,18 +103,20 @@ impl Shape {
                 _ => Projections::Separate,
             },
             biases: Biases {
-                qkv: learned || matches!(self, Self::Dream7b | Self::OpenDCoder),
+                qkv: learned || matches!(self, Self::Dream7b | Self::OpenDCoder | Self::FastDllm1b5),
                 output: learned,
                 feed_forward: learned,
             },
             head_norm: matches!(
                 self,
-                Self::LladaMoe7bA1b | Self::LladaDense1b | Self::Sdar1b7 | Self::Llada2Mini
+                Self::LladaMoe7bA1b | Self::LladaDense1b | Self::Sdar1b7 | Self::Sdar8b | Self::Llada2Mini
             ),
             feed_forward: self.feed_forwards(layers.unwrap_or(own_layers)),
             visibility: match self {
-                Self::Sdar1b7 => Visibility::BlockCausal { block: 4 },
-                Self::Llada2Mini => Visibility::BlockCausal { block: 32 },
+                Self::Sdar1b7 | Self::Sdar8b | Self::StableDiffcoder8b => {
+                    Visibility::BlockCausal { block: 4 }
+                }
+                Self::Llada2Mini | Self::FastDllm1b5 => Visibility::BlockCausal { block: 32 },
                 _ => Visibility::Full,
             },
             ties_missing_head: true,
@@ -125,7 +139,9 @@ impl Shape {
             Self::DiffuGptM => FeedForward::Gelu { width: 4096 },
             Self::Llama124m => FeedForward::SwiGlu { width: 2048 },
             Self::DiffuLlama7b => FeedForward::SwiGlu { width: 11008 },
-            Self::Llada8b => FeedForward::SwiGlu { width: 12288 },
+            Self::Llada8b | Self::Sdar8b => FeedForward::SwiGlu { width: 12288 },
+            Self::FastDllm1b5 => FeedForward::SwiGlu { width: 8960 },
+            Self::StableDiffcoder8b => FeedForward::SwiGlu { width: 14336 },
             Self::Dream7b => FeedForward::SwiGlu { width: 18944 },
             Self::OpenDCoder => FeedForward::SwiGlu { width: 4864 },
             Self::LladaMoe7bA1b => FeedForward::Experts(Experts {
@@ -158,12 +174,12 @@ impl Shape {
         match self {
             Self::DiffuGptS | Self::DiffuGptM => 50257,
             Self::SmolLm2 => 49_152,
-            Self::OpenDCoder => 151_936,
+            Self::OpenDCoder | Self::Sdar1b7 | Self::Sdar8b | Self::FastDllm1b5 => 151_936,
+            Self::StableDiffcoder8b => 155_136,
             Self::Llama124m | Self::DiffuLlama7b => 32000,
             Self::Llada8b => 126_464,
             Self::Dream7b => 152_064,
             Self::LladaMoe7bA1b | Self::LladaDense1b | Self::Llada2Mini => 157_184,
-            Self::Sdar1b7 => 151_936,
         }
     }
 
@@ -199,7 +215,9 @@ impl Shape {
             Self::Llada8b => &LLADA,
             Self::Dream7b => &DREAM,
             Self::LladaMoe7bA1b | Self::LladaDense1b => &LLADA_MOE,
-            Self::Sdar1b7 => &SDAR,
+            Self::Sdar1b7 | Self::Sdar8b => &SDAR,
+            Self::FastDllm1b5 => &FAST_DLLM,
+            Self::StableDiffcoder8b => &STABLE_DIFFCODER,
             Self::Llada2Mini => &LLADA2,
         }
     }

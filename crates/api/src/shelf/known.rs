@@ -76,6 +76,34 @@ const LLADA_MOE: KnownModel = KnownModel {
     adapted: false,
 };
 
+/// SDAR's smallest chat model.
+const SDAR: KnownModel = KnownModel {
+    name: "sdar-1.7b",
+    hub: "JetLM/SDAR-1.7B-Chat",
+    about: "chat, in blocks of 4",
+    licence: "Apache-2.0",
+    shape: Shape::Sdar1b7,
+    vocabulary: 151_936,
+    context: 32_768,
+    own_head: true,
+    stored: StoredAs::Bf16,
+    adapted: false,
+};
+
+/// LLaDA2's smaller mixture of experts.
+const LLADA2: KnownModel = KnownModel {
+    name: "llada2-mini",
+    hub: "inclusionAI/LLaDA2.0-mini",
+    about: "instructions, in blocks of 32; 8 of 256 experts for each token",
+    licence: "Apache-2.0",
+    shape: Shape::Llada2Mini,
+    vocabulary: 157_184,
+    context: 32_768,
+    own_head: true,
+    stored: StoredAs::Bf16,
+    adapted: false,
+};
+
 /// DiffuGPT, the smaller one.
 const DIFFUGPT_S: KnownModel = KnownModel {
     name: "diffugpt-s",
@@ -86,12 +114,12 @@ const DIFFUGPT_S: KnownModel = KnownModel {
     vocabulary: 50_257,
     context: 1024,
     own_head: false,
-    stored: StoredAs::F32,
+    stored: StoredAs::F16,
     adapted: false,
 };
 
 /// All known models, small ones first.
-pub const KNOWN: [KnownModel; 14] = [
+pub const KNOWN: [KnownModel; 20] = [
     DIFFUGPT_S,
     KnownModel {
         name: SMOLLM2,
@@ -124,6 +152,19 @@ pub const KNOWN: [KnownModel; 14] = [
         stored: StoredAs::Bf16,
         adapted: false,
     },
+    KnownModel {
+        name: "fast-dllm-1.5b",
+        hub: "Efficient-Large-Model/Fast_dLLM_v2_1.5B",
+        about: "chat, in blocks of 32",
+        licence: "Apache-2.0",
+        shape: Shape::FastDllm1b5,
+        vocabulary: 151_936,
+        context: 32_768,
+        own_head: false,
+        stored: StoredAs::Bf16,
+        adapted: false,
+    },
+    SDAR,
     KnownModel {
         name: "diffullama",
         hub: "diffusionfamily/diffullama",
@@ -160,6 +201,7 @@ pub const KNOWN: [KnownModel; 14] = [
         name: "diffucoder",
         hub: "apple/DiffuCoder-7B-cpGRPO",
         about: "instructions, code",
+        licence: "Apple-AMLR",
         ..DREAM
     },
     LLADA,
@@ -175,6 +217,21 @@ pub const KNOWN: [KnownModel; 14] = [
         about: "instructions; LLaDA-8B with preferences",
         ..LLADA
     },
+    KnownModel { name: "sdar-8b", hub: "JetLM/SDAR-8B-Chat", shape: Shape::Sdar8b, ..SDAR },
+    KnownModel {
+        name: "diffcoder-8b",
+        hub: "ByteDance-Seed/Stable-DiffCoder-8B-Instruct",
+        about: "instructions, code, in blocks of 4",
+        licence: "MIT",
+        shape: Shape::StableDiffcoder8b,
+        vocabulary: 155_136,
+        context: 8192,
+        own_head: true,
+        stored: StoredAs::Bf16,
+        adapted: false,
+    },
+    LLADA2,
+    KnownModel { name: "llada2.1-mini", hub: "inclusionAI/LLaDA2.1-mini", ..LLADA2 },
 ];
 
 impl KnownModel {
@@ -257,5 +314,10 @@ mod tests {
         assert_eq!(network("llada-8b").stored_bytes(), 16_031_162_368);
         assert_eq!(network("smollm2").parameters(), 134_515_008);
         assert_eq!(network("dream-7b").parameters(), 7_615_616_512);
+        // What the hub says of their files: 249 MB, 710 MB, 4.06 GB, 16.4 GB.
+        let megabytes = |name: &str| network(name).stored_bytes() / 1_000_000;
+        assert_eq!([megabytes("diffugpt-s"), megabytes("diffugpt-m")], [248, 709]);
+        assert_eq!([megabytes("sdar-1.7b"), megabytes("sdar-8b")], [4063, 16_381]);
+        assert_eq!(network("diffcoder-8b").parameters() / 10_000_000, 825);
     }
 }

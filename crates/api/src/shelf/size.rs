@@ -81,7 +81,7 @@ pub(crate) fn refuse_if_too_large(model: &KnownModel, dtype: Dtype, cpu: CpuFeat
 pub(crate) fn gigabytes(bytes: usize) -> String {
     match bytes {
         0..1_000_000_000 => format!("{} MB", bytes.div_ceil(1_000_000)),
-        1_000_000_000..100_000_000_000 => format!("{:.1} GB", bytes as f64 / 1e9),
+        1_000_000_000..10_000_000_000 => format!("{:.1} GB", bytes as f64 / 1e9),
         _ => format!("{:.0} GB", bytes as f64 / 1e9),
     }
 }
@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn sizes_are_read_at_a_glance() {
-        assert_eq!([950_000, 16_031_162_368, 140_000_000_000].map(gigabytes), ["1 MB", "16.0 GB", "140 GB"]);
+        let read = [950_000, 4_063_000_000, 16_031_162_368, 140_000_000_000].map(gigabytes);
+        assert_eq!(read, ["1 MB", "4.1 GB", "16 GB", "140 GB"]);
         assert_eq!([124_439_808, 7_615_616_512].map(millions), ["124 M", "7.6 B"]);
     }
 }

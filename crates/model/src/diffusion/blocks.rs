@@ -12,8 +12,9 @@ pub(super) struct Blocks {
     members: Vec<Range<usize>>,
     /// Positions of a block that is not cut by the end of the canvas.
     size: usize,
-    /// True if blocks are counted from position 0 of the canvas, whatever is given.
-    absolute: bool,
+    /// Positions of a block of the network's attention, where it is causal between blocks. Blocks are counted from
+    /// position 0 then, whatever is given, and those of the attention are whole numbers of them.
+    attention: Option<usize>,
 }
 
 impl Blocks {
@@ -22,11 +23,12 @@ impl Blocks {
         let size = size.max(1);
         let firsts = (0..targets.len()).step_by(size);
         let members = firsts.map(|first| first..(first + size).min(targets.len())).collect();
-        Self { targets, members, size, absolute: false }
+        Self { targets, members, size, attention: None }
     }
 
-    /// Blocks of `size` positions of the canvas, as far as something is to be generated in them.
-    pub(super) fn of_positions(targets: Vec<Position>, size: usize) -> Self {
+    /// Blocks of `size` positions of the canvas, as far as something is to be generated in them. `attention` is a
+    /// multiple of `size`.
+    pub(super) fn of_positions(targets: Vec<Position>, size: usize, attention: usize) -> Self {
         let size = size.max(1);
         let mut members = Vec::new();
         let mut first = 0;
@@ -34,7 +36,7 @@ impl Blocks {
             members.push(first..first + block.len());
             first += block.len();
         }
-        Self { targets, members, size, absolute: true }
+        Self { targets, members, size, attention: Some(attention) }
     }
 
     /// All positions to generate.
@@ -68,12 +70,19 @@ impl Blocks {
         self.members.partition_point(|members| members.end <= place)
     }
 
-    /// The positions that `block` takes of a canvas of `length` positions, where blocks are those of the network's
-    /// attention: it sees no later ones, and earlier ones do not see it. Otherwise the whole canvas.
+    /// The positions of a canvas of `length` in the attention's block around `block`: it sees no later ones, and
+    /// earlier ones do not see it. The whole canvas where attention knows no blocks.
     pub(super) fn span(&self, block: usize, length: usize) -> Range<usize> {
-        let Some(first) = self.members(block).first().filter(|_| self.absolute) else { return 0..length };
-        let start = *first as usize / self.size * self.size;
-        start..(start + self.size).min(length)
+        let (Some(size), Some(first)) = (self.attention, self.members(block).first()) else {
+            return 0..length;
+        };
+        let start = *first as usize / size * size;
+        start..(start + size).min(length)
+    }
+
+    /// Returns true if the position before this one is in another block of the attention.
+    pub(super) fn is_behind_block(&self, position: Position) -> bool {
+        position > 0 && self.attention.is_some_and(|size| (position as usize).is_multiple_of(size))
     }
 }
 
@@ -88,7 +97,7 @@ mod tests {
         assert_eq!((own.count(), own.members(0), own.members(2)), (3, &targets[..3], &targets[6..]));
         assert_eq!([3, 6, 7, 13].map(|position| own.of(position)), [0, 0, 1, 2]);
         assert_eq!(own.span(0, 14), 0..14);
-        let absolute = Blocks::of_positions(targets.clone(), 4);
+        let absolute = Blocks::of_positions(targets.clone(), 4, 4);
         assert_eq!(absolute.count(), 4);
         assert_eq!(
             [0, 1, 2, 3].map(|block| absolute.members(block)),
@@ -98,5 +107,9 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|block| absolute.span(block, 14)), [0..4, 4..8, 8..12, 12..14]);
         assert_eq!(absolute.members_up_to(1), &targets[..4]);
         assert!(absolute.members(4).is_empty());
+        let parts = Blocks::of_positions(targets.clone(), 4, 8);
+        assert_eq!([0, 1, 2, 3].map(|block| parts.span(block, 14)), [0..8, 0..8, 8..14, 8..14]);
+        assert_eq!([0, 4, 8].map(|position| parts.is_behind_block(position)), [false, false, true]);
+        assert!(!own.is_behind_block(8));
     }
 }

@@ -35,6 +35,9 @@ pub enum Refresh {
     Every(u32),
     /// The first one of each block of the decision rule's window.
     Block,
+    /// The same, and it commits the first position of the block alone. The others compute nothing in front of the block:
+    /// Fast-dLLM's loop for Dream, in which the row of that position lies in the block before.
+    BlockFirst,
 }
 
 /// A sample's view of what is kept.
@@ -91,29 +94,31 @@ impl Frozen {
     }
 
     /// Prepares the next evaluation of the first `shown` positions of a canvas. `open` are the open positions that it is
-    /// about, which lie in block `block` of the window.
+    /// about, which lie in the block of the window with this number and first position.
     pub(super) fn prepare(
         &mut self,
         canvas: &Canvas,
         shown: usize,
         wants: &[Want],
         open: impl Iterator<Item = Position>,
-        block: usize,
+        (block, start): (usize, Position),
     ) {
         let tokens = &canvas.tokens()[..shown];
         match self.rule {
             Rule::Blocks(size) => {
                 let first = canvas.open_positions().next().map_or(shown, |first| first as usize);
                 let read = wants.first().map_or(first, |want| want.position as usize);
-                let done = first.min(read).saturating_sub(usize::from(self.shift)) / size * size;
+                let done = first.min(read) / size * size;
                 tokens[..done].clone_into(&mut self.as_of);
-                self.active = (done as Position..shown as Position).collect();
+                // The row of the block's first position is the last one before it.
+                let from = done.saturating_sub(usize::from(self.shift && read == done));
+                self.active = (from as Position..shown as Position).collect();
             }
             Rule::Approximate(cache) => {
                 let due = match cache.refresh {
                     Refresh::Never => false,
                     Refresh::Every(evaluations) => self.since >= evaluations,
-                    Refresh::Block => block != self.block,
+                    Refresh::Block | Refresh::BlockFirst => block != self.block,
                 };
                 if self.as_of.len() != shown || due {
                     tokens.clone_into(&mut self.as_of);
@@ -125,8 +130,17 @@ impl Frozen {
                 let read = wants.iter().map(|want| want.position);
                 let around = open.chain(read).chain(self.touched.iter().copied());
                 self.active = active(around, cache, self.shift, shown);
+                if cache.refresh == Refresh::BlockFirst && self.since > 1 {
+                    self.active.retain(|position| *position >= start);
+                }
             }
         }
+    }
+
+    /// Returns true if the next evaluation of a block is its first, which commits the first position alone.
+    pub(super) fn leads(&self, block: usize) -> bool {
+        let Rule::Approximate(KvCache { refresh: Refresh::BlockFirst, .. }) = self.rule else { return false };
+        self.as_of.is_empty() || block != self.block
     }
 
     /// The number of the next `evaluations`, the pending one included, that compute the whole canvas at most.

@@ -107,7 +107,7 @@ pub enum Quota {
     /// independent rounds in fewer evaluations.
     Balanced(u32),
     /// Dream's schedule over T steps: ⌊n·(1 − s/t)⌋ of the n open positions, possibly none, all at the
-    /// last step; times from 1 to 0.001.
+    /// last step; times from 1 to 0.001. Blocks share the steps evenly.
     Times(u32),
     /// The reference's confidence order over T evaluations (`generate_samples` of its trainer): all
     /// positions that were open at the start are ranked, closed ones too, and the lowest ⌊M·t/T⌋ stay
@@ -228,10 +228,8 @@ impl Policy {
         }
         match (self.window, self.quota) {
             (Window::Sliding(_) | Window::LeftToRight, _) if !scored => return conflict("window", "order"),
-            (
-                Window::Block(_) | Window::Sliding(_) | Window::LeftToRight,
-                Quota::Kept(_) | Quota::Times(_),
-            )
+            (Window::Block(_) | Window::Sliding(_) | Window::LeftToRight, Quota::Kept(_))
+            | (Window::Sliding(_) | Window::LeftToRight, Quota::Times(_))
             | (Window::All | Window::Sliding(_) | Window::LeftToRight, Quota::PerBlock { .. }) => {
                 return conflict("window", "quota");
             }

@@ -2,7 +2,6 @@
 
 use super::noise::{Noise, Purpose};
 use super::policy::{Quota, Score, ScoreKind};
-use super::schedule::dream_quota;
 use crate::predictor::{Position, Read, Want};
 
 /// A position that was read.
@@ -54,22 +53,14 @@ pub(super) fn is_above(kind: ScoreKind, read: &Read, threshold: f64) -> bool {
     quantity(kind, read).exp() > threshold
 }
 
-/// The progress of a scored request, as quotas need it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Progress {
-    /// Number of the evaluation, from 1.
-    pub(super) round: u32,
-    /// Size of the part that is due where the window is filled in even parts.
-    pub(super) part: usize,
-}
-
-/// The number of ranked candidates, from the best, that are committed.
-pub(super) fn quota(ranked: &[Candidate<'_>], quota: Quota, kind: ScoreKind, progress: Progress) -> usize {
+/// The number of ranked candidates, from the best, that are committed. `part` is the number that is due where the rule
+/// has a schedule.
+pub(super) fn quota(ranked: &[Candidate<'_>], quota: Quota, kind: ScoreKind, part: usize) -> usize {
     let probability = |candidate: &Candidate<'_>| quantity(kind, candidate.read).exp();
     match quota {
         Quota::Count(k) => k.min(ranked.len()),
-        Quota::Evaluations(_) | Quota::Balanced(_) => progress.part.clamp(1, ranked.len().max(1)),
-        Quota::Times(steps) => dream_quota(ranked.len(), progress.round, steps),
+        Quota::Evaluations(_) | Quota::Balanced(_) => part.clamp(1, ranked.len().max(1)),
+        Quota::Times(_) => part.min(ranked.len()),
         Quota::Threshold(threshold) => {
             ranked.iter().take_while(|candidate| probability(candidate) >= threshold).count().max(1)
         }
@@ -79,7 +70,7 @@ pub(super) fn quota(ranked: &[Candidate<'_>], quota: Quota, kind: ScoreKind, pro
         }
         Quota::Entropy(budget) => entropy_prefix(ranked, budget),
         Quota::PerBlock { threshold, .. } => {
-            let least = progress.part.clamp(1, ranked.len().max(1));
+            let least = part.clamp(1, ranked.len().max(1));
             let above = |threshold| {
                 ranked.iter().take_while(|candidate| is_above(kind, candidate.read, threshold)).count()
             };
@@ -127,7 +118,7 @@ mod tests {
             (0..).zip(&reads).map(|(position, read)| Candidate { position, read }).collect();
         let score = Score { kind: ScoreKind::Drawn, temperature: 0.0 };
         rank(&mut ranked, score, &Noise::default(), 1);
-        quota(&ranked, rule, score.kind, Progress { round: 1, part: 2 })
+        quota(&ranked, rule, score.kind, 2)
     }
 
     #[test]

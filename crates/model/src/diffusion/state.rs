@@ -4,6 +4,7 @@
 mod block;
 mod decide;
 mod prepare;
+mod times;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,7 +15,7 @@ use super::cache::Frozen;
 use super::canvas::Canvas;
 use super::noise::Noise;
 use super::policy::{Order, Policy, Quota, Revise, Window};
-use super::schedule::{dream_quota, dream_steps_left, plan};
+use super::schedule::plan;
 use super::spec::{self, Commit, EarlyExit, Edit, Span, StateSpec};
 use crate::error::{CanvasError, PolicyError};
 use crate::predictor::{
@@ -53,7 +54,7 @@ use crate::predictor::{
 #[derive(Clone, Debug)]
 pub struct DenoisingState {
     canvas: Canvas,
-    /// Those of the request; with drafts, each again at temperature 0.
+    /// Those of the request, and where the most probable token is wanted each again at temperature 0.
     samplings: Vec<Sampling>,
     /// The number of them that are the request's.
     settings: u32,
@@ -68,8 +69,9 @@ pub struct DenoisingState {
     redraws: bool,
     guidance: Option<f64>,
     alternatives: usize,
-    /// With drafts, what to add to the index of a sampling to make it greedy.
-    drafts: Option<u32>,
+    drafts: bool,
+    /// True if the first position of a block of attention is read in the block before: there is a shift.
+    reads_before: bool,
     /// Positions of the pending ask that are read for the draft alone, ascending.
     guessed: Vec<Position>,
     /// The tokens that the last evaluation would have put at the positions that stayed open.
@@ -93,6 +95,8 @@ pub struct DenoisingState {
     counts: Vec<TokenCount>,
     /// True if position 0 is committed with the pending round; it is not asked for.
     first_due: bool,
+    /// True if the pending evaluation commits the first position of its block alone.
+    alone: bool,
     /// The keys and values kept between evaluations, if any are.
     frozen: Option<Frozen>,
     /// Edits that needed no evaluation; they are reported with the next one.
@@ -103,8 +107,8 @@ impl DenoisingState {
     /// Prepares a sample; all that needs no network is drawn here.
     ///
     /// # Errors
-    /// As [`Canvas::new`] and [`Policy::check`]; also an open position 0 that nothing can fill, and a window that is not the
-    /// blocks of a network whose attention is causal between blocks.
+    /// As [`Canvas::new`] and [`Policy::check`]; also an open position 0 that nothing can fill, and a window that is neither
+    /// the blocks of a network whose attention is causal between blocks nor equal parts of them.
     pub fn new(spec: StateSpec, limits: &ModelLimits) -> Result<Self, CanvasError> {
         spec.policy.check()?;
         let canvas = Canvas::new(spec.given.iter().copied(), limits)?;
@@ -123,7 +127,8 @@ impl DenoisingState {
         plan.reverse();
         let mut samplings = spec::checked_samplings(spec.samplings);
         let settings = samplings.len() as u32;
-        if spec.drafts {
+        let reads_before = limits.shift && matches!(limits.visibility, Visibility::BlockCausal { .. });
+        if spec.drafts || reads_before {
             let greedy = |sampling: &Sampling| Sampling { temperature: 0.0, ..sampling.clone() };
             samplings.extend(samplings.iter().map(greedy).collect::<Vec<_>>());
         }
@@ -142,7 +147,8 @@ impl DenoisingState {
                 && matches!(quota, Quota::Times(_) | Quota::Evaluations(_)),
             guidance: spec.guidance.filter(|weight| *weight != 0.0),
             alternatives: spec.alternatives,
-            drafts: spec.drafts.then_some(settings),
+            drafts: spec.drafts,
+            reads_before,
             guessed: Vec::new(),
             draft: Vec::new(),
             blocks,
@@ -157,6 +163,7 @@ impl DenoisingState {
             unconditional: Vec::new(),
             counts: Vec::new(),
             first_due: false,
+            alone: false,
             frozen: Frozen::new(spec.kv_cache, limits.visibility, limits.shift),
             unreported: Vec::new(),
         };
@@ -197,8 +204,8 @@ impl DenoisingState {
         let mut edits = std::mem::take(&mut self.unreported);
         let taken_back = if self.last { Vec::new() } else { self.remasks() };
         let thought = |(want, read): (&Want, &Read)| (want.position, read.token);
-        self.draft =
-            self.drafts.map_or_else(Vec::new, |_| self.wants.iter().zip(reads).map(thought).collect());
+        let thoughts = self.wants.iter().zip(reads).filter(|_| self.drafts);
+        self.draft = thoughts.map(thought).collect();
         let asked = self.set_guesses_aside(reads);
         let mask = self.canvas.mask_token();
         let commits = self.commits(&asked);
@@ -213,7 +220,9 @@ impl DenoisingState {
             }
             edits.push(Edit::Commit(commit));
         }
-        self.at_work.evaluated(full, changed);
+        if !self.reads_block_before() {
+            self.at_work.evaluated(full, changed);
+        }
         self.commit_first();
         for position in taken_back {
             self.canvas.remask(position);
@@ -314,12 +323,7 @@ impl DenoisingState {
                 let costs = |round: &[(u32, Position)]| round.iter().any(|member| !self.is_first(member.1));
                 1 + self.plan.chunk_by(|a, b| a.0 == b.0).filter(|round| costs(round)).count() as u32
             }
-            (Quota::Times(steps), _) => {
-                1 + {
-                    let due = dream_quota(self.canvas.masked(), self.round, steps);
-                    dream_steps_left(self.canvas.masked() - due, self.round, steps)
-                }
-            }
+            (Quota::Times(steps), _) => self.times_left(steps),
             (Quota::Kept(steps), _) => steps - self.evaluations,
             (Quota::Evaluations(total), Order::Score(_)) if self.redraws => {
                 let later = self.round + 1..=self.rounds(total);
@@ -333,8 +337,17 @@ impl DenoisingState {
     /// the network's attention knows no blocks.
     fn shown(&self) -> Range<usize> {
         let length = self.canvas.tokens().len();
+        if self.reads_block_before() {
+            return 0..self.wants[0].position as usize + 1;
+        }
         let block = self.wants.first().map(|want| self.blocks.of(want.position));
         block.map_or(0..length, |block| self.blocks.span(block, length))
+    }
+
+    /// Returns true if the pending evaluation is about the first position of a block of attention alone, whose row is in
+    /// the block before.
+    fn reads_block_before(&self) -> bool {
+        self.reads_before && matches!(&self.wants[..], [want] if self.blocks.is_behind_block(want.position))
     }
 
     /// Returns true if keys and values are kept between evaluations.
@@ -379,8 +392,8 @@ impl DenoisingState {
 /// The blocks in which the positions to generate are filled; one where the window has none.
 fn blocks(targets: Vec<Position>, window: Window, limits: &ModelLimits) -> Result<Blocks, PolicyError> {
     match (limits.visibility, window) {
-        (Visibility::BlockCausal { block }, Window::Block(size)) if size == block => {
-            Ok(Blocks::of_positions(targets, size))
+        (Visibility::BlockCausal { block }, Window::Block(size)) if block.is_multiple_of(size) => {
+            Ok(Blocks::of_positions(targets, size, block))
         }
         (Visibility::BlockCausal { .. }, _) => {
             Err(PolicyError::Conflict { first: "window", second: "attention" })

@@ -77,8 +77,11 @@ impl Run<'_> {
     }
 
     fn policy(&self) -> Policy {
-        let kind =
-            if self.parameters["strategy"] == "sequential" { ScoreKind::Position } else { ScoreKind::Drawn };
+        let kind = match (&self.parameters["strategy"], &self.parameters["confidence"]) {
+            (strategy, _) if strategy == "sequential" => ScoreKind::Position,
+            (_, confidence) if confidence == "model" => ScoreKind::Model,
+            _ => ScoreKind::Drawn,
+        };
         let revise = self.number("editing_threshold").map_or(Revise::None, |threshold| Revise::Edit {
             threshold,
             post: self.count("max_post_steps") as u32,
@@ -91,7 +94,7 @@ impl Run<'_> {
             self.count("block") / each
         });
         Policy {
-            window: Window::Block(self.count("block")),
+            window: Window::Block(self.number("part").map_or(self.count("block"), |part| part as usize)),
             order: Order::Score(Score { kind, temperature: 0.0 }),
             quota: Quota::PerBlock { steps: steps as u32, threshold: self.number("threshold") },
             revise,
@@ -124,6 +127,13 @@ impl Run<'_> {
         RecordedDraws { tokens, ..RecordedDraws::default() }
     }
 
+    /// Positions that each forward computes.
+    fn shown(&self, blocks: &[usize]) -> Vec<usize> {
+        let recorded = self.tensor("shown").map(|shown| shown.to_vec1::<i64>().unwrap());
+        let whole = blocks.iter().map(|block| (block + 1) * self.count("block"));
+        recorded.map_or_else(|| whole.collect(), |shown| shown.into_iter().map(|end| end as usize).collect())
+    }
+
     /// Tokens that end the text, in the runs that were made to stop.
     fn ends(&self) -> Vec<u32> {
         let stops = self.parameters["stop_ids"].as_array().filter(|_| self.is("stop"));
@@ -135,7 +145,7 @@ impl Run<'_> {
         let (states, blocks) = self.states();
         let prompt = ids(self.tensor("prompt").unwrap()).remove(0);
         let length = states[0].len();
-        let size = self.count("block");
+        let shown = self.shown(&blocks);
         let mut given: Vec<Option<u32>> = prompt.iter().copied().map(Some).collect();
         given.resize(length, None);
         let spec = StateSpec {
@@ -148,10 +158,10 @@ impl Run<'_> {
             ..StateSpec::default()
         };
         let mut state = DenoisingState::new(spec, &predictor.limits()).unwrap();
-        for (forward, (expected, block)) in states.iter().zip(&blocks).enumerate() {
+        for (forward, (expected, shown)) in states.iter().zip(shown).enumerate() {
             let Some(ask) = state.ask() else { panic!("{label}: ends before forward {forward}") };
             assert_eq!(expected, state.canvas().tokens(), "{label}: state before forward {forward}");
-            assert_eq!(ask.tokens.len(), (block + 1) * size, "{label}: what forward {forward} shows");
+            assert_eq!(ask.tokens.len(), shown, "{label}: what forward {forward} shows");
             let left = state.evaluations_left();
             let reads = predictor.predict(&[ask]).unwrap().remove(0);
             state.act(&reads);

@@ -130,6 +130,13 @@ fn one_position_at_a_time_in_blocks_has_the_law_of_the_chain() {
     assert_law(per_block(ScoreKind::Position, BLOCK as u32, None, Revise::None), &joint());
 }
 
+/// Parts of a block are filled one after another, as blocks are.
+#[test]
+fn single_positions_as_parts_of_a_block_have_the_law_of_the_chain() {
+    let parts = per_block(ScoreKind::Drawn, 1, None, Revise::None);
+    assert_law(Policy { window: Window::Block(1), ..parts }, &joint());
+}
+
 #[test]
 fn a_block_in_one_evaluation_is_drawn_independently() {
     let law = law_of_labelings(&Beliefs::new(PLAIN), &[[0, 0, 1, 1]]);

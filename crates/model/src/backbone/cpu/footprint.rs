@@ -12,6 +12,8 @@ const LOGIT_ROWS: usize = 256;
 pub enum StoredAs {
     /// 32-bit floats.
     F32,
+    /// 16-bit floats, which are 32-bit floats in memory.
+    F16,
     /// bfloat16.
     Bf16,
     /// The mixture of Q4_K and Q6_K that llama.cpp calls Q4_K_M, in a GGUF file.
@@ -110,7 +112,7 @@ impl Network {
         let matrices = self.matrices();
         let matrices: usize = matrices.iter().map(|matrix| self.stored_matrix(matrix)).sum();
         let others = self.positions() + self.vectors();
-        let each = if self.stored == StoredAs::Bf16 { 2 } else { 4 };
+        let each = if matches!(self.stored, StoredAs::F16 | StoredAs::Bf16) { 2 } else { 4 };
         matrices + each * others
     }
 
@@ -177,7 +179,7 @@ impl Network {
         let numbers = matrix.count * matrix.inputs * matrix.outputs;
         match self.stored {
             StoredAs::F32 => 4 * numbers,
-            StoredAs::Bf16 => 2 * numbers,
+            StoredAs::F16 | StoredAs::Bf16 => 2 * numbers,
             StoredAs::Q4KM => {
                 let (numbers_of_block, bytes) = self.block(matrix);
                 numbers / numbers_of_block * bytes

@@ -5,11 +5,13 @@
 mod diffugpt;
 mod diffullama;
 mod dream;
+mod fast_dllm;
 mod llada;
 mod llada2;
 mod llada_moe;
 mod qwen2;
 mod sdar;
+mod stable_diffcoder;
 pub mod transformers;
 
 use std::fmt;
@@ -17,19 +19,31 @@ use std::fmt;
 pub use self::diffugpt::DIFFUGPT;
 pub use self::diffullama::DIFFULLAMA;
 pub use self::dream::DREAM;
+pub use self::fast_dllm::FAST_DLLM;
 pub use self::llada::LLADA;
 pub use self::llada_moe::LLADA_MOE;
 pub use self::llada2::LLADA2;
 pub use self::qwen2::QWEN2;
 pub use self::sdar::SDAR;
+pub use self::stable_diffcoder::STABLE_DIFFCODER;
 use super::config::Fields;
 use super::layout::Layout;
 use super::spec::TransformerSpec;
 use crate::error::LoadError;
 
 /// Every family that is served, the first that answers to a file's names takes it.
-pub static FAMILIES: [&Family; 8] =
-    [&DIFFUGPT, &DIFFULLAMA, &LLADA_MOE, &LLADA, &LLADA2, &DREAM, &SDAR, &QWEN2];
+pub static FAMILIES: [&Family; 10] = [
+    &DIFFUGPT,
+    &STABLE_DIFFCODER,
+    &DIFFULLAMA,
+    &LLADA_MOE,
+    &LLADA,
+    &LLADA2,
+    &DREAM,
+    &SDAR,
+    &FAST_DLLM,
+    &QWEN2,
+];
 
 /// A family of masked diffusion models: everything that differs between models and is not arithmetic.
 ///

@@ -3,6 +3,7 @@
 use super::DenoisingState;
 use crate::diffusion::policy::{Quota, Revise};
 use crate::diffusion::schedule::most_in_block;
+use crate::predictor::Position;
 
 /// The progress of a rule that fills one block after another ([`Quota::PerBlock`]).
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,8 +65,10 @@ impl DenoisingState {
             std::iter::once((self.at_work.number, &self.at_work)).chain(later.map(|block| (block, &fresh)));
         let left = states.map(|(block, state)| {
             let open = self.blocks.members(block).iter().filter(|position| self.canvas.is_open(**position));
-            let filling = most_in_block(open.count(), self.blocks.size(), steps, state.evaluations);
-            filling + state.post_left(self.policy.revise)
+            let (first, rest): (Vec<Position>, Vec<Position>) =
+                open.partition(|position| self.reads_before && self.blocks.is_behind_block(**position));
+            let filling = most_in_block(rest.len(), self.blocks.size(), steps, state.evaluations);
+            first.len() as u32 + filling + state.post_left(self.policy.revise)
         });
         left.sum()
     }

@@ -8,7 +8,7 @@ use crate::diffusion::remask;
 use crate::diffusion::schedule::{
     balanced_evaluations, least_in_block, part_size, positions_kept_open, share,
 };
-use crate::diffusion::select::{Candidate, Progress, candidates, cut, entropy_prefix, is_above, quota, rank};
+use crate::diffusion::select::{Candidate, candidates, cut, entropy_prefix, is_above, quota, rank};
 use crate::diffusion::spec::Commit;
 use crate::predictor::{Position, Read};
 
@@ -51,7 +51,7 @@ impl DenoisingState {
             }
             (Order::Score(score), rule) => {
                 rank(&mut found, score, &self.noise, self.round);
-                found.truncate(quota(&found, rule, score.kind, self.progress(found.len())));
+                found.truncate(quota(&found, rule, score.kind, self.part_due(found.len())));
             }
             _ => {}
         }
@@ -120,15 +120,17 @@ impl DenoisingState {
         members / rounds + usize::from((inside as usize) < members % rounds)
     }
 
-    /// The progress of even parts: the number of the `open` positions of the window that are due.
-    fn progress(&self, open: usize) -> Progress {
+    /// The number of the `open` positions of the window that are due by the rule's schedule.
+    fn part_due(&self, open: usize) -> usize {
         if self.redraws && matches!(self.policy.quota, Quota::Evaluations(_)) {
             // As if nothing had been drawn again.
-            return Progress { round: self.round, part: self.part_at(self.round) };
+            return self.part_at(self.round);
         }
         if let Quota::PerBlock { steps, .. } = self.policy.quota {
-            let part = least_in_block(self.blocks.size(), steps, self.at_work.evaluations);
-            return Progress { round: self.round, part };
+            return least_in_block(self.blocks.size(), steps, self.at_work.evaluations);
+        }
+        if let Quota::Times(steps) = self.policy.quota {
+            return self.due_now(steps);
         }
         let block = self.wants.first().map_or(0, |want| self.blocks.of(want.position));
         let members = self.blocks.members(block).len();
@@ -138,6 +140,6 @@ impl DenoisingState {
             Quota::Balanced(steps) => balanced_evaluations(share(steps, block as u32, blocks), members),
             _ => 1,
         };
-        Progress { round: self.round, part: part_size(members, parts as usize, members - open.min(members)) }
+        part_size(members, parts as usize, members - open.min(members))
     }
 }

@@ -7,7 +7,6 @@ use crate::diffusion::canvas::Cell;
 use crate::diffusion::noise::Purpose;
 use crate::diffusion::policy::{LOOKAHEAD, Order, Quota, Revise, Window};
 use crate::diffusion::remask;
-use crate::diffusion::schedule::next_dream_step;
 use crate::diffusion::spec::{self, EarlyExit, Edit};
 use crate::predictor::{Position, Want};
 
@@ -15,6 +14,7 @@ impl DenoisingState {
     /// Writes the wants of the next evaluation; none when there is no next one.
     pub(super) fn prepare(&mut self) {
         self.wants.clear();
+        self.alone = false;
         let labelled = matches!(self.policy.quota, Quota::Labels(_) | Quota::Kept(_))
             && self.policy.revise == Revise::None;
         if !labelled {
@@ -50,7 +50,8 @@ impl DenoisingState {
             let block = self.blocks.of(first);
             let at_work = |position: &Position| self.blocks.of(*position) == block;
             let open = self.canvas.open_positions().filter(at_work);
-            frozen.prepare(&self.canvas, self.shown().end, &self.wants, open, block);
+            let start = self.blocks.members(block).first().copied().unwrap_or(first);
+            frozen.prepare(&self.canvas, self.shown().end, &self.wants, open, (block, start));
         }
         self.frozen = Some(frozen);
     }
@@ -58,7 +59,9 @@ impl DenoisingState {
     /// Adds the open positions that the policy does not ask for, where a draft is wanted.
     fn guess(&mut self) {
         self.guessed.clear();
-        let Some(greedy) = self.drafts.filter(|_| !self.wants.is_empty()) else { return };
+        if !self.drafts || self.wants.is_empty() {
+            return;
+        }
         let asked: BTreeSet<Position> = self.wants.iter().map(|want| want.position).collect();
         let shown = self.shown().end;
         let open = self.canvas.open_positions().take_while(|position| (*position as usize) < shown);
@@ -68,7 +71,7 @@ impl DenoisingState {
         for position in self.guessed.clone() {
             self.want(position);
         }
-        self.wants[first..].iter_mut().for_each(|want| want.sampling += greedy);
+        self.wants[first..].iter_mut().for_each(|want| want.sampling += self.settings);
     }
 
     /// Everything that is open, and that the network is shown in one evaluation; nothing follows.
@@ -142,9 +145,19 @@ impl DenoisingState {
         }
     }
 
-    /// The open positions of the block at work, and the committed ones where those may change.
+    /// The open positions of the block at work, and the committed ones where those may change. The first position of a
+    /// block of attention goes before the others if its row is in the block before: the most probable token there, as in
+    /// Fast-dLLM v2.
     fn prepare_block(&mut self) {
         self.round = self.evaluations + 1;
+        let first = self.blocks.members(self.at_work.number).first().copied();
+        let before =
+            |position: &Position| self.canvas.is_open(*position) && self.blocks.is_behind_block(*position);
+        if let Some(position) = first.filter(|_| self.reads_before).filter(before) {
+            self.want(position);
+            self.wants[0].sampling += self.settings;
+            return;
+        }
         let edits = matches!(self.policy.revise, Revise::Edit { .. });
         for position in self.blocks.members(self.at_work.number).to_vec() {
             if edits || self.canvas.is_open(position) {
@@ -155,11 +168,9 @@ impl DenoisingState {
 
     /// The open positions that the window shows.
     fn prepare_window(&mut self) {
-        let open = self.canvas.masked();
         match self.policy.quota {
-            // Steps that commit nothing change nothing, and are left out.
-            Quota::Times(steps) => match next_dream_step(open, self.round, steps) {
-                Some(step) => self.round = step,
+            Quota::Times(steps) => match self.next_time(steps) {
+                Some(round) => self.round = round,
                 None => return,
             },
             Quota::Evaluations(total) if self.redraws => {
@@ -171,7 +182,10 @@ impl DenoisingState {
             }
             _ => self.round = self.evaluations + 1,
         }
-        for position in self.visible() {
+        let visible = self.visible();
+        self.alone = visible.first().is_some_and(|first| self.leads(self.blocks.of(*first)));
+        let most = if self.alone { 1 } else { visible.len() };
+        for position in visible.into_iter().take(most) {
             self.want(position);
         }
     }
