@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use tokio::net::TcpListener;
 use unmask_api::access::Access;
-use unmask_api::config::{Cli, Command};
+use unmask_api::commands::{Cli, Command};
 use unmask_api::load::load;
 use unmask_api::server::Listeners;
 use unmask_api::state::AppState;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Circles of modules in crates/api/src: sets of files each of which can be reached from every other by `use` lines.
+"""Circles of modules in crates/api/src: sets of files each of which can be reached from every other by `use` lines. Fails
+if there are any.
 
     tests/words/circles.py [FOLDER]
 
@@ -95,7 +96,8 @@ def main(arguments):
         print(f"{len(circle):5} modules of {len(arrows)} in {folder.name} form a circle: {' '.join(circle)}")
     if not found:
         print(f"      no circles among {len(arrows)} modules of {folder.name}")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

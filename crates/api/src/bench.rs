@@ -1,7 +1,5 @@
 //! `unmask bench`: what an evaluation takes on this machine, with random weights of a known shape.
 
-mod shape;
-
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -15,13 +13,12 @@ use unmask_model::diffusion::{DenoisingState, Noise, StateSpec};
 use unmask_model::kernel::CpuFeatures;
 use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, Sampling, Want};
 
-pub use self::shape::Shape;
-use self::shape::operations;
 use crate::config::LoadArgs;
-use crate::config_values::at_least_one;
 use crate::load::{Loaded, load};
 use crate::policy_names::Preset;
 use crate::shelf::{Dtype, memory};
+use crate::shelf::{Shape, operations};
+use crate::values::at_least_one;
 
 /// Settings of `unmask bench`.
 #[derive(Debug, Args)]

@@ -7,8 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::bench::BenchArgs;
-use crate::config::{LISTEN, ListenArg, LoadArgs, LogArgs, ServeArgs};
-use crate::config_terminal::{ChatArgs, FillArgs, TryArgs};
+use crate::config::{ChatArgs, FillArgs, LISTEN, ListenArg, LoadArgs, LogArgs, ServeArgs, TryArgs};
 use crate::eval::EvalArgs;
 use crate::shelf::{HubModelArgs, ModelsArgs, PullArgs};
 

@@ -8,12 +8,12 @@ use unmask_model::predictor::{Position, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
 
-use crate::deadlines::{Deadlines, longest};
 use crate::error::ApiError;
 use crate::metrics::labels::Ending;
 use crate::observation::Observation;
-use crate::options::Settings;
 use crate::prompt::{Layout, Sample, check_cost};
+use crate::request::deadlines::{Deadlines, longest};
+use crate::request::options::Settings;
 use crate::state::{AppState, ServedModel};
 use crate::text_view::{End, HoleText, TextView};
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::client;
-use crate::config::HealthcheckArgs;
+use crate::commands::HealthcheckArgs;
 
 /// More than any probe says.
 const BODY_BYTES: usize = 64 * 1024;

@@ -21,8 +21,8 @@ use crate::error::ApiError;
 use crate::generation::{Found, evaluate, scored};
 use crate::healing::without_blanks;
 use crate::observation::Observation;
-use crate::options::Settings;
 use crate::prompt::{Layout, Piece, check_cost};
+use crate::request::options::Settings;
 use crate::state::{AppState, ServedModel};
 
 /// Lengths of which every one is looked at; of longer ones some.

@@ -10,10 +10,10 @@ use unmask_model::kernel::CpuFeatures;
 use unmask_model::predictor::{CandlePredictor, MaskPredictor};
 use unmask_scheduler::EngineMetrics;
 
+use crate::clock::unix_seconds;
 use crate::config::LoadArgs;
 use crate::metrics::{Metrics, ModelLabels};
 use crate::panics;
-use crate::report::unix_seconds;
 use crate::route_defaults::RouteDefaults;
 use crate::shelf::{Dtype, SMOLLM2, available_memory, cache, known, refuse_if_too_large, suggestion};
 use crate::state::ServedModel;

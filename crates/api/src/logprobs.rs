@@ -7,7 +7,7 @@ use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::{TextTokenizer, bytes_label};
 use utoipa::ToSchema;
 
-use crate::text_view::complete_characters;
+use crate::utf8::complete_characters;
 
 /// The value that is written for −∞, which JSON does not have.
 const LEAST: f64 = -9999.0;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::body::unknown_parameter;
 use crate::error::ApiError;
-use crate::options::out_of_range;
+use crate::request::ranges::out_of_range;
 use crate::state::{AppState, ServedModel};
 use crate::template::{ChatTemplate, Conversation, Prompt, TemplateError, Turn};
 

@@ -15,10 +15,12 @@ use tracing::field::Empty;
 use unmask_scheduler::{ClientId, Timings};
 
 use crate::access::Client;
-use crate::body::renamed::{self, Renamed};
+use crate::clock::{milliseconds, now};
 use crate::error::{ApiError, ErrorCode};
+use crate::metrics::Record;
 use crate::metrics::labels::{Ending, Operation, Outcome};
 use crate::prompt::Layout;
+use crate::renamed::{self, Renamed};
 use crate::state::AppState;
 use crate::trace::{RequestId, Trace};
 
@@ -31,12 +33,6 @@ mod gen_ai {
     pub(super) const OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
     pub(super) const FINISH_REASONS: &str = "gen_ai.response.finish_reasons";
     pub(super) const ERROR_TYPE: &str = "error.type";
-}
-
-/// The edge's only clock.
-#[expect(clippy::disallowed_methods, reason = "the edge of the server measures how long it takes")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }
 
 /// A share in what is known of a request.
@@ -53,33 +49,6 @@ struct Watched {
     client: OnceLock<Client>,
     state: AppState,
     record: Mutex<Record>,
-}
-
-/// The parts that are filled in on the way.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Record {
-    pub(crate) status: Option<u16>,
-    /// The error's code, if the request ended with one.
-    pub(crate) code: Option<&'static str>,
-    /// `None` at the end if the client had left.
-    pub(crate) outcome: Option<Outcome>,
-    /// True if the answer continues after its head.
-    streams: bool,
-    /// True if the engine accepted it.
-    pub(crate) accepted: bool,
-    pub(crate) prompt_tokens: usize,
-    /// Positions to generate of each prompt's samples.
-    pub(crate) canvases: Vec<usize>,
-    pub(crate) generated_tokens: usize,
-    pub(crate) returned_tokens: usize,
-    pub(crate) steps: u32,
-    pub(crate) first_state: Option<Duration>,
-    pub(crate) first_text: Option<Duration>,
-    pub(crate) timings: Option<Timings>,
-    /// Why each text ended.
-    pub(crate) endings: Vec<Ending>,
-    /// Former names of fields that its body uses.
-    renamed: Vec<Renamed>,
 }
 
 impl Observation {
@@ -332,9 +301,4 @@ impl Drop for Watched {
         self.state.metrics.ended(&self.route, self.operation, &record, took);
         self.write(&record, took);
     }
-}
-
-/// With three decimals.
-pub(crate) fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -53,7 +53,7 @@ mod tests {
     use unmask_scheduler::CostModel;
 
     use super::*;
-    use crate::observation::now;
+    use crate::clock::now;
 
     struct Panicking;
 

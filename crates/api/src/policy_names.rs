@@ -147,6 +147,18 @@ pub enum EosRule {
     Distrust,
 }
 
+/// The positions whose keys and values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum KvCacheName {
+    /// None: every evaluation computes the whole canvas.
+    Off,
+    /// Those before the first open position.
+    Prefix,
+    /// All except the open positions, their neighbours and what was committed since the last refresh.
+    Dual,
+}
+
 /// The decision rule that resulted.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ResolvedPolicy {

@@ -6,8 +6,10 @@ use unmask_model::diffusion::{
 use unmask_model::predictor::{Position, Sampling, TokenId};
 
 use crate::error::ApiError;
-use crate::options::{Settings, StreamStates, out_of_range};
+use crate::request::options::{Settings, StreamStates};
+
 use crate::policy_names::EosRule;
+use crate::request::ranges::out_of_range;
 use crate::state::{AppState, ServedModel};
 use crate::text_view::{Hole, Revised, TextView};
 

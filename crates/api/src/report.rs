@@ -1,7 +1,6 @@
 //! An answer's report about its computation: `usage` and `diffusion`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use unmask_model::diffusion::{Commit, Edit};
@@ -9,14 +8,14 @@ use unmask_model::predictor::Position;
 use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
+use crate::clock::milliseconds;
 use crate::generation::Progress;
-use crate::kv_cache::KvCacheReport;
 use crate::metrics::labels::Ending;
-use crate::observation::milliseconds;
-use crate::options::Settings;
 use crate::policy_names::{OrderName, ResolvedPolicy};
-use crate::scoring::ScoreReport;
-use crate::seed::Seed;
+use crate::request::kv_cache::KvCacheReport;
+use crate::request::options::Settings;
+use crate::request::scoring::ScoreReport;
+use crate::request::seed::Seed;
 use crate::state::ServedModel;
 use crate::text_view::{HoleText, MASK};
 
@@ -111,12 +110,6 @@ impl DiffusionReport {
             score: None,
         }
     }
-}
-
-/// Now, in seconds since 1970.
-#[must_use]
-pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// A denoising state in a stream. Positions count through all generated positions of a sample, holes

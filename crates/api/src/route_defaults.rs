@@ -18,7 +18,6 @@ use unmask_model::checkpoint::{ModelFiles, SamplingDefaults};
 use utoipa::ToSchema;
 
 use crate::policy_names::Preset;
-use crate::policy_options::DiffusionOptions;
 
 /// The file of a model folder that holds them, under the key `unmask`.
 const FILE: &str = "generation_config.json";
@@ -133,21 +132,9 @@ impl fmt::Display for RouteDefault {
     }
 }
 
-/// Settings of a request that says `asked` of the decision rule: the model's for this kind of request where it says
-/// nothing, else those of the preset that it names, or the family's.
-#[must_use]
-pub fn settle(asked: &DiffusionOptions, own: RouteDefault, family: SamplingDefaults) -> RouteDefault {
-    if !asked.chooses_rule() {
-        return own;
-    }
-    let preset = asked.preset.unwrap_or_else(|| Preset::of(family));
-    let SamplingDefaults { steps, top_p, .. } = family;
-    RouteDefault { preset, steps, temperature: preset.temperature(family), top_p }
-}
-
 impl Preset {
     /// The temperature that goes with a rule.
-    fn temperature(self, family: SamplingDefaults) -> f64 {
+    pub(crate) fn temperature(self, family: SamplingDefaults) -> f64 {
         if self == Self::Greedy { 0.0 } else { family.temperature }
     }
 }

@@ -13,7 +13,7 @@ use unmask_scheduler::{CostModel, EngineHandle};
 use crate::access::Access;
 use crate::config::{Patience, ServeArgs};
 use crate::fair_pool::FairPool;
-use crate::kv_cache::KvCacheName;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::route_defaults::RouteDefaults;
 use crate::template::ChatTemplate;
@@ -132,50 +132,5 @@ impl ServedModel {
     #[must_use]
     pub fn longest_text(&self) -> usize {
         self.limits.context.saturating_mul(self.tokenizer.longest_token())
-    }
-}
-
-/// Limits of a request; all of them configurable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of a request body.
-    pub body_bytes: usize,
-    /// T.
-    pub steps: u32,
-    /// Answers per prompt.
-    pub samples: usize,
-    /// Prompts per request.
-    pub prompts: usize,
-    /// Positions to generate per sample.
-    pub canvas: usize,
-    /// Keys and values that requests keep where they say nothing.
-    pub kv_cache: Option<KvCacheName>,
-    /// Stop strings, and bytes of each.
-    pub stops: (usize, usize),
-    /// (prompt + canvas) × evaluations × samples.
-    pub cost: u64,
-    /// For the body to arrive.
-    pub body_time: Duration,
-    /// Refuse fields that a route does not know, on every route.
-    pub strict_params: bool,
-    /// Time from arrival to the end; `None` follows from what the request would take alone.
-    pub timeout: Option<Duration>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            body_bytes: 2 * 1024 * 1024,
-            steps: 512,
-            samples: 8,
-            prompts: 64,
-            canvas: 1024,
-            kv_cache: None,
-            stops: (32, 256),
-            cost: 8_000_000,
-            body_time: Duration::from_secs(30),
-            strict_params: false,
-            timeout: None,
-        }
     }
 }

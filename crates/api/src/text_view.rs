@@ -8,6 +8,7 @@ use unmask_model::tokenizer::TextTokenizer;
 
 use crate::logprobs::Judged;
 use crate::stop_strings::{begun_stop, first_stop};
+use crate::utf8::complete_characters;
 
 /// The text shown at open positions.
 pub const MASK: &str = "▒";
@@ -317,24 +318,6 @@ impl TextView {
         let cells = self.tokens[hole.range.clone()].iter();
         let tokens: Vec<TokenId> = cells.map_while(|cell| cell.as_ref().map(|commit| commit.token)).collect();
         spelled_lengths(&tokens, tokenizer, hole.at_start).take_while(|spelled| *spelled <= length).count()
-    }
-}
-
-/// The number of bytes without a last character that is incomplete.
-pub(crate) fn complete_characters(bytes: &[u8]) -> usize {
-    let mut done = 0;
-    loop {
-        match std::str::from_utf8(&bytes[done..]) {
-            Ok(_) => return bytes.len(),
-            Err(error) => {
-                done += error.valid_up_to();
-                match error.error_len() {
-                    // Bytes that can never become a character; they are shown as U+FFFD.
-                    Some(bad) => done += bad,
-                    None => return done,
-                }
-            }
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use unmask_model::checkpoint::{
 use unmask_model::predictor::{Ask, MaskPredictor, Sampling, Want};
 use unmask_model::tokenizer::TextTokenizer;
 
-use crate::config::VerifyArgs;
+use crate::commands::VerifyArgs;
 use crate::load::{Loaded, load};
 use crate::panics;
 use crate::route_defaults::Route;

@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::quota::Allowance;
-use crate::config::Secret;
 use crate::input::read_settings;
+use crate::values::Secret;
 
 /// Longest key, in bytes; what is longer in a header is no key.
 const LONGEST_KEY: usize = 512;

@@ -1,8 +1,9 @@
 //! Access: the clients that may call, from where, and how much.
 //!
-//! Routes stand behind [`admit`] or before it, and that is decided in the route table: a path that is not
+//! Routes stand behind [`admit`](crate::telemetry::admit) or before it, and that is decided in the route table: a path that is not
 //! there, however it is written, stands behind it like all the others.
 
+mod args;
 mod cors;
 mod host;
 mod keys;
@@ -13,13 +14,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, Method};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use tower_http::cors::CorsLayer;
 use unmask_scheduler::ClientId;
 
+pub use self::args::AccessArgs;
 pub use self::cors::Origin;
 pub use self::host::HostName;
 pub use self::keys::KeyError;
@@ -27,15 +27,14 @@ use self::keys::Keys;
 pub use self::peer::Proxy;
 pub use self::quota::Allowance;
 use self::quota::Quotas;
-use crate::config::AccessArgs;
 use crate::error::ApiError;
-use crate::observation::{Observation, now};
-use crate::state::AppState;
+
+use crate::clock::now;
 
 /// The rules of access, and the state that they keep.
 ///
-/// A client is a key, or an address where there are no keys. [`admit`] finds the client of a request and takes one request
-/// from its quota before the handler runs; the handler's [`Observation`] takes tokens once they are known. [`check_host`]
+/// A client is a key, or an address where there are no keys. [`admit`](crate::telemetry::admit) finds the client of a request and takes one request
+/// from its quota before the handler runs; the handler's [`Observation`](crate::observation::Observation) takes tokens once they are known. [`Self::check_host`]
 /// refuses names that are not the server's, and [`Self::cors`] lets pages of named origins call.
 #[derive(Debug, Default)]
 pub struct Access {
@@ -70,7 +69,7 @@ pub enum MetricsDoor {
     /// Beside the probes, for everybody.
     #[default]
     Open,
-    /// Behind [`admit`].
+    /// Behind [`admit`](crate::telemetry::admit).
     Keyed,
     /// At an address of its own.
     Admin,
@@ -171,8 +170,16 @@ impl Access {
         }
     }
 
+    /// Refuses a request that calls the server by another name than its own.
+    pub(crate) fn check_host(&self, request: &Request) -> Result<(), ApiError> {
+        match &self.hosts {
+            None => Ok(()),
+            Some(names) => host::check(names, request.uri(), request.headers()),
+        }
+    }
+
     /// Finds the client of a request, if it may call.
-    fn identify(&self, request: &Request) -> Result<Client, ApiError> {
+    pub(crate) fn identify(&self, request: &Request) -> Result<Client, ApiError> {
         let headers = request.headers();
         let (identity, own) = match &self.keys {
             None => (Identity::Address(self.address(request)), Allowance::default()),
@@ -210,46 +217,15 @@ impl Access {
         self.quotas.give_back(client, tokens, now());
     }
 
-    fn count(&self, client: &Client, method: &Method) -> Result<(), ApiError> {
+    /// Takes one request from the client's quota.
+    pub(crate) fn count(&self, client: &Client, method: &Method) -> Result<(), ApiError> {
         // What has no body is cheap, and clients ask it often.
         if method == Method::POST { self.quotas.count_request(client, now()) } else { Ok(()) }
     }
 
-    fn describe(&self, client: &Client, headers: &mut HeaderMap) {
+    /// Says in the headers of an answer how much more the client may ask.
+    pub(crate) fn describe(&self, client: &Client, headers: &mut HeaderMap) {
         self.quotas.describe(client, headers, now());
-    }
-}
-
-/// Lets a request pass whose client may ask, and says on its answer how much more it may ask.
-pub async fn admit(
-    State(state): State<AppState>,
-    observation: Observation,
-    request: Request,
-    next: Next,
-) -> Response {
-    let access = &state.access;
-    let client = match access.identify(&request) {
-        Ok(client) => client,
-        Err(refused) => return refused.into_response(),
-    };
-    observation.asked_by(client.clone());
-    let mut response = match access.count(&client, request.method()) {
-        Ok(()) => next.run(request).await,
-        Err(refused) => refused.into_response(),
-    };
-    access.describe(&client, response.headers_mut());
-    response
-}
-
-/// Lets a request pass that calls the server by one of its names.
-pub async fn check_host(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let checked = match &state.access.hosts {
-        None => Ok(()),
-        Some(names) => host::check(names, request.uri(), request.headers()),
-    };
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err(refused) => refused.into_response(),
     }
 }
 
@@ -291,7 +267,7 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
-    use crate::config::Secret;
+    use crate::values::Secret;
 
     fn asked_from(address: &str, key: Option<&str>) -> Request {
         let mut request = Request::get("/").header("x-api-key", key.unwrap_or(""));

@@ -235,7 +235,7 @@ mod tests {
     fn requests_come_back_evenly_over_a_minute() {
         let quotas = Quotas::default();
         let ann = client("ann", 3, 0);
-        let start = crate::observation::now();
+        let start = crate::clock::now();
         let count = |second: u64| wait(quotas.count_request(&ann, start + Duration::from_secs(second)));
         assert_eq!([count(0), count(0), count(0), count(0)], [None, None, None, Some(20_000)]);
         assert_eq!([count(5), count(20), count(20)], [Some(15_000), None, Some(20_000)]);
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_client_that_waits_as_told_is_served() {
         let quotas = Quotas::default();
-        let mut now = crate::observation::now();
+        let mut now = crate::clock::now();
         let ann = client("ann", 0, 7919);
         for amount in (1..200).map(|number| number * 37 % 7919 + 1) {
             if let Some(told) = wait(quotas.count_tokens(&ann, amount, now)) {
@@ -262,7 +262,7 @@ mod tests {
     fn what_never_fits_is_told_so_and_what_was_not_used_comes_back() {
         let quotas = Quotas::default();
         let ann = client("ann", 0, 100);
-        let now = crate::observation::now();
+        let now = crate::clock::now();
         let error = quotas.count_tokens(&ann, 101, now).unwrap_err();
         assert!(matches!(error, ApiError::OverQuota { needed: 101, limit: 100, .. }), "{error:?}");
         quotas.count_tokens(&ann, 100, now).unwrap();
@@ -275,7 +275,7 @@ mod tests {
     fn answers_say_what_is_left() {
         let quotas = Quotas::default();
         let ann = client("ann", 60, 1000);
-        let now = crate::observation::now();
+        let now = crate::clock::now();
         quotas.count_request(&ann, now).unwrap();
         quotas.count_tokens(&ann, 250, now).unwrap();
         let mut headers = HeaderMap::new();
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn clients_that_do_not_come_back_are_forgotten() {
         let quotas = Quotas::default();
-        let now = crate::observation::now();
+        let now = crate::clock::now();
         for number in 0..5000_u64 {
             let later = now + Duration::from_millis(number * 100);
             quotas.count_request(&client(&number.to_string(), 5, 0), later).unwrap();

@@ -8,7 +8,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use toml::{Table, Value};
 
-use super::{former, nearest};
+use super::former;
+use crate::nearest::nearest;
 
 /// Flags that a file cannot set.
 const NOT_IN_A_FILE: [&str; 4] = ["config", "print-config", "help", "version"];

@@ -88,16 +88,10 @@ fn is_set(name: &OsStr) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// The known name that is nearest to `name`, if one is near.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |known: &str| strsim::damerau_levenshtein(name, known);
-    let (distance, known) = known.into_iter().map(|known| (distance(known), known)).min()?;
-    (distance <= 1 + name.len() / 4).then_some(known)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nearest::nearest;
 
     /// The help of every command, in the short and in the long form.
     #[test]

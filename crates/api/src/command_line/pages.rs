@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{definition, nearest};
+use super::definition;
+use crate::nearest::nearest;
 
 /// The program's name on a command line.
 const PROGRAM: &str = "unmask";

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use clap::Command;
 
-use super::{former, nearest};
+use super::former;
+use crate::nearest::nearest;
 
 const PREFIX: &str = "UNMASK_";
 

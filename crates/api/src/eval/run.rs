@@ -14,7 +14,7 @@ use super::ask::{Settings, ask};
 use super::items::Asked;
 use super::journal::Journal;
 use super::report::TaskReport;
-use crate::observation::now;
+use crate::clock::now;
 
 /// The things that the tasks of a run share.
 pub(super) struct Runner<'a> {

@@ -25,8 +25,8 @@ use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::generation::{Found, evaluate};
 use crate::observation::Observation;
-use crate::options::Settings;
 use crate::prompt::{Layout, Piece};
+use crate::request::options::Settings;
 use crate::state::{AppState, ServedModel};
 
 /// Tokens beside a hole that may be parts of a longer word.

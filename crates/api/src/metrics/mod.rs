@@ -3,6 +3,7 @@
 pub mod exposition;
 pub mod labels;
 mod process;
+mod record;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use unmask_scheduler::EngineMetrics;
 
 use self::exposition::{Format, classic};
 use self::labels::{Ending, Operation, Outcome};
-use crate::observation::Record;
+pub(crate) use self::record::Record;
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 

@@ -11,18 +11,20 @@ use utoipa::ToSchema;
 
 use super::openai::{self, Completion, Dialect, Part, Prepared, StreamOptions};
 use super::{check_model, lay_out};
-use crate::body::{Body, RequestBody, UnknownFields, integer, object};
-use crate::deadlines::TimeoutHeader;
+use crate::body::{Body, RequestBody, UnknownFields};
+
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::logprobs::ChatLogprobs;
 use crate::messages::{GivenMessages, Message, tokens, unread_variables};
 use crate::observation::Observation;
-use crate::options::{GivenOptions, StreamStates, Strings};
-use crate::policy_options::DiffusionOptions;
 use crate::prompt::{Layout, check_text, size};
+use crate::request::deadlines::TimeoutHeader;
+use crate::request::fields::{integer, object};
+use crate::request::options::{GivenOptions, StreamStates, Strings};
+use crate::request::policy_options::DiffusionOptions;
+use crate::request::seed::Seed;
 use crate::route_defaults::Route;
-use crate::seed::Seed;
 use crate::state::AppState;
 
 /// Positions to generate when the request does not say.

@@ -12,18 +12,22 @@ use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Type};
 
 use super::openai::{self, Completion, Dialect, Echo, Part, Prepared, StreamOptions};
 use super::{check_model, lay_out};
-use crate::body::{Body, RequestBody, UnknownFields, alternatives, integer, object};
-use crate::deadlines::TimeoutHeader;
+use crate::body::{Body, RequestBody, UnknownFields};
+
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::lengths::LONGEST;
 use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
-use crate::options::{GivenOptions, Strings, out_of_range};
-use crate::policy_options::DiffusionOptions;
+use crate::request::deadlines::TimeoutHeader;
+use crate::request::fields::{alternatives, integer, object};
+use crate::request::options::{GivenOptions, Strings};
+
 use crate::prompt::{Layout, Size, check_text, size, unseen_suffix};
+use crate::request::policy_options::DiffusionOptions;
+use crate::request::ranges::out_of_range;
+use crate::request::seed::Seed;
 use crate::route_defaults::Route;
-use crate::seed::Seed;
 use crate::state::AppState;
 
 /// Positions to generate when the request does not say.

@@ -11,10 +11,10 @@ use super::chat::{AssistantMessage, Delta};
 use super::completions::{CompletionRequest, answer};
 use super::openai::{Completion, Dialect, Part};
 use crate::body::{Body, RequestBody, UnknownFields};
-use crate::deadlines::TimeoutHeader;
 use crate::error::ApiError;
 use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
+use crate::request::deadlines::TimeoutHeader;
 use crate::state::AppState;
 
 /// One text, twice.

@@ -9,8 +9,8 @@ use serde::Serialize;
 use unmask_scheduler::{EngineState, EngineStatus, SubmitError};
 use utoipa::ToSchema;
 
+use crate::clock::now;
 use crate::error::{ApiError, ErrorBody};
-use crate::observation::now;
 use crate::state::AppState;
 
 /// The state of the server.

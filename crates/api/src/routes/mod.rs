@@ -27,13 +27,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::openapi::document;
-use crate::access::{self, MetricsDoor};
+use crate::access::MetricsDoor;
 use crate::error::{ApiError, shown};
 use crate::fair_pool::Abandoned;
-use crate::observation::{Observation, now};
-use crate::options::Settings;
+use crate::observation::Observation;
+
+use crate::clock::now;
 use crate::playground;
 use crate::prompt::Layout;
+use crate::request::options::Settings;
 use crate::state::{AppState, ServedModel};
 use crate::telemetry;
 
@@ -79,7 +81,7 @@ pub fn app(state: AppState) -> Router {
         MetricsDoor::Keyed => (keyed().merge(metrics()), open()),
         MetricsDoor::Admin => (keyed(), open()),
     };
-    let keyed = router(keyed).fallback(not_found).layer(from_fn_with_state(state.clone(), access::admit));
+    let keyed = router(keyed).fallback(not_found).layer(from_fn_with_state(state.clone(), telemetry::admit));
     // The pages hold nothing that a key protects, and the first one asks for a key itself.
     let page = if state.playground { playground::routes().merge(docs::routes()) } else { Router::new() };
     let router = keyed
@@ -119,7 +121,7 @@ fn across_origins(router: Router<AppState>, state: &AppState) -> Router<AppState
 /// The middleware of every request, on every listener.
 fn entrance(router: Router<AppState>, state: AppState) -> Router {
     router
-        .layer(from_fn_with_state(state.clone(), access::check_host))
+        .layer(from_fn_with_state(state.clone(), telemetry::check_host))
         .layer(from_fn_with_state(state.clone(), telemetry::observe))
         .with_state(state)
 }
@@ -261,7 +263,7 @@ fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
 
 /// States ride on streams only.
 fn check_states(settings: &Settings, stream: bool) -> Result<(), ApiError> {
-    if settings.states == crate::options::StreamStates::None || stream {
+    if settings.states == crate::request::options::StreamStates::None || stream {
         return Ok(());
     }
     let message = "`diffusion.stream_states` needs `stream`: true".to_owned();

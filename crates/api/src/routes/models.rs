@@ -13,12 +13,12 @@ use super::check_model;
 use super::fill::{MOST_CANDIDATES, MOST_CHOICES, MOST_HOLES};
 use crate::config::Patience;
 use crate::error::ApiError;
-use crate::kv_cache::KvCacheName;
+use crate::limits::{HEAD, HEADERS};
 use crate::messages::{LONGEST_MESSAGE, MOST_MESSAGES};
-use crate::options::{MOST_ALTERNATIVES, MOST_BIASES};
+use crate::policy_names::KvCacheName;
 use crate::policy_names::{OrderName, Preset, ResolvedPolicy};
+use crate::request::options::{MOST_ALTERNATIVES, MOST_BIASES};
 use crate::route_defaults::{Route, RouteDefault};
-use crate::server::{HEAD, HEADERS};
 use crate::state::AppState;
 
 /// The models served: always one.

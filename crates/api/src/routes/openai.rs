@@ -22,9 +22,11 @@ use crate::healing::heal;
 use crate::lengths;
 use crate::logprobs::{Judged, TokenLogprob, placed};
 use crate::observation::Observation;
-use crate::options::Settings;
 use crate::prompt::Layout;
-use crate::report::{DiffusionReport, StateEvent, Usage, unix_seconds};
+use crate::report::{DiffusionReport, StateEvent, Usage};
+use crate::request::options::Settings;
+
+use crate::clock::unix_seconds;
 use crate::sse::{self, json_event};
 use crate::state::AppState;
 use crate::text_view::End;

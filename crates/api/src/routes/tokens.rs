@@ -16,7 +16,7 @@ use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::messages::{GivenMessages, Message, tokens, unread_variables};
 use crate::observation::Observation;
-use crate::options::out_of_range;
+use crate::request::ranges::out_of_range;
 use crate::state::{AppState, ServedModel};
 
 /// A text or messages to tokenize: exactly one of `prompt`, `content` and `messages`.

@@ -42,16 +42,10 @@ pub use self::listen::{Bound, ListenError, Listeners};
 pub(crate) use self::places::KEPT;
 use self::places::{Place, Places};
 use crate::config::Patience;
+use crate::limits::{HEAD, HEADERS};
 use crate::routes;
 use crate::shutdown;
 use crate::state::AppState;
-
-/// Bytes of a request's head; more is 431, without our error object.
-pub(crate) const HEAD: usize = 16 * 1024;
-
-/// Headers of a request over HTTP/1.1; more are 431 too. HTTP/2 has no such count: each header takes 32 bytes of
-/// [`HEAD`] beside its own there, so that there are fewer than 512.
-pub(crate) const HEADERS: usize = 64;
 
 /// Requests side by side on a connection over HTTP/2.
 const STREAMS: u32 = 64;

@@ -3,8 +3,8 @@
 use unmask_model::backbone::{Network, StoredAs};
 use unmask_model::checkpoint::Family;
 
-use crate::bench::Shape;
-use crate::command_line::nearest;
+use super::shape::Shape;
+use crate::nearest::nearest;
 
 /// A released model.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use unmask_model::kernel::{CpuFeatures, Numbers};
 
 use super::known::KnownModel;
 use super::machine::{available_memory, evaluation_rows};
-use crate::config_values::DtypeArg;
+use crate::values::DtypeArg;
 
 /// Memory of the program beside its model.
 const PROGRAM: usize = 16_000_000;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
 use super::{Conversation, TemplateError, Turn};
-use crate::report::unix_seconds;
+use crate::clock::unix_seconds;
 
 /// Steps that a template may take; each may hold some 64 bytes. A conversation of 256 messages takes a few
 /// thousand.

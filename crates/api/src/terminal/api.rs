@@ -18,12 +18,14 @@ use unmask_scheduler::{CostModel, Engine, EngineConfig};
 use super::visible::visible_line;
 use crate::access::Access;
 use crate::client;
+use crate::clock::now;
 use crate::config::{LoadArgs, Patience, Secret};
 use crate::fair_pool::FairPool;
 use crate::load::load;
-use crate::observation::now;
 use crate::routes;
-use crate::state::{AppState, Limits, room_for_bodies};
+use crate::state::{AppState, room_for_bodies};
+
+use crate::limits::Limits;
 
 /// The most bytes that are read of an error.
 const ERROR_BYTES: usize = 64 * 1024;

@@ -25,7 +25,7 @@ use self::session::Session;
 use self::visible::visible_line;
 use crate::config::{ChatArgs, FillArgs, LengthArg, TerminalArgs, TryArgs};
 use crate::input::read_bounded;
-use crate::state::Limits;
+use crate::limits::Limits;
 
 /// `unmask try`.
 ///

@@ -11,8 +11,8 @@ use super::question::Question;
 use super::session::Session;
 use super::visible::visible_line;
 use super::{body, filling};
-use crate::command_line::nearest;
 use crate::config::{ChatArgs, FillArgs, LengthArg};
+use crate::nearest::nearest;
 use crate::output;
 
 /// The line that asks for input.

@@ -12,8 +12,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::api::{Api, AskError};
 use super::run::Run;
 use super::show::Show;
+use crate::clock::now;
 use crate::config::TerminalArgs;
-use crate::observation::now;
 use crate::shutdown::Signals;
 
 /// The interval at which a picture is drawn again without events: its seconds go on, its terminal changes.

@@ -26,7 +26,8 @@ pub enum Backbone {
 }
 
 /// Called with the name and value of the hidden states as they are computed: `embedding`, `block.0` …,
-/// `final_norm`, each (rows, width).
+/// `final_norm`, each (rows, width). On the CPU also `router.0` …, how much each expert of a block counts in each row
+/// (rows, experts).
 pub type Observe<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
 
 /// State passed from the trunk to the head, and the memory that both compute in.

@@ -1,5 +1,8 @@
 //! Logits, hidden states, the shift, losses and scores.
 
+use std::collections::HashMap;
+
+use candle_core::Tensor;
 use unmask_model::device::Precision;
 use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, Sampling, Want};
 
@@ -67,24 +70,28 @@ fn golden_logits_in_bfloat16() {
 
 #[test]
 fn golden_hidden_states() {
-    compare_hidden_states(|model, block| model.load_in_blocks(Precision::F32, block));
+    compare_hidden_states(|model, block| model.load_in_blocks(Precision::F32, block), true);
 }
 
 #[test]
 fn golden_hidden_states_in_candle() {
-    compare_hidden_states(Model::load_in_candle_in_blocks);
+    compare_hidden_states(Model::load_in_candle_in_blocks, false);
 }
 
-fn compare_hidden_states(load: impl Fn(&Model, Option<usize>) -> CandlePredictor) {
+fn compare_hidden_states(load: impl Fn(&Model, Option<usize>) -> CandlePredictor, tells_experts: bool) {
     for (model, tensors) in models_with("golden-hidden.safetensors") {
         let predictor = load(&model, model.block("hidden", 0));
         let input = ids(&tensors["input_ids"]);
         let canvases: Vec<&[u32]> = input.iter().map(Vec::as_slice).collect();
         let states = predictor.hidden_states(&canvases).unwrap();
-        // Which experts a row used is not observed: another one would move its state by far more than the tolerance.
         let state =
             |name: &&String| *name != "input_ids" && *name != "logits" && !name.starts_with("router.");
         let recorded = tensors.keys().filter(state).count();
+        let (routers, states): (Vec<_>, Vec<_>) =
+            states.into_iter().partition(|(name, _)| name.starts_with("router."));
+        let chosen = tensors.keys().filter(|name| name.ends_with(".experts")).count();
+        assert_eq!(routers.len(), if tells_experts { chosen } else { 0 }, "{}: routers", model.name);
+        compare_experts(&model, &tensors, &routers);
         let tolerance = if model.family().is_some() { 2.0 * TOLERANCE } else { TOLERANCE };
         assert_eq!(states.len(), recorded, "{}: number of states", model.name);
         for (name, state) in states {
@@ -94,6 +101,24 @@ fn compare_hidden_states(load: impl Fn(&Model, Option<usize>) -> CandlePredictor
         }
         let error = worst(&logits(&predictor, &input), &floats(&tensors["logits"]));
         assert!(error < TOLERANCE, "{} logits: {error}", model.name);
+    }
+}
+
+/// The experts that each row uses, and how much they count. The operations of a GPU do not tell them; another expert would
+/// move a row's state by far more than the tolerance.
+fn compare_experts(model: &Model, tensors: &HashMap<String, Tensor>, found: &[(String, Tensor)]) {
+    for (name, found) in found {
+        let chosen = ids(&tensors[&format!("{name}.experts")]);
+        let weights = tensors[&format!("{name}.weights")].to_vec2::<f32>().unwrap();
+        for (row, found) in found.to_vec2::<f32>().unwrap().iter().enumerate() {
+            let mut expected = vec![0.0; found.len()];
+            for (expert, weight) in chosen[row].iter().zip(&weights[row]) {
+                expected[*expert as usize] = *weight;
+            }
+            let used = |row: &[f32]| row.iter().map(|weight| *weight != 0.0).collect::<Vec<_>>();
+            assert_eq!(used(found), used(&expected), "{} {name}, row {row}", model.name);
+            assert!(worst(found, &expected) < TOLERANCE, "{} {name}, row {row}", model.name);
+        }
     }
 }
 

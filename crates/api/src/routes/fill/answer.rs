@@ -12,8 +12,8 @@ use crate::generation::Running;
 use crate::lengths::rate;
 use crate::metrics::labels::Ending;
 use crate::observation::Observation;
-use crate::options::Settings;
 use crate::report::{DiffusionReport, Usage};
+use crate::request::options::Settings;
 use crate::state::AppState;
 use crate::text_view::HoleText;
 

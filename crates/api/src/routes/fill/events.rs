@@ -8,8 +8,8 @@ use unmask_scheduler::Timings;
 use super::answer::{Answer, FilledHole};
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
-use crate::options::StreamStates;
 use crate::report::{StateEvent, Thinned};
+use crate::request::options::StreamStates;
 use crate::sse::{Grammar, KEEP_ALIVE, named_event};
 
 /// The native stream: named events, numbered from 0, ended by `fill.done` or `error`.

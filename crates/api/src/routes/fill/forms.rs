@@ -2,7 +2,7 @@
 
 use super::request::{FillRequest, HoleOptions, Segment};
 use crate::error::ApiError;
-use crate::options::out_of_range;
+use crate::request::ranges::out_of_range;
 
 /// Holes of a request.
 pub(in crate::routes) const MOST_HOLES: usize = 64;

@@ -12,8 +12,10 @@ use super::request::Length;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::healing::cut::{cut_after, cut_before};
-use crate::options::{Settings, biases, out_of_range, stops, temperature};
+use crate::request::options::{Settings, biases, stops};
+
 use crate::prompt::{check_text, too_long, unseen_suffix};
+use crate::request::ranges::{out_of_range, temperature};
 use crate::state::{AppState, ServedModel};
 
 /// The longest length that is tried when the request does not say.

@@ -8,11 +8,13 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use crate::body::renamed::Renamed;
-use crate::body::{COMMIT_RULE, RequestBody, UnknownFields, integer, object};
-use crate::options::Strings;
-use crate::policy_options::DiffusionOptions;
-use crate::seed::Seed;
+use crate::body::{COMMIT_RULE, RequestBody, UnknownFields};
+use crate::renamed::Renamed;
+
+use crate::request::fields::{integer, object};
+use crate::request::options::Strings;
+use crate::request::policy_options::DiffusionOptions;
+use crate::request::seed::Seed;
 
 /// A text with holes in it, in one of three forms: `prefix` and `suffix` around one hole, a list of
 /// `segments`, or a `template` with a marker in it. Fields that are not listed are refused.

@@ -6,8 +6,8 @@ use super::holes::HoledText;
 use super::nearest::keep_nearest;
 use crate::error::ApiError;
 use crate::lengths::{Fit, points};
-use crate::options::count;
 use crate::prompt::{Blank, Layout, Piece};
+use crate::request::ranges::count;
 use crate::state::AppState;
 
 /// Lengths that are filled when the request does not say how many.

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
+use crate::clock::milliseconds;
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
-use crate::observation::milliseconds;
-use crate::options::Settings;
+use crate::request::options::Settings;
 use crate::sse::{Grammar, KEEP_ALIVE, json_event};
 use crate::state::AppState;
 use crate::text_view::End;

@@ -11,19 +11,23 @@ use utoipa::ToSchema;
 use self::answer::{Answer, Described, Events};
 use super::fill::nearest;
 use super::{annotate, check_model, check_states, lay_out, put_times};
-use crate::body::{Body, RequestBody, UnknownFields, integer, object};
-use crate::deadlines::TimeoutHeader;
+use crate::body::{Body, RequestBody, UnknownFields};
+
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::generation::Running;
 use crate::healing::heal;
 use crate::lengths::{self, LONGEST};
 use crate::observation::Observation;
-use crate::options::{GivenOptions, Settings, Strings, count};
-use crate::policy_options::DiffusionOptions;
+use crate::request::deadlines::TimeoutHeader;
+use crate::request::fields::{integer, object};
+use crate::request::options::{GivenOptions, Settings, Strings};
+
 use crate::prompt::{Layout, Size, unseen_suffix};
+use crate::request::policy_options::DiffusionOptions;
+use crate::request::ranges::count;
+use crate::request::seed::Seed;
 use crate::route_defaults::Route;
-use crate::seed::Seed;
 use crate::sse;
 use crate::state::AppState;
 

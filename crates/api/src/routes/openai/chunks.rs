@@ -9,8 +9,8 @@ use super::{Answer, Completion, Dialect, Diffusion, Part, StreamOptions, reason}
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
 use crate::logprobs::{TokenLogprob, placed};
-use crate::options::StreamStates;
 use crate::report::{StateEvent, Thinned, Usage};
+use crate::request::options::StreamStates;
 use crate::sse::{Grammar, KEEP_ALIVE, json_event};
 
 /// OpenAI's stream: chunks with exactly one choice, text that only ever grows, one final chunk per

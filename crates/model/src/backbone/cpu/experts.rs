@@ -83,6 +83,16 @@ impl ExpertBlock {
         }
     }
 
+    /// How much each expert counts in each row, (rows, experts), as [`Self::compute`] has just noted it.
+    pub(super) fn weights(&self, rows: usize, groups: &Groups) -> Vec<f32> {
+        let count = self.experts.len();
+        let mut weights = vec![0.0; rows * count];
+        for (expert, members) in groups.members.iter().enumerate() {
+            members.iter().for_each(|(row, weight)| weights[*row as usize * count + expert] = *weight);
+        }
+        weights
+    }
+
     /// Notes which rows use each expert.
     fn group(&self, cpu: CpuFeatures, norm: &Norm, (rows, stride): (&Rows, usize), groups: &mut Groups) {
         let count = rows.len() / stride;

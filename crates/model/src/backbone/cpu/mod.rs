@@ -166,18 +166,14 @@ impl Trunk {
         mut observe: Option<Observe<'_>>,
     ) -> Result<Vec<KeyValues>> {
         let observed = observe.is_some();
-        let mut see = |name: &str, rows: &[f32]| -> Result<()> {
+        let mut see = |name: &str, rows: &[f32], (stride, width): (usize, usize)| -> Result<()> {
             let Some(observe) = &mut observe else { return Ok(()) };
-            let values = rows
-                .chunks_exact(self.stride)
-                .flat_map(|row| &row[..self.width])
-                .copied()
-                .collect::<Vec<_>>();
-            let shape = (rows.len() / self.stride, self.width);
-            observe(name, &Tensor::from_vec(values, shape, &Device::Cpu)?)
+            let values = rows.chunks_exact(stride).flat_map(|row| &row[..width]).copied().collect::<Vec<_>>();
+            observe(name, &Tensor::from_vec(values, (rows.len() / stride, width), &Device::Cpu)?)
         };
+        let shape = (self.stride, self.width);
         self.begin(packed, workspace)?;
-        see("embedding", &workspace.rows)?;
+        see("embedding", &workspace.rows, shape)?;
         let mut kept = new_pages(packed, workspace);
         for (i, block) in self.blocks.iter().enumerate() {
             let last = i + 1 == self.blocks.len();
@@ -192,7 +188,11 @@ impl Trunk {
             }
             let fewer = last && asked.len() < packed.ids.len();
             self.mix(block, packed, fewer.then_some(asked), workspace);
-            see(&format!("block.{i}"), &workspace.rows)?;
+            if observed && let FeedForwardBlock::Experts(experts) = &block.feed_forward {
+                let weights = experts.weights(workspace.rows.len() / self.stride, &workspace.groups);
+                see(&format!("router.{i}"), &weights, (experts.experts.len(), experts.experts.len()))?;
+            }
+            see(&format!("block.{i}"), &workspace.rows, shape)?;
         }
         self.norm.apply(self.cpu, &workspace.rows, self.stride, &mut workspace.last);
         if observed {
@@ -202,7 +202,7 @@ impl Trunk {
                 self.norm.apply_row(self.cpu, &row[..self.width], &mut normed);
                 row[..self.width].copy_from_slice(&normed);
             }
-            see("final_norm", rows)?;
+            see("final_norm", rows, shape)?;
         }
         workspace.lap(Part::Rest);
         Ok(kept.into_iter().map(NewPages::finish).map(KeyValues::Pages).collect())

@@ -9,7 +9,7 @@ use unmask_model::predictor::{Ask, Context};
 use unmask_scheduler::{CostModel, Work};
 
 use crate::error::ApiError;
-use crate::options::out_of_range;
+use crate::request::ranges::out_of_range;
 use crate::state::AppState;
 
 /// The header twin of `timeout_ms`.
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_earlier_time_counts_and_none_is_longer_than_the_servers() {
-        let arrived = crate::observation::now();
+        let arrived = crate::clock::now();
         let longest = Duration::from_millis(1000);
         let resolve = |header, timeout, budget| {
             GivenTimes { header, timeout, budget }

@@ -1,22 +1,22 @@
 //! The settings that all generating routes share, and their ranges.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, LowerExp};
-use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
+use unmask_model::checkpoint::SamplingDefaults;
 use unmask_model::diffusion::Policy;
 use unmask_model::predictor::{Sampling, TokenId};
 use utoipa::ToSchema;
 
-use crate::deadlines::{GivenTimes, TimeoutHeader};
 use crate::error::ApiError;
-use crate::kv_cache::{self, KvChoice};
 use crate::policy_names::{EosRule, Preset};
-use crate::policy_options::DiffusionOptions;
-use crate::route_defaults::{Route, settle};
-use crate::scoring::Scoring;
-use crate::seed::Seed;
+use crate::request::deadlines::{GivenTimes, TimeoutHeader};
+use crate::request::kv_cache::{self, KvChoice};
+use crate::request::policy_options::DiffusionOptions;
+use crate::request::ranges::{count, number, out_of_range, temperature};
+use crate::request::scoring::Scoring;
+use crate::request::seed::Seed;
+use crate::route_defaults::{Route, RouteDefault};
 use crate::state::AppState;
 
 /// The denoising states in a stream.
@@ -227,21 +227,23 @@ impl GivenOptions {
     }
 }
 
+/// Settings of a request that says `asked` of the decision rule: the model's for this kind of request where it says
+/// nothing, else those of the preset that it names, or the family's.
+#[must_use]
+fn settle(asked: &DiffusionOptions, own: RouteDefault, family: SamplingDefaults) -> RouteDefault {
+    if !asked.chooses_rule() {
+        return own;
+    }
+    let preset = asked.preset.unwrap_or_else(|| Preset::of(family));
+    let SamplingDefaults { steps, top_p, .. } = family;
+    RouteDefault { preset, steps, temperature: preset.temperature(family), top_p }
+}
+
 /// Largest `logprobs`.
 pub(crate) const MOST_ALTERNATIVES: i64 = 20;
 
 /// Entries of `logit_bias`.
 pub(crate) const MOST_BIASES: usize = 1024;
-
-/// A temperature. What f32 cannot divide by is none: the limit of small temperatures is the most probable
-/// token.
-///
-/// # Errors
-/// Below 0 or above 2.
-pub fn temperature(param: &str, given: Option<f64>) -> Result<Option<f64>, ApiError> {
-    let least = f64::from(f32::MIN_POSITIVE);
-    Ok(number(param, given, 0.0..=2.0)?.map(|value| if value < least { 0.0 } else { value }))
-}
 
 /// Additions to the logits, by token; a model has `rows` tokens.
 ///
@@ -310,45 +312,4 @@ pub fn stops(
         return Err(out_of_range(param, given, format!("strings of 1 to {longest} bytes")));
     }
     Ok(stops)
-}
-
-/// A real number in a range.
-///
-/// # Errors
-/// It lies outside.
-pub fn number(name: &str, given: Option<f64>, allowed: RangeInclusive<f64>) -> Result<Option<f64>, ApiError> {
-    within(name, given, &allowed)
-}
-
-/// An integer in a range.
-///
-/// # Errors
-/// It lies outside.
-pub fn count(name: &str, given: Option<i64>, allowed: RangeInclusive<i64>) -> Result<Option<i64>, ApiError> {
-    within(name, given, &allowed)
-}
-
-/// A number as it is read best: 1e300 has 301 digits.
-fn short<T: Display + LowerExp>(value: &T) -> String {
-    let digits = value.to_string();
-    if digits.len() > 20 { format!("{value:e}") } else { digits }
-}
-
-fn within<T: PartialOrd + Display + LowerExp>(
-    name: &str,
-    given: Option<T>,
-    allowed: &RangeInclusive<T>,
-) -> Result<Option<T>, ApiError> {
-    match given {
-        Some(value) if !allowed.contains(&value) => {
-            let range = format!("from {} to {}", allowed.start(), allowed.end());
-            Err(out_of_range(name, short(&value), range))
-        }
-        other => Ok(other),
-    }
-}
-
-/// The error for a value outside its range.
-pub fn out_of_range(param: &str, given: impl Display, allowed: impl Display) -> ApiError {
-    ApiError::OutOfRange { param: param.to_owned(), given: given.to_string(), allowed: allowed.to_string() }
 }

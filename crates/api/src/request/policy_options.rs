@@ -5,16 +5,20 @@ use unmask_model::diffusion::{Order, Policy, Quota, Revise, Score, ScoreKind, Wi
 use unmask_model::error::PolicyError;
 use utoipa::ToSchema;
 
-use crate::body::{integer, object};
 use crate::error::ApiError;
-use crate::kv_cache::{KvCacheName, RefreshOption};
-use crate::options::{StreamStates, count, number, out_of_range};
-use crate::policy_conflicts::{Origin, Origins, both_given, word};
+use crate::request::fields::{integer, object};
+use crate::request::kv_cache::RefreshOption;
+
+use crate::policy_names::KvCacheName;
+use crate::request::options::StreamStates;
+
 use crate::policy_names::{
     CommitRule, DEFAULT_BLOCK, DEFAULT_EDIT, EosRule, OrderName, Preset, ResolvedPolicy, ReviseName,
     WindowName, split_revise,
 };
-use crate::scoring::ScoreOptions;
+use crate::request::policy_conflicts::{Origin, Origins, both_given, word};
+use crate::request::ranges::{count, number, out_of_range};
+use crate::request::scoring::ScoreOptions;
 
 /// `diffusion`: how the canvas is denoised. Every field is optional. A preset fills the fields, fields
 /// beside it override it, and the answer gives back what resulted. Unknown fields are refused, because a

@@ -11,8 +11,8 @@ use clap::Args;
 use unmask_model::checkpoint::hub::{DOWNLOAD_TIMEOUT, HubOptions, LIST_TIMEOUT};
 
 #[cfg(feature = "hub")]
-use crate::config_values::Truth;
-use crate::config_values::{HubEnvironment, Secret};
+use crate::values::Truth;
+use crate::values::{HubEnvironment, Secret};
 
 /// The hub and its cache.
 #[derive(Clone, Debug, Args)]
@@ -88,7 +88,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::config_values::Truth;
+    use crate::values::Truth;
 
     #[derive(Parser)]
     struct Arguments {

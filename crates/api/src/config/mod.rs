@@ -1,6 +1,9 @@
 //! Every setting: a flag with an environment twin. Flags win over the environment, the environment over
 //! defaults. All of it is checked before anything is loaded or bound.
 
+mod hub;
+mod terminal;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,17 +12,15 @@ use clap::Args;
 use unmask_model::kernel::CpuFeatures;
 use unmask_scheduler::{CostModel, EngineConfig, RowTarget};
 
-pub use crate::bench::BenchArgs;
-pub use crate::commands::{Cli, Command, HealthcheckArgs, VerifyArgs};
-pub use crate::config_access::AccessArgs;
-pub use crate::config_hub::HubArgs;
-pub use crate::config_terminal::{ChatArgs, FillArgs, LengthArg, TerminalArgs, TryArgs};
-pub use crate::config_values::{
+pub use self::hub::HubArgs;
+pub use self::terminal::{ChatArgs, FillArgs, LengthArg, TerminalArgs, TryArgs};
+pub use crate::access::AccessArgs;
+use crate::limits::Limits;
+use crate::policy_names::KvCacheName;
+pub use crate::values::{
     DeviceArg, DtypeArg, FamilyArg, HostArg, HubEnvironment, ListenArg, LogFormat, OverloadArg, Secret,
 };
-use crate::config_values::{at_least_one, byte_size, yes_or_no};
-use crate::kv_cache::KvCacheName;
-use crate::state::Limits;
+use crate::values::{at_least_one, byte_size, yes_or_no};
 
 /// The default address to listen on.
 pub(crate) const LISTEN: &str = "127.0.0.1:8080";
@@ -327,6 +328,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::commands::Cli;
 
     /// Clap itself would refuse `UNMASK_…=1`.
     #[test]

@@ -1,33 +1,20 @@
 //! `diffusion.kv_cache`: the keys and values that a request keeps between its evaluations.
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use unmask_model::checkpoint::Visibility;
 use unmask_model::diffusion::{Extent, KvCache, Refresh};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::options::count;
-use crate::policy_names::Preset;
-use crate::policy_options::DiffusionOptions;
+use crate::policy_names::{KvCacheName, Preset};
+use crate::request::policy_options::DiffusionOptions;
+use crate::request::ranges::count;
 
 /// The numbers of a request that names nothing else.
 const DUAL: KvCache = KvCache { extent: Extent::Dual, refresh: Refresh::Never, near: 16 };
 
 /// The shortest canvas on which editors' requests keep keys and values unasked: an evaluation of a shorter one is cheap.
 const LONG: usize = 256;
-
-/// The positions whose keys and values are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum KvCacheName {
-    /// None: every evaluation computes the whole canvas.
-    Off,
-    /// Those before the first open position.
-    Prefix,
-    /// All except the open positions, their neighbours and what was committed since the last refresh.
-    Dual,
-}
 
 /// The evaluations that compute the whole canvas again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]

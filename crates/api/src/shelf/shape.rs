@@ -1,4 +1,4 @@
-//! Networks that `unmask bench` measures, by their shape.
+//! The networks of known models, by their shape.
 
 use clap::ValueEnum;
 use unmask_model::backbone::{Network, StoredAs};
@@ -170,7 +170,7 @@ impl Shape {
     }
 
     /// Rows of the embedding.
-    pub(super) fn vocabulary(self) -> usize {
+    pub(crate) fn vocabulary(self) -> usize {
         match self {
             Self::DiffuGptS | Self::DiffuGptM => 50257,
             Self::SmolLm2 => 49_152,
@@ -184,7 +184,7 @@ impl Shape {
     }
 
     /// The network with random weights, `layers` blocks of it.
-    pub(super) fn network(self, layers: Option<usize>) -> Network {
+    pub(crate) fn network(self, layers: Option<usize>) -> Network {
         Network {
             spec: self.spec(layers),
             vocabulary: self.vocabulary(),
@@ -198,7 +198,7 @@ impl Shape {
     }
 
     /// The type in which the weights are stored.
-    pub(super) fn stored(self) -> StoredType {
+    pub(crate) fn stored(self) -> StoredType {
         match self {
             Self::DiffuGptS | Self::DiffuGptM | Self::Llama124m => StoredType::F32,
             _ => StoredType::Bf16,
@@ -225,7 +225,7 @@ impl Shape {
 
 /// Multiplications and additions of the blocks for a canvas: in the last one, queries and all behind
 /// them are computed for the `asked` rows alone.
-pub(super) fn operations(spec: &TransformerSpec, rows: usize, asked: usize) -> f64 {
+pub(crate) fn operations(spec: &TransformerSpec, rows: usize, asked: usize) -> f64 {
     let heads = spec.head_count * spec.head_width;
     let shared = spec.kv_head_count * spec.head_width;
     let keys = 2 * spec.width * shared;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::access::{HostName, Origin, Proxy};
-use crate::config_values::{ListenArg, Secret, trimmed, yes_or_no};
+use crate::values::{ListenArg, Secret, trimmed, yes_or_no};
 
 /// Access: clients, origins and quotas.
 #[derive(Debug, Default, Args)]

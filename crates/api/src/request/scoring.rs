@@ -5,9 +5,11 @@ use unmask_model::diffusion::{Noise, ScoreMode, ScoreSpec, ScoringState, Sequenc
 use unmask_model::predictor::{Position, TokenId};
 use utoipa::ToSchema;
 
-use crate::body::integer;
 use crate::error::ApiError;
-use crate::options::{Settings, count};
+use crate::request::fields::integer;
+use crate::request::options::Settings;
+
+use crate::request::ranges::count;
 use crate::state::ServedModel;
 
 /// The log-probabilities of a prompt (`echo` with `logprobs`). Numbers of different modes are not comparable.
