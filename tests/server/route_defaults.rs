@@ -31,6 +31,30 @@ async fn computed(server: &Server, route: &str, body: &Value) -> Value {
     json!([report["order"], report["steps"], report["temperature"], report["top_p"]])
 }
 
+/// Settings that an adapter brings win over those of its base.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adapter_brings_settings_of_its_own() {
+    let base = copy("diffullama");
+    let adapter = copy("diffullama-gsm-lora");
+    let write = |folder: &TempDir, preset: &str| {
+        let settings = json!({ "unmask": { "fill": { "preset": preset } } });
+        fs::write(folder.path().join("generation_config.json"), settings.to_string()).unwrap();
+    };
+    write(&base, "exact");
+    let fill = |server: Server| async move {
+        let model = server.get("/v1/models").await.json()["data"][0].clone();
+        model["route_defaults"]["fill"]["preset"].clone()
+    };
+    let with_adapter = || {
+        let mut command = serve(&base);
+        command.arg("--adapter").arg(adapter.path());
+        Server::spawn(command)
+    };
+    assert_eq!(fill(with_adapter()).await, "exact");
+    write(&adapter, "greedy");
+    assert_eq!(fill(with_adapter()).await, "greedy");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_brings_settings_of_its_own_for_each_kind_of_request() {
     let own = json!({ "fill": { "preset": "greedy" },

@@ -6,6 +6,7 @@
 //! [`error`].
 
 pub mod access;
+pub mod allocator;
 pub mod bench;
 pub mod body;
 pub mod client;

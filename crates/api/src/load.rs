@@ -112,7 +112,10 @@ pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
     // Before the weights, which may take minutes.
     let given = args.chat_template.as_deref();
     let chat_template = ChatTemplate::choose(given, &checkpoint.profile, &checkpoint.tokenizer)?;
-    let defaults = RouteDefaults::read(&checkpoint.files).with_context(failed)?;
+    let own = adapter.as_ref().map(RouteDefaults::read).transpose();
+    let own = own.with_context(failed)?.filter(|own| *own != RouteDefaults::default());
+    let read = || RouteDefaults::read(&checkpoint.files).with_context(failed);
+    let defaults = own.map_or_else(read, Ok)?;
     let described = describe(&name, &checkpoint);
     let placed = panics::as_error(&described, || place(&checkpoint, args));
     let (placement, predictor) = placed.with_context(failed)?;

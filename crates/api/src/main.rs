@@ -18,7 +18,8 @@ use unmask_api::shelf::PullArgs;
 use unmask_api::shutdown::{Signals, Starting};
 use unmask_api::state::AppState;
 use unmask_api::{
-    bench, descriptors, eval, healthcheck, output, panics, routes, serve, shelf, shutdown, terminal, verify,
+    allocator, bench, descriptors, eval, healthcheck, output, panics, routes, serve, shelf, shutdown,
+    terminal, verify,
 };
 use unmask_scheduler::{CostModel, Engine};
 
@@ -31,6 +32,7 @@ fn now() -> Instant {
 }
 
 fn main() -> ExitCode {
+    allocator::share_arenas();
     log_panics();
     let parsed = command_line::parse();
     if parsed.prints_config() {

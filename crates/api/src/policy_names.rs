@@ -15,7 +15,7 @@ pub enum Preset {
     Reference,
     /// One token per evaluation in random order: no parallel error, one evaluation per position.
     Exact,
-    /// Random order in ⌈TM/(T + M)⌉ even parts: the error of `reference` in fewer evaluations.
+    /// Random order in ⌈TM/(T + M)⌉ even parts: the error of `reference` in fewer evaluations. Experimental.
     Balanced,
     /// Random order, as many at once as an entropy budget allows (0.5 nats).
     Budget,
@@ -58,7 +58,7 @@ pub enum WindowName {
     All,
     /// In the leftmost block that is not full.
     Block,
-    /// Among the first open positions.
+    /// Among the first open positions. Experimental.
     Sliding,
     /// At the first open position.
     LeftToRight,
@@ -96,7 +96,7 @@ pub enum CommitRule {
     Count,
     /// Even parts in `steps` evaluations.
     Evaluations,
-    /// Even parts with the error of `steps` independent rounds.
+    /// Even parts with the error of `steps` independent rounds. Experimental.
     Balanced,
     /// Dream's schedule over `steps`.
     #[serde(alias = "times")]
@@ -123,9 +123,9 @@ pub enum ReviseName {
     None,
     /// With probability min(eta, largest possible).
     Cap,
-    /// With probability eta × largest possible.
+    /// With probability eta × largest possible. Experimental.
     Rescale,
-    /// In a loop at 90 % committed.
+    /// In a loop at 90 % committed. Experimental.
     Loop,
     /// A token gives way to another of a probability above `editing_threshold` while its block is worked on.
     Edit,

@@ -8,7 +8,8 @@
 //! { "unmask": { "fill": { "preset": "greedy" }, "complete": { "preset": "confidence", "temperature": 0.3 } } }
 //! ```
 //!
-//! They count where a request chooses nothing of the decision rule. `"preset": "reference"` gives the family's back.
+//! An adapter can bring them, too, and its own win over its base's. They count where a request chooses nothing of the decision
+//! rule. `"preset": "reference"` gives the family's back.
 
 use std::fmt;
 

@@ -1,7 +1,9 @@
-"""`unmask eval --protocol harness` against lm-evaluation-harness, whose own tasks ask the same server about the same items."""
+"""`unmask eval --protocol harness` against lm-evaluation-harness, whose own tasks ask the same server about the same 200 items
+of each task."""
 
 import json
 import os
+import random
 import subprocess
 from pathlib import Path
 
@@ -16,6 +18,10 @@ from server import Server  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 ITEMS = ROOT / "crates/api/src/eval/smoke"
+# Items of each task: those that the program ships, and the same with their words in other orders.
+COUNT = 200
+# Fields whose words change places.
+FIELDS = {"ctx_a", "ctx_b", "endings", "goal", "sol1", "sol2", "context", "question", "answerA", "answerB", "answerC", "sentence", "text"}
 # A tiny network with a context of 128: texts that do not fit are part of the comparison.
 MODEL, CONTEXT = "diffullama", 128
 # Tasks by our name: the harness's own configuration, its metrics by our names, and its filter of generated answers.
@@ -36,11 +42,38 @@ def server():
         yield server
 
 
+def shuffled(value, chance):
+    """A text, or the texts of a list, with their words in another order."""
+    if isinstance(value, list):
+        return [shuffled(text, chance) for text in value]
+    words = value.split(" ")
+    chance.shuffle(words)
+    return " ".join(words)
+
+
 @pytest.fixture(scope="module")
-def ours(server, tmp_path_factory):
+def items(tmp_path_factory):
+    """A folder with a file of each task in a folder of its name."""
+    folder = tmp_path_factory.mktemp("items")
+    chance = random.Random(7)
+    for name in TASKS:
+        shipped = [json.loads(line) for line in (ITEMS / f"{name}.jsonl").open()]
+        lines = []
+        for number in range(COUNT):
+            item = shipped[number % len(shipped)]
+            if number >= len(shipped):
+                item = {key: shuffled(value, chance) if key in FIELDS else value for key, value in item.items()}
+            lines.append(json.dumps(item) + "\n")
+        (folder / name).mkdir()
+        (folder / name / f"{name}.jsonl").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ours(server, items, tmp_path_factory):
     """The results of our command, and its journals: what was answered to each item."""
     out = tmp_path_factory.mktemp("eval")
-    command = [os.environ["TESTED_PROGRAM"], "eval", *TASKS, "--smoke", "--protocol", "harness", "--json"]
+    command = [os.environ["TESTED_PROGRAM"], "eval", *TASKS, "--data", items, "--protocol", "harness", "--json"]
     printed = subprocess.run([*command, "--url", server.url, "--out", out], check=True, stdout=subprocess.PIPE).stdout
     tasks = {task["task"]: task for task in json.loads(printed)["tasks"]}
     journals = {name: [json.loads(line) for line in (out / f"{name}.jsonl").open()][1:] for name in TASKS}
@@ -48,11 +81,11 @@ def ours(server, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def theirs(server, tmp_path_factory):
+def theirs(server, items, tmp_path_factory):
     """The harness's results with its own prompts and metrics, on our items and without examples in the prompts."""
     folder = tmp_path_factory.mktemp("tasks")
     for name, (config, _, _) in TASKS.items():
-        splits = {split: str(ITEMS / f"{name}.jsonl") for split in ("train", "validation", "test")}
+        splits = {split: str(items / name / f"{name}.jsonl") for split in ("train", "validation", "test")}
         task = {
             "include": str(Path(lm_eval.tasks.__file__).parent / config),
             "task": f"own_{name}",
@@ -77,7 +110,7 @@ def theirs(server, tmp_path_factory):
 def test_metrics_are_the_same_to_the_last_digit(ours, theirs, name):
     """Broken: a number of one program cannot be compared with a number of the other."""
     task, (_, metrics, filtered) = f"own_{name}", TASKS[name]
-    assert ours[0][name]["items"] == len({sample["doc_id"] for sample in theirs["samples"][task]})
+    assert ours[0][name]["items"] == COUNT == len({sample["doc_id"] for sample in theirs["samples"][task]})
     for own, other in metrics.items():
         expected = theirs["results"][task][f"{other},{filtered}"]
         assert ours[0][name]["metrics"][own]["value"] == pytest.approx(expected, rel=1e-12, abs=0)

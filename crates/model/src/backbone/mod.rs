@@ -127,13 +127,13 @@ impl Backbone {
         }
     }
 
-    /// Memory for one caller at a time, on a pool of `threads`.
+    /// Memory for one caller at a time.
     #[must_use]
-    pub fn workspace(&self, threads: usize) -> Workspace {
+    pub fn workspace(&self) -> Workspace {
         match self {
             Self::Cpu(trunk) => {
                 let (numbers, head) = trunk.numbers();
-                Workspace::Cpu(Box::new(cpu::Workspace::new(numbers, head, threads)))
+                Workspace::Cpu(Box::new(cpu::Workspace::new(numbers, head)))
             }
             Self::Candle(_) => Workspace::Device { hidden: None, logits: Vec::new() },
         }

@@ -15,5 +15,10 @@ macro_rules! files {
 /// The adapter's files.
 pub static ADAPTER: ModelFiles = ModelFiles::Memory {
     name: "the adapter of smollm2",
-    files: files!["adapter_config.json", "adapter_model.safetensors", "tokenizer_config.json"],
+    files: files![
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "generation_config.json",
+        "tokenizer_config.json"
+    ],
 };

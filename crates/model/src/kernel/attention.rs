@@ -7,10 +7,11 @@ mod softmax;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
+use thread_local::ThreadLocal;
 
 use self::pack::{HeadLines, Packed, PackedMut};
 pub use self::page::{NewPages, PAGE, Page, Pages};
@@ -95,8 +96,8 @@ pub struct Operands<'a> {
     pub value: &'a Activations,
 }
 
-/// softmax(Q·Kᵀ/√width)·V for every head of every span into `out`, which is shaped here. Runs on the current rayon pool; `scratch` has an element for each of its
-/// threads.
+/// softmax(Q·Kᵀ/√width)·V for every head of every span into `out`, which is shaped here. Runs on the current rayon pool,
+/// each thread with a `scratch` of its own.
 ///
 /// # Panics
 /// When shapes or numbers do not fit.
@@ -106,7 +107,7 @@ pub fn attention(
     spans: &[Span],
     heads: Heads,
     out: &mut Activations,
-    scratch: &[Mutex<Scratch>],
+    scratch: &ThreadLocal<RefCell<Scratch>>,
 ) {
     let Operands { query, key, value } = operands;
     let numbers = query.numbers();
@@ -135,9 +136,8 @@ pub fn attention(
     (0..spans.len() * heads.shared).into_par_iter().for_each(|number| {
         let span = &spans[number / heads.shared];
         let head = number % heads.shared;
-        let thread = rayon::current_thread_index().unwrap_or(0) % scratch.len();
-        // A buffer that a panic has left behind is as good as any.
-        let mut scratch = scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
+        // One that a panic has left behind is as good as any.
+        let mut scratch = scratch.get_or_default().borrow_mut();
         // SAFETY: spans have different queries, so no two tasks write the same rows of the same head, and
         // `out`, which was shaped for all of them, outlives the loop.
         #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]

@@ -1,7 +1,8 @@
 //! The right-hand side of a product: packed once, or one panel at a time for every product.
 
+use std::cell::RefMut;
 use std::ops::Deref;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -120,7 +121,7 @@ enum Panels {
 /// A panel, ready to be multiplied with.
 pub(super) enum Panel<'a> {
     Packed(&'a [Line]),
-    Now(MutexGuard<'a, Vec<Line>>),
+    Now(RefMut<'a, Vec<Line>>),
 }
 
 impl Deref for Panel<'_> {

@@ -2,10 +2,12 @@
 //! multiplied with: the memory is the file's, and the work of packing is shared by all rows of an
 //! evaluation.
 
+use std::cell::{RefCell, RefMut};
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use rayon::prelude::*;
+use thread_local::ThreadLocal;
 
 use super::blocks::Blocks;
 use super::cpu_features::{CpuFeatures, Kernel};
@@ -27,20 +29,13 @@ pub trait Columns: Debug + Send + Sync {
 }
 
 /// Room for one panel on each thread, which all matrices of an engine share.
-#[derive(Debug)]
-pub struct PanelBuffers(Vec<Mutex<Vec<Line>>>);
+#[derive(Debug, Default)]
+pub struct PanelBuffers(ThreadLocal<RefCell<Vec<Line>>>);
 
 impl PanelBuffers {
-    /// For a pool of `threads`.
-    #[must_use]
-    pub fn new(threads: usize) -> Self {
-        Self((0..threads.max(1)).map(|_| Mutex::default()).collect())
-    }
-
-    fn own(&self) -> MutexGuard<'_, Vec<Line>> {
-        let thread = rayon::current_thread_index().unwrap_or(0) % self.0.len();
-        // A panel that a panic has left half packed is as good as any.
-        self.0[thread].lock().unwrap_or_else(PoisonError::into_inner)
+    /// This thread's. A panel that a panic has left half packed is as good as any.
+    fn own(&self) -> RefMut<'_, Vec<Line>> {
+        self.0.get_or_default().borrow_mut()
     }
 }
 
@@ -76,7 +71,7 @@ impl StoredColumns {
         number: usize,
         lines: usize,
         scales: &[f32],
-    ) -> MutexGuard<'_, Vec<Line>> {
+    ) -> RefMut<'_, Vec<Line>> {
         let mut panel = self.buffers.own();
         panel.resize(lines, Line::default());
         let stretch_words = STRETCH / self.format.left().per_line() * self.format.words_per_line();

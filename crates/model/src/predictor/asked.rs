@@ -175,7 +175,6 @@ fn locate<'a>(
         counts: ask.counts,
         target: want.target,
         alternatives: ask.alternatives,
-        ahead: &[],
     };
     Ok(Asked { number, index, want, context, row: firsts.0 + place, guide })
 }

@@ -1,10 +1,12 @@
 //! The predictor that computes: pack, forward, read, back to plain numbers.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
+use thread_local::ThreadLocal;
 
 use super::asked::{Asked, Batch, rows_of};
 use super::memos::Memos;
@@ -14,7 +16,7 @@ use crate::checkpoint::{Checkpoint, TransformerSpec, Weights};
 use crate::device::Placement;
 use crate::error::{LoadError, PredictError};
 use crate::kernel::{CpuFeatures, PANEL};
-use crate::readout::{RowContext, Scratch, read_row};
+use crate::readout::{Scratch, read_row_before};
 
 /// Rows of logits computed at once; large enough to amortise reading the head's weights: 256 × 50,257 floats
 /// are 51 MB.
@@ -37,8 +39,8 @@ pub struct CandlePredictor {
     memos: Memos,
     /// Bytes of the keys and values of a position in all layers.
     memo_bytes: u64,
-    /// For readouts, one for each thread; they are large enough to be worth keeping.
-    buffers: Vec<Mutex<Buffers>>,
+    /// For readouts; they are large enough to be worth keeping.
+    buffers: ThreadLocal<RefCell<Buffers>>,
     threads: Arc<rayon::ThreadPool>,
 }
 
@@ -97,8 +99,8 @@ impl CandlePredictor {
         cpu: CpuFeatures,
         memo_bytes: u64,
     ) -> Self {
-        let workspace = Mutex::new(backbone.workspace(threads.current_num_threads()));
-        let buffers = (0..threads.current_num_threads()).map(|_| Mutex::default()).collect();
+        let workspace = Mutex::new(backbone.workspace());
+        let buffers = ThreadLocal::new();
         let memos = Memos::new(limits.visibility, 0);
         let threads = Arc::new(threads);
         Self { backbone, cpu, limits, workspace, memos, memo_bytes, buffers, threads }
@@ -245,9 +247,8 @@ impl CandlePredictor {
             let logits = self.backbone.logits(&places(&rows, all), workspace)?;
             let row = |row: u32| logits.row(rows.binary_search(&row).ok()?);
             let read = |(number, one): (usize, &Asked<'_>)| {
-                let thread = rayon::current_thread_index().unwrap_or(0) % self.buffers.len();
-                // A buffer that a panic has left behind is as good as any.
-                let mut buffers = self.buffers[thread].lock().unwrap_or_else(PoisonError::into_inner);
+                // One that a panic has left behind is as good as any.
+                let mut buffers = self.buffers.get_or_default().borrow_mut();
                 let guide = one.guide.and_then(|(guide, _)| row(guide));
                 let ahead = asked.get(number + 1).and_then(|next| row(next.row)).unwrap_or_default();
                 buffers.read(self.cpu, one, row(one.row)?, guide, ahead)
@@ -337,7 +338,7 @@ impl Buffers {
             }
             _ => own,
         };
-        read_row(cpu, logits, &RowContext { ahead, ..asked.context }, asked.want.uniform, scratch)
+        read_row_before(cpu, logits, ahead, &asked.context, asked.want.uniform, scratch)
     }
 }
 

@@ -162,7 +162,7 @@ impl MarkovOracle {
         let counts = ask.counts;
         let target = want.target;
         let alternatives = ask.alternatives;
-        Some(RowContext { sampling, allowed, counts, target, alternatives, ahead: &[] })
+        Some(RowContext { sampling, allowed, counts, target, alternatives })
     }
 }
 

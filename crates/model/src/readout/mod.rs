@@ -4,4 +4,5 @@
 pub(crate) mod cuda;
 mod row;
 
+pub(crate) use self::row::read_row_before;
 pub use self::row::{RowContext, Scratch, read_row};

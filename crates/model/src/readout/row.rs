@@ -25,15 +25,13 @@ pub struct RowContext<'a> {
     pub target: Option<TokenId>,
     /// Most probable tokens to report.
     pub alternatives: usize,
-    /// The row that the caller reads next; it makes this one no other, only the next one faster.
-    pub ahead: &'a [f32],
 }
 
 impl<'a> RowContext<'a> {
     /// Draws by `sampling` and nothing else.
     #[must_use]
     pub fn new(sampling: &'a Sampling) -> Self {
-        Self { sampling, allowed: None, counts: &[], target: None, alternatives: 0, ahead: &[] }
+        Self { sampling, allowed: None, counts: &[], target: None, alternatives: 0 }
     }
 }
 
@@ -64,6 +62,18 @@ pub fn read_row(
     uniform: f64,
     scratch: &mut Scratch,
 ) -> Option<Read> {
+    read_row_before(cpu, logits, &[], context, uniform, scratch)
+}
+
+/// [`read_row`] in front of another row, `next`, which the processor fetches meanwhile. It changes nothing of the result.
+pub(crate) fn read_row_before(
+    cpu: CpuFeatures,
+    logits: &[f32],
+    next: &[f32],
+    context: &RowContext<'_>,
+    uniform: f64,
+    scratch: &mut Scratch,
+) -> Option<Read> {
     let Scratch { weights, candidates, prefix, kept, tokens } = scratch;
     let sampling = context.sampling;
     let highest = kernel::largest_finite(cpu, logits)?;
@@ -72,7 +82,7 @@ pub fn read_row(
     let factor = (1.0 / sampling.temperature) as f32;
     let greedy = sampling.temperature <= 0.0 || !factor.is_finite();
     let factor = if greedy { 1.0 } else { factor };
-    let ahead = context.ahead.split_at(context.ahead.len() / 2);
+    let ahead = next.split_at(next.len() / 2);
     let mut mass = kernel::exponentials(cpu, candidates.logits, largest, factor, weights, ahead.0);
     // The same weights serve the model's own distribution when nothing moved them.
     let moved = candidates.edited || factor != 1.0 || largest != highest;

@@ -49,7 +49,7 @@ impl Trunk {
         numbers: Numbers,
         cpu: CpuFeatures,
     ) -> Result<Self, LoadError> {
-        let buffers = Arc::new(PanelBuffers::new(rayon::current_num_threads()));
+        let buffers = Arc::new(PanelBuffers::default());
         let loader = Loader { spec, weights, numbers, cpu, buffers };
         let embedding = weights.embedding(spec.width)?;
         let vocabulary = embedding.shape()[0];

@@ -1,9 +1,10 @@
 //! The buffers of a forward pass, and where its time went.
 
-use std::sync::Mutex;
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use candle_core::{Result, bail};
+use thread_local::ThreadLocal;
 
 use super::experts::Groups;
 use crate::backbone::{KeyValues, PackedRows};
@@ -34,7 +35,7 @@ pub struct Workspace {
     pub(super) logits: Rows,
     pub(super) rotation: Rotation,
     pub(super) spans: Vec<Span>,
-    pub(super) scratch: Vec<Mutex<Scratch>>,
+    pub(super) scratch: ThreadLocal<RefCell<Scratch>>,
     times: Times,
     since: Instant,
 }
@@ -72,7 +73,7 @@ fn now() -> Instant {
 
 impl Workspace {
     /// For products of `numbers` and a head of `head`, on a pool of `threads`.
-    pub(in crate::backbone) fn new(numbers: Numbers, head: Numbers, threads: usize) -> Self {
+    pub(in crate::backbone) fn new(numbers: Numbers, head: Numbers) -> Self {
         let empty = || Activations::new(between(numbers));
         Self {
             rows: Rows::default(),
@@ -91,7 +92,7 @@ impl Workspace {
             logits: Rows::default(),
             rotation: Rotation::default(),
             spans: Vec::new(),
-            scratch: (0..threads.max(1)).map(|_| Mutex::default()).collect(),
+            scratch: ThreadLocal::new(),
             times: Times::default(),
             since: now(),
         }

@@ -82,7 +82,7 @@ fn run(
         (padded(numbers, k, heads.shared, heads.width), padded(numbers, v, heads.shared, heads.width));
     let operands = Operands { query: &query, key: &key, value: &value };
     let mut out = Activations::new(numbers);
-    attention(cpu, operands, &spans, heads, &mut out, &[Mutex::default(), Mutex::default()]);
+    attention(cpu, operands, &spans, heads, &mut out, &ThreadLocal::new());
     plain(&out, heads.count, heads.width)
 }
 
@@ -144,8 +144,7 @@ impl Case {
     fn attend(&self, [key, value]: [&Activations; 2], span: Span) -> Vec<f32> {
         let operands = Operands { query: &self.query, key, value };
         let mut out = Activations::new(self.query.numbers());
-        let scratch = [Mutex::default(), Mutex::default()];
-        attention(self.cpu, operands, &[span], self.heads, &mut out, &scratch);
+        attention(self.cpu, operands, &[span], self.heads, &mut out, &ThreadLocal::new());
         plain(&out, self.heads.count, self.heads.width)
     }
 

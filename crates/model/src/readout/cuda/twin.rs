@@ -72,7 +72,6 @@ impl Case {
             counts: &self.counts,
             target: Some(self.target),
             alternatives: self.alternatives,
-            ahead: &[],
         }
     }
 

@@ -230,7 +230,6 @@ proptest! {
             counts: &case.counts,
             target: Some(case.target),
             alternatives: case.alternatives,
-            ahead: &[],
         };
         let Some((expected, edge)) = oracle(&case.logits, &context, case.uniform) else {
             prop_assert_eq!(read_with(&case.logits, &context, case.uniform), None);
