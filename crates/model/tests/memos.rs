@@ -17,6 +17,9 @@ use unmask_model::predictor::{
     Ask, CandlePredictor, Context, MaskPredictor, ModelLimits, Read, Sampling, TokenId, Want, Work,
 };
 
+/// The shortest context of these models.
+const CONTEXT: usize = 64;
+
 const MODELS: [&str; 5] = ["diffugpt-s", "diffullama-gqa", "llada", "dream", "llada-moe"];
 
 fn golden(model: &str) -> PathBuf {
@@ -94,7 +97,8 @@ fn caches() -> impl Strategy<Value = KvCache> {
 }
 
 fn samples() -> impl Strategy<Value = Sample> {
-    let shape = (1_usize..40, 1_usize..9, 0_usize..20);
+    // At most CONTEXT together.
+    let shape = (1_usize..40, 1_usize..9, 0_usize..17);
     (shape, policies(), prop::option::weighted(0.8, caches()), 0_u64..1000).prop_map(
         |((before, hole, after), policy, cache, seed)| Sample { before, hole, after, policy, cache, seed },
     )
@@ -140,7 +144,7 @@ proptest! {
     /// Memos of blocks are exact: what is computed block by block is what is computed at once.
     #[test]
     fn finished_blocks_are_remembered_exactly(
-        tokens in prop::collection::vec(0_u32..300, 1..70),
+        tokens in prop::collection::vec(0_u32..300, 1..=CONTEXT),
         block in 1_usize..9,
         model in prop::sample::select(&MODELS[..]),
         precision in prop::sample::select(&[Precision::F32, Precision::Bf16, Precision::Int8][..]),

@@ -131,7 +131,10 @@ impl Frozen {
                 let around = open.chain(read).chain(self.touched.iter().copied());
                 self.active = active(around, cache, self.shift, shown);
                 if cache.refresh == Refresh::BlockFirst && self.since > 1 {
-                    self.active.retain(|position| *position >= start);
+                    // Other rules may read the first position later on, and its row is the one before it.
+                    let shift = Position::from(self.shift);
+                    let read = wants.first().map_or(start, |want| want.position.saturating_sub(shift));
+                    self.active.retain(|position| *position >= start.min(read));
                 }
             }
         }

@@ -130,7 +130,7 @@ impl DenoisingState {
             return least_in_block(self.blocks.size(), steps, self.at_work.evaluations);
         }
         if let Quota::Times(steps) = self.policy.quota {
-            return self.due_now(steps);
+            return self.due_now(steps, open);
         }
         let block = self.wants.first().map_or(0, |want| self.blocks.of(want.position));
         let members = self.blocks.members(block).len();

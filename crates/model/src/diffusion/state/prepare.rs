@@ -199,9 +199,12 @@ impl DenoisingState {
             Window::All => open.collect(),
             Window::Sliding(size) => open.take(size).collect(),
             Window::LeftToRight => open.take(1).collect(),
-            Window::Block(_) if self.redraws && matches!(self.policy.quota, Quota::Evaluations(_)) => {
+            Window::Block(_) if self.redraws => {
                 // Blocks end with their evaluations; what drew the mask competes on.
-                let (block, _) = self.block_at(self.round);
+                let block = match self.policy.quota {
+                    Quota::Times(total) => self.block_of_round(total),
+                    _ => self.block_at(self.round).0,
+                };
                 let members = self.blocks.members_up_to(block);
                 open.take_while(|position| members.contains(position)).collect()
             }

@@ -52,19 +52,25 @@ impl DenoisingState {
         self.parts(total).find(|part| self.round <= part.before + part.steps)
     }
 
-    /// The number of positions that the pending round commits.
-    pub(super) fn due_now(&self, total: u32) -> usize {
+    /// The block of the pending round.
+    pub(super) fn block_of_round(&self, total: u32) -> usize {
+        self.part_of_round(total).map_or(0, |part| part.block)
+    }
+
+    /// The number of the `open` positions of its block that the pending round commits.
+    pub(super) fn due_now(&self, total: u32, open: usize) -> usize {
         let Some(part) = self.part_of_round(total) else { return 0 };
         if self.alone {
             return 1;
         }
-        dream_quota(self.open_in(part.block), self.round - part.before, part.steps)
+        dream_quota(open, self.round - part.before, part.steps)
     }
 
     /// Most rounds that commit something, the pending one included.
     pub(super) fn times_left(&self, total: u32) -> u32 {
         let Some(now) = self.part_of_round(total) else { return 0 };
-        let left = self.open_in(now.block) - self.due_now(total);
+        let open = self.open_in(now.block);
+        let left = open - self.due_now(total, open).min(open);
         let later = self.parts(total).filter(|part| part.block > now.block);
         let of = |part: Part| {
             // The first round of a block may commit its first position whatever the schedule says.
