@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 
 import torch
@@ -20,6 +21,8 @@ class Workers:
             self.device = torch.device("cpu")
         if self.count > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            # Its threads must end before the interpreter does.
+            atexit.register(dist.destroy_process_group)
 
     @property
     def leads(self) -> bool:

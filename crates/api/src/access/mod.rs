@@ -34,7 +34,7 @@ use crate::clock::now;
 /// The rules of access, and the state that they keep.
 ///
 /// A client is a key, or an address where there are no keys. [`admit`](crate::telemetry::admit) finds the client of a request and takes one request
-/// from its quota before the handler runs; the handler's [`Observation`](crate::observation::Observation) takes tokens once they are known. [`Self::check_host`]
+/// from its quota before the handler runs; the handler's [`Observation`](crate::observation::Observation) takes tokens once they are known. `check_host`
 /// refuses names that are not the server's, and [`Self::cors`] lets pages of named origins call.
 #[derive(Debug, Default)]
 pub struct Access {
