@@ -1,4 +1,4 @@
-//! What is known of a request at its end.
+//! The record of a request, as far as it is known at its end.
 
 use std::time::Duration;
 

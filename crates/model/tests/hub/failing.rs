@@ -137,7 +137,7 @@ fn a_mirror_that_sends_no_parts_of_files_is_told_from_others() {
     }
 }
 
-/// What had arrived is kept, and the connection that stands still is not waited for.
+/// Bytes that had arrived are kept, and the connection that stands still is not waited for.
 #[test]
 fn a_transfer_that_stands_still_is_given_up_and_can_be_taken_up_later() {
     let hub = Hub::with("diffugpt-s");

@@ -83,7 +83,7 @@ impl ExpertBlock {
         }
     }
 
-    /// How much each expert counts in each row, (rows, experts), as [`Self::compute`] has just noted it.
+    /// The weight of each expert in each row, (rows, experts), as [`Self::compute`] has just noted it.
     pub(super) fn weights(&self, rows: usize, groups: &Groups) -> Vec<f32> {
         let count = self.experts.len();
         let mut weights = vec![0.0; rows * count];

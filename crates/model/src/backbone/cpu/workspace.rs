@@ -72,7 +72,7 @@ fn now() -> Instant {
 }
 
 impl Workspace {
-    /// For products of `numbers` and a head of `head`, on a pool of `threads`.
+    /// For products of `numbers` and a head of `head`.
     pub(in crate::backbone) fn new(numbers: Numbers, head: Numbers) -> Self {
         let empty = || Activations::new(between(numbers));
         Self {
