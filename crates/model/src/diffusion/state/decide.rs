@@ -97,7 +97,7 @@ impl DenoisingState {
 
     /// The block that evaluation `round` belongs to when each takes its share of them, and its number there from 0.
     pub(super) fn block_at(&self, round: u32) -> (usize, u32) {
-        let Quota::Evaluations(total) = self.policy.quota else { return (0, 0) };
+        let (Quota::Evaluations(total) | Quota::Times(total)) = self.policy.quota else { return (0, 0) };
         let blocks = self.blocks.count() as u32;
         let mut inside = round - 1;
         for block in 0..blocks {

@@ -201,10 +201,7 @@ impl DenoisingState {
             Window::LeftToRight => open.take(1).collect(),
             Window::Block(_) if self.redraws => {
                 // Blocks end with their evaluations; what drew the mask competes on.
-                let block = match self.policy.quota {
-                    Quota::Times(total) => self.block_of_round(total),
-                    _ => self.block_at(self.round).0,
-                };
+                let (block, _) = self.block_at(self.round);
                 let members = self.blocks.members_up_to(block);
                 open.take_while(|position| members.contains(position)).collect()
             }

@@ -52,11 +52,6 @@ impl DenoisingState {
         self.parts(total).find(|part| self.round <= part.before + part.steps)
     }
 
-    /// The block of the pending round.
-    pub(super) fn block_of_round(&self, total: u32) -> usize {
-        self.part_of_round(total).map_or(0, |part| part.block)
-    }
-
     /// The number of the `open` positions of its block that the pending round commits.
     pub(super) fn due_now(&self, total: u32, open: usize) -> usize {
         let Some(part) = self.part_of_round(total) else { return 0 };
