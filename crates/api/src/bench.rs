@@ -15,7 +15,7 @@ use unmask_model::predictor::{Ask, CandlePredictor, MaskPredictor, ModelLimits, 
 
 use crate::config::LoadArgs;
 use crate::load::{Loaded, load};
-use crate::policy_names::Preset;
+use crate::policy::Preset;
 use crate::shelf::{Dtype, memory};
 use crate::shelf::{Shape, operations};
 use crate::values::at_least_one;

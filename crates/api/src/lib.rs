@@ -34,7 +34,7 @@ pub mod observation;
 pub mod output;
 pub mod panics;
 mod playground;
-pub mod policy_names;
+pub mod policy;
 pub mod prompt;
 mod renamed;
 pub mod report;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::policy_names::KvCacheName;
+use crate::policy::KvCacheName;
 
 /// Bytes of a request's head; more is 431, without our error object.
 pub(crate) const HEAD: usize = 16 * 1024;

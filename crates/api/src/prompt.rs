@@ -1,14 +1,14 @@
 //! Text to canvases: a continuation, or text with a hole in it.
 
 use unmask_model::diffusion::{
-    Commit, DenoisingState, Edit, Noise, Policy, Quota, Revise, ScoringState, Span, StateSpec, Window,
+    Commit, DenoisingState, Edit, Noise, Revise, ScoringState, Span, StateSpec, Window,
 };
 use unmask_model::predictor::{Position, Sampling, TokenId};
 
 use crate::error::ApiError;
 use crate::request::options::{Settings, StreamStates};
 
-use crate::policy_names::EosRule;
+use crate::policy::EosRule;
 use crate::request::ranges::out_of_range;
 use crate::state::{AppState, ServedModel};
 use crate::text_view::{Hole, Revised, TextView};
@@ -454,17 +454,7 @@ pub fn check_cost(
     let canvases = if settings.guidance == 0.0 { 1 } else { 2 };
     let cost = |layout: &Layout| {
         let rows = layout.length(&state.model) as u64;
-        let hole = layout.open() as u64;
-        let revised = settings.policy.revise != Revise::None;
-        canvases
-            * rows
-            * match settings.policy.quota {
-                Quota::Kept(steps) => u64::from(steps),
-                Quota::Labels(steps) if revised => u64::from(steps),
-                Quota::Labels(steps) if settings.policy.window == Window::All => u64::from(steps).min(hole),
-                Quota::PerBlock { .. } => hole + post_evaluations(settings.policy, hole),
-                _ => hole,
-            }
+        canvases * rows * settings.policy.most_evaluations(layout.open() as u64)
     };
     let scored: u64 =
         texts.iter().map(|text| text.length() as u64 * u64::from(text.evaluations_left())).sum();
@@ -481,16 +471,6 @@ pub fn check_cost(
         formula += &format!(", and {scored} for scoring");
     }
     Err(ApiError::TooExpensive { cost: total, limit: state.limits.cost, formula })
-}
-
-/// Most evaluations that change full blocks, where `hole` positions are generated.
-fn post_evaluations(policy: Policy, hole: u64) -> u64 {
-    match (policy.revise, policy.window) {
-        (Revise::Edit { post, .. }, Window::Block(size)) => {
-            (hole.div_ceil(size as u64) + 1) * u64::from(post)
-        }
-        _ => 0,
-    }
 }
 
 /// The size a caller asked for; some clients write -1 for the default.

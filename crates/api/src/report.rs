@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::clock::milliseconds;
 use crate::generation::Progress;
 use crate::metrics::labels::Ending;
-use crate::policy_names::{OrderName, ResolvedPolicy};
+use crate::policy::{OrderName, ResolvedPolicy};
 use crate::request::kv_cache::KvCacheReport;
 use crate::request::options::Settings;
 use crate::request::scoring::ScoreReport;

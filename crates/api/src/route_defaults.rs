@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use unmask_model::checkpoint::{ModelFiles, SamplingDefaults};
 use utoipa::ToSchema;
 
-use crate::policy_names::Preset;
+use crate::policy::Preset;
 
 /// The file of a model folder that holds them, under the key `unmask`.
 const FILE: &str = "generation_config.json";

@@ -51,12 +51,12 @@ fn by(kind: ScoreKind) -> Order {
 fn presets(rounds: u32, masked: usize) -> Vec<Preset> {
     let per_round = masked / rounds as usize;
     let mut presets = vec![
-        preset("reference", Order::Labels, Quota::Labels(rounds)),
+        preset("reference", Order::IndependentRounds, Quota::OwnRound(rounds)),
         preset("exact", Order::Permutation, Quota::Count(1)),
         preset("balanced", Order::Permutation, Quota::Balanced(rounds)),
-        preset("stratified", Order::Stratified, Quota::Labels(rounds)),
+        preset("stratified", Order::Stratified, Quota::OwnRound(rounds)),
         preset(format!("confidence, {per_round} at once"), by(ScoreKind::Drawn), Quota::Count(per_round)),
-        preset("Dream's margin", by(ScoreKind::Margin), Quota::Times(rounds)),
+        preset("Dream's margin", by(ScoreKind::Margin), Quota::DreamSchedule(rounds)),
     ];
     for budget in [0.1, 0.5, 1.0] {
         presets.push(preset(format!("entropy budget {budget}"), Order::Permutation, Quota::Entropy(budget)));

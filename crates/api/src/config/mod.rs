@@ -16,7 +16,7 @@ pub use self::hub::HubArgs;
 pub use self::terminal::{ChatArgs, FillArgs, LengthArg, TerminalArgs, TryArgs};
 pub use crate::access::AccessArgs;
 use crate::limits::Limits;
-use crate::policy_names::KvCacheName;
+use crate::policy::KvCacheName;
 pub use crate::values::{
     DeviceArg, DtypeArg, FamilyArg, HostArg, HubEnvironment, ListenArg, LogFormat, OverloadArg, Secret,
 };

@@ -6,7 +6,7 @@ use unmask_model::diffusion::{Extent, KvCache, Refresh};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::policy_names::{KvCacheName, Preset};
+use crate::policy::{KvCacheName, Preset};
 use crate::request::policy_options::DiffusionOptions;
 use crate::request::ranges::count;
 

@@ -9,7 +9,7 @@ use unmask_model::predictor::{Sampling, TokenId};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::policy_names::{EosRule, Preset};
+use crate::policy::{EosRule, Preset};
 use crate::request::deadlines::{GivenTimes, TimeoutHeader};
 use crate::request::kv_cache::{self, KvChoice};
 use crate::request::policy_options::DiffusionOptions;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use unmask_model::diffusion::Policy;
 
 use crate::error::ApiError;
-use crate::policy_names::{Preset, ResolvedPolicy};
+use crate::policy::{Preset, ResolvedPolicy};
 
 /// The source of a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,13 +9,11 @@ use crate::error::ApiError;
 use crate::request::fields::{integer, object};
 use crate::request::kv_cache::RefreshOption;
 
-use crate::policy_names::KvCacheName;
-use crate::request::options::StreamStates;
-
-use crate::policy_names::{
-    CommitRule, DEFAULT_BLOCK, DEFAULT_EDIT, EosRule, OrderName, Preset, ResolvedPolicy, ReviseName,
-    WindowName, split_revise,
+use crate::policy::{
+    CommitRule, CommitRuleEntry, DEFAULT_BLOCK, DEFAULT_EDIT, EosRule, KvCacheName, OrderName, Preset,
+    ResolvedPolicy, ReviseName, WindowName, split_revise,
 };
+use crate::request::options::StreamStates;
 use crate::request::policy_conflicts::{Origin, Origins, both_given, word};
 use crate::request::ranges::{count, number, out_of_range};
 use crate::request::scoring::ScoreOptions;
@@ -160,7 +158,7 @@ impl DiffusionOptions {
         let alg_temp = number("diffusion.alg_temp", self.alg_temp, 0.0..=1000.0)?;
         let mut order = match (self.order, quota_given, self.preset) {
             (Some(name), ..) => name.order(),
-            (None, Some(quota), None) => natural_order(quota),
+            (None, Some(quota), None) => CommitRuleEntry::of(quota).0.order.order(),
             (None, ..) => base.order,
         };
         if let (Order::Score(score), Some(temperature)) = (&mut order, alg_temp) {
@@ -170,7 +168,7 @@ impl DiffusionOptions {
             (Some(quota), ..) => quota,
             // Of the rules that rank positions, this one alone is meant for blocks of attention.
             (None, Some(_), None) if block.is_some() && matches!(order, Order::Score(_)) => {
-                CommitRule::PerBlock.quota(steps, base.quota)
+                CommitRuleEntry::named(CommitRule::PerBlock).quota(steps, None, base.quota)
             }
             (None, Some(_), None) => natural_quota(window, order, steps),
             (None, ..) => base.quota,
@@ -285,42 +283,35 @@ impl DiffusionOptions {
         }
     }
 
+    /// The numbers of commit rules, by their fields.
+    fn rule_numbers(&self) -> Result<[(&'static str, Option<f64>); 4], ApiError> {
+        let k = count("diffusion.k", self.k, 1..=i64::from(u32::MAX))?;
+        Ok([
+            ("k", k.map(|k| k as f64)),
+            ("threshold", number("diffusion.threshold", self.threshold, 0.0..=1.0)?),
+            ("factor", number("diffusion.factor", self.factor, 0.0..=1000.0)?),
+            ("entropy_budget", number("diffusion.entropy_budget", self.entropy_budget, 0.0..=1e9)?),
+        ])
+    }
+
     /// The quota that the fields name, if they name one.
     fn quota(&self, steps: u32, base: Quota) -> Result<Option<Quota>, ApiError> {
-        let k = count("diffusion.k", self.k, 1..=i64::from(u32::MAX))?.map(|k| Quota::Count(k as usize));
-        let threshold = number("diffusion.threshold", self.threshold, 0.0..=1.0)?;
-        let in_blocks = match self.quota {
-            Some(name) => name == CommitRule::PerBlock,
-            None => matches!(base, Quota::PerBlock { .. }),
-        };
-        let (threshold_name, threshold) = if in_blocks {
-            let quota = |threshold: f64| Quota::PerBlock {
-                steps,
-                threshold: Some(threshold).filter(|threshold| *threshold < 1.0),
-            };
-            (CommitRule::PerBlock, threshold.map(quota))
-        } else {
-            (CommitRule::Threshold, threshold.map(Quota::Threshold))
-        };
-        let factor = number("diffusion.factor", self.factor, 0.0..=1000.0)?.map(Quota::Factor);
-        let entropy = number("diffusion.entropy_budget", self.entropy_budget, 0.0..=1e9)?.map(Quota::Entropy);
-        let numbers = [
-            ("k", CommitRule::Count, k),
-            ("threshold", threshold_name, threshold),
-            ("factor", CommitRule::Factor, factor),
-            ("entropy_budget", CommitRule::Entropy, entropy),
-        ];
-        let mut given = numbers.into_iter().filter_map(|(field, name, quota)| Some((field, name, quota?)));
+        let numbers = self.rule_numbers()?;
+        let mut given = numbers.into_iter().filter_map(|(field, number)| Some((field, number?)));
         let first = given.next();
-        if let (Some((first, ..)), Some((second, ..))) = (first, given.next()) {
+        if let (Some((first, _)), Some((second, _))) = (first, given.next()) {
             return Err(both_given(first, second));
         }
-        match (self.quota, first) {
-            (None, number) => Ok(number.map(|(_, _, quota)| quota)),
-            (Some(name), Some((field, own, _))) if own != name => Err(both_given("commit_rule", field)),
-            (Some(_), Some((_, _, quota))) => Ok(Some(quota)),
-            (Some(name), None) => Ok(Some(name.quota(steps, base))),
-        }
+        let named = self.quota.map(CommitRuleEntry::named);
+        let rule = match (named, first) {
+            (Some(rule), Some((field, _))) if rule.number.is_none_or(|number| number.field != field) => {
+                return Err(both_given("commit_rule", field));
+            }
+            (Some(rule), _) => Some(rule),
+            (None, Some((field, _))) => CommitRuleEntry::with_number(field, base),
+            (None, None) => None,
+        };
+        Ok(rule.map(|rule| rule.quota(steps, first.map(|(_, number)| number), base)))
     }
 
     /// LLaDA2.1's edits, if that is the `name` of the reviser.
@@ -380,28 +371,16 @@ impl DiffusionOptions {
     }
 }
 
-/// The order that a quota is meant for, when a request names the quota alone.
-fn natural_order(quota: Quota) -> Order {
-    match quota {
-        Quota::Labels(_) => Order::Labels,
-        Quota::Count(_) | Quota::Evaluations(_) | Quota::Balanced(_) | Quota::Entropy(_) => {
-            Order::Permutation
-        }
-        Quota::Times(_) | Quota::Kept(_) | Quota::PerBlock { .. } => OrderName::Confidence.order(),
-        Quota::Threshold(_) | Quota::Factor(_) => OrderName::ModelConfidence.order(),
-    }
-}
-
 /// The quota that goes with a window and an order, when a request names the order alone.
 fn natural_quota(window: Window, order: Order, steps: u32) -> Quota {
     if matches!(window, Window::Sliding(_) | Window::LeftToRight) {
         return Quota::Count(1);
     }
     match order {
-        Order::Labels | Order::Stratified => Quota::Labels(steps),
+        Order::IndependentRounds | Order::Stratified => Quota::OwnRound(steps),
         Order::Permutation => Quota::Balanced(steps),
-        Order::Score(Score { kind: ScoreKind::Drawn, temperature: 0.0 }) => Quota::Kept(steps),
-        Order::Score(_) => Quota::Times(steps),
+        Order::Score(Score { kind: ScoreKind::Drawn, temperature: 0.0 }) => Quota::ReferenceTopK(steps),
+        Order::Score(_) => Quota::DreamSchedule(steps),
     }
 }
 

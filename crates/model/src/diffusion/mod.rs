@@ -7,12 +7,12 @@
 mod blocks;
 mod cache;
 mod canvas;
+mod course;
 mod noise;
 mod policy;
-mod remask;
+mod sample;
 mod schedule;
 mod scoring;
-mod select;
 mod spec;
 mod state;
 

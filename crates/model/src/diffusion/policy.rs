@@ -56,7 +56,7 @@ pub enum Window {
 pub enum Order {
     /// Every position has a round of its own, uniform on 1..=T (`generate_samples` of the reference's
     /// `model.py`). Drawn at admission; rounds without members cost nothing.
-    Labels,
+    IndependentRounds,
     /// A uniformly random order, drawn at admission.
     Permutation,
     /// Rounds in which neighbours are far apart: every stretch of T neighbours has each round once, in
@@ -95,9 +95,9 @@ pub enum ScoreKind {
 /// The number of positions committed by one evaluation; at least one unless the variant says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Quota {
-    /// Those whose round it is, of T (for [`Order::Labels`] and [`Order::Stratified`]). Blocks share the
+    /// Those whose round it is, of T (for [`Order::IndependentRounds`] and [`Order::Stratified`]). Blocks share the
     /// rounds evenly.
-    Labels(u32),
+    OwnRound(u32),
     /// k.
     Count(usize),
     /// Even parts that fill each window in N evaluations; they differ by at most one, the larger ones first.
@@ -108,11 +108,11 @@ pub enum Quota {
     Balanced(u32),
     /// Dream's schedule over T steps: ⌊n·(1 − s/t)⌋ of the n open positions, possibly none, all at the
     /// last step; times from 1 to 0.001. Blocks share the steps evenly.
-    Times(u32),
+    DreamSchedule(u32),
     /// The reference's confidence order over T evaluations (`generate_samples` of its trainer): all
     /// positions that were open at the start are ranked, closed ones too, and the lowest ⌊M·t/T⌋ stay
     /// open. May commit none.
-    Kept(u32),
+    ReferenceTopK(u32),
     /// All whose drawn token has at least this probability under the order's distribution (Fast-dLLM). It
     /// is meant for temperature 0: what is drawn unlikely is drawn again, so that sampling with it
     /// collapses towards the most probable text.
@@ -134,7 +134,7 @@ pub enum Quota {
 }
 
 /// Changes of committed tokens. ReMDM's rules (2503.00307) take them back: at each of the T steps of
-/// [`Quota::Labels`] a committed token becomes a mask again with probability σ.
+/// [`Quota::OwnRound`] a committed token becomes a mask again with probability σ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Revise {
     /// Never.
@@ -173,14 +173,19 @@ impl Policy {
     /// The reference's sampler over T rounds.
     #[must_use]
     pub fn reference(steps: u32) -> Self {
-        Self { window: Window::All, order: Order::Labels, quota: Quota::Labels(steps), revise: Revise::None }
+        Self {
+            window: Window::All,
+            order: Order::IndependentRounds,
+            quota: Quota::OwnRound(steps),
+            revise: Revise::None,
+        }
     }
 
     /// The reference's confidence order over T evaluations.
     #[must_use]
     pub fn confidence(steps: u32) -> Self {
         let order = Order::Score(Score { kind: ScoreKind::Drawn, temperature: 0.0 });
-        Self { window: Window::All, order, quota: Quota::Kept(steps), revise: Revise::None }
+        Self { window: Window::All, order, quota: Quota::ReferenceTopK(steps), revise: Revise::None }
     }
 
     /// Refuses combinations that mean nothing, and numbers outside their range.
@@ -190,12 +195,14 @@ impl Policy {
     pub fn check(&self) -> Result<(), PolicyError> {
         self.check_numbers()?;
         let conflict = |first, second| Err(PolicyError::Conflict { first, second });
-        let labelled = matches!(self.quota, Quota::Labels(_));
+        let labelled = matches!(self.quota, Quota::OwnRound(_));
         let scored = matches!(self.order, Order::Score(_));
         let uncertain = |kind| !matches!(kind, ScoreKind::Drawn | ScoreKind::Model);
         match (self.order, self.quota) {
-            (Order::Labels | Order::Stratified, _) if !labelled => return conflict("order", "quota"),
-            (Order::Permutation | Order::Score(_), Quota::Labels(_)) => return conflict("order", "quota"),
+            (Order::IndependentRounds | Order::Stratified, _) if !labelled => {
+                return conflict("order", "quota");
+            }
+            (Order::Permutation | Order::Score(_), Quota::OwnRound(_)) => return conflict("order", "quota"),
             (
                 Order::Score(Score { kind, .. }),
                 Quota::Threshold(_) | Quota::Factor(_) | Quota::PerBlock { threshold: Some(_), .. },
@@ -206,18 +213,18 @@ impl Policy {
                 Order::Score(score),
                 Quota::Threshold(_)
                 | Quota::Factor(_)
-                | Quota::Kept(_)
+                | Quota::ReferenceTopK(_)
                 | Quota::PerBlock { threshold: Some(_), .. },
             ) if score.temperature > 0.0 => {
                 return conflict("alg_temp", "quota");
             }
-            (Order::Score(Score { kind, .. }), Quota::Kept(_)) if kind != ScoreKind::Drawn => {
+            (Order::Score(Score { kind, .. }), Quota::ReferenceTopK(_)) if kind != ScoreKind::Drawn => {
                 return conflict("order", "quota");
             }
             (
                 Order::Permutation,
-                Quota::Times(_)
-                | Quota::Kept(_)
+                Quota::DreamSchedule(_)
+                | Quota::ReferenceTopK(_)
                 | Quota::Threshold(_)
                 | Quota::Factor(_)
                 | Quota::PerBlock { .. },
@@ -228,8 +235,8 @@ impl Policy {
         }
         match (self.window, self.quota) {
             (Window::Sliding(_) | Window::LeftToRight, _) if !scored => return conflict("window", "order"),
-            (Window::Block(_) | Window::Sliding(_) | Window::LeftToRight, Quota::Kept(_))
-            | (Window::Sliding(_) | Window::LeftToRight, Quota::Times(_))
+            (Window::Block(_) | Window::Sliding(_) | Window::LeftToRight, Quota::ReferenceTopK(_))
+            | (Window::Sliding(_) | Window::LeftToRight, Quota::DreamSchedule(_))
             | (Window::All | Window::Sliding(_) | Window::LeftToRight, Quota::PerBlock { .. }) => {
                 return conflict("window", "quota");
             }
@@ -246,7 +253,7 @@ impl Policy {
         match self.revise {
             Revise::Edit { .. } if !matches!(self.quota, Quota::PerBlock { .. }) => conflict("quota"),
             Revise::None | Revise::Edit { .. } => Ok(()),
-            _ if self.order != Order::Labels => conflict("order"),
+            _ if self.order != Order::IndependentRounds => conflict("order"),
             _ if self.window != Window::All => conflict("window"),
             _ => Ok(()),
         }
@@ -265,11 +272,11 @@ impl Policy {
             range("alg_temp", valid, "a number from 0")?;
         }
         match self.quota {
-            Quota::Labels(n)
+            Quota::OwnRound(n)
             | Quota::Evaluations(n)
             | Quota::Balanced(n)
-            | Quota::Times(n)
-            | Quota::Kept(n) => {
+            | Quota::DreamSchedule(n)
+            | Quota::ReferenceTopK(n) => {
                 range("steps", (1..=MOST_STEPS).contains(&n), "from 1 to 65536")?;
             }
             Quota::PerBlock { steps, threshold } => {

@@ -1,8 +1,6 @@
 //! Schedules: numbers of positions and their times, independent of the network.
 
-use super::blocks::Blocks;
 use super::noise::{Noise, Purpose};
-use super::policy::{Order, Quota};
 use crate::predictor::Position;
 
 /// The round in 1..=`steps` in which `position` is committed under the reference's random order.
@@ -59,131 +57,9 @@ pub fn dream_quota(open: usize, step: u32, steps: u32) -> usize {
     (open as f64 * (1.0 - time(step) / time(step - 1))) as usize
 }
 
-/// The least number of positions that [`Quota::PerBlock`] commits in evaluation `evaluation` (from 0) of a
-/// block of `size`.
-pub(super) fn least_in_block(size: usize, steps: u32, evaluation: u32) -> usize {
-    let steps = (steps as usize).max(1);
-    size / steps + usize::from((evaluation as usize) < size % steps)
-}
-
-/// Most evaluations from `evaluation` on that `open` positions of such a block take.
-pub(super) fn most_in_block(mut open: usize, size: usize, steps: u32, evaluation: u32) -> u32 {
-    let mut count = 0;
-    while open > 0 {
-        open -= least_in_block(size, steps, evaluation + count).clamp(1, open);
-        count += 1;
-    }
-    count
-}
-
-/// The rounds of a planned order: positions by round, ascending in both. Rounds of later blocks come after those of
-/// earlier ones; blocks share T evenly, each at least one round.
-pub(super) fn plan(blocks: &Blocks, order: Order, quota: Quota, noise: &Noise) -> Vec<(u32, Position)> {
-    let count = blocks.count() as u32;
-    let mut planned = Vec::with_capacity(blocks.targets().len());
-    let mut before = 0;
-    for number in 0..count {
-        let members = blocks.members(number as usize);
-        let rounds = match quota {
-            Quota::Count(k) => members.len().div_ceil(k) as u32,
-            Quota::Labels(steps) | Quota::Evaluations(steps) => share(steps, number, count),
-            Quota::Balanced(steps) => balanced_evaluations(share(steps, number, count), members.len()),
-            // One position a round: how many go together is decided as they are read.
-            _ => members.len() as u32,
-        };
-        if order == Order::Permutation
-            && let Noise::Recorded(draws) = noise
-        {
-            planned.extend(recorded_rounds(members, (before, rounds), &draws.order));
-            before += rounds;
-            continue;
-        }
-        planned
-            .extend(rounds_of(members, order, quota, rounds, noise).map(|(round, at)| (before + round, at)));
-        before += rounds;
-    }
-    planned.sort_unstable();
-    planned
-}
-
 /// The part of `total` that block `number` of `blocks` gets: even, the larger parts first, at least 1.
 pub(super) fn share(total: u32, number: u32, blocks: u32) -> u32 {
     (total / blocks + u32::from(number < total % blocks)).max(1)
-}
-
-/// The rounds after `before` in which a run committed the members of a block, if each of `rounds` even parts was those
-/// with the largest of the numbers that the run drew for its evaluation.
-fn recorded_rounds(
-    members: &[Position],
-    (before, rounds): (u32, u32),
-    drawn: &[Vec<f64>],
-) -> Vec<(u32, Position)> {
-    let mut open = members.to_vec();
-    let mut planned = Vec::new();
-    for round in before..before + rounds {
-        let row = drawn.get(round as usize).map_or(&[][..], Vec::as_slice);
-        let number = |position: &Position| row.get(*position as usize).copied().unwrap_or(0.0);
-        open.sort_by(|a, b| number(b).total_cmp(&number(a)).then(a.cmp(b)));
-        let part = part_size(members.len(), rounds as usize, members.len() - open.len());
-        planned.extend(open.drain(..part.min(open.len())).map(|position| (round + 1, position)));
-    }
-    planned
-}
-
-/// The step after `step` at which Dream's schedule over `steps` commits any of `open` positions; `None` behind the last.
-pub(super) fn next_dream_step(open: usize, step: u32, steps: u32) -> Option<u32> {
-    (step + 1..=steps).find(|&step| dream_quota(open, step, steps) > 0)
-}
-
-/// The number of steps after `step` of Dream's schedule that commit any of `open` positions.
-pub(super) fn dream_steps_left(mut open: usize, step: u32, steps: u32) -> u32 {
-    let mut count = 0;
-    for step in step + 1..=steps {
-        let quota = dream_quota(open, step, steps);
-        count += u32::from(quota > 0);
-        open -= quota;
-    }
-    count
-}
-
-/// Every member with its round in 1..=`rounds`.
-fn rounds_of<'a>(
-    members: &'a [Position],
-    order: Order,
-    quota: Quota,
-    rounds: u32,
-    noise: &'a Noise,
-) -> Box<dyn Iterator<Item = (u32, Position)> + 'a> {
-    match order {
-        Order::Labels | Order::Score(_) => {
-            Box::new(members.iter().map(move |&position| (draw_round(noise, rounds, position), position)))
-        }
-        Order::Stratified => Box::new(members.chunks(rounds as usize).flat_map(move |stretch| {
-            // As many different rounds as the stretch has members, in random order.
-            let all: Vec<u32> = (1..=rounds).collect();
-            let shuffled = by_number(&all, |round| noise.number(Purpose::Plan, round, stretch[0]));
-            shuffled.into_iter().zip(stretch.iter().copied())
-        })),
-        Order::Permutation => {
-            let shuffled = by_number(members, |position| noise.number(Purpose::Plan, 0, position));
-            let count = members.len();
-            Box::new(shuffled.into_iter().enumerate().map(move |(place, position)| {
-                let round = match quota {
-                    Quota::Count(k) => place / k,
-                    Quota::Entropy(_) => place,
-                    _ => part_of(place, count, rounds as usize),
-                };
-                (round as u32 + 1, position)
-            }))
-        }
-    }
-}
-
-/// Items in the order of a number that each is given: a uniformly random permutation.
-fn by_number(items: &[u32], number: impl Fn(u32) -> f64) -> Vec<u32> {
-    let mut keyed: Vec<(f64, u32)> = items.iter().map(|&item| (number(item), item)).collect();
-    keyed.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    keyed.into_iter().map(|(_, item)| item).collect()
 }
 
 /// The number of positions that are next when `count` are committed in `parts` even parts, the larger ones
@@ -195,7 +71,7 @@ pub(super) fn part_size(count: usize, parts: usize, done: usize) -> usize {
 
 /// The number of the part, of `parts` even ones, that place `place` of `count` falls into; the larger parts
 /// first.
-fn part_of(place: usize, count: usize, parts: usize) -> usize {
+pub(super) fn part_of(place: usize, count: usize, parts: usize) -> usize {
     let size = count / parts;
     let larger = count % parts;
     let border = larger * (size + 1);
@@ -242,36 +118,5 @@ mod tests {
         assert_eq!(open, 0);
         // 1 − s/t at the first of 8 steps is 0.999/8.
         assert_eq!(dream_quota(100, 1, 8), 12);
-    }
-
-    #[test]
-    fn a_block_is_filled_in_its_evaluations() {
-        assert_eq!([0, 1, 2, 3].map(|evaluation| least_in_block(8, 3, evaluation)), [3, 3, 2, 2]);
-        assert_eq!([0, 1, 2].map(|evaluation| least_in_block(4, 4, evaluation)), [1; 3]);
-        assert_eq!(most_in_block(8, 8, 3, 0), 3);
-        assert_eq!(most_in_block(3, 8, 3, 1), 1);
-        assert_eq!(most_in_block(4, 8, 3, 1), 2);
-        // More steps than positions: one each.
-        assert_eq!(most_in_block(4, 4, 9, 0), 4);
-    }
-
-    #[test]
-    fn blocks_are_planned_one_after_another() {
-        let targets: Vec<Position> = (5..25).collect();
-        let noise = Noise::default();
-        for (order, quota) in [
-            (Order::Labels, Quota::Labels(8)),
-            (Order::Stratified, Quota::Labels(8)),
-            (Order::Permutation, Quota::Balanced(8)),
-            (Order::Permutation, Quota::Count(3)),
-        ] {
-            let planned = plan(&Blocks::of_targets(targets.clone(), 6), order, quota, &noise);
-            let mut positions: Vec<Position> = planned.iter().map(|member| member.1).collect();
-            for (before, after) in planned.iter().zip(&planned[1..]) {
-                assert!((before.1 - 5) / 6 <= (after.1 - 5) / 6, "{order:?}: {before:?} {after:?}");
-            }
-            positions.sort_unstable();
-            assert_eq!(positions, targets, "{order:?}");
-        }
     }
 }

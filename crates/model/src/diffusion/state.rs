@@ -1,21 +1,17 @@
 //! One sample's memory between evaluations, and one step of it as a pure function: `prepare` writes the next
 //! reads, and `decide` chooses what is committed of them.
 
-mod block;
-mod decide;
 mod prepare;
-mod times;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use self::block::BlockAtWork;
 use super::blocks::Blocks;
 use super::cache::Frozen;
 use super::canvas::Canvas;
-use super::noise::Noise;
-use super::policy::{Order, Policy, Quota, Revise, Window};
-use super::schedule::plan;
+use super::course::{Course, candidates};
+use super::policy::{Revise, Window};
+use super::sample::Sample;
 use super::spec::{self, Commit, EarlyExit, Edit, Span, StateSpec};
 use crate::error::{CanvasError, PolicyError};
 use crate::predictor::{
@@ -53,54 +49,32 @@ use crate::predictor::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct DenoisingState {
-    canvas: Canvas,
+    sample: Sample,
+    course: Course,
     /// Those of the request, and where the most probable token is wanted each again at temperature 0.
     samplings: Vec<Sampling>,
     /// The number of them that are the request's.
     settings: u32,
     allowed: Vec<Vec<TokenId>>,
     spans: Vec<Span>,
-    policy: Policy,
-    noise: Noise,
-    first_token: Option<TokenId>,
     /// True if position 0 stays when the condition is taken away.
     keeps_first: bool,
-    /// True if a drawn mask leaves its position open.
-    redraws: bool,
     guidance: Option<f64>,
     alternatives: usize,
     drafts: bool,
-    /// True if the first position of a block of attention is read in the block before: there is a shift.
-    reads_before: bool,
-    /// Positions of the pending ask that are read for the draft alone, ascending.
-    guessed: Vec<Position>,
-    /// The tokens that the last evaluation would have put at the positions that stayed open.
-    draft: Vec<(Position, TokenId)>,
-    /// The positions to generate.
-    blocks: Blocks,
-    /// The blocks, where they are filled one after another.
-    at_work: BlockAtWork,
     /// True if the block with the end of a document is finished before the sample ends.
     finish_block: bool,
-    /// Planned orders: what is still to come, the next member last.
-    plan: Vec<(u32, Position)>,
-    round: u32,
-    evaluations: u32,
     early_exit: Option<EarlyExit>,
     /// True if the pending evaluation commits everything that is open.
     last: bool,
     wants: Vec<Want>,
+    /// Positions of the pending ask that are read for the draft alone, ascending.
+    guessed: Vec<Position>,
+    /// The tokens that the last evaluation would have put at the positions that stayed open.
+    draft: Vec<(Position, TokenId)>,
     /// For the pending ask: the canvas without its condition, and the tokens on it.
     unconditional: Vec<TokenId>,
     counts: Vec<TokenCount>,
-    /// True if position 0 is committed with the pending round; it is not asked for.
-    first_due: bool,
-    /// True if the pending evaluation commits the first position of its block alone.
-    alone: bool,
-    /// The keys and values kept between evaluations, if any are.
-    frozen: Option<Frozen>,
-    /// Edits that needed no evaluation; they are reported with the next one.
-    unreported: Vec<Edit>,
 }
 
 impl DenoisingState {
@@ -120,57 +94,51 @@ impl DenoisingState {
         if let Some(id) = first_token.filter(|id| *id as usize >= limits.vocabulary) {
             return Err(CanvasError::TokenOutOfVocabulary { id, rows: limits.vocabulary });
         }
-        let Policy { window, order, quota, revise } = spec.policy;
-        let blocks = blocks(canvas.open_positions().collect(), window, limits)?;
-        let planned = !matches!(order, Order::Score(_)) && revise == Revise::None;
-        let mut plan = if planned { plan(&blocks, order, quota, &spec.noise) } else { Vec::new() };
-        plan.reverse();
+        let reads_before = limits.shift && matches!(limits.visibility, Visibility::BlockCausal { .. });
+        let sample = Sample {
+            blocks: blocks(canvas.open_positions().collect(), spec.policy.window, limits)?,
+            canvas,
+            window: spec.policy.window,
+            noise: spec.noise,
+            first_token,
+            first_due: false,
+            reads_before,
+            frozen: Frozen::new(spec.kv_cache, limits.visibility, limits.shift),
+            round: 0,
+            evaluations: 0,
+            unreported: Vec::new(),
+        };
         let mut samplings = spec::checked_samplings(spec.samplings);
         let settings = samplings.len() as u32;
-        let reads_before = limits.shift && matches!(limits.visibility, Visibility::BlockCausal { .. });
         if spec.drafts || reads_before {
             let greedy = |sampling: &Sampling| Sampling { temperature: 0.0, ..sampling.clone() };
             samplings.extend(samplings.iter().map(greedy).collect::<Vec<_>>());
         }
+        let late_stop = matches!(spec.policy.revise, Revise::Edit { early_stop: false, .. });
         let mut state = Self {
-            canvas,
+            course: Course::new(spec.policy, spec.redraw_masks, &sample),
+            sample,
             samplings,
             settings,
             allowed: spec.allowed,
             spans: spec::within(spec.spans, length),
-            policy: spec.policy,
-            noise: spec.noise,
-            first_token,
             keeps_first: limits.shift,
-            redraws: spec.redraw_masks
-                && !planned
-                && matches!(quota, Quota::Times(_) | Quota::Evaluations(_)),
             guidance: spec.guidance.filter(|weight| *weight != 0.0),
             alternatives: spec.alternatives,
             drafts: spec.drafts,
-            reads_before,
-            guessed: Vec::new(),
-            draft: Vec::new(),
-            blocks,
-            at_work: BlockAtWork::default(),
-            finish_block: spec.finish_block || matches!(revise, Revise::Edit { early_stop: false, .. }),
-            plan,
-            round: 0,
-            evaluations: 0,
+            finish_block: spec.finish_block || late_stop,
             early_exit: None,
             last: false,
             wants: Vec::new(),
+            guessed: Vec::new(),
+            draft: Vec::new(),
             unconditional: Vec::new(),
             counts: Vec::new(),
-            first_due: false,
-            alone: false,
-            frozen: Frozen::new(spec.kv_cache, limits.visibility, limits.shift),
-            unreported: Vec::new(),
         };
         state.prepare();
         // A single evaluation has nothing to keep for.
         if state.evaluations_left() <= 1 {
-            state.frozen = state.frozen.filter(Frozen::is_exact);
+            state.sample.frozen = state.sample.frozen.filter(Frozen::is_exact);
         }
         Ok(state)
     }
@@ -181,10 +149,10 @@ impl DenoisingState {
         let shown = self.shown();
         let unconditional = self.unconditional.get(..shown.end).unwrap_or_default();
         let guidance = self.guidance.map(|weight| Guidance { tokens: unconditional, weight });
-        let tokens = &self.canvas.tokens()[..shown.end];
+        let tokens = &self.sample.canvas.tokens()[..shown.end];
         let ask = Ask {
             tokens,
-            context: self.frozen.as_ref().map_or(Context::Fresh, Frozen::context),
+            context: self.sample.frozen.as_ref().map_or(Context::Fresh, Frozen::context),
             wants: &self.wants,
             samplings: &self.samplings,
             allowed: &self.allowed,
@@ -200,39 +168,20 @@ impl DenoisingState {
     /// drawn, and the reference drops it from what it returns.
     pub fn act(&mut self, reads: &[Read]) -> Vec<Edit> {
         debug_assert_eq!(reads.len(), self.wants.len(), "one read per want");
-        self.evaluations += 1;
-        let mut edits = std::mem::take(&mut self.unreported);
-        let taken_back = if self.last { Vec::new() } else { self.remasks() };
+        self.sample.evaluations += 1;
+        let mut edits = std::mem::take(&mut self.sample.unreported);
+        let taken_back = if self.last { Vec::new() } else { self.course.taken_back(&self.sample) };
         let thought = |(want, read): (&Want, &Read)| (want.position, read.token);
         let thoughts = self.wants.iter().zip(reads).filter(|_| self.drafts);
         self.draft = thoughts.map(thought).collect();
         let asked = self.set_guesses_aside(reads);
-        let mask = self.canvas.mask_token();
-        let commits = self.commits(&asked);
-        let full = self.block_is_full();
-        let mut changed = false;
-        for commit in commits.into_iter().filter(|commit| !self.redraws || commit.token != mask) {
-            if self.canvas.is_open(commit.position) {
-                self.canvas.commit(commit.position, commit.token);
-            } else {
-                self.canvas.replace(commit.position, commit.token);
-                changed = true;
-            }
-            edits.push(Edit::Commit(commit));
-        }
-        if !self.reads_block_before() {
-            self.at_work.evaluated(full, changed);
-        }
-        self.commit_first();
-        for position in taken_back {
-            self.canvas.remask(position);
-            edits.push(Edit::Remask(position));
-        }
+        edits.extend(self.commits(&asked).into_iter().map(Edit::Commit));
+        self.sample.commit_first();
+        edits.extend(taken_back.into_iter().map(Edit::Remask));
         for edit in &edits {
-            let (Edit::Commit(Commit { position, .. }) | Edit::Remask(position)) = edit;
-            self.touch(*position);
+            self.apply(edit);
         }
-        let canvas = &self.canvas;
+        let canvas = &self.sample.canvas;
         self.draft.retain(|(position, _)| canvas.is_open(*position));
         if self.last {
             self.wants.clear();
@@ -240,6 +189,39 @@ impl DenoisingState {
             self.prepare();
         }
         edits
+    }
+
+    /// What the course commits of the answers.
+    fn commits(&mut self, reads: &[Read]) -> Vec<Commit> {
+        let mut found = candidates(&self.wants, reads);
+        if !self.last {
+            self.course.commit(&mut self.sample, &mut found);
+        }
+        if self.course.redraws() {
+            let mask = self.sample.canvas.mask_token();
+            found.retain(|candidate| candidate.read.token != mask);
+        }
+        found.sort_by_key(|candidate| candidate.position);
+        found.iter().map(|candidate| Commit::new(candidate.position, candidate.read)).collect()
+    }
+
+    fn apply(&mut self, edit: &Edit) {
+        let canvas = &mut self.sample.canvas;
+        let position = match edit {
+            Edit::Commit(Commit { position, token, .. }) => {
+                if canvas.is_open(*position) {
+                    canvas.commit(*position, *token);
+                } else {
+                    canvas.replace(*position, *token);
+                }
+                *position
+            }
+            Edit::Remask(position) => {
+                canvas.remask(*position);
+                *position
+            }
+        };
+        self.sample.touch(position);
     }
 
     /// Leaves only the wants that the policy asked for, and returns their reads.
@@ -283,7 +265,7 @@ impl DenoisingState {
     /// The canvas as it stands.
     #[must_use]
     pub fn canvas(&self) -> &Canvas {
-        &self.canvas
+        &self.sample.canvas
     }
 
     /// The reason for an end before the schedule's, if there was one.
@@ -296,13 +278,13 @@ impl DenoisingState {
     /// a reviser, or the number of the evaluation.
     #[must_use]
     pub fn round(&self) -> u32 {
-        self.round
+        self.sample.round
     }
 
     /// Evaluations that this sample has used.
     #[must_use]
     pub fn evaluations(&self) -> u32 {
-        self.evaluations
+        self.sample.evaluations
     }
 
     /// The most evaluations that this sample can still use: exact for planned rounds, a bound for others.
@@ -314,46 +296,32 @@ impl DenoisingState {
         if self.last {
             return 1;
         }
-        let masked = self.canvas.masked() as u32;
-        match (self.policy.quota, self.policy.order) {
-            (Quota::Labels(steps), _) if self.policy.revise != Revise::None => steps - self.round + 1,
-            (Quota::PerBlock { steps, .. }, _) => self.block_evaluations_left(steps),
-            (Quota::Entropy(_), Order::Permutation) => masked,
-            (_, Order::Labels | Order::Stratified | Order::Permutation) => {
-                let costs = |round: &[(u32, Position)]| round.iter().any(|member| !self.is_first(member.1));
-                1 + self.plan.chunk_by(|a, b| a.0 == b.0).filter(|round| costs(round)).count() as u32
-            }
-            (Quota::Times(steps), _) => self.times_left(steps),
-            (Quota::Kept(steps), _) => steps - self.evaluations,
-            (Quota::Evaluations(total), Order::Score(_)) if self.redraws => {
-                let later = self.round + 1..=self.rounds(total);
-                1 + later.filter(|round| self.part_at(*round) > 0).count() as u32
-            }
-            _ => masked,
-        }
+        self.course.left(&self.sample)
     }
 
     /// The positions of the block that is asked about; the network is shown those before it as well. The whole canvas where
     /// the network's attention knows no blocks.
     fn shown(&self) -> Range<usize> {
-        let length = self.canvas.tokens().len();
+        let blocks = &self.sample.blocks;
+        let length = self.sample.canvas.tokens().len();
         if self.reads_block_before() {
             return 0..self.wants[0].position as usize + 1;
         }
-        let block = self.wants.first().map(|want| self.blocks.of(want.position));
-        block.map_or(0..length, |block| self.blocks.span(block, length))
+        let block = self.wants.first().map(|want| blocks.of(want.position));
+        block.map_or(0..length, |block| blocks.span(block, length))
     }
 
     /// Returns true if the pending evaluation is about the first position of a block of attention alone, whose row is in
     /// the block before.
     fn reads_block_before(&self) -> bool {
-        self.reads_before && matches!(&self.wants[..], [want] if self.blocks.is_behind_block(want.position))
+        self.sample.reads_before
+            && matches!(&self.wants[..], [want] if self.sample.blocks.is_behind_block(want.position))
     }
 
     /// Returns true if keys and values are kept between evaluations.
     #[must_use]
     pub fn keeps(&self) -> bool {
-        self.frozen.is_some()
+        self.sample.frozen.is_some()
     }
 
     /// The work left to compute, as far as it is known now; a bound for rules that may end early.
@@ -361,31 +329,11 @@ impl DenoisingState {
     pub fn work_left(&self) -> Work {
         let Some(ask) = self.ask() else { return Work::default() };
         let left = self.evaluations_left();
-        let (Some(frozen), Context::Frozen { as_of, .. }) = (&self.frozen, ask.context) else {
+        let (Some(frozen), Context::Frozen { as_of, .. }) = (&self.sample.frozen, ask.context) else {
             return Work::of(&ask, 0).times(left);
         };
         let refresh = Work { rows: as_of.len() as u64, pairs: Work::canvas(as_of.len()).pairs };
         Work::of(&ask, as_of.len()).times(left) + refresh.times(frozen.refreshes(left))
-    }
-
-    /// Notes that the token at a position changed.
-    fn touch(&mut self, position: Position) {
-        if let Some(frozen) = &mut self.frozen {
-            frozen.touch(position);
-        }
-    }
-
-    /// Returns true for the position that only `first_token` can fill.
-    fn is_first(&self, position: Position) -> bool {
-        position == 0 && self.first_token.is_some()
-    }
-
-    fn commit_first(&mut self) {
-        if let Some(token) = self.first_token.filter(|_| self.first_due) {
-            self.canvas.commit(0, token);
-            self.touch(0);
-        }
-        self.first_due = false;
     }
 }
 

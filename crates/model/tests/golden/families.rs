@@ -112,7 +112,7 @@ impl Run<'_> {
             };
             let window =
                 self.parameters.get("block").map_or(Window::All, |_| Window::Block(self.count("block")));
-            let quota = self.number("threshold").map_or(Quota::Times(steps), Quota::Threshold);
+            let quota = self.number("threshold").map_or(Quota::DreamSchedule(steps), Quota::Threshold);
             return Policy { window, order, quota, ..Policy::reference(steps) };
         }
         let order = match self.text("remasking") {

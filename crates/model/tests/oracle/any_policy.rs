@@ -34,12 +34,13 @@ fn policies(counts: BoxedStrategy<u32>, shares: BoxedStrategy<f64>) -> impl Stra
     let score = (prop::sample::select(kinds.to_vec()), temperature)
         .prop_map(|(kind, temperature)| Order::Score(Score { kind, temperature }));
     let order = prop_oneof![
-        2 => Just(Order::Labels),
+        2 => Just(Order::IndependentRounds),
         1 => Just(Order::Permutation),
         1 => Just(Order::Stratified),
         2 => score,
     ];
-    let counted = [Quota::Labels, Quota::Evaluations, Quota::Balanced, Quota::Times, Quota::Kept];
+    let counted =
+        [Quota::OwnRound, Quota::Evaluations, Quota::Balanced, Quota::DreamSchedule, Quota::ReferenceTopK];
     let counted = counted.map(|quota| counts.clone().prop_map(quota).boxed());
     let measured = [Quota::Threshold, Quota::Factor, Quota::Entropy];
     let measured = measured.map(|quota| shares.clone().prop_map(quota).boxed());
@@ -150,6 +151,8 @@ proptest! {
             prop_assert!(state.evaluations() - taken as u32 <= *left_then, "after {}: {:?}", taken, left);
         }
         prop_assert_eq!(left.last(), Some(&0));
+        let open = spec.given.iter().filter(|given| given.is_none()).count() as u64;
+        prop_assert!(u64::from(left[0]) <= spec.policy.most_evaluations(open), "{:?}", left);
         let exact = !matches!(spec.policy.order, Order::Score(_))
             && !matches!(spec.policy.quota, Quota::Entropy(_))
             && spec.policy.revise == Revise::None;
@@ -158,7 +161,7 @@ proptest! {
 
     #[test]
     fn every_evaluation_commits_unless_the_rule_may_commit_none(spec in any_spec()) {
-        prop_assume!(!matches!(spec.policy.quota, Quota::Times(_) | Quota::Kept(_)));
+        prop_assume!(!matches!(spec.policy.quota, Quota::DreamSchedule(_) | Quota::ReferenceTopK(_)));
         for step in run(&spec).steps {
             prop_assert!(!step.commits.is_empty());
         }

@@ -73,7 +73,7 @@ fn costs_agree_with_the_log_probabilities_of_the_draws() {
 /// Balanced parts against the reference at T/M of 1/4, 1/2 and 1: at most so many times its divergence.
 fn assert_balanced(mut oracle: MarkovOracle, share: f64) {
     for (rounds, sequences) in [(24, 400), (48, 800), (96, 1600)] {
-        let reference = measure(&mut oracle, Order::Labels, Quota::Labels(rounds), sequences);
+        let reference = measure(&mut oracle, Order::IndependentRounds, Quota::OwnRound(rounds), sequences);
         let balanced = measure(&mut oracle, Order::Permutation, Quota::Balanced(rounds), sequences);
         assert!(balanced.divergence.mean <= share * reference.divergence.mean, "T={rounds}");
         assert!(balanced.evaluations < 0.85 * reference.evaluations, "T={rounds}");
@@ -98,7 +98,7 @@ fn balanced_parts_cost_a_third_more_where_the_first_draws_decide_most() {
 #[test]
 fn an_entropy_budget_beats_the_reference_on_predictable_text() {
     let mut oracle = oracle(LOW);
-    let reference = measure(&mut oracle, Order::Labels, Quota::Labels(24), 200);
+    let reference = measure(&mut oracle, Order::IndependentRounds, Quota::OwnRound(24), 200);
     let budget = measure(&mut oracle, Order::Permutation, Quota::Entropy(0.5), 200);
     assert!(budget.evaluations <= 0.65 * reference.evaluations);
     assert!(budget.divergence.mean <= 0.1 * reference.divergence.mean);
@@ -108,7 +108,7 @@ fn an_entropy_budget_beats_the_reference_on_predictable_text() {
 fn an_entropy_budget_costs_a_fraction_of_the_reference_on_every_chain() {
     for chain in 0..8 {
         let mut oracle = MarkovOracle::random(SYMBOLS, LOW, MASKED, chain).reading_with(device::cpu());
-        let reference = measure(&mut oracle, Order::Labels, Quota::Labels(24), 50);
+        let reference = measure(&mut oracle, Order::IndependentRounds, Quota::OwnRound(24), 50);
         let budget = measure(&mut oracle, Order::Permutation, Quota::Entropy(0.5), 50);
         assert!(budget.divergence.mean <= 0.35 * reference.divergence.mean, "chain {chain}");
     }
@@ -140,7 +140,7 @@ fn an_entropy_budget_bounds_what_every_evaluation_costs() {
 fn neighbours_in_different_rounds_cost_less_than_in_the_same_round() {
     for mut oracle in [oracle(HIGH), oracle(LOW)] {
         let balanced = measure(&mut oracle, Order::Permutation, Quota::Evaluations(24), 100);
-        let stratified = measure(&mut oracle, Order::Stratified, Quota::Labels(24), 100);
+        let stratified = measure(&mut oracle, Order::Stratified, Quota::OwnRound(24), 100);
         assert!(stratified.divergence.mean < 0.7 * balanced.divergence.mean);
     }
 }

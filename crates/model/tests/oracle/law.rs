@@ -104,7 +104,7 @@ fn even_parts_of_a_random_order_are_drawn_independently_within_a_part() {
 fn stratified_rounds_are_a_random_order_within_each_stretch() {
     let labelings = [[0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 1, 0]];
     let law = law_of_labelings(&Beliefs::new(PLAIN), &labelings);
-    let quota = Quota::Labels(2);
+    let quota = Quota::OwnRound(2);
     let policy = Policy { window: Window::All, order: Order::Stratified, quota, revise: Revise::None };
     assert_fits(&served(policy, PLAIN), &law);
 }

@@ -75,7 +75,7 @@ proptest! {
     fn stratified_neighbours_are_committed_in_different_rounds(
         spec in any_spec(), rounds in 1_u32..12,
     ) {
-        let quota = Quota::Labels(rounds);
+        let quota = Quota::OwnRound(rounds);
         let policy = Policy { window: Window::All, order: Order::Stratified, quota, revise: Revise::None };
         let spec = StateSpec { policy, ..spec };
         let steps = steps(&spec);

@@ -1,4 +1,4 @@
-//! The names of decision rules in requests and answers, and what they stand for.
+//! Names of decision rules and of their parts.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -159,53 +159,6 @@ pub enum KvCacheName {
     Dual,
 }
 
-/// The decision rule that resulted.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct ResolvedPolicy {
-    /// T, where the rule has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u32>,
-    /// The region in which positions are committed.
-    pub window: WindowName,
-    /// Positions of a block or window.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub block_length: Option<usize>,
-    /// Order of commits.
-    pub order: OrderName,
-    /// The number of positions that one evaluation commits.
-    #[serde(rename = "commit_rule")]
-    pub quota: CommitRule,
-    /// Number of `count`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub k: Option<usize>,
-    /// Number of `threshold`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threshold: Option<f64>,
-    /// Number of `factor`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub factor: Option<f64>,
-    /// Number of `entropy`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub entropy_budget: Option<f64>,
-    /// Changes of committed tokens.
-    pub revise: ReviseName,
-    /// Number of `revise`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub eta: Option<f64>,
-    /// Number of `edit`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub editing_threshold: Option<f64>,
-    /// Most evaluations of a full block, of `edit`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_post_steps: Option<u32>,
-    /// With `edit`, true if a document end ends the text before its block is finished.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub early_stop: Option<bool>,
-    /// Temperature of the order.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub alg_temp: Option<f64>,
-}
-
 /// Positions of a block when none are given.
 pub(crate) const DEFAULT_BLOCK: usize = 32;
 
@@ -240,7 +193,7 @@ impl Preset {
             Self::Balanced => rule(Window::All, Order::Permutation, Quota::Balanced(steps)),
             Self::Budget => rule(Window::All, Order::Permutation, Quota::Entropy(0.5)),
             Self::Confidence => Policy::confidence(steps),
-            Self::Dream => rule(Window::All, score(ScoreKind::Entropy), Quota::Times(steps)),
+            Self::Dream => rule(Window::All, score(ScoreKind::Entropy), Quota::DreamSchedule(steps)),
             Self::Llada => rule(block, score(ScoreKind::Model), Quota::Evaluations(steps)),
             Self::Threshold => rule(block, score(ScoreKind::Model), Quota::Threshold(0.9)),
             Self::Factor => rule(block, score(ScoreKind::Model), Quota::Factor(1.0)),
@@ -260,7 +213,7 @@ impl OrderName {
     pub(crate) fn order(self) -> Order {
         let score = |kind| Order::Score(Score { kind, temperature: 0.0 });
         match self {
-            Self::Random => Order::Labels,
+            Self::Random => Order::IndependentRounds,
             Self::Permutation => Order::Permutation,
             Self::Stratified => Order::Stratified,
             Self::Confidence => score(ScoreKind::Drawn),
@@ -269,113 +222,6 @@ impl OrderName {
             Self::Entropy => score(ScoreKind::Entropy),
             Self::Position => score(ScoreKind::Position),
         }
-    }
-}
-
-impl CommitRule {
-    /// With the numbers of the preset where it has this quota, else with usual ones.
-    pub(crate) fn quota(self, steps: u32, base: Quota) -> Quota {
-        match (self, base) {
-            (Self::Rounds, _) => Quota::Labels(steps),
-            (Self::Count, Quota::Count(k)) => Quota::Count(k),
-            (Self::Count, _) => Quota::Count(1),
-            (Self::Evaluations, _) => Quota::Evaluations(steps),
-            (Self::Balanced, _) => Quota::Balanced(steps),
-            (Self::DreamSchedule, _) => Quota::Times(steps),
-            (Self::ReferenceTopK, _) => Quota::Kept(steps),
-            (Self::Threshold, _) => Quota::Threshold(0.9),
-            (Self::Factor, _) => Quota::Factor(1.0),
-            (Self::Entropy, _) => Quota::Entropy(0.5),
-            (Self::PerBlock, Quota::PerBlock { threshold, .. }) => Quota::PerBlock { steps, threshold },
-            (Self::PerBlock, _) => Quota::PerBlock { steps, threshold: Some(DEFAULT_PER_BLOCK) },
-        }
-    }
-}
-
-/// The name of a reviser and its `eta`.
-pub(crate) fn split_revise(revise: Revise) -> (ReviseName, Option<f64>) {
-    match revise {
-        Revise::None => (ReviseName::None, None),
-        Revise::Cap(eta) => (ReviseName::Cap, Some(eta)),
-        Revise::Rescale(eta) => (ReviseName::Rescale, Some(eta)),
-        Revise::Loop(eta) => (ReviseName::Loop, Some(eta)),
-        Revise::Edit { .. } => (ReviseName::Edit, None),
-    }
-}
-
-impl From<Policy> for ResolvedPolicy {
-    fn from(policy: Policy) -> Self {
-        let (window, block_length) = match policy.window {
-            Window::All => (WindowName::All, None),
-            Window::Block(length) => (WindowName::Block, Some(length)),
-            Window::Sliding(length) => (WindowName::Sliding, Some(length)),
-            Window::LeftToRight => (WindowName::LeftToRight, None),
-        };
-        let (order, alg_temp) = match policy.order {
-            Order::Labels => (OrderName::Random, None),
-            Order::Permutation => (OrderName::Permutation, None),
-            Order::Stratified => (OrderName::Stratified, None),
-            Order::Score(Score { kind, temperature }) => (
-                match kind {
-                    ScoreKind::Drawn => OrderName::Confidence,
-                    ScoreKind::Model => OrderName::ModelConfidence,
-                    ScoreKind::Margin => OrderName::Margin,
-                    ScoreKind::Entropy => OrderName::Entropy,
-                    ScoreKind::Position => OrderName::Position,
-                },
-                Some(temperature),
-            ),
-        };
-        let (revise, eta) = split_revise(policy.revise);
-        let edit = match policy.revise {
-            Revise::Edit { threshold, post, early_stop } => Some((threshold, post, early_stop)),
-            _ => None,
-        };
-        let mut resolved = Self {
-            steps: None,
-            window,
-            block_length,
-            order,
-            quota: CommitRule::Rounds,
-            k: None,
-            threshold: None,
-            factor: None,
-            entropy_budget: None,
-            revise,
-            eta,
-            editing_threshold: edit.map(|edit| edit.0),
-            max_post_steps: edit.map(|edit| edit.1),
-            early_stop: edit.map(|edit| edit.2),
-            alg_temp,
-        };
-        let (name, steps) = match policy.quota {
-            Quota::Labels(steps) => (CommitRule::Rounds, Some(steps)),
-            Quota::Evaluations(steps) => (CommitRule::Evaluations, Some(steps)),
-            Quota::Balanced(steps) => (CommitRule::Balanced, Some(steps)),
-            Quota::Times(steps) => (CommitRule::DreamSchedule, Some(steps)),
-            Quota::Kept(steps) => (CommitRule::ReferenceTopK, Some(steps)),
-            Quota::Count(k) => {
-                resolved.k = Some(k);
-                (CommitRule::Count, None)
-            }
-            Quota::Threshold(threshold) => {
-                resolved.threshold = Some(threshold);
-                (CommitRule::Threshold, None)
-            }
-            Quota::Factor(factor) => {
-                resolved.factor = Some(factor);
-                (CommitRule::Factor, None)
-            }
-            Quota::PerBlock { steps, threshold } => {
-                resolved.threshold = threshold;
-                (CommitRule::PerBlock, Some(steps))
-            }
-            Quota::Entropy(budget) => {
-                resolved.entropy_budget = Some(budget);
-                (CommitRule::Entropy, None)
-            }
-        };
-        Self { quota: name, steps, ..resolved }
     }
 }
 

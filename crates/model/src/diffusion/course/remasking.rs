@@ -1,19 +1,74 @@
 //! ReMDM (2503.00307): the probabilities of committing a masked position and of masking a committed one
 //! again, for T even steps of the time from 1 to 0.
 
-use super::policy::Revise;
+use super::{Reading, Sample};
+use crate::diffusion::canvas::Cell;
+use crate::diffusion::noise::Purpose;
+use crate::diffusion::policy::Revise;
+use crate::predictor::Position;
+
+/// T steps of time: each commits masked positions and takes committed ones back, every one by a number of its own.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::diffusion) struct Remasking {
+    revise: Revise,
+    /// T.
+    steps: u32,
+}
+
+impl Remasking {
+    pub(super) fn new(revise: Revise, steps: u32) -> Self {
+        Self { revise, steps }
+    }
+
+    /// The next step that commits something. Steps that only take back need no evaluation.
+    pub(super) fn next(self, sample: &mut Sample) -> Reading {
+        let mut positions = Vec::new();
+        while positions.is_empty() && sample.round < self.steps {
+            sample.round += 1;
+            let commit = step(self.revise, sample.round, self.steps).commit;
+            let number =
+                |position: &Position| sample.noise.number(Purpose::Decision, sample.round, *position);
+            let commits = |position: &Position| sample.canvas.is_open(*position) && number(position) < commit;
+            positions = sample.blocks.targets().iter().copied().filter(commits).collect();
+            if positions.is_empty() {
+                for position in self.taken_back(sample) {
+                    sample.remask(position);
+                }
+            }
+        }
+        Reading::of(positions)
+    }
+
+    /// The committed positions that the pending step takes back.
+    pub(super) fn taken_back(self, sample: &Sample) -> Vec<Position> {
+        if sample.round == 0 {
+            return Vec::new();
+        }
+        let share = step(self.revise, sample.round, self.steps).remask;
+        let number = |position: Position| sample.noise.number(Purpose::Decision, sample.round, position);
+        let committed = |position: Position| sample.canvas.cells()[position as usize] == Cell::Committed;
+        let targets = sample.blocks.targets().iter().copied();
+        targets
+            .filter(|&position| committed(position) && !sample.is_first(position) && number(position) < share)
+            .collect()
+    }
+
+    pub(super) fn left(self, sample: &Sample) -> u32 {
+        self.steps - sample.round + 1
+    }
+}
 
 /// The effect of one step on each position, independently.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Step {
+struct Step {
     /// A masked position is committed with this probability.
-    pub(super) commit: f64,
+    commit: f64,
     /// A committed one becomes masked again with this one (σ).
-    pub(super) remask: f64,
+    remask: f64,
 }
 
 /// Step `number` (from 1) of `steps`. The last one commits everything and takes nothing back.
-pub(super) fn step(revise: Revise, number: u32, steps: u32) -> Step {
+fn step(revise: Revise, number: u32, steps: u32) -> Step {
     if number >= steps {
         return Step { commit: 1.0, remask: 0.0 };
     }

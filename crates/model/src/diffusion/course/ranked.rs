@@ -1,18 +1,20 @@
-//! The choice of the positions that are committed, among those that were read.
+//! The open positions of the window by rank: a number of them is committed, from the best.
 
-use super::noise::{Noise, Purpose};
-use super::policy::{Quota, Score, ScoreKind};
+use super::{Reading, Sample};
+use crate::diffusion::noise::{Noise, Purpose};
+use crate::diffusion::policy::{Quota, Score, ScoreKind};
+use crate::diffusion::schedule::{balanced_evaluations, part_size, share};
 use crate::predictor::{Position, Read, Want};
 
 /// A position that was read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate<'a> {
-    pub(super) position: Position,
-    pub(super) read: &'a Read,
+pub(in crate::diffusion) struct Candidate<'a> {
+    pub(in crate::diffusion) position: Position,
+    pub(in crate::diffusion) read: &'a Read,
 }
 
 /// The candidates in the order of their wants.
-pub(super) fn candidates<'a>(wants: &[Want], reads: &'a [Read]) -> Vec<Candidate<'a>> {
+pub(in crate::diffusion) fn candidates<'a>(wants: &[Want], reads: &'a [Read]) -> Vec<Candidate<'a>> {
     wants.iter().zip(reads).map(|(want, read)| Candidate { position: want.position, read }).collect()
 }
 
@@ -53,31 +55,67 @@ pub(super) fn is_above(kind: ScoreKind, read: &Read, threshold: f64) -> bool {
     quantity(kind, read).exp() > threshold
 }
 
-/// The number of ranked candidates, from the best, that are committed. `part` is the number that is due where the rule
-/// has a schedule.
-pub(super) fn quota(ranked: &[Candidate<'_>], quota: Quota, kind: ScoreKind, part: usize) -> usize {
-    let probability = |candidate: &Candidate<'_>| quantity(kind, candidate.read).exp();
-    match quota {
-        Quota::Count(k) => k.min(ranked.len()),
-        Quota::Evaluations(_) | Quota::Balanced(_) => part.clamp(1, ranked.len().max(1)),
-        Quota::Times(_) => part.min(ranked.len()),
-        Quota::Threshold(threshold) => {
-            ranked.iter().take_while(|candidate| probability(candidate) >= threshold).count().max(1)
+/// Evaluations that each read every open position of the window, and commit as many of the best as the quota says.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::diffusion) struct Ranked {
+    score: Score,
+    quota: Quota,
+}
+
+impl Ranked {
+    pub(super) fn new(score: Score, quota: Quota) -> Self {
+        Self { score, quota }
+    }
+
+    pub(super) fn next(sample: &mut Sample) -> Reading {
+        sample.round = sample.evaluations + 1;
+        let mut visible = sample.visible();
+        if visible.first().is_some_and(|first| sample.leads(sample.blocks.of(*first))) {
+            visible.truncate(1);
         }
-        Quota::Factor(factor) => {
-            let fits = |n: usize| (n + 1) as f64 * (1.0 - probability(&ranked[n - 1])) < factor;
-            (1..=ranked.len()).rev().find(|&n| fits(n)).unwrap_or(1)
+        Reading::of(visible)
+    }
+
+    pub(super) fn commit(self, sample: &Sample, found: &mut Vec<Candidate<'_>>) {
+        let part = self.part(sample, found);
+        rank(found, self.score, &sample.noise, sample.round);
+        found.truncate(self.count(found, part));
+    }
+
+    /// The number of positions that fill the window evenly in its share of the evaluations.
+    fn part(self, sample: &Sample, found: &[Candidate<'_>]) -> usize {
+        let block = found.first().map_or(0, |candidate| sample.blocks.of(candidate.position));
+        let members = sample.blocks.members(block).len();
+        let blocks = sample.blocks.count() as u32;
+        let parts = match self.quota {
+            Quota::Evaluations(total) => share(total, block as u32, blocks),
+            Quota::Balanced(steps) => balanced_evaluations(share(steps, block as u32, blocks), members),
+            _ => 1,
+        };
+        part_size(members, parts as usize, members - found.len().min(members))
+    }
+
+    /// The number of ranked candidates, from the best, that are committed. `part` is the number that fills the window
+    /// evenly.
+    fn count(self, ranked: &[Candidate<'_>], part: usize) -> usize {
+        let probability = |candidate: &Candidate<'_>| quantity(self.score.kind, candidate.read).exp();
+        match self.quota {
+            Quota::Count(k) => k.min(ranked.len()),
+            Quota::Evaluations(_) | Quota::Balanced(_) => part.clamp(1, ranked.len().max(1)),
+            Quota::Threshold(threshold) => {
+                ranked.iter().take_while(|candidate| probability(candidate) >= threshold).count().max(1)
+            }
+            Quota::Factor(factor) => {
+                let fits = |n: usize| (n + 1) as f64 * (1.0 - probability(&ranked[n - 1])) < factor;
+                (1..=ranked.len()).rev().find(|&n| fits(n)).unwrap_or(1)
+            }
+            Quota::Entropy(budget) => entropy_prefix(ranked, budget),
+            // These have courses of their own.
+            Quota::OwnRound(_)
+            | Quota::DreamSchedule(_)
+            | Quota::ReferenceTopK(_)
+            | Quota::PerBlock { .. } => ranked.len(),
         }
-        Quota::Entropy(budget) => entropy_prefix(ranked, budget),
-        Quota::PerBlock { threshold, .. } => {
-            let least = part.clamp(1, ranked.len().max(1));
-            let above = |threshold| {
-                ranked.iter().take_while(|candidate| is_above(kind, candidate.read, threshold)).count()
-            };
-            threshold.map_or(0, above).max(least)
-        }
-        // Decided by rounds and by the cut of all scores, not here.
-        Quota::Labels(_) | Quota::Kept(_) => ranked.len(),
     }
 }
 
@@ -95,14 +133,6 @@ pub(super) fn entropy_prefix(ordered: &[Candidate<'_>], budget: f64) -> usize {
     ordered.iter().take_while(fits).count().max(1)
 }
 
-/// The score from which on the reference's confidence order commits, when `keep` positions may stay
-/// open: every position that was open at the start is ranked by its fresh score, closed ones too, and
-/// those strictly below the cut stay.
-pub(super) fn cut(mut scores: Vec<f32>, keep: usize) -> f32 {
-    scores.sort_unstable_by(f32::total_cmp);
-    scores.get(keep).copied().unwrap_or(f32::INFINITY)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +148,7 @@ mod tests {
             (0..).zip(&reads).map(|(position, read)| Candidate { position, read }).collect();
         let score = Score { kind: ScoreKind::Drawn, temperature: 0.0 };
         rank(&mut ranked, score, &Noise::default(), 1);
-        quota(&ranked, rule, score.kind, 2)
+        Ranked::new(score, rule).count(&ranked, 2)
     }
 
     #[test]
@@ -134,12 +164,6 @@ mod tests {
         // ΣH − max H: 0, 0.01, 0.06, 0.14
         assert_eq!(count(&probabilities, Quota::Entropy(0.07)), 3);
         assert_eq!(count(&probabilities, Quota::Evaluations(2)), 2);
-        // At least two.
-        let per_block = |threshold| Quota::PerBlock { steps: 1, threshold };
-        assert_eq!(count(&probabilities, per_block(None)), 2);
-        assert_eq!(count(&probabilities, per_block(Some(0.4))), 4);
-        assert_eq!(count(&probabilities, per_block(Some(0.9))), 3);
-        assert_eq!(count(&probabilities, per_block(Some(0.97))), 2);
     }
 
     #[test]
