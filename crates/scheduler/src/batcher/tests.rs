@@ -158,6 +158,19 @@ fn a_short_canvas_beside_a_long_one_gets_the_same_time_not_the_same_turns() {
     assert_eq!((short, long), (330, 10));
 }
 
+/// Evaluations of two canvases together cost less than one after the other.
+#[test]
+fn canvases_of_nearly_the_same_price_meet_in_most_evaluations() {
+    for (short, long, share) in [(30, 31, 0.96), (100, 110, 0.9), (100, 120, 0.83)] {
+        let mut batcher = Batcher::new(1000, 8);
+        batcher.add(RequestId(0), ALICE, members([short]));
+        batcher.add(RequestId(1), BOB, members([long]));
+        let batches: Vec<_> = (0..1000).map(|_| batcher.next_batch().len()).collect();
+        let met = batches.iter().filter(|samples| **samples == 2).count() as f64 / batches.len() as f64;
+        assert!(met >= share, "{short} and {long} met in {met} of the evaluations");
+    }
+}
+
 /// A client that sends ten requests would otherwise get ten times the device of one that sends one.
 #[test]
 fn clients_share_alike_whatever_their_samples() {
@@ -269,7 +282,7 @@ proptest! {
                             let sum = paid.entry((*waits, *other)).or_default();
                             *sum = if batch.contains(waits) { 0 } else { *sum };
                             *sum += if batch.contains(other) { rows_of[other] } else { 0 };
-                            let bound = (9 * rows_of[waits] + 25 * rows_of[other]) / 8 + 1;
+                            let bound = rows_of[waits] + 3 * rows_of[other] + 1;
                             prop_assert!(
                                 !same || waits == other || *sum <= bound,
                                 "{:?} waited while {:?} paid {}", waits, other, sum
@@ -277,8 +290,7 @@ proptest! {
                         }
                     }
                     for running in &batcher.running {
-                        let owed = -running.credit * 8;
-                        prop_assert!(owed <= running.price() && running.credit < running.price());
+                        prop_assert!((0..running.price()).contains(&running.credit));
                     }
                     batch.into_iter().take(retire).for_each(|sample| batcher.retire(sample));
                 }
