@@ -158,9 +158,11 @@ impl Server {
         let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
         let url = format!("http://{address}");
         let server = Self { process, lines: channel().1, url, http };
+        // Nothing that it writes is read, so that it can only be asked.
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
         let ready = async {
             while server.http.get(format!("{}/ready", server.url)).send().await.is_err() {
-                tokio::task::yield_now().await;
+                ticks.tick().await;
             }
         };
         tokio::time::timeout(DEADLINE, ready).await.expect("the server does not listen");
