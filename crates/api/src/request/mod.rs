@@ -9,3 +9,4 @@ pub mod policy_options;
 pub mod ranges;
 pub mod scoring;
 pub mod seed;
+pub(crate) mod shared_fields;

@@ -21,105 +21,60 @@ use crate::observation::Observation;
 use crate::prompt::{Layout, check_text, size};
 use crate::request::deadlines::TimeoutHeader;
 use crate::request::fields::{integer, object};
-use crate::request::options::{GivenOptions, StreamStates, Strings};
-use crate::request::policy_options::DiffusionOptions;
-use crate::request::seed::Seed;
+use crate::request::options::{GivenOptions, StreamStates};
+use crate::request::shared_fields::with_shared_fields;
 use crate::route_defaults::Route;
 use crate::state::AppState;
 
 /// Positions to generate when the request does not say.
 const DEFAULT_TOKENS: usize = 256;
 
-/// Messages to answer.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(example = json!({"messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 16, "seed": 7}))]
-pub struct ChatRequest {
-    /// The model to use; absent or empty means the one served.
-    model: Option<String>,
-    /// The conversation so far, 1 to 256 messages.
-    #[schema(min_items = 1, max_items = 256)]
-    messages: Vec<Message>,
-    /// Positions to generate, an upper bound on the answer's tokens. Default, and -1: 256, less when that does
-    /// not fit.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = -1)]
-    max_completion_tokens: Option<i64>,
-    /// The same; `max_completion_tokens` counts when both are given.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = -1)]
-    max_tokens: Option<i64>,
-    /// True if the prompt ends with the beginning of the answer. Default true, unless the last message is
-    /// continued.
-    add_generation_prompt: Option<bool>,
-    /// Continue the last message, which is the assistant's, instead of answering. Default false.
-    continue_final_message: Option<bool>,
-    /// Variables of the chat template, at most 16: strings, numbers or booleans that it reads.
-    chat_template_kwargs: Option<BTreeMap<String, Value>>,
-    /// Leading positions in which no document end is drawn. Default 0.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 0)]
-    min_tokens: Option<i64>,
-    /// No document end is drawn anywhere. Default false.
-    ignore_eos: Option<bool>,
-    /// Divides the logits; 0 takes the most probable tokens. Default: the model's.
-    #[schema(minimum = 0, maximum = 2)]
-    temperature: Option<f64>,
-    /// Nucleus mass. Default: the model's.
-    #[schema(minimum = 0, maximum = 1)]
-    top_p: Option<f64>,
-    /// Only the k most probable tokens may be drawn; 0 and -1 are off.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = -1)]
-    top_k: Option<i64>,
-    /// Drops tokens below this share of the largest probability. Default 0.
-    #[schema(minimum = 0, maximum = 1)]
-    min_p: Option<f64>,
-    /// Subtracted from a token's logit per occurrence generated so far. Tokens committed by the same
-    /// evaluation do not see each other. Default 0.
-    #[schema(minimum = -2, maximum = 2)]
-    frequency_penalty: Option<f64>,
-    /// Subtracted from the logit of a token that was generated at all. Default 0.
-    #[schema(minimum = -2, maximum = 2)]
-    presence_penalty: Option<f64>,
-    /// Divides positive logits of tokens on the canvas, given ones included, and multiplies negative
-    /// ones. Default 1.
-    #[schema(minimum = 0.1, maximum = 10)]
-    repetition_penalty: Option<f64>,
-    /// Added to the logits of tokens, by id.
-    logit_bias: Option<BTreeMap<String, f64>>,
-    /// The answer is a function of the request and this number. Default: random, and returned.
-    /// `random_seed` is the same.
-    #[serde(alias = "random_seed")]
-    seed: Option<Seed>,
-    /// Answers. Default 1.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
-    n: Option<i64>,
-    /// The answer ends before the first of these.
-    stop: Option<Strings>,
-    /// Report the log-probability of every token. Default false.
-    logprobs: Option<bool>,
-    /// Most probable tokens to report at each place; needs `logprobs`. Default 0.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 0, maximum = 20)]
-    top_logprobs: Option<i64>,
-    /// Send the answer as it settles.
-    stream: Option<bool>,
-    /// Milliseconds from the request's arrival until it is given up, with the text that is settled by then;
-    /// as of /v1/completions.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
-    timeout_ms: Option<i64>,
-    /// Stream drafts as Mercury does: every chunk holds the whole text as it is, ▒ at open positions, and
-    /// replaces the one before; `diffusion_meta` tells how far it is. The last draft is the answer, and a chunk
-    /// without a text closes the stream. Implies `stream`; not with `n` above 1. Default false.
-    diffusing: Option<bool>,
-    /// Further contents of a stream.
-    #[serde(default, deserialize_with = "object")]
-    stream_options: Option<StreamOptions>,
-    /// Settings of the denoising.
-    #[serde(default, deserialize_with = "object")]
-    diffusion: Option<DiffusionOptions>,
+with_shared_fields! {
+    [
+        temperature top_p top_k min_p frequency_penalty presence_penalty repetition_penalty logit_bias
+        min_tokens ignore_eos seed n stop timeout_ms diffusion
+    ]
+    /// Messages to answer.
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[schema(example = json!({"messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 16, "seed": 7}))]
+    pub struct ChatRequest {
+        /// The model to use; absent or empty means the one served.
+        model: Option<String>,
+        /// The conversation so far, 1 to 256 messages.
+        #[schema(min_items = 1, max_items = 256)]
+        messages: Vec<Message>,
+        /// Positions to generate, an upper bound on the answer's tokens. Default, and -1: 256, less when that does
+        /// not fit.
+        #[serde(default, deserialize_with = "integer")]
+        #[schema(minimum = -1)]
+        max_completion_tokens: Option<i64>,
+        /// The same; `max_completion_tokens` counts when both are given.
+        #[serde(default, deserialize_with = "integer")]
+        #[schema(minimum = -1)]
+        max_tokens: Option<i64>,
+        /// True if the prompt ends with the beginning of the answer. Default true, unless the last message is
+        /// continued.
+        add_generation_prompt: Option<bool>,
+        /// Continue the last message, which is the assistant's, instead of answering. Default false.
+        continue_final_message: Option<bool>,
+        /// Variables of the chat template, at most 16: strings, numbers or booleans that it reads.
+        chat_template_kwargs: Option<BTreeMap<String, Value>>,
+        /// Report the log-probability of every token. Default false.
+        logprobs: Option<bool>,
+        /// Most probable tokens to report at each place; needs `logprobs`. Default 0.
+        #[serde(default, deserialize_with = "integer")]
+        #[schema(minimum = 0, maximum = 20)]
+        top_logprobs: Option<i64>,
+        /// Send the answer as it settles.
+        stream: Option<bool>,
+        /// Stream drafts as Mercury does: every chunk holds the whole text as it is, ▒ at open positions, and
+        /// replaces the one before; `diffusion_meta` tells how far it is. The last draft is the answer, and a chunk
+        /// without a text closes the stream. Implies `stream`; not with `n` above 1. Default false.
+        diffusing: Option<bool>,
+        /// Further contents of a stream.
+        #[serde(default, deserialize_with = "object")]
+        stream_options: Option<StreamOptions>,
+    }
 }
 
 impl RequestBody for ChatRequest {
@@ -227,32 +182,15 @@ pub async fn chat(
 
 /// Renders and tokenizes the messages and checks every setting.
 fn prepare(
-    request: ChatRequest,
+    mut request: ChatRequest,
     timeout_header: TimeoutHeader,
     state: &AppState,
 ) -> Result<Prepared, ApiError> {
     let settings = GivenOptions {
         route: Route::Chat,
-        temperature: request.temperature,
-        top_p: request.top_p,
-        top_k: request.top_k,
-        min_p: request.min_p,
-        frequency_penalty: request.frequency_penalty,
-        presence_penalty: request.presence_penalty,
-        repetition_penalty: request.repetition_penalty,
-        logit_bias: request.logit_bias,
-        min_tokens: request.min_tokens,
-        ignore_eos: request.ignore_eos,
-        seed: request.seed,
-        n: request.n,
-        stop: request.stop,
         logprobs: chat_logprobs(request.logprobs, request.top_logprobs)?,
-        echo: false,
-        token_healing: None,
-        editor: false,
-        diffusion: request.diffusion,
         timeout_header,
-        timeout_ms: request.timeout_ms,
+        ..request.given()
     }
     .validate(state)?;
     let diffusing = request.diffusing.unwrap_or(false);

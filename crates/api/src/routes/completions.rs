@@ -1,7 +1,5 @@
 //! `POST /v1/completions`: OpenAI's text completion, with a suffix that works.
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -21,109 +19,58 @@ use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
 use crate::request::deadlines::TimeoutHeader;
 use crate::request::fields::{alternatives, integer, object};
-use crate::request::options::{GivenOptions, Strings};
+use crate::request::options::GivenOptions;
+use crate::request::shared_fields::with_shared_fields;
 
 use crate::prompt::{Layout, Size, check_text, size, unseen_suffix};
-use crate::request::policy_options::DiffusionOptions;
 use crate::request::ranges::out_of_range;
-use crate::request::seed::Seed;
 use crate::route_defaults::Route;
 use crate::state::AppState;
 
 /// Positions to generate when the request does not say.
 const DEFAULT_TOKENS: usize = 64;
 
-/// A text to continue.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(example = json!({"prompt": "def add(a, b):\n", "max_tokens": 16, "seed": 7}))]
-pub struct CompletionRequest {
-    /// The model to use; absent or empty means the one served.
-    model: Option<String>,
-    /// The text before the generated one.
-    prompt: Prompt,
-    /// The text after it.
-    suffix: Option<String>,
-    /// Positions to generate, an upper bound on the text's tokens. Default, and -1: 64, less when that does not
-    /// fit. 0 with `echo` alone. With a `suffix` as many as fit between the texts best, from `min_tokens` to this, and
-    /// no more than 64 if `min_tokens` asks for none; `reproduce` generates as many as this says.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = -1)]
-    max_tokens: Option<i64>,
-    /// The same, by the name that it has in chat; this one counts when both are given.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = -1)]
-    max_completion_tokens: Option<i64>,
-    /// Leading positions in which no document end is drawn. Default 0.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 0)]
-    min_tokens: Option<i64>,
-    /// No document end is drawn anywhere. Default false.
-    ignore_eos: Option<bool>,
-    /// Divides the logits; 0 takes the most probable tokens. Default: the model's.
-    #[schema(minimum = 0, maximum = 2)]
-    temperature: Option<f64>,
-    /// Nucleus mass. Default: the model's.
-    #[schema(minimum = 0, maximum = 1)]
-    top_p: Option<f64>,
-    /// Only the k most probable tokens may be drawn; 0 and -1 are off.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = -1)]
-    top_k: Option<i64>,
-    /// Drops tokens below this share of the largest probability. Default 0.
-    #[schema(minimum = 0, maximum = 1)]
-    min_p: Option<f64>,
-    /// Subtracted from a token's logit per occurrence generated so far. Tokens committed by the same
-    /// evaluation do not see each other. Default 0.
-    #[schema(minimum = -2, maximum = 2)]
-    frequency_penalty: Option<f64>,
-    /// Subtracted from the logit of a token that was generated at all. Default 0.
-    #[schema(minimum = -2, maximum = 2)]
-    presence_penalty: Option<f64>,
-    /// Divides positive logits of tokens on the canvas, given ones included, and multiplies negative
-    /// ones. Default 1.
-    #[schema(minimum = 0.1, maximum = 10)]
-    repetition_penalty: Option<f64>,
-    /// Added to the logits of tokens, by id.
-    logit_bias: Option<BTreeMap<String, f64>>,
-    /// The answer is a function of the request and this number. Default: random, and returned.
-    /// `random_seed` is the same.
-    #[serde(alias = "random_seed")]
-    seed: Option<Seed>,
-    /// Answers per prompt. Default 1.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
-    n: Option<i64>,
-    /// The text ends before the first of these.
-    stop: Option<Strings>,
-    /// Begin the text with the prompt. Default false. With `logprobs`, the prompt's tokens are scored, as
-    /// `diffusion.score` says; `max_tokens` may then be 0. Such an answer cannot be a stream.
-    echo: Option<bool>,
-    /// Report the log-probability of every token, and of as many of the most probable ones at its place.
-    #[serde(default, deserialize_with = "alternatives")]
-    #[schema(schema_with = alternatives_schema)]
-    logprobs: Option<i64>,
-    /// Null, 1 or `n`: all answers are returned.
-    #[serde(default, deserialize_with = "integer")]
-    best_of: Option<i64>,
-    /// Send the text as it settles.
-    stream: Option<bool>,
-    /// Milliseconds from the request's arrival until it is given up, with the text that is settled by then
-    /// (`early_exit`: `timeout`) or, without any, 504. At most, and by default, the server's own limit
-    /// (`limits.timeout_ms` of /v1/models; null: four times what the request takes alone, at least 120,000).
-    /// The header `x-request-timeout-ms` says the same; the earlier one counts.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
-    timeout_ms: Option<i64>,
-    /// Further contents of a stream.
-    #[serde(default, deserialize_with = "object")]
-    stream_options: Option<StreamOptions>,
-    /// Heal a blank or a word that the text before or after the hole cuts: the hole's first token brings the blank,
-    /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
-    /// `reproduce` turns it off.
-    token_healing: Option<bool>,
-    /// Settings of the denoising.
-    #[serde(default, deserialize_with = "object")]
-    diffusion: Option<DiffusionOptions>,
+with_shared_fields! {
+    [
+        temperature top_p top_k min_p frequency_penalty presence_penalty repetition_penalty logit_bias
+        min_tokens ignore_eos seed n stop timeout_ms token_healing diffusion
+    ]
+    /// A text to continue.
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[schema(example = json!({"prompt": "def add(a, b):\n", "max_tokens": 16, "seed": 7}))]
+    pub struct CompletionRequest {
+        /// The model to use; absent or empty means the one served.
+        model: Option<String>,
+        /// The text before the generated one.
+        prompt: Prompt,
+        /// The text after it.
+        suffix: Option<String>,
+        /// Positions to generate, an upper bound on the text's tokens. Default, and -1: 64, less when that does not
+        /// fit. 0 with `echo` alone. With a `suffix` as many as fit between the texts best, from `min_tokens` to this, and
+        /// no more than 64 if `min_tokens` asks for none; `reproduce` generates as many as this says.
+        #[serde(default, deserialize_with = "integer")]
+        #[schema(minimum = -1)]
+        max_tokens: Option<i64>,
+        /// The same, by the name that it has in chat; this one counts when both are given.
+        #[serde(default, deserialize_with = "integer")]
+        #[schema(minimum = -1)]
+        max_completion_tokens: Option<i64>,
+        /// Begin the text with the prompt. Default false. With `logprobs`, the prompt's tokens are scored, as
+        /// `diffusion.score` says; `max_tokens` may then be 0. Such an answer cannot be a stream.
+        echo: Option<bool>,
+        /// Report the log-probability of every token, and of as many of the most probable ones at its place.
+        #[serde(default, deserialize_with = "alternatives")]
+        #[schema(schema_with = alternatives_schema)]
+        logprobs: Option<i64>,
+        /// Null, 1 or `n`: all answers are returned.
+        #[serde(default, deserialize_with = "integer")]
+        best_of: Option<i64>,
+        /// Send the text as it settles.
+        stream: Option<bool>,
+        /// Further contents of a stream.
+        #[serde(default, deserialize_with = "object")]
+        stream_options: Option<StreamOptions>,
+    }
 }
 
 /// One prompt or several, as text or as token ids. Ids are the canvas from position 0 on; before text
@@ -227,7 +174,7 @@ pub(super) async fn answer<D: Dialect>(
 
 /// Tokenizes the prompts and checks every setting.
 fn prepare(
-    request: CompletionRequest,
+    mut request: CompletionRequest,
     timeout_header: TimeoutHeader,
     state: &AppState,
     abandoned: &Abandoned,
@@ -240,26 +187,11 @@ fn prepare(
     let filled = request.suffix.as_deref().is_some_and(|suffix| !suffix.is_empty());
     let settings = GivenOptions {
         route: if filled { Route::Fill } else { Route::Complete },
-        temperature: request.temperature,
-        top_p: request.top_p,
-        top_k: request.top_k,
-        min_p: request.min_p,
-        frequency_penalty: request.frequency_penalty,
-        presence_penalty: request.presence_penalty,
-        repetition_penalty: request.repetition_penalty,
-        logit_bias: request.logit_bias,
-        min_tokens: request.min_tokens,
-        ignore_eos: request.ignore_eos,
-        seed: request.seed,
-        n: request.n,
-        stop: request.stop,
         logprobs: request.logprobs.map(|alternatives| ("logprobs", alternatives)),
         echo,
-        token_healing: request.token_healing,
         editor: filled,
-        diffusion: request.diffusion,
         timeout_header,
-        timeout_ms: request.timeout_ms,
+        ..request.given()
     }
     .validate(state)?;
     let prompt = request.prompt;

@@ -194,28 +194,12 @@ fn prepare(
 }
 
 /// The settings as the request gave them.
-fn given(request: FillRequest, timeout_header: TimeoutHeader) -> GivenOptions {
+fn given(mut request: FillRequest, timeout_header: TimeoutHeader) -> GivenOptions {
     GivenOptions {
         route: Route::Fill,
-        temperature: request.temperature,
-        top_p: request.top_p,
-        top_k: request.top_k,
-        min_p: request.min_p,
-        frequency_penalty: request.frequency_penalty,
-        presence_penalty: request.presence_penalty,
-        repetition_penalty: request.repetition_penalty,
-        logit_bias: request.logit_bias,
-        min_tokens: None,
-        ignore_eos: None,
-        seed: request.seed,
-        n: request.n,
-        stop: request.stop,
-        logprobs: None,
-        echo: false,
         token_healing: request.token_healing,
-        editor: false,
-        diffusion: request.diffusion,
+        diffusion: request.diffusion.take(),
         timeout_header,
-        timeout_ms: request.timeout_ms,
+        ..request.given()
     }
 }

@@ -14,108 +14,73 @@ use crate::renamed::Renamed;
 use crate::request::fields::{integer, object};
 use crate::request::options::Strings;
 use crate::request::policy_options::DiffusionOptions;
-use crate::request::seed::Seed;
+use crate::request::shared_fields::with_shared_fields;
 
-/// A text with holes in it, in one of three forms: `prefix` and `suffix` around one hole, a list of
-/// `segments`, or a `template` with a marker in it. Fields that are not listed are refused.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "prefix": "class Stack:\n    def __len__(self):\n        return len(",
-    "suffix": "._items)\n",
-    "length": 1,
-    "seed": 7
-}))]
-pub struct FillRequest {
-    /// The model to use; absent or empty means the one served.
-    pub(super) model: Option<String>,
-    /// The text before the hole.
-    #[serde(default)]
-    pub(super) prefix: Option<String>,
-    /// The text after the hole.
-    #[serde(default)]
-    pub(super) suffix: Option<String>,
-    /// Strings and holes from left to right. Strings side by side are one text.
-    #[schema(min_items = 1)]
-    pub(super) segments: Option<Vec<Segment>>,
-    /// A text with a `marker` wherever there is a hole.
-    pub(super) template: Option<String>,
-    /// The marker of a hole in `template`, matched literally from left to right. Default `<fill>`.
-    #[schema(min_length = 1, max_length = 64)]
-    pub(super) marker: Option<String>,
-    /// The holes of `template`, one per marker. Default: all as the request says.
-    #[schema(max_items = 64)]
-    pub(super) holes: Option<Vec<HoleOptions>>,
-    /// Positions of every hole that has no `length` of its own: a number, or a range of which the best is
-    /// searched. Default from 1 to 32, less when that does not fit.
-    pub(super) length: Option<Length>,
-    /// Settings of the search over ranges.
-    #[serde(default, deserialize_with = "object")]
-    pub(super) length_search: Option<LengthSearch>,
-    /// For texts that are too long for the model. True, the default, shows the model the tokens that are nearest to the
-    /// holes: two thirds of them before a hole, one third after it, and at least an eighth of the model's context in
-    /// all. `truncated` in the answer says so; the text in the answer is whole. False refuses such texts.
-    pub(super) truncate: Option<bool>,
-    /// Heal blanks and words that the text around a hole cuts: a hole's first token brings the blank,
-    /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
-    /// `reproduce` turns it off.
-    #[serde(alias = "heal")]
-    pub(super) token_healing: Option<bool>,
-    /// Allow holes without any text around them.
-    pub(super) allow_empty: Option<bool>,
-    /// Divides the logits; 0 takes the most probable tokens. Default: the model's.
-    #[schema(minimum = 0, maximum = 2)]
-    pub(super) temperature: Option<f64>,
-    /// Nucleus mass. Default: the model's.
-    #[schema(minimum = 0, maximum = 1)]
-    pub(super) top_p: Option<f64>,
-    /// Only the k most probable tokens may be drawn; 0 and -1 are off.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = -1)]
-    pub(super) top_k: Option<i64>,
-    /// Drops tokens below this share of the largest probability. Default 0.
-    #[schema(minimum = 0, maximum = 1)]
-    pub(super) min_p: Option<f64>,
-    /// Subtracted from a token's logit per occurrence generated so far. Tokens committed by the same
-    /// evaluation do not see each other. Default 0.
-    #[schema(minimum = -2, maximum = 2)]
-    pub(super) frequency_penalty: Option<f64>,
-    /// Subtracted from the logit of a token that was generated at all. Default 0.
-    #[schema(minimum = -2, maximum = 2)]
-    pub(super) presence_penalty: Option<f64>,
-    /// Divides positive logits of tokens on the canvas, given ones included, and multiplies negative
-    /// ones. Default 1.
-    #[schema(minimum = 0.1, maximum = 10)]
-    pub(super) repetition_penalty: Option<f64>,
-    /// Added to the logits of tokens, by id.
-    pub(super) logit_bias: Option<BTreeMap<String, f64>>,
-    /// The answer is a function of the request and this number. Default: random, and returned.
-    pub(super) seed: Option<Seed>,
-    /// Answers. Default 1.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
-    pub(super) n: Option<i64>,
-    /// A hole's text ends before the first of these.
-    pub(super) stop: Option<Strings>,
-    /// Send events as the holes fill.
-    pub(super) stream: Option<bool>,
-    /// Milliseconds from the request's arrival until it is given up, with the text that is settled by then
-    /// (`early_exit`: `timeout`) or, without any, 504. At most, and by default, the server's own limit
-    /// (`limits.timeout_ms` of /v1/models; null: four times what the request takes alone, at least 120,000).
-    /// The header `x-request-timeout-ms` says the same; the earlier one counts.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
-    pub(super) timeout_ms: Option<i64>,
-    /// The parts of a choice to return: `text`, `holes` or `both`, which is the default.
-    #[serde(rename = "include", alias = "return")]
-    pub(super) parts: Option<Parts>,
-    /// Settings of the denoising. `stream_states` is `delta` here by default, and `none` when lengths are
-    /// searched: before the end it is not known which candidate is the answer.
-    #[serde(default, deserialize_with = "object")]
-    pub(super) diffusion: Option<DiffusionOptions>,
-    /// Accepted and forgotten.
-    #[expect(dead_code, reason = "known to clients, without effect")]
-    pub(super) user: Option<String>,
+with_shared_fields! {
+    [
+        temperature top_p top_k min_p frequency_penalty presence_penalty repetition_penalty logit_bias
+        seed n stop timeout_ms
+    ]
+    /// A text with holes in it, in one of three forms: `prefix` and `suffix` around one hole, a list of
+    /// `segments`, or a `template` with a marker in it. Fields that are not listed are refused.
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[serde(deny_unknown_fields)]
+    #[schema(example = json!({
+        "prefix": "class Stack:\n    def __len__(self):\n        return len(",
+        "suffix": "._items)\n",
+        "length": 1,
+        "seed": 7
+    }))]
+    pub struct FillRequest {
+        /// The model to use; absent or empty means the one served.
+        pub(super) model: Option<String>,
+        /// The text before the hole.
+        #[serde(default)]
+        pub(super) prefix: Option<String>,
+        /// The text after the hole.
+        #[serde(default)]
+        pub(super) suffix: Option<String>,
+        /// Strings and holes from left to right. Strings side by side are one text.
+        #[schema(min_items = 1)]
+        pub(super) segments: Option<Vec<Segment>>,
+        /// A text with a `marker` wherever there is a hole.
+        pub(super) template: Option<String>,
+        /// The marker of a hole in `template`, matched literally from left to right. Default `<fill>`.
+        #[schema(min_length = 1, max_length = 64)]
+        pub(super) marker: Option<String>,
+        /// The holes of `template`, one per marker. Default: all as the request says.
+        #[schema(max_items = 64)]
+        pub(super) holes: Option<Vec<HoleOptions>>,
+        /// Positions of every hole that has no `length` of its own: a number, or a range of which the best is
+        /// searched. Default from 1 to 32, less when that does not fit.
+        pub(super) length: Option<Length>,
+        /// Settings of the search over ranges.
+        #[serde(default, deserialize_with = "object")]
+        pub(super) length_search: Option<LengthSearch>,
+        /// For texts that are too long for the model. True, the default, shows the model the tokens that are nearest to the
+        /// holes: two thirds of them before a hole, one third after it, and at least an eighth of the model's context in
+        /// all. `truncated` in the answer says so; the text in the answer is whole. False refuses such texts.
+        pub(super) truncate: Option<bool>,
+        /// Heal blanks and words that the text around a hole cuts: a hole's first token brings the blank,
+        /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
+        /// `reproduce` turns it off.
+        #[serde(alias = "heal")]
+        pub(super) token_healing: Option<bool>,
+        /// Allow holes without any text around them.
+        pub(super) allow_empty: Option<bool>,
+        /// Send events as the holes fill.
+        pub(super) stream: Option<bool>,
+        /// The parts of a choice to return: `text`, `holes` or `both`, which is the default.
+        #[serde(rename = "include", alias = "return")]
+        pub(super) parts: Option<Parts>,
+        /// Settings of the denoising. `stream_states` is `delta` here by default, and `none` when lengths are
+        /// searched: before the end it is not known which candidate is the answer.
+        #[serde(default, deserialize_with = "object")]
+        pub(super) diffusion: Option<DiffusionOptions>,
+        /// Accepted and forgotten.
+        #[expect(dead_code, reason = "known to clients, without effect")]
+        pub(super) user: Option<String>,
+    }
 }
 
 /// Parts of a choice to return.

@@ -21,7 +21,8 @@ use crate::lengths::{self, LONGEST};
 use crate::observation::Observation;
 use crate::request::deadlines::TimeoutHeader;
 use crate::request::fields::{integer, object};
-use crate::request::options::{GivenOptions, Settings, Strings};
+use crate::request::options::{GivenOptions, Settings};
+use crate::request::shared_fields::with_shared_fields;
 
 use crate::prompt::{Layout, Size, unseen_suffix};
 use crate::request::policy_options::DiffusionOptions;
@@ -34,72 +35,54 @@ use crate::state::AppState;
 /// Blanks that a line can be asked to be indented by.
 const MOST_INDENT: i64 = 1024;
 
-/// A text around the cursor.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(example = json!({"input_prefix": "def add(a, b):\n", "prompt": "    return ", "input_suffix": "\n", "n_predict": 8, "seed": 7}))]
-pub struct InfillRequest {
-    /// The model to use; absent or empty means the one served.
-    model: Option<String>,
-    /// The lines before the cursor's.
-    input_prefix: Option<String>,
-    /// The text after the cursor.
-    input_suffix: Option<String>,
-    /// Texts of other places, which stand before the prefix. When the model has no room for all, the
-    /// first ones are left out first.
-    input_extra: Option<Vec<Extra>>,
-    /// The text before the cursor in its line.
-    prompt: Option<String>,
-    /// The most tokens to generate: between a prefix and a suffix as many as fit best, at most 64.
-    /// -1 is the same as 64; 0 generates nothing and is answered at once.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = -1)]
-    n_predict: Option<i64>,
-    /// Milliseconds after which it should be done; 0 is off. The same as `diffusion.time_budget_ms`, which
-    /// counts when both are given.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 0)]
-    t_max_predict_ms: Option<i64>,
-    /// The text ends before the first line, after the cursor's own, that begins with fewer blanks than
-    /// this. Default 0.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 0, maximum = 1024)]
-    n_indent: Option<i64>,
-    /// Only these fields of the answer, each under its path: `timings/prompt_n`.
-    response_fields: Option<Vec<String>>,
-    /// Answers; of several, a list. Default 1.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
-    n_cmpl: Option<i64>,
-    /// Divides the logits; 0 takes the most probable tokens. Default: the model's.
-    #[schema(minimum = 0, maximum = 2)]
-    temperature: Option<f64>,
-    /// Nucleus mass. Default: the model's.
-    #[schema(minimum = 0, maximum = 1)]
-    top_p: Option<f64>,
-    /// Only the k most probable tokens may be drawn; 0 and -1 are off.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = -1)]
-    top_k: Option<i64>,
-    /// Drops tokens below this share of the largest probability. Default 0.
-    #[schema(minimum = 0, maximum = 1)]
-    min_p: Option<f64>,
-    /// The answer is a function of the request and this number. Default, and for -1: random.
-    seed: Option<Seed>,
-    /// The text ends before the first of these.
-    stop: Option<Strings>,
-    /// Send the text as it settles.
-    stream: Option<bool>,
-    /// The same as `timeout_ms` of /v1/completions.
-    #[serde(default, deserialize_with = "integer")]
-    #[schema(minimum = 1)]
-    timeout_ms: Option<i64>,
-    /// Heal a blank or a word that the text before or after the hole cuts: the hole's first token brings the blank,
-    /// and a word that the model continues is continued as one. The given text stays as it is. Default true;
-    /// `reproduce` turns it off.
-    token_healing: Option<bool>,
-    /// Settings of the denoising. States are not streamed here.
-    #[serde(default, deserialize_with = "object")]
-    diffusion: Option<DiffusionOptions>,
+with_shared_fields! {
+    [
+        temperature top_p top_k min_p stop timeout_ms token_healing
+    ]
+    /// A text around the cursor.
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[schema(example = json!({"input_prefix": "def add(a, b):\n", "prompt": "    return ", "input_suffix": "\n", "n_predict": 8, "seed": 7}))]
+    pub struct InfillRequest {
+        /// The model to use; absent or empty means the one served.
+        model: Option<String>,
+        /// The lines before the cursor's.
+        input_prefix: Option<String>,
+        /// The text after the cursor.
+        input_suffix: Option<String>,
+        /// Texts of other places, which stand before the prefix. When the model has no room for all, the
+        /// first ones are left out first.
+        input_extra: Option<Vec<Extra>>,
+        /// The text before the cursor in its line.
+        prompt: Option<String>,
+        /// The most tokens to generate: between a prefix and a suffix as many as fit best, at most 64.
+        /// -1 is the same as 64; 0 generates nothing and is answered at once.
+        #[serde(default, deserialize_with = "integer")]
+        #[schema(minimum = -1)]
+        n_predict: Option<i64>,
+        /// Milliseconds after which it should be done; 0 is off. The same as `diffusion.time_budget_ms`, which
+        /// counts when both are given.
+        #[serde(default, deserialize_with = "integer")]
+        #[schema(minimum = 0)]
+        t_max_predict_ms: Option<i64>,
+        /// The text ends before the first line, after the cursor's own, that begins with fewer blanks than
+        /// this. Default 0.
+        #[serde(default, deserialize_with = "integer")]
+        #[schema(minimum = 0, maximum = 1024)]
+        n_indent: Option<i64>,
+        /// Only these fields of the answer, each under its path: `timings/prompt_n`.
+        response_fields: Option<Vec<String>>,
+        /// Answers; of several, a list. Default 1.
+        #[serde(default, deserialize_with = "integer")]
+        #[schema(minimum = 1)]
+        n_cmpl: Option<i64>,
+        /// The answer is a function of the request and this number. Default, and for -1: random.
+        seed: Option<Seed>,
+        /// Send the text as it settles.
+        stream: Option<bool>,
+        /// Settings of the denoising. States are not streamed here.
+        #[serde(default, deserialize_with = "object")]
+        diffusion: Option<DiffusionOptions>,
+    }
 }
 
 /// A text of another place.
@@ -164,29 +147,23 @@ pub async fn infill(
 
 /// Tokenizes the text around the cursor and checks every setting.
 fn prepare(
-    request: InfillRequest,
+    mut request: InfillRequest,
     timeout_header: TimeoutHeader,
     state: &AppState,
 ) -> Result<(Layout, bool, Settings), ApiError> {
-    let mut diffusion = request.diffusion.unwrap_or_default();
+    let mut diffusion = request.diffusion.take().unwrap_or_default();
     let budget = request.t_max_predict_ms.filter(|milliseconds| *milliseconds != 0);
     diffusion.time_budget_ms = diffusion.time_budget_ms.or(budget);
     let samples = count("n_cmpl", request.n_cmpl, 1..=state.limits.samples as i64)?;
+    let seed = request.seed.filter(|seed| !seed.is(-1));
     let settings = GivenOptions {
         route: Route::Fill,
-        temperature: request.temperature,
-        top_p: request.top_p,
-        top_k: request.top_k,
-        min_p: request.min_p,
-        seed: request.seed.filter(|seed| !seed.is(-1)),
+        seed,
         n: samples,
-        stop: request.stop,
-        token_healing: request.token_healing,
         editor: true,
         diffusion: Some(diffusion),
         timeout_header,
-        timeout_ms: request.timeout_ms,
-        ..GivenOptions::default()
+        ..request.given()
     }
     .validate(state)?;
     let mut before = String::new();
