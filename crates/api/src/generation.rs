@@ -74,7 +74,7 @@ impl Progress {
 
     /// Why the texts of its holes end where they do, of all that were generated.
     pub fn all_endings(&self) -> impl Iterator<Item = Ending> {
-        let holes = self.view.holes().iter().zip(&self.endings).filter(|(hole, _)| !hole.decided);
+        let holes = self.view.holes().iter().zip(&self.endings).filter(|(hole, _)| !hole.decided());
         holes.map(|(_, ending)| ending.or(self.early_exit).unwrap_or(Ending::Full))
     }
 

@@ -152,8 +152,8 @@ fn question(
     masked: usize,
     model: &ServedModel,
 ) -> Result<Option<Question>, ApiError> {
-    let Piece::Open(blank) = &layout.pieces[number] else { return Ok(None) };
-    if blank.decided.is_some() || blank.length == 0 {
+    let Piece::Open(hole) = &layout.pieces[number] else { return Ok(None) };
+    if hole.decided.is_some() || hole.length == 0 {
         return Ok(None);
     }
     let mut tokens: Vec<TokenId> = layout.bos(model).into_iter().collect();
@@ -164,26 +164,26 @@ fn question(
         }
         match piece {
             Piece::Given(given) => tokens.extend(given),
-            Piece::Open(blank) => match &blank.decided {
+            Piece::Open(hole) => match &hole.decided {
                 Some(decided) => tokens.extend(decided.iter().map(|(token, _)| *token)),
-                None => tokens.resize(tokens.len() + blank.length, model.limits.mask_token),
+                None => tokens.resize(tokens.len() + hole.length, model.limits.mask_token),
             },
         }
     }
-    let end = start + blank.length;
+    let end = start + hole.length;
     let after = layout.pieces.get(number + 1).map_or(0, Piece::length).min(masked);
     let (before, behind) = SHOWN;
     let shown = start.saturating_sub(before)..tokens.len().min(end + behind);
-    let hole = start - shown.start..end - shown.start;
+    let asked = start - shown.start..end - shown.start;
     let spec = ScoreSpec {
         tokens: tokens[shown].to_vec(),
-        from: hole.start as Position,
-        to: Some((hole.end + after) as Position),
-        mode: ScoreMode::Block(blank.length + after),
+        from: asked.start as Position,
+        to: Some((asked.end + after) as Position),
+        mode: ScoreMode::Block(hole.length + after),
         alternatives: 1,
         ..ScoreSpec::default()
     };
-    Ok(Some(Question { text: ScoringState::new(spec, &model.limits)?, hole }))
+    Ok(Some(Question { text: ScoringState::new(spec, &model.limits)?, hole: asked }))
 }
 
 /// Finds the length of each hole that may be shorter than it is ([`Layout::shortest`]). Of the lengths that fit best, a

@@ -21,6 +21,7 @@ pub mod fair_pool;
 pub mod generation;
 pub mod healing;
 pub mod healthcheck;
+pub mod hole;
 pub mod input;
 pub mod lengths;
 mod limits;

@@ -193,7 +193,7 @@ impl StateEvent {
         let mut holes = Vec::new();
         for hole in progress.view.generated() {
             let length = hole.range.len();
-            holes.push(StateHole { id: hole.id.clone(), position, length });
+            holes.push(StateHole { id: hole.spec.id.clone(), position, length });
             position += length;
         }
         let ResolvedPolicy { steps, order, .. } = settings.policy.into();

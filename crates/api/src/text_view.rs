@@ -6,6 +6,7 @@ use unmask_model::diffusion::{Commit, Edit};
 use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
 
+use crate::hole::HoleSpec;
 use crate::logprobs::Judged;
 use crate::stop_strings::{begun_stop, first_stop};
 use crate::utf8::complete_characters;
@@ -13,12 +14,12 @@ use crate::utf8::complete_characters;
 /// The text shown at open positions.
 pub const MASK: &str = "▒";
 
-/// A stretch of a canvas that is generated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hole {
-    /// Its name in answers.
-    pub id: String,
-    /// Its positions on the canvas.
+/// A hole on a canvas.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlacedHole {
+    /// The hole.
+    pub spec: HoleSpec,
+    /// Its positions.
     pub range: Range<usize>,
     /// True if no text is before it.
     pub at_start: bool,
@@ -26,18 +27,18 @@ pub struct Hole {
     pub ends_at_eos: bool,
     /// Its text ends before the first of these.
     pub stops: Vec<String>,
-    /// True if its tokens were known before; no part of it is generated.
-    pub decided: bool,
-    /// Bytes that its tokens begin and end with and that are not part of its text.
-    pub shared: (Vec<u8>, Vec<u8>),
-    /// True if its length was found: its text ends because it is complete.
-    pub found: bool,
 }
 
-impl Hole {
+impl PlacedHole {
+    /// Returns true if its tokens were known before; no part of it is generated.
+    #[must_use]
+    pub fn decided(&self) -> bool {
+        self.spec.decided.is_some()
+    }
+
     /// Bytes that the token at a position of the canvas shares with the text before and after the hole.
     fn shared_at(&self, position: usize) -> (Vec<u8>, Vec<u8>) {
-        let (left, right) = &self.shared;
+        let (left, right) = &self.spec.shared;
         let at = |there: bool, bytes: &Vec<u8>| if there { bytes.clone() } else { Vec::new() };
         (at(position == self.range.start, left), at(position + 1 == self.range.end, right))
     }
@@ -77,21 +78,19 @@ pub struct HoleText {
 ///
 /// ```
 /// # #[cfg(feature = "embedded")] {
-/// use unmask_api::text_view::{End, Hole, Revised, TextView};
+/// use unmask_api::hole::HoleSpec;
+/// use unmask_api::text_view::{End, PlacedHole, Revised, TextView};
 /// use unmask_model::checkpoint::{Checkpoint, embedded};
 /// use unmask_model::diffusion::{Commit, Edit};
 ///
 /// let tokenizer = Checkpoint::read(embedded::FILES.clone(), None)?.tokenizer;
 /// let tokens = tokenizer.encode("import os")?;
-/// let hole = Hole {
-///     id: "0".to_owned(),
+/// let hole = PlacedHole {
+///     spec: HoleSpec::default(),
 ///     range: 0..tokens.len(),
 ///     at_start: true,
 ///     ends_at_eos: false,
 ///     stops: Vec::new(),
-///     decided: false,
-///     shared: (Vec::new(), Vec::new()),
-///     found: false,
 /// };
 /// let mut view = TextView::new(tokens.len(), vec![hole], Revised::Never);
 /// // Tokens arrive from right to left: nothing is settled before the first one.
@@ -108,7 +107,7 @@ pub struct HoleText {
 /// ```
 #[derive(Clone, Debug)]
 pub struct TextView {
-    holes: Vec<Hole>,
+    holes: Vec<PlacedHole>,
     /// By position on the canvas; `None` is open or not generated.
     tokens: Vec<Option<Commit>>,
     /// The committed tokens that may still change.
@@ -132,7 +131,7 @@ pub enum Revised {
 impl TextView {
     /// A canvas of `length` positions with nothing committed.
     #[must_use]
-    pub fn new(length: usize, holes: Vec<Hole>, revised: Revised) -> Self {
+    pub fn new(length: usize, holes: Vec<PlacedHole>, revised: Revised) -> Self {
         Self { holes, tokens: vec![None; length], revised, at_work: 0 }
     }
 
@@ -144,7 +143,7 @@ impl TextView {
 
     /// The holes, left to right.
     #[must_use]
-    pub fn holes(&self) -> &[Hole] {
+    pub fn holes(&self) -> &[PlacedHole] {
         &self.holes
     }
 
@@ -166,7 +165,7 @@ impl TextView {
     }
 
     /// The number of tokens at the start of a hole that can no longer change once they are committed.
-    fn lasting(&self, hole: &Hole) -> usize {
+    fn lasting(&self, hole: &PlacedHole) -> usize {
         match self.revised {
             Revised::Never => hole.range.len(),
             Revised::Anywhere => 0,
@@ -189,13 +188,13 @@ impl TextView {
     /// Returns true if any token is settled, wherever its text then ends.
     #[must_use]
     pub fn begun(&self) -> bool {
-        let begun = |hole: &Hole| self.lasting(hole) > 0 && self.tokens[hole.range.start].is_some();
+        let begun = |hole: &PlacedHole| self.lasting(hole) > 0 && self.tokens[hole.range.start].is_some();
         self.generated().any(begun)
     }
 
     /// The holes that are generated, left to right.
-    pub fn generated(&self) -> impl Iterator<Item = &Hole> {
-        self.holes.iter().filter(|hole| !hole.decided)
+    pub fn generated(&self) -> impl Iterator<Item = &PlacedHole> {
+        self.holes.iter().filter(|hole| !hole.decided())
     }
 
     /// The index of a canvas position among all generated positions, holes joined left to right.
@@ -215,7 +214,7 @@ impl TextView {
     /// the first open one, without a character that is not complete and without an ending that may turn
     /// out to be the start of a stop string.
     #[must_use]
-    pub fn text(&self, hole: &Hole, tokenizer: &TextTokenizer) -> HoleText {
+    pub fn text(&self, hole: &PlacedHole, tokenizer: &TextTokenizer) -> HoleText {
         let stops = &hole.stops;
         let cells = &self.tokens[hole.range.clone()];
         let shown = &cells[..self.lasting(hole)];
@@ -226,7 +225,7 @@ impl TextView {
         let tokens = &settled[..cut.unwrap_or(settled.len())];
         let finished = cut.is_some() || settled.len() == cells.len();
         let spelled = tokenizer.bytes(tokens, hole.at_start);
-        let (left, right) = &hole.shared;
+        let (left, right) = &hole.spec.shared;
         let bytes = spelled.strip_prefix(&left[..]).unwrap_or(&[]);
         let whole = finished && cut.is_none();
         let bytes = bytes.strip_suffix(&right[..]).filter(|_| whole).unwrap_or(bytes);
@@ -244,7 +243,7 @@ impl TextView {
         }
         let end = match cut {
             Some(_) => End::Eos,
-            None if hole.found && finished => End::Complete,
+            None if hole.spec.found && finished => End::Complete,
             None => End::Full,
         };
         HoleText { text, tokens: tokens.len(), end, settled: finished }
@@ -253,7 +252,7 @@ impl TextView {
     /// The text of a hole with everything that is committed in its place and [`MASK`] at open positions. It ends
     /// where a document end or a stop string is seen, whatever comes before them.
     #[must_use]
-    pub fn draft(&self, hole: &Hole, tokenizer: &TextTokenizer) -> String {
+    pub fn draft(&self, hole: &PlacedHole, tokenizer: &TextTokenizer) -> String {
         let ends = if hole.ends_at_eos { tokenizer.ends() } else { &[] };
         let mut bytes = Vec::new();
         for (number, cell) in self.tokens[hole.range.clone()].iter().enumerate() {
@@ -274,7 +273,9 @@ impl TextView {
     #[must_use]
     pub fn own_text(&self, position: usize, token: TokenId, tokenizer: &TextTokenizer) -> String {
         let hole = self.generated().find(|hole| hole.range.contains(&position));
-        let Some(hole) = hole.filter(|hole| !(hole.shared.0.is_empty() && hole.shared.1.is_empty())) else {
+        let Some(hole) =
+            hole.filter(|hole| !(hole.spec.shared.0.is_empty() && hole.spec.shared.1.is_empty()))
+        else {
             return tokenizer.display(token);
         };
         let (left, right) = hole.shared_at(position);
@@ -291,13 +292,17 @@ impl TextView {
 
     /// The log-probabilities (nats) of the first `tokens` tokens of a hole, added up.
     #[must_use]
-    pub fn logprob(&self, hole: &Hole, tokens: usize) -> f64 {
+    pub fn logprob(&self, hole: &PlacedHole, tokens: usize) -> f64 {
         let cells = self.tokens[hole.range.clone()].iter().take(tokens).flatten();
         cells.map(|commit| f64::from(commit.logprob)).sum()
     }
 
     /// The tokens of a hole that lie in `range`, as far as they are committed.
-    pub fn judged<'a>(&'a self, hole: &'a Hole, range: Range<usize>) -> impl Iterator<Item = Judged> + 'a {
+    pub fn judged<'a>(
+        &'a self,
+        hole: &'a PlacedHole,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = Judged> + 'a {
         let cells = self.tokens[hole.range.clone()].iter().enumerate().take(range.end).skip(range.start);
         cells.map_while(|(place, cell)| {
             let Commit { token, logprob, alternatives, .. } = cell.as_ref()?;
@@ -314,7 +319,7 @@ impl TextView {
 
     /// The number of a hole's tokens that are spelled in full by the first `length` bytes of its text.
     #[must_use]
-    pub fn spelled(&self, hole: &Hole, length: usize, tokenizer: &TextTokenizer) -> usize {
+    pub fn spelled(&self, hole: &PlacedHole, length: usize, tokenizer: &TextTokenizer) -> usize {
         let cells = self.tokens[hole.range.clone()].iter();
         let tokens: Vec<TokenId> = cells.map_while(|cell| cell.as_ref().map(|commit| commit.token)).collect();
         spelled_lengths(&tokens, tokenizer, hole.at_start).take_while(|spelled| *spelled <= length).count()

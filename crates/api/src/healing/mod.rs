@@ -126,9 +126,9 @@ fn question(layout: &Layout, edges: &[Edge], model: &ServedModel) -> Result<Deno
     for piece in &layout.pieces {
         match piece {
             Piece::Given(tokens) => given.extend(tokens.iter().copied().map(Some)),
-            Piece::Open(blank) => match &blank.decided {
+            Piece::Open(hole) => match &hole.decided {
                 Some(tokens) => given.extend(tokens.iter().map(|(token, _)| Some(*token))),
-                None => given.extend(std::iter::repeat_n(Some(model.limits.mask_token), blank.length)),
+                None => given.extend(std::iter::repeat_n(Some(model.limits.mask_token), hole.length)),
             },
         }
     }
@@ -173,8 +173,8 @@ fn edges(number: usize, layout: &Layout, model: &ServedModel) -> Vec<Edge> {
     let mut taken = 0;
     for (place, piece) in layout.pieces.iter().enumerate() {
         let end = start + piece.length();
-        if let Piece::Open(blank) = piece
-            && blank.heals()
+        if let Piece::Open(hole) = piece
+            && hole.heals()
         {
             // What stands at the very start of a text is not spelled as it is elsewhere.
             let least = usize::from(place == 1);
@@ -182,7 +182,7 @@ fn edges(number: usize, layout: &Layout, model: &ServedModel) -> Vec<Edge> {
             let before = before.unwrap_or_default();
             let free = (before.len() - least.min(before.len())).min(start - taken);
             let before = &before[before.len() - free..];
-            if let Some(cut) = cut_word(Side::Left, before, tokenizer).filter(|_| blank.shared.0.is_empty()) {
+            if let Some(cut) = cut_word(Side::Left, before, tokenizer).filter(|_| hole.shared.0.is_empty()) {
                 let position = start - cut.tokens;
                 found.push(Edge { layout: number, hole: place, side: Side::Left, cut, position });
             }
@@ -200,21 +200,21 @@ fn edges(number: usize, layout: &Layout, model: &ServedModel) -> Vec<Edge> {
 impl Layout {
     /// Returns true if any of its holes is healed.
     fn heals(&self) -> bool {
-        let heals = |piece: &Piece| matches!(piece, Piece::Open(blank) if blank.heals());
+        let heals = |piece: &Piece| matches!(piece, Piece::Open(hole) if hole.heals());
         !self.ids_given && self.pieces.iter().any(heals)
     }
 
     /// Takes the blank before each hole out of the text: the hole's first token brings it.
     fn cut_blanks(&mut self, tokenizer: &TextTokenizer) -> Result<(), ApiError> {
-        for hole in 1..self.pieces.len() {
-            let (before, rest) = self.pieces.split_at_mut(hole);
+        for number in 1..self.pieces.len() {
+            let (before, rest) = self.pieces.split_at_mut(number);
             let [.., Piece::Given(tokens)] = before else { continue };
-            let Some(Piece::Open(blank)) = rest.first_mut() else { continue };
-            let least = usize::from(hole == 1 && tokenizer.drops_leading_space());
-            if blank.heals() && blank.shared.0.is_empty() {
+            let Some(Piece::Open(hole)) = rest.first_mut() else { continue };
+            let least = usize::from(number == 1 && tokenizer.drops_leading_space());
+            if hole.heals() && hole.shared.0.is_empty() {
                 let count = tokens.len();
                 if cut_blank(tokens, least, tokenizer)? {
-                    blank.shared.0 = b" ".to_vec();
+                    hole.shared.0 = b" ".to_vec();
                     self.healed += count - tokens.len();
                 }
             }
@@ -224,9 +224,9 @@ impl Layout {
 
     /// Takes the token at an edge out of the text: the hole's own token at that end takes its place.
     fn cut_word(&mut self, edge: &Edge, tokenizer: &TextTokenizer) {
-        let Piece::Open(blank) = &self.pieces[edge.hole] else { return };
-        let mut shared = blank.shared.clone();
-        let alone = blank.length == 1;
+        let Piece::Open(hole) = &self.pieces[edge.hole] else { return };
+        let mut shared = hole.shared.clone();
+        let alone = hole.length == 1;
         match edge.side {
             Side::Left => shared.0.clone_from(&edge.cut.bytes),
             Side::Right => shared.1.clone_from(&edge.cut.bytes),
@@ -247,8 +247,8 @@ impl Layout {
             }
             self.healed += edge.cut.tokens;
         }
-        if let Piece::Open(blank) = &mut self.pieces[edge.hole] {
-            blank.shared = shared;
+        if let Piece::Open(hole) = &mut self.pieces[edge.hole] {
+            hole.shared = shared;
         }
     }
 }

@@ -152,7 +152,8 @@ impl Answer {
         let sums: Vec<f64> = holes.map(|(hole, text)| view.logprob(hole, text.tokens)).collect();
         let sum: f64 = sums.iter().sum();
         let fits = || {
-            let generated = view.holes().iter().zip(&texts).zip(&sums).filter(|((hole, _), _)| !hole.decided);
+            let generated =
+                view.holes().iter().zip(&texts).zip(&sums).filter(|((hole, _), _)| !hole.decided());
             let after = &self.after[sample / self.settings.samples];
             let rates = generated.zip(after).map(|(((_, text), sum), after)| rate(*sum, text.tokens, *after));
             rates.flatten().sum()
@@ -190,7 +191,7 @@ impl Answer {
             let start = end + self.text.characters[number];
             end = start + text.chars().count();
             holes.push(FilledHole {
-                id: hole.id.clone(),
+                id: hole.spec.id.clone(),
                 text,
                 start,
                 end,

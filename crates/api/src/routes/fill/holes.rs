@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use unmask_model::predictor::{Sampling, TokenId};
+use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
 
 use super::decisions::{Choices, Decision};
@@ -12,6 +12,7 @@ use super::request::Length;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::healing::cut::{cut_after, cut_before};
+use crate::hole::HoleSpec;
 use crate::request::options::{Settings, biases, stops};
 
 use crate::prompt::{check_text, too_long, unseen_suffix};
@@ -34,26 +35,19 @@ pub(super) struct HoledText {
     pub(super) texts: Vec<String>,
     /// The characters of each text.
     pub(super) characters: Vec<usize>,
-    pub(super) holes: Vec<Hole>,
+    pub(super) holes: Vec<CheckedHole>,
 }
 
-/// A hole and what holds for it alone.
+/// A hole after its checks: its length and its tokens may still have to be found.
 #[derive(Debug)]
-pub(super) struct Hole {
-    pub(super) id: String,
+pub(super) struct CheckedHole {
+    /// The hole, without a length and decided tokens.
+    pub(super) spec: HoleSpec,
     length: Wanted,
-    /// Instead of the request's settings.
-    pub(super) sampling: Option<Sampling>,
-    /// Instead of the request's stop strings.
-    pub(super) stops: Option<Vec<String>>,
     /// The texts to choose from, if it is not generated.
     pub(super) choices: Option<Choices>,
     /// The choice, once it is known.
     pub(super) decision: Option<Decision>,
-    /// True if blanks and words that it cuts are healed.
-    pub(super) healing: bool,
-    /// Bytes that the tokens of its choices share with the texts around it.
-    pub(super) shared: (Vec<u8>, Vec<u8>),
 }
 
 /// The positions of a hole.
@@ -65,7 +59,7 @@ enum Wanted {
     Default,
 }
 
-impl Hole {
+impl CheckedHole {
     /// Returns true if its length is searched.
     pub(super) fn ranged(&self) -> bool {
         !matches!(self.length, Wanted::Between(min, max) if min == max)
@@ -119,8 +113,8 @@ impl Hole {
         let sampling = own.then_some(sampling);
         let stops = given.transpose()?;
         let healing = !settings.reproduce && options.token_healing.unwrap_or(settings.healing);
-        let shared = Default::default();
-        Ok(Self { id, length, sampling, stops, choices, decision: None, healing, shared })
+        let spec = HoleSpec { id, sampling, stops, healing, ..HoleSpec::default() };
+        Ok(Self { spec, length, choices, decision: None })
     }
 }
 
@@ -167,12 +161,12 @@ impl HoledText {
     ) -> Result<Self, ApiError> {
         let GivenText { form, texts, holes } = given;
         let first = |number: usize| number == 0 && texts.first().is_some_and(String::is_empty);
-        let hole = |(number, given)| Hole::of(number, given, length, first(number), settings, state);
-        let holes: Vec<Hole> = holes.into_iter().enumerate().map(hole).collect::<Result<_, _>>()?;
+        let hole = |(number, given)| CheckedHole::of(number, given, length, first(number), settings, state);
+        let holes: Vec<CheckedHole> = holes.into_iter().enumerate().map(hole).collect::<Result<_, _>>()?;
         let mut names = HashSet::new();
-        if let Some(twice) = holes.iter().find(|hole| !names.insert(&hole.id)) {
+        if let Some(twice) = holes.iter().find(|hole| !names.insert(&hole.spec.id)) {
             let message =
-                format!("two holes are named `{}` (a hole without a name has its number)", twice.id);
+                format!("two holes are named `{}` (a hole without a name has its number)", twice.spec.id);
             return Err(conflict(form.length_field(), &message));
         }
         let characters = texts.iter().map(|text| text.chars().count()).collect();
@@ -247,7 +241,7 @@ impl HoledText {
         let text: usize = tokens.iter().map(Vec::len).sum();
         let kept = if cut { text.min(context / KEPT_SHARE) } else { text };
         let free = context.saturating_sub(kept + bos).min(state.limits.canvas);
-        let asked = |hole: &Hole| if let Wanted::Between(_, max) = hole.length { max } else { 0 };
+        let asked = |hole: &CheckedHole| if let Wanted::Between(_, max) = hole.length { max } else { 0 };
         let asked: usize = self.holes.iter().map(asked).sum();
         let silent = self.holes.iter().filter(|hole| hole.length == Wanted::Default).count();
         let wanted = asked + silent;
@@ -263,7 +257,7 @@ impl HoledText {
             return Err(too_long(param, (text, bos), wanted, state));
         }
         let share = ((free - asked) / silent.max(1)).min(DEFAULT_MOST);
-        let range = |hole: &Hole| match hole.length {
+        let range = |hole: &CheckedHole| match hole.length {
             Wanted::Between(min, max) => (min, max),
             Wanted::Default => (1, share),
         };
@@ -285,7 +279,7 @@ impl HoledText {
             let param = if self.form == Form::Around { "suffix" } else { self.form.text_field() };
             return Err(unseen_suffix(param, block));
         }
-        let exact = |(hole, (min, max)): (&Hole, (usize, usize))| match hole.length {
+        let exact = |(hole, (min, max)): (&CheckedHole, (usize, usize))| match hole.length {
             Wanted::Between(..) if min < max => {
                 let message = format!(
                     "a range of lengths is searched by what follows a hole, and this model's attention is causal between \
@@ -308,7 +302,7 @@ impl HoledText {
         tokens: &mut [Vec<TokenId>],
         tokenizer: &TextTokenizer,
     ) -> Result<(), ApiError> {
-        for (number, hole) in self.holes.iter_mut().enumerate().filter(|(_, hole)| hole.healing) {
+        for (number, hole) in self.holes.iter_mut().enumerate().filter(|(_, hole)| hole.spec.healing) {
             // The first words of a text are not spelled as they are elsewhere.
             let Some(choices) = hole.choices.as_mut().filter(|_| number > 0 || !self.texts[0].is_empty())
             else {
@@ -319,7 +313,7 @@ impl HoledText {
             let right = cut_after(&mut tokens[number + 1], tokenizer);
             choices.join(&left, &right, tokenizer)?;
             hole.length = Wanted::Between(choices.longest(), choices.longest());
-            hole.shared = (left, right);
+            hole.spec.shared = (left, right);
         }
         Ok(())
     }

@@ -5,8 +5,9 @@ use unmask_model::predictor::TokenId;
 use super::holes::HoledText;
 use super::nearest::keep_nearest;
 use crate::error::ApiError;
+use crate::hole::HoleSpec;
 use crate::lengths::{Fit, points};
-use crate::prompt::{Blank, Layout, Piece};
+use crate::prompt::{Layout, Piece};
 use crate::request::ranges::count;
 use crate::state::AppState;
 
@@ -98,13 +99,8 @@ impl Canvases {
             for ((hole, &length), after) in text.holes.iter().zip(lengths).zip(given) {
                 let decided = hole.decision.as_ref().map(|decision| decision.tokens.clone());
                 let length = decided.as_ref().map_or(length, Vec::len);
-                let id = hole.id.clone();
-                let shared = hole.shared.clone();
-                let sampling = hole.sampling.clone();
-                let stops = hole.stops.clone();
-                let healing = hole.healing;
-                let blank = Blank { id, length, sampling, stops, decided, shared, healing, found: false };
-                pieces.push(Piece::Open(Box::new(blank)));
+                let spec = HoleSpec { length, decided, ..hole.spec.clone() };
+                pieces.push(Piece::Open(Box::new(spec)));
                 pieces.push(after);
             }
             layouts.push(Layout { pieces, ids_given: false, healed: 0, shortest: None });

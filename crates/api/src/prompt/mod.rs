@@ -1,17 +1,17 @@
 //! Text to canvases: a continuation, or text with a hole in it.
 
-use unmask_model::diffusion::{
-    Commit, DenoisingState, Edit, Noise, Revise, ScoringState, Span, StateSpec, Window,
-};
-use unmask_model::predictor::{Position, Sampling, TokenId};
+mod sample;
 
+use unmask_model::diffusion::ScoringState;
+use unmask_model::predictor::TokenId;
+
+pub use self::sample::Sample;
 use crate::error::ApiError;
-use crate::request::options::{Settings, StreamStates};
+use crate::hole::HoleSpec;
+use crate::request::options::Settings;
 
-use crate::policy::EosRule;
 use crate::request::ranges::out_of_range;
 use crate::state::{AppState, ServedModel};
-use crate::text_view::{Hole, Revised, TextView};
 
 /// The contents of one canvas, before its tokens are known to fit.
 ///
@@ -36,28 +36,7 @@ pub enum Piece {
     /// Tokens that the caller gave.
     Given(Vec<TokenId>),
     /// Positions to generate.
-    Open(Box<Blank>),
-}
-
-/// Positions to generate, and what holds for them alone.
-#[derive(Clone, Debug, Default)]
-pub struct Blank {
-    /// The hole's name in answers.
-    pub id: String,
-    /// Positions.
-    pub length: usize,
-    /// Instead of the request's settings; without bans.
-    pub sampling: Option<Sampling>,
-    /// Instead of the request's stop strings.
-    pub stops: Option<Vec<String>>,
-    /// Its tokens with their log-probabilities (nats), when they are known before.
-    pub decided: Option<Vec<(TokenId, f32)>>,
-    /// Bytes of the caller's own text that its tokens begin and end with; they are not part of its text.
-    pub shared: (Vec<u8>, Vec<u8>),
-    /// True if blanks and words that it cuts are healed.
-    pub healing: bool,
-    /// True if its length was found: its text ends because it is complete.
-    pub found: bool,
+    Open(Box<HoleSpec>),
 }
 
 /// The number of positions to generate.
@@ -88,15 +67,6 @@ impl Size {
         }
         Err(out_of_range("min_tokens", min_tokens, format!("at most the {most} positions to generate")))
     }
-}
-
-/// One sample, ready for the engine, and the view that will show it.
-#[derive(Debug)]
-pub struct Sample {
-    /// For the engine.
-    pub state: DenoisingState,
-    /// For the answer.
-    pub view: TextView,
 }
 
 /// The number of positions that can be generated beside `given` tokens and the `bos` ones before them. Errors
@@ -175,9 +145,9 @@ impl Layout {
     ) -> Result<Self, ApiError> {
         let bos = usize::from(!ids_given && state.model.tokenizer.document_start().is_some());
         let length = room((before.len() + after.len(), bos), size, names, state)?;
-        let blank = Blank { id: "0".to_owned(), length, ..Blank::default() };
+        let hole = HoleSpec { id: "0".to_owned(), length, ..HoleSpec::default() };
         Ok(Self {
-            pieces: vec![Piece::Given(before), Piece::Open(Box::new(blank)), Piece::Given(after)],
+            pieces: vec![Piece::Given(before), Piece::Open(Box::new(hole)), Piece::Given(after)],
             ids_given,
             healed: 0,
             shortest: None,
@@ -188,8 +158,8 @@ impl Layout {
     #[must_use]
     pub fn healing(mut self, healing: bool) -> Self {
         for piece in &mut self.pieces {
-            if let Piece::Open(blank) = piece {
-                blank.healing = healing;
+            if let Piece::Open(hole) = piece {
+                hole.healing = healing;
             }
         }
         self
@@ -204,9 +174,9 @@ impl Layout {
     /// Gives all its holes this length.
     pub(crate) fn resize(&mut self, length: usize) {
         for piece in &mut self.pieces {
-            if let Piece::Open(blank) = piece {
-                blank.found = length < blank.length;
-                blank.length = length;
+            if let Piece::Open(hole) = piece {
+                hole.found = length < hole.length;
+                hole.length = length;
             }
         }
     }
@@ -228,7 +198,7 @@ impl Layout {
     #[must_use]
     pub fn open(&self) -> usize {
         let open = |piece: &Piece| match piece {
-            Piece::Open(blank) if blank.decided.is_none() => blank.length,
+            Piece::Open(hole) if hole.decided.is_none() => hole.length,
             _ => 0,
         };
         self.pieces.iter().map(open).sum()
@@ -244,85 +214,6 @@ impl Layout {
     pub fn charged(&self) -> usize {
         self.pieces.iter().map(Piece::length).sum()
     }
-
-    /// A sample of this layout.
-    ///
-    /// # Errors
-    /// The canvas cannot be denoised by this model.
-    pub fn sample(&self, model: &ServedModel, settings: &Settings, sample: u32) -> Result<Sample, ApiError> {
-        let mut canvas =
-            Drawing { given: self.bos(model).into_iter().map(Some).collect(), ..Drawing::default() };
-        let first = canvas.given.len();
-        // Whatever follows a hole, a document end in it would say that the two do not belong together.
-        let filled = self.pieces.iter().rposition(|piece| piece.length() > 0);
-        for (number, piece) in self.pieces.iter().enumerate() {
-            match piece {
-                Piece::Given(tokens) => canvas.given.extend(tokens.iter().copied().map(Some)),
-                Piece::Open(blank) => canvas.open(blank, first, filled == Some(number), model, settings),
-            }
-        }
-        let Drawing { mut given, samplings, spans, allowed, holes, known } = canvas;
-        // The reference's unconditional runs leave position 0 open and put id 0 there.
-        let starts = holes.first().is_some_and(|hole| hole.at_start && !hole.range.is_empty());
-        let open_start = settings.reproduce && starts && first > 0;
-        if open_start {
-            given[0] = None;
-        }
-        let (length, mut spans) = (given.len(), spans);
-        if let Some(block) = model.block() {
-            self.check_order(block)?;
-            // The network has seen whole blocks only.
-            let open = given.iter().any(Option::is_none);
-            let whole = if open {
-                length.next_multiple_of(block).min(model.limits.context.max(length))
-            } else {
-                length
-            };
-            given.resize(whole, None);
-            spans.iter_mut().filter(|span| span.range.end == length).for_each(|span| span.range.end = whole);
-        }
-        let length = given.len();
-        let spec = StateSpec {
-            given,
-            samplings,
-            spans,
-            allowed,
-            policy: settings.policy,
-            noise: Noise::Keyed { seed: settings.seed.bits, sample },
-            first_token: open_start.then_some(0),
-            reads_first: model.profile.family.shift && !model.profile.family.document_start,
-            redraw_masks: settings.reproduce && model.profile.family.redraws_masks,
-            finish_block: settings.reproduce,
-            guidance: Some(settings.guidance),
-            alternatives: settings.logprobs.unwrap_or(0),
-            drafts: settings.states == StreamStates::Draft,
-            kv_cache: settings.kv_cache.on(length),
-        };
-        let state = DenoisingState::new(spec, &model.limits)?;
-        let revised = match (settings.policy.revise, model.block(), settings.policy.window) {
-            (Revise::None, ..) => Revised::Never,
-            (Revise::Edit { .. }, Some(_), Window::Block(size)) => Revised::InBlock(size),
-            _ => Revised::Anywhere,
-        };
-        let mut view = TextView::new(length, holes, revised);
-        view.fold(&known);
-        Ok(Sample { state, view })
-    }
-}
-
-impl Layout {
-    /// Refuses text after positions to generate, which a network cannot see whose attention is causal between blocks.
-    ///
-    /// # Errors
-    /// There is such text.
-    fn check_order(&self, block: usize) -> Result<(), ApiError> {
-        let mut pieces = self.pieces.iter().skip_while(|piece| !matches!(piece, Piece::Open(_)));
-        if pieces.any(|piece| piece.given(1).is_some()) {
-            Err(unseen_suffix("suffix", block))
-        } else {
-            Ok(())
-        }
-    }
 }
 
 /// The error for text after a hole. `param` is the field it is given in.
@@ -332,70 +223,6 @@ pub fn unseen_suffix(param: &str, block: usize) -> ApiError {
          nothing of what follows it. Leave the text after the hole out, or use a model with full attention"
     );
     ApiError::Conflict { param: param.to_owned(), message }
-}
-
-/// A canvas while it is laid out.
-#[derive(Default)]
-struct Drawing {
-    given: Vec<Option<TokenId>>,
-    samplings: Vec<Sampling>,
-    spans: Vec<Span>,
-    allowed: Vec<Vec<TokenId>>,
-    holes: Vec<Hole>,
-    /// The tokens in holes that are known from the start.
-    known: Vec<Edit>,
-}
-
-impl Drawing {
-    /// Adds a hole; `first` is where text begins, `last` says that nothing follows.
-    fn open(&mut self, blank: &Blank, first: usize, last: bool, model: &ServedModel, settings: &Settings) {
-        let range = self.given.len()..self.given.len() + blank.length;
-        let decided = blank.decided.is_some();
-        let hole = Hole {
-            id: blank.id.clone(),
-            range: range.clone(),
-            at_start: range.start == first,
-            ends_at_eos: last && matches!(settings.eos, EosRule::Cut | EosRule::Distrust) && !decided,
-            stops: if decided { Vec::new() } else { blank.stops.as_ref().unwrap_or(&settings.stops).clone() },
-            decided,
-            shared: blank.shared.clone(),
-            found: blank.found,
-        };
-        if let Some(tokens) = &blank.decided {
-            let commit = |(at, (token, logprob)): (usize, &(TokenId, f32))| {
-                let position = (range.start + at) as Position;
-                let token = *token;
-                let logprob = *logprob;
-                Edit::Commit(Commit { position, token, score: logprob, logprob, alternatives: Vec::new() })
-            };
-            self.known.extend(tokens.iter().enumerate().map(commit));
-            self.given.extend(tokens.iter().map(|(token, _)| Some(*token)));
-        } else {
-            let ends_at = if hole.ends_at_eos { model.tokenizer.ends() } else { &[] };
-            let begun = (range.start + settings.min_tokens).min(range.end);
-            let sampling = self.samplings.len() as u32;
-            self.samplings.extend(blank.samplings(last, model, settings));
-            let (left, right) = &blank.shared;
-            let alone = blank.length == 1;
-            let ends = [
-                (&left[..], if alone { &right[..] } else { &[] }, range.start),
-                (&[], if alone { &[] } else { &right[..] }, range.end.max(1) - 1),
-            ];
-            for (start, end, at) in ends {
-                if start.len() + end.len() > 0 {
-                    let allowed = Some(self.allowed.len() as u32);
-                    self.allowed.push(model.tokenizer.spelled_like(start, end));
-                    self.spans.push(Span { range: at..at + 1, sampling, allowed, ..Span::default() });
-                }
-            }
-            let early = Span { range: range.start..begun, sampling: sampling + 1, ..Span::default() };
-            let rest =
-                Span { range: begun..range.end, sampling, ends_at: ends_at.to_vec(), ..Span::default() };
-            self.spans.extend([early, rest]);
-            self.given.resize(range.end, None);
-        }
-        self.holes.push(hole);
-    }
 }
 
 impl Piece {
@@ -411,30 +238,8 @@ impl Piece {
     pub(crate) fn length(&self) -> usize {
         match self {
             Self::Given(tokens) => tokens.len(),
-            Self::Open(blank) => blank.length,
+            Self::Open(hole) => hole.length,
         }
-    }
-}
-
-impl Blank {
-    /// Returns true if healing may change it.
-    pub(crate) fn heals(&self) -> bool {
-        self.healing && self.length > 0 && self.decided.is_none()
-    }
-
-    /// The settings of its tokens, and of those before `min_tokens`.
-    fn samplings(&self, last: bool, model: &ServedModel, settings: &Settings) -> [Sampling; 2] {
-        let ends = model.tokenizer.ends();
-        let mut banned = if settings.reproduce { Vec::new() } else { model.tokenizer.never_drawn().to_vec() };
-        if settings.eos == EosRule::Ban || (!last && !settings.reproduce) {
-            banned.extend(ends);
-        }
-        let distrusted = if settings.eos == EosRule::Distrust { ends.to_vec() } else { Vec::new() };
-        let sampling =
-            Sampling { banned, distrusted, ..self.sampling.as_ref().unwrap_or(&settings.sampling).clone() };
-        let mut early = sampling.clone();
-        early.banned.extend(ends);
-        [sampling, early]
     }
 }
 
