@@ -177,16 +177,37 @@ test("stopping leaves the engine without work", () =>
     assert.ok((await page.locator(".cell[data-state=open]").count()) > 0, "what was open stays open");
   }));
 
-test("the copied commands do what the page does", () =>
+test("the copied commands print the texts that the page shows", () =>
   onPage(browser, url, {}, async (page) => {
-    await page.fill("#prompt", "print('it\\'s', \"<b>\", `x` ,\n");
+    const prompt = "print('it\\'s', \"<b>\", `x` ,\n";
+    await page.fill("#prompt", prompt);
     await denoise(page, { "complete-tokens": 8, seed: 9 });
     const [whole] = await texts(page);
-    for (const [language, ...command] of [["curl", "bash", "-c"], ["python", "python3", "-c"], ["js", "node", "--input-type=module", "-e"]]) {
+    const generated = whole.slice(prompt.length);
+    assert.equal(prompt + generated, whole);
+    const printed = async (language, command) => {
       await page.click(`[data-language=${language}]`);
       const snippet = await page.textContent("#snippet");
-      const { stdout } = await run(command[0], [...command.slice(1), snippet]);
-      const ends = [...stdout.matchAll(/"text":"((?:[^"\\]|\\.)*)"/g)].map(([, text]) => JSON.parse(`"${text}"`));
-      assert.equal("print('it\\'s', \"<b>\", `x` ,\n" + ends.join(""), whole, language);
+      return (await run(command[0], [...command.slice(1), snippet])).stdout;
+    };
+    assert.equal(JSON.parse(await printed("curl", ["bash", "-c"])).choices[0].text, generated, "curl");
+    assert.equal(await printed("python", ["python3", "-c"]), `${generated}\n`, "python");
+    assert.equal(await printed("js", ["node", "--input-type=module", "-e"]), `${generated}\n`, "js");
+  }));
+
+test("the copied commands print messages and scores as well", () =>
+  onPage(browser, url, {}, async (page) => {
+    const tabs = [
+      ["instruct", { "instruct-tokens": 4, seed: 1 }, (answer) => [answer.choices[0].message.content]],
+      ["score", {}, ({ choices: [{ logprobs }] }) => logprobs.tokens.map((token, at) => `${logprobs.token_logprobs[at]} ${token}`)],
+    ];
+    for (const [tab, fields, lines] of tabs) {
+      await page.click(`#tab-${tab}`);
+      for (const [id, value] of Object.entries(fields)) await page.fill(`#${id}`, String(value));
+      await page.click("[data-language=curl]");
+      const { stdout } = await run("bash", ["-c", await page.textContent("#snippet")]);
+      await page.click("[data-language=js]");
+      const js = await run("node", ["--input-type=module", "-e", await page.textContent("#snippet")]);
+      assert.equal(js.stdout, lines(JSON.parse(stdout)).map((line) => `${line}\n`).join(""), tab);
     }
   }));
