@@ -52,6 +52,8 @@ mod security_soak;
 mod security_streams;
 mod security_work;
 mod slow_readers;
+#[cfg(feature = "embedded")]
+mod snapshots;
 mod special_text;
 mod sse;
 mod starting;
