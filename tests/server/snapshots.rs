@@ -23,8 +23,9 @@ fn lasting_field((name, value): (String, Value)) -> (String, Value) {
     let value = match name.as_str() {
         "id" if value.as_str().is_some_and(|id| id.len() > 16) => json!("[id]"),
         "request_id" => json!("[id]"),
-        "system_fingerprint" | "version" => json!("[version]"),
-        "batch_peak" => json!("[number]"),
+        "system_fingerprint" | "version" | "build_info" => json!("[version]"),
+        // The last two follow the memory and the open files of the machine.
+        "batch_peak" | "limit_bytes" | "connections" => json!("[number]"),
         _ if measured && value.is_number() => json!("[time]"),
         _ => lasting(value),
     };
