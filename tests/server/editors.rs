@@ -36,6 +36,24 @@ async fn a_fim_answer_is_a_completion_in_both_dialects() {
     server.post(FIM, &json!({ "suffix": "a" })).await.refusal(400, "missing_field");
 }
 
+/// Zed asks for 350 tokens unless told otherwise, whatever the model can generate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_tokens_than_there_can_be_are_a_maximum_for_editors() {
+    let server = Server::start("diffugpt-s", &[]);
+    let most =
+        server.get("/v1/models").await.json()["data"][0]["limits"]["generated_tokens"].as_u64().unwrap();
+    let body = json!({ "prompt": "def add", "max_tokens": most + 100, "seed": 5 });
+    let between = with(&body, json!({ "suffix": "return" }));
+    let whole = server.ok(FIM, &with(&body, json!({ "max_tokens": most }))).await;
+    let text = |answer: &Value| answer["choices"][0]["text"].clone();
+    assert_eq!(text(&server.ok(FIM, &body).await), text(&whole));
+    let found = text(&server.ok(FIM, &between).await);
+    assert_eq!(text(&server.ok("/v1/completions", &between).await), found);
+    server.post("/v1/completions", &body).await.refusal(400, "out_of_range");
+    let minimum = with(&between, json!({ "min_tokens": most + 1 }));
+    server.post(FIM, &minimum).await.refusal(400, "out_of_range");
+}
+
 /// A request of llama.vim, with its own settings.
 fn vim(prefix: &str, line: &str, suffix: &str) -> Value {
     json!({ "id_slot": 0, "input_prefix": prefix, "input_suffix": suffix, "input_extra":

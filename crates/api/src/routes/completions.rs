@@ -47,7 +47,8 @@ with_shared_fields! {
         suffix: Option<String>,
         /// Positions to generate, an upper bound on the text's tokens. Default, and -1: 64, less when that does not
         /// fit. 0 with `echo` alone. With a `suffix` as many as fit between the texts best, from `min_tokens` to this, and
-        /// no more than 64 if `min_tokens` asks for none; `reproduce` generates as many as this says.
+        /// no more than 64 if `min_tokens` asks for none; `reproduce` generates as many as this says. There, and on
+        /// /v1/fim/completions, it may be more than the model can generate.
         #[serde(default, deserialize_with = "integer")]
         #[schema(minimum = -1)]
         max_tokens: Option<i64>,
@@ -167,7 +168,7 @@ pub(super) async fn answer<D: Dialect>(
     check_model(request.model.as_deref(), &state.model)?;
     let stream = openai::stream(request.stream, request.stream_options.take())?;
     let prepared = state.clone();
-    let work = move |abandoned: &Abandoned| prepare(request, timeout, &prepared, abandoned);
+    let work = move |abandoned: &Abandoned| prepare(request, timeout, &prepared, abandoned, D::EDITOR);
     let work = lay_out(&state, &observation, bytes, work).await?;
     openai::respond::<D>(work, stream, &ignored, &state, observation).await
 }
@@ -178,6 +179,7 @@ fn prepare(
     timeout_header: TimeoutHeader,
     state: &AppState,
     abandoned: &Abandoned,
+    editor: bool,
 ) -> Result<Prepared, ApiError> {
     let echo = request.echo.unwrap_or(false);
     if request.best_of.is_some_and(|best_of| best_of != 1 && Some(best_of) != request.n) {
@@ -189,7 +191,7 @@ fn prepare(
         route: if filled { Route::Fill } else { Route::Complete },
         logprobs: request.logprobs.map(|alternatives| ("logprobs", alternatives)),
         echo,
-        editor: filled,
+        editor: editor || filled,
         timeout_header,
         ..request.given()
     }
@@ -213,15 +215,23 @@ fn prepare(
     if let (Some(block), false) = (state.model.block(), after.is_empty()) {
         return Err(unseen_suffix("suffix", block));
     }
+    let between = !after.is_empty() && !settings.reproduce;
+    let most = state.limits.canvas;
     let size = match max_tokens {
         // A request that scores a text generates none.
         Some(0) if echo => Size::Exactly(0),
+        // Between two texts and for editors it is a maximum, and may be more than there can be.
+        Some(asked) if (between || editor) && asked > most as i64 => Size::AtMost(most),
         given => size(length, given, DEFAULT_TOKENS, state)?,
     };
     size.check_least(settings.min_tokens)?;
     // Between two texts, as many as fit there best.
-    let found = !after.is_empty() && !settings.reproduce && size != Size::Exactly(0);
-    let size = if found { size.at_most(LONGEST.max(settings.min_tokens)) } else { size };
+    let found = between && size != Size::Exactly(0);
+    let size = match found {
+        true => size.at_most(LONGEST.max(settings.min_tokens)),
+        false if editor => size.at_most(most),
+        false => size,
+    };
     let mut layouts = Vec::new();
     let mut echoes = Vec::new();
     let mut texts = Vec::new();

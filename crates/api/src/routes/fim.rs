@@ -54,6 +54,7 @@ impl Dialect for Fim {
     const PREFIX: &'static str = "fim-";
     const WHOLE: &'static str = "chat.completion";
     const CHUNK: &'static str = "chat.completion.chunk";
+    const EDITOR: bool = true;
 
     fn whole(index: usize, part: Part, tokenizer: &TextTokenizer) -> FimChoice {
         let Part { text, tokens, finish_reason, .. } = part;

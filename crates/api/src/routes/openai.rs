@@ -118,6 +118,8 @@ pub(super) trait Dialect: Send + 'static {
     const WHOLE: &'static str;
     /// The kind of a chunk.
     const CHUNK: &'static str;
+    /// True if editors ask here: `max_tokens` is a maximum then, and long texts keep keys and values.
+    const EDITOR: bool = false;
 
     /// A text of a plain answer.
     fn whole(index: usize, part: Part, tokenizer: &TextTokenizer) -> Self::Choice;
