@@ -1,7 +1,10 @@
 //! Request bodies: JSON with errors that name the field, and one policy for fields that a route does not
 //! know.
 
+mod offered;
 mod surrogates;
+#[cfg(test)]
+mod tests;
 mod unknown;
 mod wording;
 
@@ -9,7 +12,6 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::{Map, Value, json};
 
 use self::unknown::{DEEPEST, Unknown, depth};
 use crate::error::{ApiError, shown};
@@ -51,65 +53,6 @@ pub struct Body<T> {
     pub ignored: Vec<String>,
     /// Its size in bytes.
     pub bytes: usize,
-}
-
-/// Fields that change nothing about the answer; accepted and forgotten.
-const HARMLESS: [&str; 16] = [
-    "user",
-    "safety_identifier",
-    "metadata",
-    "store",
-    "service_tier",
-    "prompt_cache_key",
-    "parallel_tool_calls",
-    "reasoning_effort",
-    "cache_prompt",
-    "id_slot",
-    "samplers",
-    "n_keep",
-    "timings_per_token",
-    "keep_alive",
-    "spaces_between_special_tokens",
-    "add_special_tokens",
-];
-
-/// Fields that would change the answer and are not offered, with the values that ask for nothing.
-fn neutral_values(field: &str) -> Option<Value> {
-    Some(match field {
-        "echo"
-        | "use_beam_search"
-        | "logprobs"
-        | "diffusing"
-        | "early_stopping"
-        | "include_stop_str_in_output"
-        | "return_token_ids"
-        | "return_tokens_as_token_ids" => json!([false]),
-        "skip_special_tokens" => json!([true]),
-        "best_of" | "length_penalty" => json!([1]),
-        "top_logprobs" => json!([0]),
-        "modalities" => json!([["text"]]),
-        "tool_choice" | "function_call" => json!(["none", "auto"]),
-        "tools" | "functions" | "stop_token_ids" | "allowed_token_ids" | "bad_words"
-        | "logits_processors" => {
-            json!([[]])
-        }
-        "response_format" => json!([{ "type": "text" }]),
-        "audio"
-        | "chat_template"
-        | "structured_outputs"
-        | "guided_json"
-        | "guided_regex"
-        | "guided_choice"
-        | "guided_grammar"
-        | "grammar"
-        | "json_schema"
-        | "lora"
-        | "prediction"
-        | "prompt_logprobs"
-        | "truncate_prompt_tokens"
-        | "prompt_embeds" => json!([]),
-        _ => return None,
-    })
 }
 
 impl<T: RequestBody> FromRequest<AppState> for Body<T> {
@@ -251,33 +194,6 @@ fn decode<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiErro
     }
 }
 
-/// Refuses a field that is not offered, unless its value asks for nothing.
-fn judge(field: &str, values: &Map<String, Value>) -> Result<(), ApiError> {
-    let value = values.get(field).unwrap_or(&Value::Null);
-    if ask_for_no_tool(field, values) {
-        return Ok(());
-    }
-    let neutral = neutral_values(field).unwrap_or_default();
-    let accepted = neutral.as_array().map_or(&[][..], Vec::as_slice);
-    let same = |a: &Value, b: &Value| a == b || (a.is_number() && a.as_f64() == b.as_f64());
-    if value.is_null() || accepted.iter().any(|neutral| same(neutral, value)) {
-        return Ok(());
-    }
-    let mut names = vec!["null".to_owned()];
-    names.extend(accepted.iter().map(Value::to_string));
-    Err(ApiError::Unsupported { param: field.to_owned(), neutral: names.join(" or ") })
-}
-
-/// Returns true if a field lists tools of which none may be used: agents end with such a request.
-fn ask_for_no_tool(field: &str, fields: &Map<String, Value>) -> bool {
-    let choice = match field {
-        "tools" => "tool_choice",
-        "functions" => "function_call",
-        _ => return false,
-    };
-    fields.get(choice).is_some_and(|choice| choice == "none")
-}
-
 /// The error for a field that a route does not know.
 pub(crate) fn unknown_parameter(field: &str) -> ApiError {
     let field = shown(field);
@@ -317,91 +233,4 @@ fn refused(path: &str, error: serde_json::Error) -> ApiError {
         None => wording::plain("the request body", reason),
     };
     ApiError::Body { code, param, message }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::unknown::SHOWN;
-    use super::*;
-    use crate::request::fields::integer;
-
-    #[derive(Debug, Deserialize)]
-    struct Loose {
-        #[serde(default, deserialize_with = "integer")]
-        n: Option<i64>,
-        #[expect(dead_code, reason = "only its presence is tested")]
-        prompt: String,
-        #[serde(default)]
-        #[expect(dead_code, reason = "only its type is tested")]
-        inner: Option<Inner>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Inner {
-        #[expect(dead_code, reason = "only its type is tested")]
-        steps: Option<u32>,
-    }
-
-    impl RequestBody for Loose {
-        const UNKNOWN_FIELDS: UnknownFields = UnknownFields::Tolerate;
-    }
-
-    fn failure(body: &str) -> (&'static str, Option<String>) {
-        let object = parse::<Loose>(body.as_bytes(), false).unwrap_err().object();
-        (object.code.unwrap(), object.param)
-    }
-
-    #[test]
-    fn null_is_absent_and_whole_floats_are_integers() {
-        let n = |text: &str| parse::<Loose>(text.as_bytes(), false).unwrap().request.n;
-        assert_eq!(n(r#"{"prompt":"","n":null}"#), None);
-        assert_eq!(n(r#"{"prompt":"","n":5.0}"#), Some(5));
-        assert_eq!(n(r#"{"prompt":"","n":5,"inner":null}"#), Some(5));
-    }
-
-    #[test]
-    fn errors_name_the_code_and_the_field() {
-        let field = |name: &str| Some(name.to_owned());
-        assert_eq!(failure("{"), ("invalid_json", None));
-        assert_eq!(failure(r#"{"prompt":""} x"#), ("invalid_json", None));
-        assert_eq!(failure("{}"), ("missing_field", field("prompt")));
-        assert_eq!(failure(r#"{"prompt":1}"#), ("invalid_type", field("prompt")));
-        assert_eq!(failure(r#"{"prompt":"","prompt":""}"#), ("invalid_json", field("prompt")));
-        for bad in ["\"5\"", "true", "1.5", "1e300", "[1]"] {
-            let body = format!(r#"{{"prompt":"","n":{bad}}}"#);
-            assert_eq!(failure(&body), ("invalid_type", field("n")), "{bad}");
-        }
-        assert_eq!(
-            failure(r#"{"prompt":"","inner":{"stesp":1}}"#),
-            ("unknown_parameter", field("inner.stesp"))
-        );
-        assert_eq!(failure(r#"{"prompt":"","inner":{"steps":"x"}}"#), ("invalid_type", field("inner.steps")));
-    }
-
-    /// Bodies with tens of thousands of unknown fields once took seconds.
-    #[test]
-    fn a_bounded_number_of_unknown_fields_is_kept() {
-        let fields: String = (0..40_000).map(|number| format!(",\"x{number}\":1")).collect();
-        let body = format!("{{\"prompt\":\"\"{fields},\"best_of\":1}}");
-        let ignored = parse::<Loose>(body.as_bytes(), false).unwrap().ignored;
-        assert_eq!(ignored, (0..SHOWN).map(|number| format!("x{number}")).collect::<Vec<_>>());
-        let asks = body.replace("\"best_of\":1", "\"best_of\":2");
-        assert_eq!(
-            failure(&asks),
-            ("unsupported_parameter", Some("best_of".to_owned())),
-            "the last of them counts"
-        );
-    }
-
-    #[test]
-    fn unknown_fields_are_judged_by_what_they_ask_for() {
-        let ignored = |text: &str| parse::<Loose>(text.as_bytes(), false).unwrap().ignored;
-        assert_eq!(ignored(r#"{"prompt":"","user":"x","logprobs":null,"best_of":1.0}"#), [""; 0]);
-        assert_eq!(ignored(r#"{"prompt":"","mirostat":2}"#), ["mirostat"]);
-        let field = Some("best_of".to_owned());
-        assert_eq!(failure(r#"{"prompt":"","best_of":2}"#), ("unsupported_parameter", field));
-    }
 }

@@ -7,7 +7,8 @@ use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{HARMLESS, judge, neutral_values, refused};
+use super::offered::{HARMLESS, judge, neutral_values};
+use super::refused;
 use crate::error::ApiError;
 
 /// Levels of lists and objects in a body; the parser has the same limit for values that are wanted.
