@@ -206,8 +206,14 @@ test("the copied commands print messages and scores as well", () =>
       for (const [id, value] of Object.entries(fields)) await page.fill(`#${id}`, String(value));
       await page.click("[data-language=curl]");
       const { stdout } = await run("bash", ["-c", await page.textContent("#snippet")]);
+      const expected = lines(JSON.parse(stdout));
       await page.click("[data-language=js]");
       const js = await run("node", ["--input-type=module", "-e", await page.textContent("#snippet")]);
-      assert.equal(js.stdout, lines(JSON.parse(stdout)).map((line) => `${line}\n`).join(""), tab);
+      assert.equal(js.stdout, expected.map((line) => `${line}\n`).join(""), tab);
+      await page.click("[data-language=python]");
+      const python = await run("python3", ["-c", await page.textContent("#snippet")]);
+      // Python writes small numbers otherwise.
+      const tokens = (printed) => printed.replaceAll(/^(null|None|-?[\d.e-]+) /gm, "");
+      assert.equal(tokens(python.stdout), tokens(js.stdout), tab);
     }
   }));

@@ -8,12 +8,14 @@ use serde_json::{Map, Value, json};
 
 use crate::harness::Server;
 
-/// An answer in which times, identifiers and measured numbers are names of themselves.
+/// Numbers that the network computes: their last digits are the processor's.
+const COMPUTED: [&str; 6] = ["logprob", "mean_logprob", "probability", "margin", "score", "token_logprobs"];
+
+/// An answer in which times, identifiers and computed numbers are names of themselves.
 fn lasting(answer: Value) -> Value {
     match answer {
         Value::Object(fields) => Value::Object(fields.into_iter().map(lasting_field).collect::<Map<_, _>>()),
         Value::Array(items) => items.into_iter().map(lasting).collect(),
-        Value::Number(number) if number.is_f64() => json!("[number]"),
         other => other,
     }
 }
@@ -24,12 +26,24 @@ fn lasting_field((name, value): (String, Value)) -> (String, Value) {
         "id" if value.as_str().is_some_and(|id| id.len() > 16) => json!("[id]"),
         "request_id" => json!("[id]"),
         "system_fingerprint" | "version" | "build_info" => json!("[version]"),
-        // The last two follow the memory and the open files of the machine.
-        "batch_peak" | "limit_bytes" | "connections" => json!("[number]"),
+        // The first two follow the samples that meet in an evaluation, the others the machine's memory and open files.
+        "batch_peak" | "evaluations" | "limit_bytes" | "connections" => json!("[number]"),
+        "top_logprobs" => computed(value),
+        name if COMPUTED.contains(&name) => computed(value),
         _ if measured && value.is_number() => json!("[time]"),
         _ => lasting(value),
     };
     (name, value)
+}
+
+/// A value in which all fractions are hidden.
+fn computed(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, computed(value))).collect(),
+        Value::Array(items) => items.into_iter().map(computed).collect(),
+        Value::Number(number) if number.is_f64() => json!("[number]"),
+        other => other,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,7 +89,8 @@ async fn refusals() {
         ("unknown_field", "/fill", json!({ "prefix": "a", "lenght": 3 })),
         ("other_model", "/v1/completions", json!({ "prompt": "a", "model": "gpt-4" })),
         ("conflict", "/fill", json!({ "prefix": "a", "diffusion": { "preset": "exact", "steps": 8 } })),
-        ("too_long", "/v1/completions", json!({ "prompt": "a", "max_tokens": 100_000 })),
+        ("too_many_tokens", "/v1/completions", json!({ "prompt": "a", "max_tokens": 100_000 })),
+        ("too_long", "/v1/completions", json!({ "prompt": "a", "max_tokens": 256 })),
     ] {
         let answer = server.post(path, &body).await;
         let refusal = json!({ "status": answer.status, "body": answer.json() });

@@ -2,8 +2,8 @@
 
 use unmask_model::predictor::{Sampling, TokenId};
 
-/// A hole on its way from a request to an answer. Routes make it, healing and the search for lengths change it, the canvas
-/// is laid out by it, and the view that shows its text holds it.
+/// A hole on its way from a request to an answer. A route makes it. Healing and the search for lengths change it. The
+/// layout of the canvas and the view of its text follow it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HoleSpec {
     /// Its name in answers.

@@ -26,7 +26,7 @@ pub(crate) struct RuleNumber {
 }
 
 /// The numbers of a rule, as far as it has them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RuleNumbers {
     pub(crate) steps: Option<u32>,
     pub(crate) number: Option<f64>,
@@ -35,13 +35,36 @@ pub(crate) struct RuleNumbers {
 impl CommitRuleEntry {
     /// The entry with this name.
     pub(crate) fn named(name: CommitRule) -> &'static Self {
-        TABLE.iter().find(|entry| entry.name == name).unwrap_or(&TABLE[0])
+        let row = match name {
+            CommitRule::Rounds => 0,
+            CommitRule::Count => 1,
+            CommitRule::Evaluations => 2,
+            CommitRule::Balanced => 3,
+            CommitRule::DreamSchedule => 4,
+            CommitRule::ReferenceTopK => 5,
+            CommitRule::Threshold => 6,
+            CommitRule::Factor => 7,
+            CommitRule::Entropy => 8,
+            CommitRule::PerBlock => 9,
+        };
+        &TABLE[row]
     }
 
     /// The entry of a quota, and its numbers.
     pub(crate) fn of(quota: Quota) -> (&'static Self, RuleNumbers) {
-        let found = TABLE.iter().find_map(|entry| Some((entry, (entry.numbers)(quota)?)));
-        found.unwrap_or((&TABLE[0], steps(0)))
+        let entry = Self::named(match quota {
+            Quota::OwnRound(_) => CommitRule::Rounds,
+            Quota::Count(_) => CommitRule::Count,
+            Quota::Evaluations(_) => CommitRule::Evaluations,
+            Quota::Balanced(_) => CommitRule::Balanced,
+            Quota::DreamSchedule(_) => CommitRule::DreamSchedule,
+            Quota::ReferenceTopK(_) => CommitRule::ReferenceTopK,
+            Quota::Threshold(_) => CommitRule::Threshold,
+            Quota::Factor(_) => CommitRule::Factor,
+            Quota::Entropy(_) => CommitRule::Entropy,
+            Quota::PerBlock { .. } => CommitRule::PerBlock,
+        });
+        (entry, (entry.numbers)(quota).unwrap_or_default())
     }
 
     /// The entry that the number in `field` belongs to where `base` is the rule otherwise.
@@ -143,12 +166,20 @@ mod tests {
             let (entry, numbers) = CommitRuleEntry::of(quota);
             assert_eq!((entry.quota)(RuleNumbers { steps: Some(7), ..numbers }), quota, "{preset:?}");
             assert_eq!(entry.quota(7, None, quota), quota, "{preset:?}");
-            assert_eq!(CommitRuleEntry::named(entry.name).name, entry.name);
         }
     }
 
     #[test]
-    fn a_number_belongs_to_the_rule_that_is_in_use_or_to_the_first_that_has_it() {
+    fn every_name_has_its_row() {
+        for entry in &TABLE {
+            assert_eq!(CommitRuleEntry::named(entry.name).name, entry.name);
+            let quota = (entry.quota)(RuleNumbers { steps: Some(3), number: Some(0.5) });
+            assert_eq!(CommitRuleEntry::of(quota).0.name, entry.name);
+        }
+    }
+
+    #[test]
+    fn a_number_belongs_to_the_rule_in_use_or_to_the_first_that_has_it() {
         let named = |field, base| CommitRuleEntry::with_number(field, base).map(|entry| entry.name);
         let per_block = Quota::PerBlock { steps: 4, threshold: None };
         assert_eq!(named("threshold", Quota::Count(1)), Some(CommitRule::Threshold));

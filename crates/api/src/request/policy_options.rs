@@ -78,8 +78,8 @@ pub struct DiffusionOptions {
     pub guidance: Option<f64>,
     /// Keys and values that are kept between evaluations, so that only some rows are computed: an approximation (Fast-dLLM)
     /// for models in which every position sees all others. Default: the server's (`--kv-cache`), else from 256 positions on
-    /// `dual` on `/infill`, for completions with a `suffix`, and for `preset`: `threshold` and `factor` of LLaDA and Dream, else
-    /// `off`.
+    /// `dual` on `/infill` and `/v1/fim/completions`, for completions with a `suffix`, and for `preset`: `threshold` and
+    /// `factor` of LLaDA and Dream, else `off`.
     pub kv_cache: Option<KvCacheName>,
     /// The evaluations that compute the whole canvas again: every n-th one, the first one of each `block` (with
     /// `block_first` it commits the first position alone, as Fast-dLLM does for Dream), or `never` but the first one, which is

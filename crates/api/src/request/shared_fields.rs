@@ -118,7 +118,7 @@ macro_rules! with_shared_fields {
     };
     (@add [n $($rest:ident)*] [$($shared:tt)*] $($item:tt)*) => {
         with_shared_fields!(@add [$($rest)*] [$($shared)*
-            /// Answers; to several prompts as many each. Default 1.
+            /// Answers to each prompt. Default 1.
             #[serde(default, deserialize_with = "crate::request::fields::integer")]
             #[schema(minimum = 1)]
             n: Option<i64>,
@@ -143,9 +143,9 @@ macro_rules! with_shared_fields {
     };
     (@add [token_healing $($rest:ident)*] [$($shared:tt)*] $($item:tt)*) => {
         with_shared_fields!(@add [$($rest)*] [$($shared)*
-            /// Heal a blank or a word that the text before or after a hole cuts: the hole's first token brings the
-            /// blank, and a word that the model continues is continued as one. The given text stays as it is. Default
-            /// true; `reproduce` turns it off.
+            /// Heals a blank or a word that the text before or after a hole cuts. The hole's first token brings the blank.
+            /// A word that the model continues is continued as one. The given text stays as it is. Default true;
+            /// `reproduce` turns it off.
             token_healing: Option<bool>,
         ] $($item)*);
     };

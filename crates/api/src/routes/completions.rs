@@ -47,8 +47,9 @@ with_shared_fields! {
         suffix: Option<String>,
         /// Positions to generate, an upper bound on the text's tokens. Default, and -1: 64, less when that does not
         /// fit. 0 with `echo` alone. With a `suffix` as many as fit between the texts best, from `min_tokens` to this, and
-        /// no more than 64 if `min_tokens` asks for none; `reproduce` generates as many as this says. There, and on
-        /// /v1/fim/completions, it may be more than the model can generate.
+        /// no more than 64 if `min_tokens` asks for none; `reproduce` generates as many as this says. Between a
+        /// prompt and a `suffix`, and on /v1/fim/completions, it may be more than the model can generate, except with
+        /// `reproduce`.
         #[serde(default, deserialize_with = "integer")]
         #[schema(minimum = -1)]
         max_tokens: Option<i64>,
@@ -196,6 +197,7 @@ fn prepare(
         ..request.given()
     }
     .validate(state)?;
+    let editor = editor && !settings.reproduce;
     let prompt = request.prompt;
     let suffix = request.suffix;
     let (length, max_tokens) = match request.max_completion_tokens {
@@ -229,7 +231,7 @@ fn prepare(
     let found = between && size != Size::Exactly(0);
     let size = match found {
         true => size.at_most(LONGEST.max(settings.min_tokens)),
-        false if editor => size.at_most(most),
+        false if editor && size != Size::Exactly(0) => size.at_most(most),
         false => size,
     };
     let mut layouts = Vec::new();

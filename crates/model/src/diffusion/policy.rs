@@ -195,11 +195,11 @@ impl Policy {
     pub fn check(&self) -> Result<(), PolicyError> {
         self.check_numbers()?;
         let conflict = |first, second| Err(PolicyError::Conflict { first, second });
-        let labelled = matches!(self.quota, Quota::OwnRound(_));
+        let own_round = matches!(self.quota, Quota::OwnRound(_));
         let scored = matches!(self.order, Order::Score(_));
         let uncertain = |kind| !matches!(kind, ScoreKind::Drawn | ScoreKind::Model);
         match (self.order, self.quota) {
-            (Order::IndependentRounds | Order::Stratified, _) if !labelled => {
+            (Order::IndependentRounds | Order::Stratified, _) if !own_round => {
                 return conflict("order", "quota");
             }
             (Order::Permutation | Order::Score(_), Quota::OwnRound(_)) => return conflict("order", "quota"),

@@ -1,4 +1,4 @@
-//! The canvas of a sample, and what its decision rule knows besides.
+//! The canvas of a sample, with its blocks, random numbers and progress.
 
 use super::blocks::Blocks;
 use super::cache::Frozen;

@@ -1,5 +1,5 @@
-//! One sample's memory between evaluations, and one step of it as a pure function: `prepare` writes the next
-//! reads, and `decide` chooses what is committed of them.
+//! One sample between two evaluations, and one step of it as a pure function: `prepare` writes the next reads, and the
+//! course chooses what is committed of them.
 
 mod prepare;
 
@@ -24,7 +24,7 @@ use crate::predictor::{
 /// [`Self::ask`] says what the next evaluation must read, and [`Self::act`] takes the answers and commits
 /// tokens. All decisions are a function of the [`StateSpec`] and the answers: random numbers are addressed by
 /// seed, sample, round and position. Between two evaluations a state can be kept, moved or dropped at no
-/// cost; attention is bidirectional, so there is no cache.
+/// cost.
 ///
 /// ```
 /// use unmask_model::diffusion::{DenoisingState, Noise, Policy, StateSpec};

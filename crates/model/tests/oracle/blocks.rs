@@ -189,6 +189,7 @@ fn nothing_behind_the_block_at_work_is_shown_and_an_end_ends_the_sample() {
             let start = ending(given, policy, finish_block, seed);
             let mut state = DenoisingState::new(start, &oracle.limits()).unwrap();
             let bound = state.evaluations_left();
+            assert!(u64::from(bound) <= policy.most_evaluations(state.canvas().masked() as u64));
             let mut left = bound;
             while let Some(step) = step(&mut oracle, &mut state) {
                 let block = step.wants[0].position as usize / BLOCK;

@@ -48,7 +48,6 @@ fn fields_override_their_preset_and_imply_each_other() {
     assert_eq!(rule.quota, Quota::Count(1));
 }
 
-/// An error must not name a field that the client did not send.
 #[test]
 fn blocks_of_attention_are_the_window_of_every_rule() {
     let rule = |json: &str| {
@@ -85,6 +84,7 @@ fn blocks_of_attention_are_the_window_of_every_rule() {
     }
 }
 
+/// An error must not name a field that the client did not send.
 #[test]
 fn what_does_not_go_together_is_told_in_the_words_of_the_request() {
     for (json, param, told) in [

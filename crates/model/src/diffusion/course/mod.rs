@@ -1,7 +1,7 @@
 //! The courses that decision rules take: which positions each evaluation reads, and which of them it commits.
 //!
-//! A [`Policy`] is what a request says; its course is what the sample does. Every course answers the same three
-//! questions: the positions of the next evaluation, the commits among them, and the evaluations that are left.
+//! A [`Policy`] is what a request says; its course is what the sample does. Every course has the same three parts: the
+//! positions of the next evaluation, the commits among them, and the evaluations that are left.
 //!
 //! | course | order | quota |
 //! | --- | --- | --- |
@@ -47,7 +47,7 @@ impl Reading {
     }
 }
 
-/// The course of one sample, with what it remembers between evaluations.
+/// The course of one sample, with its state between evaluations.
 #[derive(Clone, Debug)]
 pub(super) enum Course {
     Planned(PlannedRounds),
@@ -140,7 +140,7 @@ impl Course {
     }
 
     /// True if the course says when position 0 gets a token that the network cannot predict; it has it from the start
-    /// otherwise. Only the reference's own samplers do.
+    /// otherwise. Only `OwnRound` without a reviser and `ReferenceTopK` do.
     pub(super) fn places_first(&self) -> bool {
         match self {
             Self::Planned(course) => course.places_first,
@@ -166,7 +166,7 @@ impl Course {
 }
 
 impl Policy {
-    /// Most evaluations that this rule takes for `open` positions to generate, wherever they lie and whatever is drawn.
+    /// Most evaluations that this rule takes for `open` neighbouring positions to generate, whatever is drawn.
     #[must_use]
     pub fn most_evaluations(&self, open: u64) -> u64 {
         match (self.quota, self.window, self.revise) {

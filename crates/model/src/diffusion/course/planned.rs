@@ -14,7 +14,7 @@ use super::ranked::{Candidate, entropy_prefix};
 pub(in crate::diffusion) struct PlannedRounds {
     /// What is still to come, the next member last.
     plan: Vec<(u32, Position)>,
-    /// True if the rounds are the reference's own, which say when position 0 gets its token as well.
+    /// True if positions have rounds of their own ([`Quota::OwnRound`]): position 0 gets its token in its round, too.
     pub(super) places_first: bool,
 }
 

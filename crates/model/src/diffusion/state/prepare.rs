@@ -1,4 +1,4 @@
-//! The choice of the positions that are read next.
+//! The reads of the next evaluation, as the predictor gets them.
 
 use std::collections::BTreeSet;
 
