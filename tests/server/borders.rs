@@ -252,7 +252,7 @@ async fn halves_of_surrogate_pairs_are_repaired_for_editors_and_named_elsewhere(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn seeds_have_64_bits_and_wrong_integers_are_told_their_range() {
+async fn seeds_have_64_bits_and_wrong_integers_are_refused() {
     let server = start("diffugpt-m", "pipes");
     for seed in ["9223372036854775808", "18446744073709551615", "-1", "-9223372036854775808", "7"] {
         for (path, body) in [
@@ -281,7 +281,8 @@ async fn seeds_have_64_bits_and_wrong_integers_are_told_their_range() {
             server.post_text(COMPLETIONS, format!("{{\"prompt\":\"a\",\"{field}\":{value}}}")).await;
         let refused = refused.refusal(400, "invalid_type");
         let message = refused["message"].as_str().unwrap();
-        assert!(message.contains(" from -9223372036854775808 to "), "{message}");
+        let told = ["is not an integer", "is out of range"].iter().any(|told| message.contains(told));
+        assert!(told && !message.contains("9223372036854775807"), "{message}");
     }
 }
 
@@ -305,7 +306,7 @@ async fn a_prompt_has_one_count() {
             }
             let refused = server.post(COMPLETIONS, &long).await.refusal(400, "context_length_exceeded");
             let message = refused["message"].as_str().unwrap();
-            assert!(message.starts_with(&format!("{counted} tokens are given")), "{message}");
+            assert!(message.contains(&format!(": {counted} are given")), "{message}");
             assert!(message.contains("document start"), "{message}");
         }
     }

@@ -54,6 +54,31 @@ async fn more_tokens_than_there_can_be_are_a_maximum_for_editors() {
     server.post(FIM, &minimum).await.refusal(400, "out_of_range");
 }
 
+/// Editors send whole files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_long_file_what_is_near_the_cursor_is_kept() {
+    let server = Server::start("diffugpt-s", &[]);
+    let line = "value = compute(first, second)\n";
+    let far = json!({ "prompt": line.repeat(4000), "suffix": line.repeat(4000), "max_tokens": 8, "seed": 5 });
+    let near = json!({ "prompt": line.repeat(40), "suffix": line.repeat(40), "max_tokens": 8, "seed": 5 });
+    for route in [FIM, "/v1/completions"] {
+        let answer = server.ok(route, &far).await;
+        assert_eq!(answer["diffusion"]["truncated"], true, "{route}");
+        assert_eq!(
+            answer["choices"][0]["text"],
+            server.ok(route, &near).await["choices"][0]["text"],
+            "{route}"
+        );
+        let short = server.ok(route, &json!({ "prompt": "a", "suffix": "b", "max_tokens": 4 })).await;
+        assert_eq!(short["diffusion"].get("truncated"), None, "{route}");
+    }
+    let end = json!({ "prompt": line.repeat(4000), "max_tokens": 8 });
+    assert_eq!(server.ok(FIM, &end).await["usage"]["completion_tokens"], 8);
+    server.post("/v1/completions", &end).await.refusal(400, "context_length_exceeded");
+    let exact = with(&far, json!({ "diffusion": { "reproduce": true } }));
+    server.post(FIM, &exact).await.refusal(400, "context_length_exceeded");
+}
+
 /// A request of llama.vim, with its own settings.
 fn vim(prefix: &str, line: &str, suffix: &str) -> Value {
     json!({ "id_slot": 0, "input_prefix": prefix, "input_suffix": suffix, "input_extra":

@@ -95,3 +95,38 @@ async fn a_cursor_behind_a_blank_gets_a_word() {
         "a word that is whole"
     );
 }
+
+/// A newcomer's first prompts: a text that ends at once looks like a fault.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_that_go_on_and_chats_are_not_empty() {
+    let server = Server::start_embedded();
+    for prompt in ["import numpy as np\n", "def f(x):\n", "#!/usr/bin/env python3\n"] {
+        for seed in 0..4 {
+            let plain = json!({ "prompt": prompt, "max_tokens": 16, "seed": seed });
+            let answer = server.ok("/v1/completions", &plain).await;
+            assert_ne!(answer["choices"][0]["text"], "", "{prompt} {seed}");
+        }
+    }
+    // The family's rule is one word away, and it may end at once.
+    let reference = json!({ "prompt": "import numpy as np\n", "seed": 0, "diffusion": { "preset": "exact" }, "temperature": 0.3 });
+    assert_eq!(server.ok("/v1/completions", &reference).await["choices"][0]["text"], "");
+    let one = json!({ "prompt": "a = ", "max_tokens": 1, "seed": 0 });
+    assert_eq!(server.ok("/v1/completions", &one).await["usage"]["completion_tokens"], 1);
+}
+
+/// Bytes that are no characters would be written into users' files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holes_hold_whole_characters_and_text_of_their_own() {
+    let server = Server::start_embedded();
+    for (prefix, suffix) in [("\r\nxé", ""), ("# Ü", "\n"), ("# 日本", "\nx = 1\n"), ("# Größe: é", "\n")]
+    {
+        for length in [json!(1), json!(3), json!({ "min": 1, "max": 6 })] {
+            let body = json!({ "prefix": prefix, "suffix": suffix, "length": length, "seed": 1 });
+            let text = server.ok("/fill", &body).await["choices"][0]["holes"][0]["text"].clone();
+            assert!(!text.as_str().unwrap().ends_with('\u{fffd}'), "{prefix:?} {length}: {text}");
+        }
+    }
+    let body = json!({ "prefix": "x = va", "suffix": "lue\n", "length": 1 });
+    let hole = &server.ok("/fill", &body).await["choices"][0]["holes"][0];
+    assert_ne!(hole["text"], "", "{hole}");
+}

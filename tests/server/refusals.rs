@@ -33,7 +33,7 @@ async fn each_refusal_names_its_reason_and_harms_nothing() {
         ),
         (
             COMPLETIONS,
-            json!({ "prompt": "a", "suffix": "a b ".repeat(100) }),
+            json!({ "prompt": "a", "suffix": "a b ".repeat(100), "diffusion": { "reproduce": true } }),
             "context_length_exceeded",
             json!("prompt"),
         ),

@@ -58,7 +58,7 @@ async fn an_adapter_brings_settings_of_its_own() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_brings_settings_of_its_own_for_each_kind_of_request() {
     let own = json!({ "fill": { "preset": "greedy" },
-                      "complete": { "preset": "confidence", "steps": 7, "temperature": 0.5, "top_p": 0.8 } });
+                      "complete": { "preset": "confidence", "steps": 7, "temperature": 0.5, "top_p": 0.8, "min_tokens": 2 } });
     // What others write into the file stays theirs.
     let server = Server::spawn(serve(&folder(&json!({ "temperature": 1.7, "unmask": own }))));
     let hole = json!({ "prefix": "The cat", "suffix": " mat.", "length": 4, "seed": 1 });
@@ -88,9 +88,10 @@ async fn a_model_brings_settings_of_its_own_for_each_kind_of_request() {
         json!(["confidence", null, 0.95, 0.9])
     );
     let model = server.get("/v1/models").await.json()["data"][0].clone();
-    let fill = json!({ "preset": "greedy", "steps": 64, "temperature": 0.0, "top_p": 0.9 });
-    let complete = json!({ "preset": "confidence", "steps": 7, "temperature": 0.5, "top_p": 0.8 });
-    let family = json!({ "preset": "reference", "steps": 64, "temperature": 0.95, "top_p": 0.9 });
+    let defaults = |preset, steps, temperature, top_p, least| json!({ "preset": preset, "steps": steps, "temperature": temperature, "top_p": top_p, "min_tokens": least });
+    let fill = defaults("greedy", 64, 0.0, 0.9, 0);
+    let complete = defaults("confidence", 7, 0.5, 0.8, 2);
+    let family = defaults("reference", 64, 0.95, 0.9, 0);
     assert_eq!(model["route_defaults"], json!({ "fill": fill, "complete": complete, "chat": family }));
 }
 
@@ -102,6 +103,7 @@ fn settings_that_no_request_could_have_are_refused_at_the_start() {
         (json!({ "fill": { "temperature": 2.5 } }), "unmask.fill.temperature"),
         (json!({ "complete": { "steps": 0 } }), "unmask.complete.steps"),
         (json!({ "chat": { "top_p": -0.1 } }), "unmask.chat.top_p"),
+        (json!({ "chat": { "min_tokens": 70_000 } }), "unmask.chat.min_tokens"),
         (json!([]), "`unmask`"),
         (json!({ "fill": [] }), "[]"),
     ] {

@@ -55,6 +55,16 @@ pub(crate) fn copy(model: &str) -> TempDir {
     folder
 }
 
+#[test]
+fn settings_that_would_be_passed_over_are_refused() {
+    let mut base = unmask(&["serve", "--base", "x.gguf", "--listen", "127.0.0.1:0"]);
+    base.env_remove("UNMASK_MODEL");
+    assert_last_line(base, &["--base", "--model smollm2", "no model is named"]);
+    assert_usage(&["--model-name", ""], &["--model-name"]);
+    let model = golden("diffugpt-s");
+    assert_last_line(serve(&model, &["--log", "inof"]), &["inof is not a level", "did you mean info?"]);
+}
+
 #[cfg(not(feature = "embedded"))]
 #[test]
 fn without_any_model_the_flag_is_named() {

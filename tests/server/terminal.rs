@@ -75,6 +75,9 @@ async fn a_prompt_is_continued_as_the_api_continues_it() {
     assert!(here.chars().all(|c| c == '\n' || !c.is_control()), "{here:?}");
     let there = [&arguments[..], &["--url", &server.url]].concat();
     assert_eq!(printed(&there, ""), here, "a server and this process agree");
+    let base = format!("{}/v1", server.url);
+    let there = [&arguments[..], &["--url", &base]].concat();
+    assert_eq!(printed(&there, ""), here, "the base URL of OpenAI's clients");
 
     let lines = printed(&with(&["--json"]), "");
     let folded = sse::completion(&format!("{}data: [DONE]\n\n", stream(&lines)), 1);

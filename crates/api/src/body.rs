@@ -194,6 +194,16 @@ fn decode<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiErro
     }
 }
 
+/// The sentence for a field that a body has twice, perhaps under another of its names.
+fn given_twice(field: &str) -> String {
+    const NAMES: [[&str; 2]; 4] =
+        [["seed", "random_seed"], ["token_healing", "heal"], ["include", "return"], ["commit_rule", "quota"]];
+    match NAMES.iter().find(|[name, _]| *name == field) {
+        Some([_, other]) => format!("`{field}` is given twice; `{other}` is the same field"),
+        None => format!("`{field}` is given twice"),
+    }
+}
+
 /// The error for a field that a route does not know.
 pub(crate) fn unknown_parameter(field: &str) -> ApiError {
     let field = shown(field);
@@ -228,6 +238,7 @@ fn refused(path: &str, error: serde_json::Error) -> ApiError {
     };
     let param = param.map(|param| shown(&param));
     let message = match &param {
+        Some(field) if reason.starts_with("duplicate field") => given_twice(field),
         _ if code != "invalid_type" => reason.to_owned(),
         Some(param) => wording::plain(&format!("`{param}`"), reason),
         None => wording::plain("the request body", reason),

@@ -85,6 +85,7 @@ impl Loaded {
 pub fn load(model: Option<&str>, args: &LoadArgs) -> anyhow::Result<Loaded> {
     let Located { files, name, adapted } = match model {
         Some(model) => located(model, args).with_context(|| format!("cannot load model {model}"))?,
+        None if args.base.is_some() => bail!("--base goes with --model {SMOLLM2}, and no model is named"),
         None => embedded()?,
     };
     let adapter = match &args.adapter {

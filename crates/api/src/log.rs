@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use unmask_model::tokenizer::PARSER_THREAD;
 
 use crate::config::{LogArgs, LogFormat};
+use crate::nearest::nearest;
 
 /// Lines that wait to be written.
 const ROOM: usize = 4096;
@@ -40,12 +41,34 @@ enum Item {
     Flushed(SyncSender<()>),
 }
 
+/// Levels of the log.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Refuses a bare word that is no level: the filter takes it for the name of a module, and shows nothing else.
+fn check_levels(filter: &str) -> Result<(), String> {
+    let bare = |part: &&str| part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !part.is_empty();
+    let known = |part: &str| {
+        LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part))
+            || part.parse::<u8>().is_ok_and(|level| level <= 5)
+    };
+    let Some(word) = filter.split(',').map(str::trim).filter(bare).find(|part| !known(part)) else {
+        return Ok(());
+    };
+    let near = nearest(&word.to_ascii_lowercase(), LEVELS);
+    let meant = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+    Err(format!(
+        "--log {filter}: {word} is not a level ({}){meant} A module has its level behind it: unmask_scheduler=debug",
+        LEVELS.join(", ")
+    ))
+}
+
 impl Log {
     /// Sends the process's log lines to standard error from now on.
     ///
     /// # Errors
     /// The filter does not parse, or the operating system refuses a thread.
     pub fn to_stderr(args: &LogArgs) -> Result<Self, String> {
+        check_levels(&args.log)?;
         let filter = EnvFilter::try_new(&args.log)
             .map_err(|error| format!("--log {}: {error}; try info or unmask_scheduler=debug", args.log))?;
         let log =

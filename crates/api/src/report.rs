@@ -81,6 +81,9 @@ pub struct DiffusionReport {
     /// Report of the scoring of echoed prompts, if they were scored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<ScoreReport>,
+    /// True if a completion's text was longer than the model's context, and the tokens nearest to the hole were kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<bool>,
 }
 
 impl DiffusionReport {
@@ -108,6 +111,7 @@ impl DiffusionReport {
             denoise_ms: milliseconds(timings.denoising),
             batch_peak: timings.batch_peak,
             score: None,
+            truncated: None,
         }
     }
 }

@@ -52,6 +52,7 @@ struct GivenDefault {
     steps: Option<u32>,
     temperature: Option<f64>,
     top_p: Option<f64>,
+    min_tokens: Option<u32>,
 }
 
 /// Settings when a request gives none.
@@ -65,6 +66,8 @@ pub struct RouteDefault {
     pub temperature: f64,
     /// Nucleus mass.
     pub top_p: f64,
+    /// Leading positions in which no document end is drawn, unless the request names a `preset`.
+    pub min_tokens: u32,
 }
 
 impl RouteDefaults {
@@ -94,6 +97,7 @@ impl RouteDefaults {
                 ("steps", given.steps.map(f64::from), 1.0, 65536.0),
                 ("temperature", given.temperature, 0.0, 2.0),
                 ("top_p", given.top_p, 0.0, 1.0),
+                ("min_tokens", given.min_tokens.map(f64::from), 0.0, 65536.0),
             ];
             for (field, value, least, most) in ranges {
                 if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
@@ -120,16 +124,18 @@ impl RouteDefaults {
             steps: own.steps.unwrap_or(family.steps),
             temperature: own.temperature.unwrap_or_else(|| preset.temperature(family)),
             top_p: own.top_p.unwrap_or(family.top_p),
+            min_tokens: own.min_tokens.unwrap_or(0),
         }
     }
 }
 
 impl fmt::Display for RouteDefault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { preset, steps, temperature, top_p } = self;
+        let Self { preset, steps, temperature, top_p, min_tokens } = self;
         let named = preset.to_possible_value();
         let name = named.as_ref().map_or("", |name| name.get_name());
-        write!(f, "{name}, steps {steps}, temperature {temperature}, top-p {top_p}")
+        write!(f, "{name}, steps {steps}, temperature {temperature}, top-p {top_p}")?;
+        if *min_tokens > 0 { write!(f, ", min-tokens {min_tokens}") } else { Ok(()) }
     }
 }
 

@@ -229,8 +229,9 @@ impl TextView {
         let bytes = spelled.strip_prefix(&left[..]).unwrap_or(&[]);
         let whole = finished && cut.is_none();
         let bytes = bytes.strip_suffix(&right[..]).filter(|_| whole).unwrap_or(bytes);
-        let complete = if finished { bytes.len() } else { complete_characters(bytes) };
-        let mut text = String::from_utf8_lossy(&bytes[..complete]).into_owned();
+        let mut text = String::from_utf8_lossy(&bytes[..complete_characters(bytes)]).into_owned();
+        // At the end of a text such bytes are left out. More may follow them, so that they wait before it as well.
+        text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
         if let Some(at) = first_stop(&text, stops) {
             text.truncate(at);
             // Of a text without anything, the token that spells what was cut is no part.

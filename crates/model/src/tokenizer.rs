@@ -254,7 +254,10 @@ impl TextTokenizer {
             return self.words.clone();
         }
         let tokens = (0..).zip(&self.bytes);
-        let alike = tokens.filter(|(_, bytes)| bytes.starts_with(start) && bytes.ends_with(end));
+        let alike = |bytes: &[u8]| bytes.starts_with(start) && bytes.ends_with(end);
+        // What is shared on both sides is spelled by one token: the only one of its hole, which has text of its own.
+        let least = if start.is_empty() || end.is_empty() { 0 } else { start.len() + end.len() + 1 };
+        let alike = tokens.filter(|(_, bytes)| bytes.len() >= least && alike(bytes));
         alike.map(|(token, _)| token).collect()
     }
 

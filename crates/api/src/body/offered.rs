@@ -49,16 +49,14 @@ pub(super) fn neutral_values(field: &str) -> Option<Value> {
         | "chat_template"
         | "structured_outputs"
         | "guided_json"
-        | "guided_regex"
         | "guided_choice"
-        | "guided_grammar"
-        | "grammar"
         | "json_schema"
         | "lora"
         | "prediction"
         | "prompt_logprobs"
         | "truncate_prompt_tokens"
         | "prompt_embeds" => json!([]),
+        "grammar" | "guided_grammar" | "guided_regex" => json!([""]),
         _ => return None,
     })
 }

@@ -49,6 +49,8 @@ fn errors_name_the_code_and_the_field() {
     assert_eq!(failure("{}"), ("missing_field", field("prompt")));
     assert_eq!(failure(r#"{"prompt":1}"#), ("invalid_type", field("prompt")));
     assert_eq!(failure(r#"{"prompt":"","prompt":""}"#), ("invalid_json", field("prompt")));
+    let twice = parse::<Loose>(br#"{"prompt":"","prompt":""}"#, false).unwrap_err().object().message;
+    assert_eq!(twice, "`prompt` is given twice");
     for bad in ["\"5\"", "true", "1.5", "1e300", "[1]"] {
         let body = format!(r#"{{"prompt":"","n":{bad}}}"#);
         assert_eq!(failure(&body), ("invalid_type", field("n")), "{bad}");

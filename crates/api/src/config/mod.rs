@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use unmask_model::kernel::CpuFeatures;
 use unmask_scheduler::{CostModel, EngineConfig, RowTarget};
 
@@ -34,7 +35,7 @@ pub struct ServeArgs {
     #[arg(long, env = "UNMASK_MODEL", value_name = "NAME|FILE|FOLDER")]
     pub model: Option<String>,
     /// The model's name in requests and answers [default: its folder or hub name, or unmask-code].
-    #[arg(long, env = "UNMASK_MODEL_NAME", value_name = "NAME")]
+    #[arg(long, env = "UNMASK_MODEL_NAME", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub model_name: Option<String>,
     /// Loading of the model.
     #[command(flatten)]

@@ -122,7 +122,7 @@ pub fn too_long(
     let canvas = state.limits.canvas;
     let start = if bos == 0 { "" } else { " (the document start takes one position more)" };
     let mut message = format!(
-        "{given} tokens are given{start} and {asked} more were asked for, but this model's context is {context}"
+        "this model's maximum context length is {context} tokens: {given} are given{start}, and {asked} more do not fit"
     );
     if canvas < context {
         message += &format!(" and at most {canvas} may be generated");

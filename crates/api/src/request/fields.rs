@@ -15,8 +15,12 @@ pub fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>
     let whole = |value: &f64| value.fract() == 0.0 && value.abs() < 9e15;
     let value = number.as_i64().or_else(|| number.as_f64().filter(whole).map(|value| value as i64));
     value.map(Some).ok_or_else(|| {
-        let reason = format!("{number} is not an integer from {} to {}", i64::MIN, i64::MAX);
-        serde::de::Error::custom(reason)
+        let what = if number.as_f64().is_some_and(|value| value.fract() == 0.0) {
+            "out of range"
+        } else {
+            "not an integer"
+        };
+        serde::de::Error::custom(format!("{number} is {what}"))
     })
 }
 

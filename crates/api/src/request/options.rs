@@ -101,8 +101,10 @@ pub struct Settings {
     pub guidance: f64,
     /// The treatment of document ends.
     pub eos: EosRule,
-    /// Leading positions without a document end.
+    /// Leading positions without a document end, as far as there are so many.
     pub min_tokens: usize,
+    /// Those that the request asked for.
+    pub min_tokens_asked: usize,
     /// The request's seed, drawn when it gave none.
     pub seed: Seed,
     /// Samples per prompt.
@@ -150,8 +152,8 @@ impl GivenOptions {
         let block = state.model.block();
         let policy = diffusion.policy(Preset::of(family), (defaults.steps, limits.steps), block)?;
         let state_every = count("diffusion.state_every", diffusion.state_every, 1..=i64::from(u32::MAX))?;
-        let min_tokens =
-            count("min_tokens", self.min_tokens, 0..=limits.canvas as i64)?.unwrap_or(0) as usize;
+        let least =
+            count("min_tokens", self.min_tokens, 0..=limits.canvas as i64)?.map(|least| least as usize);
         let guidance = number("diffusion.guidance", diffusion.guidance, -1.0..=20.0)?.unwrap_or(0.0);
         let eos = match (diffusion.eos, self.ignore_eos) {
             (Some(EosRule::Cut | EosRule::Ignore | EosRule::Distrust), Some(true)) => {
@@ -184,7 +186,8 @@ impl GivenOptions {
             policy,
             guidance,
             eos,
-            min_tokens,
+            min_tokens: least.unwrap_or(if self.echo { 0 } else { defaults.min_tokens as usize }),
+            min_tokens_asked: least.unwrap_or(0),
             seed: self.seed.unwrap_or_else(|| Seed::new(if temperature == 0.0 { 0 } else { fresh_seed() })),
             samples,
             stops: stops("stop", self.stop, limits.stops)?,
@@ -236,7 +239,9 @@ fn settle(asked: &DiffusionOptions, own: RouteDefault, family: SamplingDefaults)
     }
     let preset = asked.preset.unwrap_or_else(|| Preset::of(family));
     let SamplingDefaults { steps, top_p, .. } = family;
-    RouteDefault { preset, steps, temperature: preset.temperature(family), top_p }
+    let free = asked.preset.is_none() && asked.reproduce != Some(true);
+    let min_tokens = if free { own.min_tokens } else { 0 };
+    RouteDefault { preset, steps, temperature: preset.temperature(family), top_p, min_tokens }
 }
 
 /// Largest `logprobs`.

@@ -42,11 +42,7 @@ impl<'de> Deserialize<'de> for Seed {
         match (number.as_u64(), signed()) {
             (Some(bits), _) => Ok(Self::new(bits)),
             (None, Some(number)) => Ok(Self::from(number)),
-            (None, None) => Err(serde::de::Error::custom(format!(
-                "{number} is not an integer from {} to {}",
-                i64::MIN,
-                u64::MAX
-            ))),
+            (None, None) => Err(serde::de::Error::custom(format!("{number} is not an integer of 64 bits"))),
         }
     }
 }

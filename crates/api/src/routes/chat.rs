@@ -148,7 +148,8 @@ impl Dialect for Chat {
     fn chunk(index: usize, part: Part, tokenizer: &TextTokenizer) -> ChatChoice {
         let Part { first, text, replaces, tokens, finish_reason } = part;
         let logprobs = tokens.map(|tokens| ChatLogprobs::new(&tokens, tokenizer));
-        let content = Some(text).filter(|text| replaces || !text.is_empty());
+        // SDKs expect a string in the first delta, also of an empty answer.
+        let content = Some(text).filter(|text| first || replaces || !text.is_empty());
         ChatChoice { index, message: None, delta: Some(Delta::new(first, content)), logprobs, finish_reason }
     }
 }
@@ -199,7 +200,7 @@ fn prepare(
         (None, tokens) => ("max_tokens", tokens),
     };
     let size = size(length, asked, DEFAULT_TOKENS, state)?;
-    size.check_least(settings.min_tokens)?;
+    size.check_least(settings.min_tokens_asked)?;
     let given = GivenMessages {
         messages: request.messages,
         add_generation_prompt: request.add_generation_prompt,
@@ -219,7 +220,14 @@ fn prepare(
             "`diffusing` shows drafts in place of `diffusion.stream_states`; ask for one".to_owned();
         return Err(ApiError::Conflict { param: "diffusion.stream_states".to_owned(), message });
     }
-    Ok(Prepared { layouts: vec![layout], settings, echoes: Vec::new(), texts: Vec::new(), diffusing })
+    Ok(Prepared {
+        layouts: vec![layout],
+        settings,
+        echoes: Vec::new(),
+        texts: Vec::new(),
+        diffusing,
+        truncated: false,
+    })
 }
 
 /// The number of alternatives to report; `None` without log-probabilities.

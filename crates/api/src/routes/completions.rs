@@ -8,6 +8,7 @@ use unmask_model::tokenizer::TextTokenizer;
 use utoipa::ToSchema;
 use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Type};
 
+use super::fill::nearest;
 use super::openai::{self, Completion, Dialect, Echo, Part, Prepared, StreamOptions};
 use super::{check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields};
@@ -41,7 +42,8 @@ with_shared_fields! {
     pub struct CompletionRequest {
         /// The model to use; absent or empty means the one served.
         model: Option<String>,
-        /// The text before the generated one.
+        /// The text before the generated one. With a `suffix`, and on /v1/fim/completions, the tokens nearest to the hole are
+        /// kept of a text that is too long for the model (`diffusion.truncated`), except with `echo` and `reproduce`.
         prompt: Prompt,
         /// The text after it.
         suffix: Option<String>,
@@ -205,9 +207,12 @@ fn prepare(
         None => ("max_tokens", request.max_tokens),
     };
     let tokenizer = &state.model.tokenizer;
+    // Editors send files of any length: what is nearest to the cursor is kept.
+    let cuts = (editor || filled) && !settings.reproduce && !echo;
     // Some editors send the document end where there is no suffix.
     let eos = state.model.profile.eos_token.as_deref();
     let after = match suffix.as_deref().filter(|suffix| Some(*suffix) != eos) {
+        Some(suffix) if cuts => tokenizer.encode_piece(nearest::after(suffix, &state.model))?,
         Some(suffix) => {
             check_text("suffix", suffix.len(), &state.model)?;
             tokenizer.encode_piece(suffix)?
@@ -224,9 +229,10 @@ fn prepare(
         Some(0) if echo => Size::Exactly(0),
         // Between two texts and for editors it is a maximum, and may be more than there can be.
         Some(asked) if (between || editor) && asked > most as i64 => Size::AtMost(most),
+        Some(0) => return Err(out_of_range(length, 0, format!("from 1 to {most}, or 0 with `echo`"))),
         given => size(length, given, DEFAULT_TOKENS, state)?,
     };
-    size.check_least(settings.min_tokens)?;
+    size.check_least(settings.min_tokens_asked)?;
     // Between two texts, as many as fit there best.
     let found = between && size != Size::Exactly(0);
     let size = match found {
@@ -237,11 +243,17 @@ fn prepare(
     let mut layouts = Vec::new();
     let mut echoes = Vec::new();
     let mut texts = Vec::new();
-    for prompt in prompts(prompt, state, abandoned)? {
+    let mut truncated = false;
+    for prompt in prompts(prompt, cuts, state, abandoned)? {
         let Given { text, tokens, ids_given } = prompt;
         let names = ("prompt", length);
-        let layout = Layout::around(tokens.clone(), after.clone(), ids_given, size, names, state)?
-            .healing(settings.healing);
+        let mut around = [tokens.clone(), after.clone()];
+        if cuts && !ids_given {
+            let (Size::Exactly(most) | Size::AtMost(most)) = size;
+            truncated |= nearest::make_room(&mut around, most.max(settings.min_tokens), &state.model);
+        }
+        let [before, after] = around;
+        let layout = Layout::around(before, after, ids_given, size, names, state)?.healing(settings.healing);
         let layout = if found { layout.at_least(settings.min_tokens) } else { layout };
         let bos = layout.bos(&state.model);
         if let Some(scoring) = settings.scoring {
@@ -253,7 +265,7 @@ fn prepare(
         }
         layouts.push(layout);
     }
-    Ok(Prepared { layouts, settings, echoes, texts, diffusing: false })
+    Ok(Prepared { layouts, settings, echoes, texts, diffusing: false, truncated })
 }
 
 /// One prompt.
@@ -264,8 +276,13 @@ struct Given {
     ids_given: bool,
 }
 
-/// Tokenizes the prompts.
-fn prompts(prompt: Prompt, state: &AppState, abandoned: &Abandoned) -> Result<Vec<Given>, ApiError> {
+/// Tokenizes the prompts. Of texts that may be `cut`, what is too far from the end for any context is left out.
+fn prompts(
+    prompt: Prompt,
+    cut: bool,
+    state: &AppState,
+    abandoned: &Abandoned,
+) -> Result<Vec<Given>, ApiError> {
     let (texts, lists) = match prompt {
         Prompt::Text(text) => (vec![text], Vec::new()),
         Prompt::Texts(texts) => (texts, Vec::new()),
@@ -278,12 +295,17 @@ fn prompts(prompt: Prompt, state: &AppState, abandoned: &Abandoned) -> Result<Ve
         return Err(out_of_range("prompt", format!("a list of {given}"), format!("a list of 1 to {most}")));
     }
     // All of them before any is tokenized.
-    texts.iter().try_for_each(|text| check_text("prompt", text.len(), &state.model))?;
+    if !cut {
+        texts.iter().try_for_each(|text| check_text("prompt", text.len(), &state.model))?;
+    }
     let text = |text: String| {
         if abandoned.is_set() {
             return Err(ApiError::Abandoned);
         }
-        let tokens = state.model.tokenizer.encode(&text)?;
+        let tokens = match cut {
+            true => nearest::tokens_before(&text, &state.model)?,
+            false => state.model.tokenizer.encode(&text)?,
+        };
         Ok(Given { text: Some(text), tokens, ids_given: false })
     };
     let ids =

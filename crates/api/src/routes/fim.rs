@@ -65,7 +65,7 @@ impl Dialect for Fim {
 
     fn chunk(index: usize, part: Part, tokenizer: &TextTokenizer) -> FimChoice {
         let Part { first, text, tokens, finish_reason, .. } = part;
-        let delta = Some(Delta::new(first, Some(text.clone()).filter(|text| !text.is_empty())));
+        let delta = Some(Delta::new(first, Some(text.clone()).filter(|text| first || !text.is_empty())));
         let logprobs = tokens.map(|tokens| TextLogprobs::new(&tokens, tokenizer));
         FimChoice { index, text, message: None, delta, logprobs, finish_reason }
     }

@@ -153,6 +153,8 @@ pub(super) struct Prepared {
     pub(super) texts: Vec<ScoringState>,
     /// True for a stream of drafts.
     pub(super) diffusing: bool,
+    /// True if text that is far from a hole was left out.
+    pub(super) truncated: bool,
 }
 
 /// A prompt that its answers begin with.
@@ -199,7 +201,7 @@ pub(super) fn stream(
 /// # Errors
 /// As [`Running::start`] and, of a plain answer, [`Running::finish`].
 pub(super) async fn respond<D: Dialect>(
-    Prepared { layouts, settings, echoes, texts, diffusing }: Prepared,
+    Prepared { layouts, settings, echoes, texts, diffusing, truncated }: Prepared,
     stream: Option<StreamOptions>,
     ignored: &[String],
     state: &AppState,
@@ -219,7 +221,8 @@ pub(super) async fn respond<D: Dialect>(
     let id = format!("{}{}", D::PREFIX, observation.id());
     let created = unix_seconds();
     let state_of = state.clone();
-    let answer = Answer { id, created, state: state_of, settings, prompt_tokens, echoes, evaluations };
+    let answer =
+        Answer { id, created, state: state_of, settings, prompt_tokens, echoes, evaluations, truncated };
     let mut response = if let Some(options) = stream {
         observation.streams();
         if diffusing {
@@ -246,6 +249,8 @@ struct Answer {
     echoes: Vec<Echo>,
     /// Evaluations that score the prompts.
     evaluations: u32,
+    /// True if text that is far from a hole was left out.
+    truncated: bool,
 }
 
 impl Answer {
@@ -292,7 +297,12 @@ impl Answer {
 
     fn report(&self, running: &Running, timings: &Timings, kept: usize) -> DiffusionReport {
         let score = self.settings.scoring.map(|scoring| scoring.report(&running.scores, self.evaluations));
-        DiffusionReport { score, ..DiffusionReport::new(&self.settings, timings, &running.views, kept) }
+        let truncated = self.truncated.then_some(true);
+        DiffusionReport {
+            score,
+            truncated,
+            ..DiffusionReport::new(&self.settings, timings, &running.views, kept)
+        }
     }
 
     fn whole<D: Dialect>(&self, running: &Running, timings: &Timings) -> Completion<D::Choice> {

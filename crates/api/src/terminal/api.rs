@@ -144,7 +144,12 @@ impl Api {
     async fn send(&self, method: Method, path: &str, body: String) -> Result<Response<Body>, AskError> {
         let request = Request::builder().method(method).uri(match self {
             Self::Here(..) => path.to_owned(),
-            Self::At(url, _) => format!("{}{path}", url.to_string().trim_end_matches('/')),
+            Self::At(url, _) => {
+                let url = url.to_string();
+                let url = url.trim_end_matches('/');
+                // The base URL of OpenAI's clients ends in what some of the paths begin with.
+                format!("{}{path}", url.strip_suffix("/v1").unwrap_or(url))
+            }
         });
         let request = request.header(header::CONTENT_TYPE, "application/json");
         let request = match self {

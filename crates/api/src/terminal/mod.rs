@@ -81,6 +81,9 @@ fn filling(text: &str, args: &FillArgs, mut body: Value) -> anyhow::Result<Quest
     if given.len() == 1 {
         bail!("there is no hole: write {} where there should be one", visible_line(&args.marker));
     }
+    if given.iter().all(String::is_empty) {
+        bail!("there is no text around the hole: nothing says what belongs there");
+    }
     if let [prefix, suffix] = &given[..] {
         // The form of which the model may be shown a part: files are long.
         body["prefix"] = json!(prefix);

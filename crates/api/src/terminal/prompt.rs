@@ -2,7 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use clap::ValueEnum;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use super::{body, filling};
 use crate::config::{ChatArgs, FillArgs, LengthArg};
 use crate::nearest::nearest;
 use crate::output;
+use crate::policy::Preset;
 
 /// The line that asks for input.
 const PROMPT: &str = "> ";
@@ -161,12 +163,14 @@ struct Prompt<'a> {
     editor: DefaultEditor,
     /// True if standard input is a terminal.
     interactive: bool,
+    /// True if a question was not answered.
+    failed: bool,
 }
 
 impl<'a> Prompt<'a> {
     fn new(session: Session<'a>) -> anyhow::Result<Self> {
         let editor = DefaultEditor::new().context("cannot read from the terminal")?;
-        Ok(Self { session, editor, interactive: std::io::stdin().is_terminal() })
+        Ok(Self { session, editor, interactive: std::io::stdin().is_terminal(), failed: false })
     }
 
     fn run(mut self, questions: &mut dyn Questions) -> anyhow::Result<()> {
@@ -182,6 +186,10 @@ impl<'a> Prompt<'a> {
                 Some(_) => say(&obey(&text, questions))?,
                 None => self.answer(&text, questions)?,
             }
+        }
+        // A script reads the status, a person has read the lines.
+        if self.failed && !self.interactive {
+            bail!("not every question was answered");
         }
         Ok(())
     }
@@ -218,6 +226,7 @@ impl<'a> Prompt<'a> {
             Err(error) if output::is_closed(&error) => return Err(error),
             Err(error) => {
                 questions.answered(None);
+                self.failed = true;
                 say(&format!("{error:#}"))?;
             }
         }
@@ -253,6 +262,11 @@ fn obey(text: &str, questions: &mut dyn Questions) -> String {
         },
         ("/preset", None) => {
             set(&mut questions.settings()["diffusion"]["preset"], Value::Null, "the model's own preset")
+        }
+        ("/preset", Some(preset)) if Preset::from_str(preset, false).is_err() => {
+            let names = Preset::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            let names: Vec<String> = names.map(|name| name.get_name().to_owned()).collect();
+            format!("there is no preset {}; there are {}", visible_line(preset), names.join(", "))
         }
         ("/preset", Some(preset)) => {
             let told = format!("preset {}", visible_line(preset));
@@ -316,6 +330,7 @@ mod tests {
         assert!(obey("/sede 7", &mut talk).contains("did you mean /seed?"));
         assert!(obey("/length 1..3", &mut talk).contains("not a range"));
         assert!(obey("/seed x", &mut talk).contains("must be an integer"));
+        assert!(obey("/preset nope", &mut talk).contains("there is no preset nope; there are reference"));
         assert_eq!(talk.settings["max_tokens"], 12);
     }
 }

@@ -152,8 +152,8 @@ impl ModelFiles {
             Self::Memory { .. } => SliceSafetensors::new(self.needed(name, "")?).map(TensorFile::Memory),
         };
         opened.map_err(|error| {
-            let what = mistaken::weights(&beginning(&path));
-            let reason = what.map_or_else(|| one_line(&error), str::to_owned);
+            let what = mistaken::other_than_safetensors(&beginning(&path));
+            let reason = what.map_or_else(|| damaged(&error), str::to_owned);
             LoadError::Malformed { path, reason }
         })
     }
@@ -244,6 +244,18 @@ fn parse_json(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, LoadError
 /// Why bytes are no JSON: what they are instead, or else what the parser said.
 pub(crate) fn no_json(bytes: &[u8], error: &impl ToString) -> String {
     mistaken::json(bytes).map_or_else(|| one_line(error), str::to_owned)
+}
+
+/// What is wrong with a safetensors file whose header does not fit it.
+fn damaged(error: &impl ToString) -> String {
+    let told = one_line(error);
+    // Of the reasons only this one is about the bytes behind the header.
+    let what = if told.contains("ncomplete") {
+        "it is shorter or longer than its header says"
+    } else {
+        "its header is not valid"
+    };
+    format!("{what} ({told}); download it again")
 }
 
 /// The first bytes of a file.

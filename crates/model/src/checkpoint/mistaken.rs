@@ -39,6 +39,17 @@ const TEXT_BEGINNINGS: [(&[u8], &str); 3] = [
 
 /// The kind of a file that should hold weights, by its first bytes.
 pub(super) fn weights(start: &[u8]) -> Option<&'static str> {
+    let safetensors = || {
+        let header = start.get(8)? == &b'{' && start[..8].iter().skip(4).all(|byte| *byte == 0);
+        header.then_some(
+            "it is a safetensors file; give its folder, with config.json and tokenizer.json beside it",
+        )
+    };
+    other_than_safetensors(start).or_else(safetensors)
+}
+
+/// The kind of a file that should be a safetensors file and is not, by its first bytes.
+pub(super) fn other_than_safetensors(start: &[u8]) -> Option<&'static str> {
     let trimmed = start.trim_ascii_start();
     let found =
         BEGINNINGS.iter().find(|(beginning, _)| trimmed.starts_with(beginning)).map(|(_, what)| *what);
@@ -48,13 +59,7 @@ pub(super) fn weights(start: &[u8]) -> Option<&'static str> {
                                                        file's place; download it again",
         )
     };
-    let safetensors = || {
-        let header = start.get(8)? == &b'{' && start[..8].iter().skip(4).all(|byte| *byte == 0);
-        header.then_some(
-            "it is a safetensors file; give its folder, with config.json and tokenizer.json beside it",
-        )
-    };
-    found.or_else(text).or_else(safetensors)
+    found.or_else(text)
 }
 
 /// The kind of a file that should hold JSON, by its first bytes.
@@ -129,7 +134,9 @@ pub(super) fn other_weights(folder: &Path) -> Option<String> {
     let mut names: Vec<String> = names.filter(|name| name.ends_with(".safetensors")).collect();
     names.sort();
     let first = names.first()?;
-    Some(if first.contains("-of-") {
+    Some(if first == "model.safetensors" {
+        "; it is a link to a file that is not there".to_owned()
+    } else if first.contains("-of-") {
         format!("; {first} is a shard, and shards need model.safetensors.index.json beside them")
     } else if first == "adapter_model.safetensors" {
         "; adapter_model.safetensors is a LoRA adapter, whose folder --adapter takes".to_owned()

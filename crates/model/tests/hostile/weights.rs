@@ -17,7 +17,13 @@ fn weights_that_end_early_are_refused() {
         copy.assert_refused(&[WEIGHTS]);
     }
     copy.write(WEIGHTS, [&original[..], b"x"].concat());
-    copy.assert_refused(&[WEIGHTS]);
+    copy.assert_refused(&[WEIGHTS, "it is shorter or longer than its header says"]);
+    copy.write(WEIGHTS, &original[..original.len() - 1000]);
+    copy.assert_refused(&[WEIGHTS, "it is shorter or longer than its header says", "download it again"]);
+    let mut flipped = original.clone();
+    flipped[9] = b'\\';
+    copy.write(WEIGHTS, &flipped);
+    copy.assert_refused(&[WEIGHTS, "its header is not valid"]);
 }
 
 #[test]

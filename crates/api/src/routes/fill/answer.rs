@@ -137,7 +137,9 @@ impl Answer {
         if !self.searches() {
             return (vec![self.score(running, choice)], choice);
         }
-        let rate = |sample: usize| (running.views[sample].done, self.score(running, sample));
+        // A text with bytes that are no characters is none that belongs into a file.
+        let whole = |sample: usize| running.texts(sample).iter().all(|text| !text.text.contains('\u{fffd}'));
+        let rate = |sample: usize| (running.views[sample].done && whole(sample), self.score(running, sample));
         let rated: Vec<(bool, Option<f64>)> = (0..running.views.len()).map(rate).collect();
         let best = |samples: &[(bool, Option<f64>)]| samples[ranked(samples)[0]].1;
         (rated.chunks(self.settings.samples).map(best).collect(), ranked(&rated)[choice])

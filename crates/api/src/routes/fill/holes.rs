@@ -7,7 +7,7 @@ use unmask_model::tokenizer::TextTokenizer;
 
 use super::decisions::{Choices, Decision};
 use super::forms::{Form, GivenHole, GivenText, conflict};
-use super::nearest::{after, before, between};
+use super::nearest::{after, between, tokens_before};
 use super::request::Length;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
@@ -207,11 +207,7 @@ impl HoledText {
         let last = self.texts.len() - 1;
         let encode = |(number, text): (usize, &String)| match number {
             _ if abandoned.is_set() => Err(ApiError::Abandoned),
-            0 => {
-                let kept = before(text, model);
-                let whole = kept.len() == text.len();
-                Ok(if whole { tokenizer.encode(kept)? } else { tokenizer.encode_piece(kept)? })
-            }
+            0 => tokens_before(text, model),
             _ if number == last => Ok(tokenizer.encode_piece(after(text, model))?),
             _ => {
                 let kept = between(text, model);

@@ -2,6 +2,7 @@
 
 use unmask_model::predictor::TokenId;
 
+use crate::error::ApiError;
 use crate::state::ServedModel;
 
 /// Shares of the room: of a text that ends at a hole, and of one that begins at a hole. A text between two holes has both.
@@ -39,6 +40,25 @@ pub(in crate::routes) fn keep_nearest(texts: &mut [Vec<TokenId>], room: usize) -
         }
     }
     true
+}
+
+/// Shortens the texts around one hole so that up to `most` positions can be generated, and no more than a quarter of the
+/// context. Returns whether anything was left out.
+pub(in crate::routes) fn make_room(texts: &mut [Vec<TokenId>; 2], most: usize, model: &ServedModel) -> bool {
+    let context = model.limits.context;
+    // One position is for the document start.
+    let room = context.saturating_sub(most.min(context / 4).max(1) + 1);
+    keep_nearest(texts, room)
+}
+
+/// The tokens of a text before a hole, without what is too far from the hole for any context.
+///
+/// # Errors
+/// The tokenizer refused it.
+pub(in crate::routes) fn tokens_before(text: &str, model: &ServedModel) -> Result<Vec<TokenId>, ApiError> {
+    let kept = before(text, model);
+    let whole = kept.len() == text.len();
+    Ok(if whole { model.tokenizer.encode(kept)? } else { model.tokenizer.encode_piece(kept)? })
 }
 
 /// The room of each text by its weight, and no more than its length. The lengths exceed the room.

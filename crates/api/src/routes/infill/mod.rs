@@ -177,22 +177,14 @@ fn prepare(
     before += request.prompt.as_deref().unwrap_or_default();
     let after = request.input_suffix.unwrap_or_default();
     let tokenizer = &state.model.tokenizer;
-    let kept = nearest::before(&before, &state.model);
-    let tokens = match kept.len() == before.len() {
-        true => tokenizer.encode(kept)?,
-        false => tokenizer.encode_piece(kept)?,
-    };
+    let tokens = nearest::tokens_before(&before, &state.model)?;
     if let (Some(block), false) = (state.model.block(), after.is_empty()) {
         return Err(unseen_suffix("input_suffix", block));
     }
     let mut around = [tokens, tokenizer.encode_piece(nearest::after(&after, &state.model))?];
     let asked = count("n_predict", request.n_predict, -1..=i64::MAX)?.filter(|count| *count != -1);
     let most = asked.map_or(LONGEST, |most| LONGEST.min(usize::try_from(most).unwrap_or(LONGEST)));
-    let context = state.model.limits.context;
-    // Text makes room for what may be generated, which is no more than a quarter of the context. One position is for
-    // the document start.
-    let room = context.saturating_sub(most.min(context / 4).max(1) + 1);
-    let truncated = nearest::keep_nearest(&mut around, room);
+    let truncated = nearest::make_room(&mut around, most, &state.model);
     let [tokens, after] = around;
     // Before the end of a file, nothing tells how much is missing; a document end will.
     let found = !after.is_empty() && !settings.reproduce;
