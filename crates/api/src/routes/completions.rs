@@ -200,51 +200,28 @@ fn prepare(
     }
     .validate(state)?;
     let editor = editor && !settings.reproduce;
-    let prompt = request.prompt;
-    let suffix = request.suffix;
     let (length, max_tokens) = match request.max_completion_tokens {
         Some(given) => ("max_completion_tokens", Some(given)),
         None => ("max_tokens", request.max_tokens),
     };
-    let tokenizer = &state.model.tokenizer;
     // Editors send files of any length: what is nearest to the cursor is kept.
     let cuts = (editor || filled) && !settings.reproduce && !echo;
-    // Some editors send the document end where there is no suffix.
-    let eos = state.model.profile.eos_token.as_deref();
-    let after = match suffix.as_deref().filter(|suffix| Some(*suffix) != eos) {
-        Some(suffix) if cuts => tokenizer.encode_piece(nearest::after(suffix, &state.model))?,
-        Some(suffix) => {
-            check_text("suffix", suffix.len(), &state.model)?;
-            tokenizer.encode_piece(suffix)?
-        }
-        None => Vec::new(),
-    };
-    if let (Some(block), false) = (state.model.block(), after.is_empty()) {
-        return Err(unseen_suffix("suffix", block));
-    }
+    let after = tokens_after(request.suffix.as_deref(), cuts, state)?;
     let between = !after.is_empty() && !settings.reproduce;
-    let most = state.limits.canvas;
-    let size = match max_tokens {
-        // A request that scores a text generates none.
-        Some(0) if echo => Size::Exactly(0),
-        // Between two texts and for editors it is a maximum, and may be more than there can be.
-        Some(asked) if (between || editor) && asked > most as i64 => Size::AtMost(most),
-        Some(0) => return Err(out_of_range(length, 0, format!("from 1 to {most}, or 0 with `echo`"))),
-        given => size(length, given, DEFAULT_TOKENS, state)?,
-    };
+    let size = positions((length, max_tokens), echo, between || editor, state)?;
     size.check_least(settings.min_tokens_asked)?;
     // Between two texts, as many as fit there best.
     let found = between && size != Size::Exactly(0);
     let size = match found {
         true => size.at_most(LONGEST.max(settings.min_tokens)),
-        false if editor && size != Size::Exactly(0) => size.at_most(most),
+        false if editor && size != Size::Exactly(0) => size.at_most(state.limits.canvas),
         false => size,
     };
     let mut layouts = Vec::new();
     let mut echoes = Vec::new();
     let mut texts = Vec::new();
     let mut truncated = false;
-    for prompt in prompts(prompt, cuts, state, abandoned)? {
+    for prompt in prompts(request.prompt, cuts, state, abandoned)? {
         let Given { text, tokens, ids_given } = prompt;
         let names = ("prompt", length);
         let mut around = [tokens.clone(), after.clone()];
@@ -260,12 +237,46 @@ fn prepare(
             texts.push(scoring.text(bos, &tokens, &settings, &state.model)?);
         }
         if echo {
-            let text = text.unwrap_or_else(|| tokenizer.decode(&tokens, true));
+            let text = text.unwrap_or_else(|| state.model.tokenizer.decode(&tokens, true));
             echoes.push(Echo { text, tokens, first: usize::from(bos.is_some()) });
         }
         layouts.push(layout);
     }
     Ok(Prepared { layouts, settings, echoes, texts, diffusing: false, truncated })
+}
+
+/// The tokens of the text after the generated one. Of a text that may be `cut`, what is too far for any context is left out.
+fn tokens_after(suffix: Option<&str>, cut: bool, state: &AppState) -> Result<Vec<TokenId>, ApiError> {
+    let model = &state.model;
+    // Some editors send the document end where there is no suffix.
+    let eos = model.profile.eos_token.as_deref();
+    let Some(suffix) = suffix.filter(|suffix| Some(*suffix) != eos) else { return Ok(Vec::new()) };
+    if !cut {
+        check_text("suffix", suffix.len(), model)?;
+    }
+    let kept = if cut { nearest::after(suffix, model) } else { suffix };
+    let tokens = model.tokenizer.encode_piece(kept)?;
+    match model.block() {
+        Some(block) if !tokens.is_empty() => Err(unseen_suffix("suffix", block)),
+        _ => Ok(tokens),
+    }
+}
+
+/// The positions to generate, by the field that `length` names. What is a `maximum` may be more than there can be.
+fn positions(
+    (length, given): (&'static str, Option<i64>),
+    echo: bool,
+    maximum: bool,
+    state: &AppState,
+) -> Result<Size, ApiError> {
+    let most = state.limits.canvas;
+    match given {
+        // A request that scores a text generates none.
+        Some(0) if echo => Ok(Size::Exactly(0)),
+        Some(0) => Err(out_of_range(length, 0, format!("from 1 to {most}, or 0 with `echo`"))),
+        Some(asked) if maximum && asked > most as i64 => Ok(Size::AtMost(most)),
+        given => size(length, given, DEFAULT_TOKENS, state),
+    }
 }
 
 /// One prompt.
