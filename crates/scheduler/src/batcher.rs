@@ -6,9 +6,12 @@
 //! evaluation, and a document of 2,000 beside it is in few: both get the same device time, not the same number of
 //! evaluations.
 //!
+//! A sample takes part already when it lacks an eighth of its price, so that samples of nearly the same price meet from
+//! their first evaluation on: eight lengths of one hole would take an evaluation more otherwise.
+//!
 //! No sample starves, because the line passes all of them: between two evaluations of a sample that costs p, another
-//! of the same client takes part for at most p plus three times its own price. Clients get equal shares: each sample
-//! of a client with many running samples gets a smaller quantum.
+//! of the same client takes part for at most p plus three times its own price, and an eighth of both. Clients get
+//! equal shares: each sample of a client with many running samples gets a smaller quantum.
 //!
 //! Running samples have places, and [`places`] shares these between clients.
 
@@ -92,7 +95,7 @@ struct Sample {
     request: RequestId,
     client: ClientId,
     member: Member,
-    /// Device time earned and not spent; between two batches less than the price.
+    /// Device time earned and not spent; between two batches less than the price, at least −1/8 of it.
     credit: i64,
     /// Not evaluated yet.
     fresh: bool,
@@ -117,6 +120,11 @@ impl Sample {
 
     fn price(&self) -> i64 {
         i64::try_from(self.member.price.max(1)).unwrap_or(i64::MAX)
+    }
+
+    /// The least credit to take part with; below the price, so that canvases of 30 and 31 positions meet.
+    fn threshold(&self) -> i64 {
+        self.price() - self.price() / 8
     }
 }
 
@@ -224,7 +232,7 @@ impl Batcher {
         for running in &mut self.running {
             let share = wage.saturating_mul(fewest) / counts[&running.client];
             let credit = running.credit.saturating_add(share.max(1));
-            if credit >= running.price() {
+            if credit >= running.threshold() {
                 let canvas = running.fresh.then_some((running.request, running.member.twin_of));
                 let more = if canvas.is_some() && canvas == last { 0 } else { running.member.rows };
                 if !batch.is_empty() && rows.saturating_add(more) > self.max_rows {
