@@ -81,7 +81,7 @@ impl DenoisingState {
     /// Prepares a sample; all that needs no network is drawn here.
     ///
     /// # Errors
-    /// Those of [`Canvas::new`] and [`Policy::check`]; also an open position 0 that nothing can fill, and a window that is neither
+    /// Those of [`Canvas::new`] and [`Policy::check`](super::Policy::check); also an open position 0 that nothing can fill, and a window that is neither
     /// the blocks of a network whose attention is causal between blocks nor equal parts of them.
     pub fn new(spec: StateSpec, limits: &ModelLimits) -> Result<Self, CanvasError> {
         spec.policy.check()?;

@@ -1,4 +1,4 @@
-//! One block after another, each in evaluations of its own ([`Quota::PerBlock`]): SDAR, LLaDA2, Fast-dLLM v2.
+//! One block after another, each in evaluations of its own (`Quota::PerBlock`): SDAR, LLaDA2, Fast-dLLM v2.
 
 use super::ranked::{Candidate, is_above, rank};
 use super::{Reading, Sample};
