@@ -4,7 +4,7 @@
 
 /// Adds shared fields, named in front of a request's struct, behind its own, and a method `given` that takes them out.
 ///
-/// ```ignore
+/// ```text
 /// with_shared_fields! {
 ///     [temperature seed]
 ///     /// A body.
