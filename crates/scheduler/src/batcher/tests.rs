@@ -162,7 +162,7 @@ fn a_short_canvas_beside_a_long_one_gets_the_same_time_not_the_same_turns() {
 #[test]
 fn canvases_of_nearly_the_same_price_meet_from_the_first_evaluation_on() {
     let mut batcher = Batcher::new(10_000, 8);
-    batcher.add(RequestId(0), ALICE, members([100, 101, 102, 103, 104, 105, 106, 107]));
+    batcher.add(RequestId(0), ALICE, members([240, 241, 242, 243, 244, 245, 246, 247]));
     for _ in 0..4 {
         assert_eq!(batcher.next_batch().len(), 8);
     }
