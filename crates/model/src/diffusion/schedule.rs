@@ -57,9 +57,15 @@ pub fn dream_quota(open: usize, step: u32, steps: u32) -> usize {
     (open as f64 * (1.0 - time(step) / time(step - 1))) as usize
 }
 
+/// The size of part `number` (from 0) where `count` are divided into `parts` even ones, the larger ones first.
+pub(super) fn even_part(count: usize, parts: u32, number: u32) -> usize {
+    let parts = parts.max(1) as usize;
+    count / parts + usize::from((number as usize) < count % parts)
+}
+
 /// The part of `total` that block `number` of `blocks` gets: even, the larger parts first, at least 1.
 pub(super) fn share(total: u32, number: u32, blocks: u32) -> u32 {
-    (total / blocks + u32::from(number < total % blocks)).max(1)
+    (even_part(total as usize, blocks, number) as u32).max(1)
 }
 
 /// The number of positions that are next when `count` are committed in `parts` even parts, the larger ones

@@ -3,10 +3,9 @@
 use super::ranked::{Candidate, is_above, rank};
 use super::{Reading, Sample};
 use crate::diffusion::policy::{Revise, Score};
+use crate::diffusion::schedule::even_part;
 
 /// A rule that fills a block before it goes on to the next, and may change the block's tokens meanwhile.
-///
-/// [`Quota::PerBlock`]: crate::diffusion::Quota::PerBlock
 #[derive(Clone, Copy, Debug)]
 pub(in crate::diffusion) struct InBlocks {
     score: Score,
@@ -88,7 +87,7 @@ impl InBlocks {
             all.into_iter().partition(|candidate| sample.canvas.is_open(candidate.position));
         let full = open.is_empty();
         rank(&mut open, self.score, &sample.noise, sample.round);
-        let due = least_in_block(sample.blocks.size(), self.steps, self.block.evaluations);
+        let due = even_part(sample.blocks.size(), self.steps, self.block.evaluations);
         open.truncate(self.count(&open, due));
         found.extend(open);
         let kept = found.len();
@@ -139,17 +138,12 @@ impl InBlocks {
     }
 }
 
-/// The least number of positions that evaluation `evaluation` (from 0) of a block of `size` commits.
-fn least_in_block(size: usize, steps: u32, evaluation: u32) -> usize {
-    let steps = (steps as usize).max(1);
-    size / steps + usize::from((evaluation as usize) < size % steps)
-}
-
-/// Most evaluations from `evaluation` on that `open` positions of such a block take.
+/// Most evaluations from `evaluation` on that `open` positions of a block of `size` take, where each commits at least its
+/// even part of the block.
 fn most_in_block(mut open: usize, size: usize, steps: u32, evaluation: u32) -> u32 {
     let mut count = 0;
     while open > 0 {
-        open -= least_in_block(size, steps, evaluation + count).clamp(1, open);
+        open -= even_part(size, steps, evaluation + count).clamp(1, open);
         count += 1;
     }
     count
@@ -163,8 +157,8 @@ mod tests {
 
     #[test]
     fn a_block_is_filled_in_its_evaluations() {
-        assert_eq!([0, 1, 2, 3].map(|evaluation| least_in_block(8, 3, evaluation)), [3, 3, 2, 2]);
-        assert_eq!([0, 1, 2].map(|evaluation| least_in_block(4, 4, evaluation)), [1; 3]);
+        assert_eq!([0, 1, 2, 3].map(|evaluation| even_part(8, 3, evaluation)), [3, 3, 2, 2]);
+        assert_eq!([0, 1, 2].map(|evaluation| even_part(4, 4, evaluation)), [1; 3]);
         assert_eq!(most_in_block(8, 8, 3, 0), 3);
         assert_eq!(most_in_block(3, 8, 3, 1), 1);
         assert_eq!(most_in_block(4, 8, 3, 1), 2);

@@ -4,7 +4,7 @@
 use super::ranked::{Candidate, rank};
 use super::{Reading, Sample};
 use crate::diffusion::policy::{Score, Window};
-use crate::diffusion::schedule::{dream_quota, share};
+use crate::diffusion::schedule::{dream_quota, even_part, share};
 use crate::predictor::Position;
 
 /// Rounds of a fixed schedule. Those that commit nothing are left out.
@@ -94,7 +94,7 @@ impl Scheduled {
             let step = match self.curve {
                 Curve::Even => {
                     let members = sample.blocks.members(part.block).len();
-                    (done + 1..=part.steps).find(|step| even_part(members, *step, part.steps) > 0)
+                    (done + 1..=part.steps).find(|step| even_part(members, part.steps, step - 1) > 0)
                 }
                 Curve::Dream => {
                     let open = sample.open_in(part.block).count();
@@ -130,7 +130,7 @@ impl Scheduled {
         let Some(part) = self.pending(sample) else { return 0 };
         let step = sample.round - part.before;
         match self.curve {
-            Curve::Even => even_part(sample.blocks.members(part.block).len(), step, part.steps).max(1),
+            Curve::Even => even_part(sample.blocks.members(part.block).len(), part.steps, step - 1).max(1),
             Curve::Dream if self.alone => 1,
             Curve::Dream => dream_quota(open, step, part.steps),
         }
@@ -146,12 +146,6 @@ fn parts(sample: &Sample, total: u32) -> impl Iterator<Item = Part> {
         before += part.steps;
         part
     })
-}
-
-/// The size of part `step` (from 1) where `members` are divided into `steps` even ones, the larger ones first.
-fn even_part(members: usize, step: u32, steps: u32) -> usize {
-    let steps = steps as usize;
-    members / steps + usize::from((step as usize) <= members % steps)
 }
 
 /// The step after `step` at which Dream's schedule over `steps` commits any of `open` positions; `None` behind the last.
