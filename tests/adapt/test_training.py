@@ -186,8 +186,20 @@ def test_documents_come_from_files_folders_and_lines(tmp_path):
     assert found == {"one.txt": "one", "lines.jsonl:0": "two", "lines.jsonl:1": [{"role": "user", "content": "hi"}]}
     with pytest.raises(FileNotFoundError, match="does not exist"):
         list(documents(Source(str(tmp_path / "none"))))
+    with pytest.raises(FileNotFoundError, match=r"no file in it matches \*\.rs, \*\.c"):
+        list(documents(Source(str(tmp_path / "a"), glob=["*.rs", "*.c"])))
     held_out = sum(is_held_out(f"file {i}") for i in range(10_000)) / 10_000
     assert abs(held_out - 0.05) < 0.01
+
+
+def test_data_without_a_document_is_refused(tmp_path, texts):
+    """Otherwise a run would go on without it, and its card would not say so."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "binary.txt").write_bytes(b"\xff\xfe")
+    base = write_base(tmp_path / "base", "llama")
+    with pytest.raises(ValueError, match=f"{empty} leaves no document to train on"):
+        prepare(*read(["--base", str(base), "--out", str(tmp_path / "out"), "--data", str(texts), str(empty)]))
 
 
 def test_a_configuration_file_sets_what_the_command_line_does_not(tmp_path):

@@ -51,6 +51,8 @@ def documents(source: Source) -> Iterator[tuple[str, Any]]:
     if not root.exists():
         raise FileNotFoundError(f"--data {source.path} does not exist")
     files = [root] if root.is_file() else sorted({f for glob in source.glob for f in root.glob(glob) if f.is_file()})
+    if not files:
+        raise FileNotFoundError(f"--data {source.path}: no file in it matches {', '.join(source.glob)}")
     for file in files:
         name = file.name if root.is_file() else file.relative_to(root).as_posix()
         if any(part in f"/{name}" for part in source.leave_out):
@@ -127,6 +129,10 @@ class Mixture:
     def __init__(self, sources: list[Source], held_out: bool, tokenizer: Tokenizer, template: str | None,
                  special: dict[str, str], end: int) -> None:
         parts = [Corpus(source, held_out, tokenizer, template, special, end) for source in sources]
+        for part in parts:
+            if not held_out and part.count == 0:
+                raise ValueError(f"--data {part.source.path} leaves no document to train on: all of them are left out, "
+                                 "held out by a hash of their names, too large, or not UTF-8 text")
         self.parts = [part for part in parts if part.talks or len(part.stream)]
         self.shares = [part.source.share for part in self.parts]
 

@@ -82,8 +82,6 @@ def prepare(args: argparse.Namespace, sources: list[Source]) -> Job:
     special = {role: token_text(base.settings.get(role)) or "" for role in ("bos_token", "eos_token")}
     template = base.settings.get("chat_template")
     mixture, held_out = (Mixture(sources, part, base.tokenizer, template, special, end) for part in (False, True))
-    if not mixture.parts:
-        raise ValueError("--data holds no text to train on")
     texts = [part for part in held_out.parts if len(part.stream) > args.length]
     examiner = None
     if texts:

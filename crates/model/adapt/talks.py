@@ -80,11 +80,13 @@ def main() -> None:
     add("--answer-temperature", type=float, default=0.4)
     add("--top-p", type=float, default=0.9)
     add("--threads", type=int, default=1)
+    add("--dtype", choices=["bf16", "f32"], default="bf16", help="number format of the network (bf16)")
     add("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     base = load_base(args.base, None)
-    network = base.network(torch.bfloat16, torch.bfloat16).eval()
+    computed = torch.bfloat16 if args.dtype == "bf16" else torch.float32
+    network = base.network(computed, computed).eval()
     render = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(base.settings["chat_template"]).render
     special = {role: token_text(base.settings.get(role)) or "" for role in ("bos_token", "eos_token")}
     marker = "\u241f"

@@ -1,4 +1,4 @@
-//! What keys and values that are kept save: LLaMA's blocks in GPT-2 small's size with random weights, bfloat16, 2,048
+//! The time that kept keys and values save: LLaMA's blocks in GPT-2 small's size with random weights, bfloat16, 2,048
 //! positions. Prints milliseconds and their ratios.
 //!
 //! `cargo bench -p unmask-model --bench memos`

@@ -38,7 +38,6 @@ pub struct DenoiseRequest {
     pub finish_by: Option<Instant>,
 }
 
-/// A caller's access to an engine; cheap to clone. When the last one is dropped, the engine finishes what
 /// A caller's access to an engine; cheap to clone.
 ///
 /// Handles may be used from any thread and any async runtime. [`Self::submit`] never blocks, [`Self::status`]

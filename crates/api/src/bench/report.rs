@@ -1,4 +1,4 @@
-//! What was measured, as lines or as JSON.
+//! The measurements, as lines or as JSON.
 
 use std::io::Write;
 use std::time::Duration;

@@ -63,7 +63,7 @@ impl ModelFiles {
                         files";
             return Err(LoadError::FileMissing { path: path.to_owned(), hint: hint.to_owned() });
         }
-        if path.join("config.json").exists() {
+        if is_there(&path.join("config.json")) {
             return Ok(Self::Folder(path.to_owned()));
         }
         let entries = std::fs::read_dir(path).map_err(|source| unreadable(path, "", source))?;
@@ -99,18 +99,19 @@ impl ModelFiles {
             Self::Folder(folder) => folder.join(name),
             Self::Gguf(file) => {
                 let beside = file.path().with_file_name(name);
-                if beside.exists() { beside } else { file.path().to_owned() }
+                if is_there(&beside) { beside } else { file.path().to_owned() }
             }
             Self::Memory { name: model, .. } => Path::new(model).join(name),
         }
     }
 
-    /// Returns true if there is such a file.
+    /// Returns true if there is such a file, or a link to one that is not there: a folder without a file is read
+    /// otherwise than one that has lost it, and reading the link says so.
     #[must_use]
     pub fn exists(&self, name: &str) -> bool {
         match self {
-            Self::Folder(folder) => folder.join(name).exists(),
-            Self::Gguf(file) => file.path().with_file_name(name).exists(),
+            Self::Folder(folder) => is_there(&folder.join(name)),
+            Self::Gguf(file) => is_there(&file.path().with_file_name(name)),
             Self::Memory { .. } => self.in_memory(name).is_some(),
         }
     }
@@ -120,14 +121,14 @@ impl ModelFiles {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(name);
-                if name == "tokenizer.json" && !path.exists() && vocabulary::exists(self) {
+                if name == "tokenizer.json" && !is_there(&path) && vocabulary::exists(self) {
                     return vocabulary::tokenizer(self).map(Cow::Owned);
                 }
                 read_file(&path, hint).map(Cow::Owned)
             }
             Self::Gguf(file) => {
                 let beside = file.path().with_file_name(name);
-                if name == "tokenizer.json" && !beside.exists() {
+                if name == "tokenizer.json" && !is_there(&beside) {
                     return file.tokenizer().map(Cow::Owned);
                 }
                 read_file(&beside, hint).map(Cow::Owned)
@@ -246,7 +247,7 @@ pub(crate) fn no_json(bytes: &[u8], error: &impl ToString) -> String {
     mistaken::json(bytes).map_or_else(|| one_line(error), str::to_owned)
 }
 
-/// What is wrong with a safetensors file whose header does not fit it.
+/// The damage of a safetensors file whose header does not fit it.
 fn damaged(error: &impl ToString) -> String {
     let told = one_line(error);
     // Of the reasons only this one is about the bytes behind the header.
@@ -272,10 +273,16 @@ fn read_file(path: &Path, hint: &str) -> Result<Vec<u8>, LoadError> {
     std::fs::read(path).map_err(|source| unreadable(path, hint, source))
 }
 
+/// Returns true if a folder has an entry of this name, be it a link to nothing.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
 pub(super) fn unreadable(path: &Path, hint: &str, source: std::io::Error) -> LoadError {
     match source.kind() {
         std::io::ErrorKind::NotFound => {
-            LoadError::FileMissing { path: path.to_owned(), hint: hint.to_owned() }
+            let hint = mistaken::dangling(path).unwrap_or_else(|| hint.to_owned());
+            LoadError::FileMissing { path: path.to_owned(), hint }
         }
         std::io::ErrorKind::IsADirectory => LoadError::Folder { path: path.to_owned() },
         _ => LoadError::Read { path: path.to_owned(), reason: source },

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::error::one_line;
+
 /// First bytes of files, and the kinds that they reveal.
 const BEGINNINGS: [(&[u8], &str); 12] = [
     (
@@ -127,6 +129,13 @@ pub(super) fn folder(path: &Path) -> Option<String> {
     inner.map(|name| format!("the folder {name} in it has one; give that"))
 }
 
+/// The target of a link that leads nowhere, as in a folder that was copied out of a hub cache without its blobs.
+pub(super) fn dangling(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    let target = one_line(&target.display());
+    Some(format!(": it is a link to {target}, which is not there; copy the files themselves, as `cp -L` does"))
+}
+
 /// Safetensors files of a folder, when none of them is named as they are read.
 pub(super) fn other_weights(folder: &Path) -> Option<String> {
     let entries = std::fs::read_dir(folder).ok()?;
@@ -134,9 +143,7 @@ pub(super) fn other_weights(folder: &Path) -> Option<String> {
     let mut names: Vec<String> = names.filter(|name| name.ends_with(".safetensors")).collect();
     names.sort();
     let first = names.first()?;
-    Some(if first == "model.safetensors" {
-        "; it is a link to a file that is not there".to_owned()
-    } else if first.contains("-of-") {
+    Some(if first.contains("-of-") {
         format!("; {first} is a shard, and shards need model.safetensors.index.json beside them")
     } else if first == "adapter_model.safetensors" {
         "; adapter_model.safetensors is a LoRA adapter, whose folder --adapter takes".to_owned()

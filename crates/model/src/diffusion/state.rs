@@ -191,7 +191,7 @@ impl DenoisingState {
         edits
     }
 
-    /// What the course commits of the answers.
+    /// The part of the answers that the course commits.
     fn commits(&mut self, reads: &[Read]) -> Vec<Commit> {
         let mut found = candidates(&self.wants, reads);
         if !self.last {

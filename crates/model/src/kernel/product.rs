@@ -129,7 +129,7 @@ impl Product<'_> {
     /// Some lines of a panel; with the last of them, the sums are finished.
     ///
     /// # Safety
-    /// As for [`Self::multiply`].
+    /// The same as of [`Self::multiply`].
     #[expect(unsafe_code, reason = "tasks write disjoint elements of one output")]
     unsafe fn multiply_panel(
         &self,

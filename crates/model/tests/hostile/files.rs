@@ -38,6 +38,18 @@ fn each_file_that_is_missing_is_named() {
     }
 }
 
+/// A folder of a hub cache that was copied without the blobs. Files that a model may lack are not passed over either.
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_file_that_is_not_there_is_named() {
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS] {
+        let copy = Copy::of("diffugpt-s");
+        copy.remove(name);
+        std::os::unix::fs::symlink("../../blobs/4d7a", copy.path(name)).unwrap();
+        copy.assert_refused(&[name, "it is a link to ../../blobs/4d7a, which is not there"]);
+    }
+}
+
 #[test]
 fn pickles_are_refused_with_the_way_to_convert_them() {
     for name in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {

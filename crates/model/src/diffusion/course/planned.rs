@@ -12,7 +12,7 @@ use super::ranked::{Candidate, entropy_prefix};
 /// Positions by the round that commits them. Rounds without members are not part of it and cost nothing.
 #[derive(Clone, Debug)]
 pub(in crate::diffusion) struct PlannedRounds {
-    /// What is still to come, the next member last.
+    /// The members still to come, the next one last.
     plan: Vec<(u32, Position)>,
     /// True if positions have rounds of their own ([`Quota::OwnRound`]): position 0 gets its token in its round, too.
     pub(super) places_first: bool,
@@ -56,7 +56,7 @@ impl PlannedRounds {
 /// A random order of all positions that is read ahead: as many are committed as an entropy budget allows.
 #[derive(Clone, Debug)]
 pub(in crate::diffusion) struct LookAhead {
-    /// What is still to come, the next position last.
+    /// The positions still to come, the next one last.
     plan: Vec<(u32, Position)>,
     /// Nats.
     budget: f64,
