@@ -75,6 +75,12 @@ async fn of_a_long_file_what_is_near_the_cursor_is_kept() {
     let end = json!({ "prompt": line.repeat(4000), "max_tokens": 8 });
     assert_eq!(server.ok(FIM, &end).await["usage"]["completion_tokens"], 8);
     server.post("/v1/completions", &end).await.refusal(400, "context_length_exceeded");
+    // An editor's cursor at the end of the file.
+    let cursor = server.ok("/v1/completions", &with(&end, json!({ "suffix": "" }))).await;
+    assert_eq!(
+        (&cursor["usage"]["completion_tokens"], &cursor["diffusion"]["truncated"]),
+        (&json!(8), &json!(true))
+    );
     let exact = with(&far, json!({ "diffusion": { "reproduce": true } }));
     server.post(FIM, &exact).await.refusal(400, "context_length_exceeded");
 }
@@ -113,8 +119,9 @@ async fn an_infill_is_the_completion_of_what_stands_around_the_cursor() {
             text += part["content"].as_str().unwrap();
         }
         let last: Value = serde_json::from_str(last.strip_prefix("data: ").unwrap()).unwrap();
-        assert_eq!((&json!(text), &last["content"]), (&answer["content"], &answer["content"]));
-        assert_eq!(last["stop"], true);
+        // Clients that add up what all events bring have the text once.
+        assert_eq!((&json!(text), &last["content"]), (&answer["content"], &json!("")));
+        assert_eq!((&last["stop"], &last["tokens_predicted"]), (&json!(true), &answer["tokens_predicted"]));
     }
 }
 
@@ -126,6 +133,8 @@ async fn warming_up_asks_nothing_of_the_engine() {
     let answer = server.ok(INFILL, &body).await;
     assert_eq!((&answer["content"], &answer["stop"]), (&json!(""), &json!(true)));
     assert_eq!(server.ok(INFILL, &with(&body, json!({ "response_fields": [""] }))).await, json!({}));
+    let two = server.ok(INFILL, &with(&body, json!({ "n_cmpl": 2 }))).await;
+    assert_eq!((&two[0]["index"], &two[1]["index"]), (&json!(0), &json!(1)));
     assert_eq!(server.health().await.evaluations, before);
 }
 
@@ -151,8 +160,42 @@ async fn long_files_are_cut_to_what_is_near_the_cursor() {
     assert_eq!(short["truncated"], false);
     for (field, value) in [("n_predict", -2), ("n_indent", -1), ("n_cmpl", 9), ("t_max_predict_ms", -1)] {
         let body = with(&vim("a", "b", "c"), json!({ field: value }));
-        server.post(INFILL, &body).await.refusal(400, "out_of_range");
+        let refused = server.post(INFILL, &body).await.refusal(400, "out_of_range");
+        assert_eq!(refused["param"], field, "{refused}");
     }
+    let states =
+        with(&vim("a", "b", "c"), json!({ "stream": true, "diffusion": { "stream_states": "delta" } }));
+    let refused = server.post(INFILL, &states).await.refusal(400, "conflicting_fields");
+    assert!(refused["message"].as_str().unwrap().contains("not streamed on /infill"), "{refused}");
+    // The editors of llama.cpp send these, and nothing of them is unknown.
+    let editors = with(&vim("a", "b", "c"), json!({ "t_max_prompt_ms": 500 }));
+    assert_eq!(server.post(INFILL, &editors).await.header("x-ignored-params"), "input_extra.0.time");
+}
+
+/// Penalties and biases mean the same as on the other routes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn penalties_and_biases_count_in_an_infill() {
+    let server = Server::start("diffugpt-s", &[]);
+    let body = with(&vim("a", "b", ""), json!({ "n_predict": 3, "temperature": 0, "ignore_eos": true }));
+    for bias in [json!({ "40": 100 }), json!([[40, 100]])] {
+        let answer = server.ok(INFILL, &with(&body, json!({ "logit_bias": bias }))).await;
+        let plain = json!({ "prompt": "import os\nab", "max_tokens": 3, "temperature": 0, "top_k": 40, "seed": 3,
+                            "ignore_eos": true, "logit_bias": { "40": 100 } });
+        let plain = server.ok("/v1/completions", &plain).await;
+        assert_eq!(answer["content"], plain["choices"][0]["text"]);
+    }
+    for (fields, param) in [
+        (json!({ "presence_penalty": 99 }), "presence_penalty"),
+        (json!({ "repeat_penalty": 99 }), "repetition_penalty"),
+        (json!({ "logit_bias": { "abc": 9 } }), "logit_bias"),
+        (json!({ "logit_bias": { "040": 9 } }), "logit_bias"),
+    ] {
+        let refused = server.post(INFILL, &with(&body, fields)).await.refusal(400, "out_of_range");
+        assert_eq!(refused["param"], param);
+    }
+    let twice = r#"{"input_prefix":"a","n_predict":1,"logit_bias":{"40":1,"40":2}}"#;
+    let refused = server.post_text(INFILL, twice.to_owned()).await.refusal(400, "invalid_type");
+    assert!(refused["message"].as_str().unwrap().contains("token 40 is given twice"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -158,6 +158,31 @@ async fn wrong_types_are_named_in_the_words_of_json() {
             "`diffusion.eos` must be one of `cut`, `ignore`, `ban`, `distrust`",
         ),
         ("/detokenize", r#"{"tokens":["secret"]}"#, "`tokens[0]` must be an integer, not a string"),
+        (
+            COMPLETIONS,
+            r#"{"prompt":"a","seed":-9223372036854775809}"#,
+            "`seed` must be an integer from -9223372036854775808 to 18446744073709551615",
+        ),
+        (
+            COMPLETIONS,
+            r#"{"prompt":"a","diffusion":{"preset":"exact","preset":"greedy"}}"#,
+            "`diffusion.preset` is given twice",
+        ),
+        (
+            COMPLETIONS,
+            r#"{"prompt":"a","repeat_penalty":2,"repetition_penalty":2}"#,
+            "`repetition_penalty` is given twice; `repeat_penalty` is the same field",
+        ),
+        (
+            COMPLETIONS,
+            r#"{"prompt":"a","diffusion":{"factor":0}}"#,
+            "`diffusion.factor` is 0; it must be above 0 and at most 1000",
+        ),
+        (
+            "/v1/fim/completions",
+            r#"{"prompt":"a","suffix":"b","max_tokens":-2}"#,
+            "`max_tokens` is -2; it must be at least 1, or -1 for the usual most",
+        ),
     ] {
         let error = server.post_text(path, body.to_owned()).await.json()["error"].clone();
         assert_eq!(error["message"], message, "{path} {body}");

@@ -116,6 +116,26 @@ async fn a_text_between_two_others_gets_the_length_that_fits() {
     assert_eq!((&one["tokens_predicted"], &one["stop_type"]), (&json!(1), &json!("limit")));
 }
 
+/// Comparing lengths takes time, too: with a budget that is over at once, none is compared.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_bounds_the_search_for_a_length() {
+    let server = Server::start("diffugpt-s", &[]);
+    let hole = json!({ "prefix": "The ", "suffix": " end", "length": { "min": 1, "max": 32 }, "seed": 5 });
+    let infill = json!({ "input_prefix": "The ", "input_suffix": " end", "n_predict": 64, "seed": 5 });
+    for (route, body, budget) in [
+        ("/fill", hole, json!({ "diffusion": { "time_budget_ms": 1 } })),
+        ("/infill", infill, json!({ "t_max_predict_ms": 1 })),
+    ] {
+        let evaluations = async |body: &Value| {
+            let before = server.health().await.evaluations.unwrap();
+            server.ok(route, body).await;
+            server.health().await.evaluations.unwrap() - before
+        };
+        assert!(evaluations(&body).await > 1, "{route}");
+        assert_eq!(evaluations(&with(&body, budget)).await, 1, "{route}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_of_a_search_shows_the_winner_at_its_end() {
     let server = Server::start("diffugpt-s", &[]);

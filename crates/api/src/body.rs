@@ -196,9 +196,15 @@ fn decode<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiErro
 
 /// The sentence for a field that a body has twice, perhaps under another of its names.
 fn given_twice(field: &str) -> String {
-    const NAMES: [[&str; 2]; 4] =
-        [["seed", "random_seed"], ["token_healing", "heal"], ["include", "return"], ["commit_rule", "quota"]];
-    match NAMES.iter().find(|[name, _]| *name == field) {
+    const NAMES: [[&str; 2]; 5] = [
+        ["seed", "random_seed"],
+        ["token_healing", "heal"],
+        ["include", "return"],
+        ["commit_rule", "quota"],
+        ["repetition_penalty", "repeat_penalty"],
+    ];
+    let last = field.rsplit('.').next().unwrap_or(field);
+    match NAMES.iter().find(|[name, _]| *name == last) {
         Some([_, other]) => format!("`{field}` is given twice; `{other}` is the same field"),
         None => format!("`{field}` is given twice"),
     }
@@ -232,7 +238,7 @@ fn refused(path: &str, error: serde_json::Error) -> ApiError {
     let (code, param): (_, Option<String>) = if reason.starts_with("missing field") {
         ("missing_field", Some(inner(quoted)))
     } else if reason.starts_with("duplicate field") {
-        ("invalid_json", Some(quoted.to_owned()))
+        ("invalid_json", Some(inner(quoted)))
     } else {
         ("invalid_type", (path != ".").then(|| path.to_owned()))
     };

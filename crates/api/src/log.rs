@@ -55,7 +55,7 @@ fn check_levels(filter: &str) -> Result<(), String> {
         return Ok(());
     };
     let near = nearest(&word.to_ascii_lowercase(), LEVELS);
-    let meant = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+    let meant = near.map_or(".".to_owned(), |near| format!("; did you mean {near}?"));
     Err(format!(
         "--log {filter}: {word} is not a level ({}){meant} A module has its level behind it: unmask_scheduler=debug",
         LEVELS.join(", ")

@@ -15,6 +15,7 @@ use crate::config::{Patience, ServeArgs};
 use crate::fair_pool::FairPool;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::policy::KvCacheName;
 use crate::route_defaults::RouteDefaults;
 use crate::template::ChatTemplate;
 
@@ -53,6 +54,18 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
 }
 
+/// The keys and values that requests keep where they say nothing, if a flag says so.
+fn cache_by_default(model: &ServedModel, args: &ServeArgs) -> Option<KvCacheName> {
+    let given = args.engine.kv_cache?;
+    if model.block().is_some() {
+        tracing::warn!(
+            "--kv-cache has no effect: this model computes finished blocks once and exactly, and approximates nothing"
+        );
+        return None;
+    }
+    Some(given)
+}
+
 impl AppState {
     /// The state of a server with these settings, which has answered nothing yet.
     #[must_use]
@@ -64,7 +77,10 @@ impl AppState {
         args: &ServeArgs,
     ) -> Self {
         Self {
-            limits: Limits { kv_cache: args.engine.kv_cache, ..args.limits.limits(model.limits.context) },
+            limits: Limits {
+                kv_cache: cache_by_default(&model, args),
+                ..args.limits.limits(model.limits.context)
+            },
             model: Arc::new(model),
             engine,
             slots: args.engine.max_running,

@@ -246,6 +246,12 @@ pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "it must be a number of bytes such as 0, 500M or 2G".to_owned())
 }
 
+/// A number that JSON can write.
+pub(crate) fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| "it must be a number such as 0.7".to_owned())
+}
+
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
@@ -73,7 +74,7 @@ def load_base(given: str, mask_token: str | None) -> Base:
         base = open_gguf(path)
     elif path.is_dir():
         base = open_folder(path, given)
-    elif path.exists() or given.count("/") != 1:
+    elif path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", given):
         raise BaseError(f"--base {given} is no folder, no .gguf file and no name of the form owner/name")
     else:
         from huggingface_hub import snapshot_download

@@ -59,8 +59,7 @@ def documents(source: Source) -> Iterator[tuple[str, Any]]:
             continue
         if file.suffix == ".jsonl":
             for number, line in enumerate(file.read_text("utf-8").splitlines()):
-                entry = json.loads(line)
-                yield f"{name}:{number}", entry.get("messages") or entry["text"]
+                yield f"{name}:{number}", content(line, f"{file}, line {number + 1}")
         elif file.stat().st_size <= LARGEST_FILE:
             try:
                 text = file.read_text("utf-8")
@@ -68,6 +67,19 @@ def documents(source: Source) -> Iterator[tuple[str, Any]]:
                 continue
             if text.strip() and max(map(len, text.split("\n"))) <= LONGEST_LINE:
                 yield name, text
+
+
+def content(line: str, place: str) -> str | list[dict[str, str]]:
+    """The text or the messages of a line."""
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{place}: it is not JSON: {error}") from None
+    found = (entry.get("messages") or entry.get("text")) if isinstance(entry, dict) else None
+    talk = isinstance(found, list) and all(isinstance(one, dict) and {"role", "content"} <= one.keys() for one in found)
+    if not (isinstance(found, str) or talk):
+        raise ValueError(f"{place}: it must have `text`, a string, or `messages`, a list of objects with role and content")
+    return found
 
 
 def is_held_out(name: str) -> bool:

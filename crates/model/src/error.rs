@@ -188,7 +188,11 @@ pub enum LoadError {
         reason: String,
     },
     /// A model that this server does not know.
-    #[error("{}: architecture `{found}` is not supported; supported are {supported}", path.display())]
+    #[error(
+        "{}: architecture `{found}` is not supported; supported are {supported}. If it is one of these under another name, \
+         name its family",
+        path.display()
+    )]
     UnsupportedArchitecture {
         /// The configuration file.
         path: PathBuf,
@@ -225,17 +229,18 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// A tensor that the architecture needs.
-    #[error("{}: tensor `{name}` is missing", path.display())]
+    #[error("{}: tensor `{name}` is missing{hint}", path.display())]
     TensorMissing {
         /// The weights.
         path: PathBuf,
         /// The tensor, under the name of the layout found.
         name: String,
+        /// Advice; empty or starting with a colon.
+        hint: String,
     },
     /// A tensor that no part of the configured network reads: it is another network.
     #[error(
-        "{}: the files hold tensor `{name}`, which the configured network of {layers} layers does not have; use the \
-         configuration that the weights were saved with, or remove the tensor",
+        "{}: the files hold tensor `{name}`, which the configured network of {layers} layers does not have; {way_out}",
         path.display()
     )]
     TensorUnread {
@@ -245,16 +250,24 @@ pub enum LoadError {
         name: String,
         /// Layers that are configured.
         layers: usize,
+        /// Advice.
+        way_out: &'static str,
     },
     /// No head, and none that the embedding could stand for.
     #[error(
-        "{}: field `tie_word_embeddings` is not true, but tensor `lm_head.weight` is missing; save the model with its \
-         head, or set the field to true if the embedding is the head",
+        "{}: field `{field}` is not true, but tensor `{tensor}` is missing; save the model with its head, or set the \
+         field to true if the embedding is the head{other}",
         path.display()
     )]
     HeadMissing {
         /// The configuration.
         path: PathBuf,
+        /// The field that ties the head to the embedding.
+        field: &'static str,
+        /// The head, under the name of the layout found.
+        tensor: String,
+        /// A file that may hold it; empty or starting with a semicolon.
+        other: String,
     },
     /// A tensor of another shape than the configuration implies.
     #[error("{}: tensor `{name}` has shape {found:?}, but the configuration implies {expected:?}", path.display())]

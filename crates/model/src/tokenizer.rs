@@ -112,7 +112,13 @@ impl TextTokenizer {
         let mask = mask(&text, profile, &path)?;
         let bos = lookup(&profile.bos_token);
         let eos = lookup(&profile.eos_token);
-        let ends = ends(&text, profile, eos);
+        let special: HashSet<TokenId> = profile
+            .special_tokens
+            .iter()
+            .filter_map(|token| text.token_to_id(token))
+            .chain(text.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id))
+            .collect();
+        let ends = ends(&text, profile, &special, eos);
         if ends.contains(&mask) {
             let reason = format!(
                 "names one token, number {mask}, as mask and as end of a text; --mask-token names another mask"
@@ -120,12 +126,6 @@ impl TextTokenizer {
             return Err(LoadError::MaskToken { path: path.clone(), reason });
         }
         let style = ByteStyle::of(text.get_decoder()).map_err(malformed)?;
-        let special: HashSet<TokenId> = profile
-            .special_tokens
-            .iter()
-            .filter_map(|token| text.token_to_id(token))
-            .chain(text.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id))
-            .collect();
         let mut bytes = vec![Box::default(); rows];
         let mut used = vec![false; rows];
         for (token, &id) in &vocabulary {
@@ -135,7 +135,7 @@ impl TextTokenizer {
             }
         }
         let never_drawn = (0..rows as TokenId)
-            .filter(|&id| !used[id as usize] || id == mask || (Some(id) == bos && bos != eos))
+            .filter(|id| !used[*id as usize] || (special.contains(id) && ends.binary_search(id).is_err()))
             .collect();
         let leading_space = matches!(style, ByteStyle::SentencePiece);
         let recognised = template.get_added_tokens_decoder();
@@ -328,8 +328,8 @@ impl TextTokenizer {
         self.document_start
     }
 
-    /// Tokens that are not drawn by default: the mask, rows without a token, and a BOS that is not also
-    /// the EOS. Ascending.
+    /// Tokens that are not drawn by default: rows without a token, and special tokens that end no text, such as the mask,
+    /// a document start and the roles of a chat. They spell nothing. Ascending.
     #[must_use]
     pub fn never_drawn(&self) -> &[TokenId] {
         &self.never_drawn
@@ -383,10 +383,17 @@ fn mask(text: &Tokenizer, profile: &Profile, path: &Path) -> Result<TokenId, Loa
     }
 }
 
-/// The tokens that end a text, ascending; those that the tokenizer does not know are none.
-fn ends(text: &Tokenizer, profile: &Profile, eos: Option<TokenId>) -> Vec<TokenId> {
+/// The tokens that end a text, ascending; those that the tokenizer does not know are none. A number in a configuration
+/// counts if it is a special token's: configurations keep the defaults of their class, which may be any word here.
+fn ends(
+    text: &Tokenizer,
+    profile: &Profile,
+    special: &HashSet<TokenId>,
+    eos: Option<TokenId>,
+) -> Vec<TokenId> {
     let known = profile.ends.iter().filter_map(|end| text.token_to_id(end));
-    let mut ends: Vec<TokenId> = known.chain(eos).collect();
+    let listed = profile.end_ids.iter().copied().filter(|id| special.contains(id));
+    let mut ends: Vec<TokenId> = known.chain(listed).chain(eos).collect();
     ends.sort_unstable();
     ends.dedup();
     ends

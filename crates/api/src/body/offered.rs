@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::error::ApiError;
 
 /// Fields that change nothing about the answer; accepted and forgotten.
-pub(super) const HARMLESS: [&str; 16] = [
+pub(super) const HARMLESS: [&str; 17] = [
     "user",
     "safety_identifier",
     "metadata",
@@ -17,6 +17,7 @@ pub(super) const HARMLESS: [&str; 16] = [
     "cache_prompt",
     "id_slot",
     "samplers",
+    "t_max_prompt_ms",
     "n_keep",
     "timings_per_token",
     "keep_alive",

@@ -20,9 +20,17 @@ pub(super) struct Settings {
     /// The names of the flags.
     pub(super) flags: Vec<String>,
     arguments: Vec<OsString>,
+    path: PathBuf,
 }
 
 impl Settings {
+    /// The error for a value of the file that its flag does not take.
+    pub(super) fn wrong_value(&self, error: &clap::Error) -> anyhow::Error {
+        let text = error.render().to_string();
+        let line = text.lines().next().unwrap_or_default();
+        anyhow::anyhow!("{}: {}", self.path.display(), line.trim_start_matches("error: "))
+    }
+
     /// True if the file sets nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.arguments.is_empty()
@@ -47,6 +55,7 @@ pub(super) fn settings(command: &Command, matches: &ArgMatches) -> anyhow::Resul
         None => (command, matches),
     };
     let Ok(Some(path)) = used.try_get_one::<PathBuf>("config") else { return Ok(settings) };
+    settings.path.clone_from(path);
     for (key, value) in read(path)? {
         let arg = flag(command, &key).with_context(|| path.display().to_string())?;
         let source = used.value_source(arg.get_id().as_str());
@@ -69,7 +78,15 @@ fn is_named(arg: &Arg, used: &ArgMatches) -> bool {
 fn read(path: &Path) -> anyhow::Result<Table> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the settings file {}", path.display()))?;
-    text.parse().with_context(|| format!("the settings file {} is not valid TOML", path.display()))
+    text.parse().map_err(|error: toml::de::Error| {
+        let line =
+            error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        anyhow::anyhow!(
+            "the settings file {} is not valid TOML: line {line}: {}",
+            path.display(),
+            error.message().replace('\n', ", ")
+        )
+    })
 }
 
 /// The flag that a key names, written with hyphens or underscores.

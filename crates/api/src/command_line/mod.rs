@@ -59,7 +59,9 @@ pub fn parse() -> Parsed {
     let matches = if file.is_empty() {
         matches
     } else {
-        command.clone().get_matches_from(file.inserted(&args, &matches))
+        let parsed = command.clone().try_get_matches_from(file.inserted(&args, &matches));
+        // The command line by itself was right.
+        parsed.unwrap_or_else(|error| fail(&file.wrong_value(&error)))
     };
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     Parsed { cli, command, matches, from_file: file.flags }

@@ -55,6 +55,8 @@ fn line(arg: &Arg, name: &str, used: &ArgMatches, from_file: &[String]) -> Strin
         return format!("# {name} is set and not shown");
     }
     let value = match &given[..] {
+        // A variable may say yes or 0.
+        _ if !arg.get_action().takes_values() => used.get_flag(id).to_string(),
         [value] if !is_list(arg) => toml(value),
         values => format!("[{}]", values.iter().map(|value| toml(value)).collect::<Vec<_>>().join(", ")),
     };

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::config::{LoadArgs, Secret};
+use crate::values::finite;
 
 /// Settings of `unmask try`.
 #[derive(Debug, Args)]
@@ -67,10 +68,10 @@ pub struct TerminalArgs {
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Divides the logits; 0 takes the most probable tokens [default: the model's].
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = finite)]
     pub temperature: Option<f64>,
     /// Nucleus mass [default: the model's].
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", value_parser = finite)]
     pub top_p: Option<f64>,
     /// The text is a function of the settings and this number [default: random].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]

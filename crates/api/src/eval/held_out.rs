@@ -22,7 +22,16 @@ pub(super) fn blocks(folder: &Path, args: &FileArgs, seed: i64) -> Result<Vec<It
     let files = texts(folder, args)?;
     let total: usize = files.iter().map(|(_, text)| text.len()).sum();
     if total == 0 {
-        return Err(DataError::Empty { file: folder.display().to_string() });
+        let kinds: Vec<String> =
+            args.extension.iter().map(|one| format!(".{}", one.trim_matches('.'))).collect();
+        let of_kind =
+            if kinds.is_empty() { String::new() } else { format!(" with a name in {}", kinds.join(" or ")) };
+        let left_out = if args.leave_out.is_empty() { "" } else { ", beside what --leave-out names" };
+        let held_out = if args.held_out { " that is held out" } else { "" };
+        return Err(DataError::NoText {
+            folder: folder.display().to_string(),
+            wanted: format!("{of_kind}{held_out}{left_out}"),
+        });
     }
     let mut draws = Draws::new(seed.cast_unsigned());
     let mut items = Vec::new();
@@ -89,7 +98,8 @@ fn collect(folder: &Path, name: &str, paths: &mut Vec<(String, PathBuf)>) -> std
 
 fn counts(name: &str, args: &FileArgs) -> bool {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    let kind = args.extension.is_empty() || args.extension.iter().any(|one| one == extension);
+    let kind =
+        args.extension.is_empty() || args.extension.iter().any(|one| one.trim_matches('.') == extension);
     let hidden = name.split('/').any(|part| part.starts_with('.'));
     let within = |part: &String| format!("/{name}/").contains(&format!("/{}/", part.trim_matches('/')));
     let held_out = || Sha256::digest(name.as_bytes())[0].is_multiple_of(20);
@@ -136,7 +146,7 @@ mod tests {
             assert!(block.len() <= 32 * BYTES_A_TOKEN && text.contains(block.as_str()));
         }
         let empty = tempfile::TempDir::new().unwrap();
-        assert!(matches!(blocks(empty.path(), &args(), 3), Err(DataError::Empty { .. })));
+        assert!(matches!(blocks(empty.path(), &args(), 3), Err(DataError::NoText { .. })));
         assert!(matches!(blocks(&empty.path().join("none"), &args(), 3), Err(DataError::Unreadable { .. })));
     }
 }

@@ -58,6 +58,9 @@ pub fn eval(args: &EvalArgs, out: &mut impl Write) -> anyhow::Result<()> {
     }
     let log = LogArgs { log: args.log.clone(), log_format: LogFormat::Text };
     let _log = Log::to_stderr(&log).map_err(anyhow::Error::msg)?;
+    if let (Some(url), Some(model)) = (&args.url, &args.model) {
+        tracing::warn!(%url, model, "--url names a server: its model is measured, and --model is not loaded");
+    }
     let tasks = tasks(args)?;
     // Before the model, which may take minutes to load.
     let asked = tasks.iter().map(|task| items::read(*task, args)).collect::<Result<Vec<_>, _>>()?;
@@ -84,7 +87,10 @@ pub fn eval(args: &EvalArgs, out: &mut impl Write) -> anyhow::Result<()> {
     } else {
         report.print(out)?;
     }
-    Ok(())
+    match report.tasks.iter().find(|task| task.items == 0) {
+        Some(empty) => bail!("no item of {} could be asked; the table says why", empty.task.name()),
+        None => Ok(()),
+    }
 }
 
 async fn answer(

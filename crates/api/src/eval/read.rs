@@ -53,6 +53,8 @@ pub(super) fn text(path: &Path, zipped: bool) -> Result<String, DataError> {
     let source: Box<dyn Read> = if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let bytes = read_bounded(source, MOST_BYTES).map_err(|error| unreadable(error.to_string()))?;
     let bytes = bytes.ok_or_else(|| unreadable(format!("it is longer than {MOST_BYTES} bytes")))?;
+    let marked = bytes.starts_with(b"\xef\xbb\xbf");
+    let bytes = if marked { bytes[3..].to_vec() } else { bytes };
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let bytes = error.as_bytes();

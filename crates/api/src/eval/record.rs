@@ -39,6 +39,9 @@ pub(super) enum DataError {
     /// A field is absent or not what it must be.
     #[error("{place}, field `{field}`: {problem}")]
     Field { place: Place, field: String, problem: String },
+    /// A folder without a text for the task `infill`.
+    #[error("{folder} holds no text file{wanted}")]
+    NoText { folder: String, wanted: String },
     /// A file without a single item.
     #[error("{file} holds no item")]
     Empty { file: String },

@@ -1,7 +1,7 @@
 //! Generated code, run by Python in a process of its own: without network, with limits of time, memory and files.
 //!
-//! `unshare` of util-linux gives it namespaces of users, networks and processes, `prlimit` its limits, and `timeout` of
-//! coreutils ends it. Where one of these is missing or not permitted, nothing is run.
+//! `unshare` of util-linux gives it namespaces of users, networks and processes, `prlimit` its limits, `setpriv` another
+//! user where this one is root, and `timeout` of coreutils ends it. Where one of these is missing or not permitted, nothing is run.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -50,8 +50,8 @@ pub(super) enum Verdict {
 pub(super) enum SandboxError {
     /// The commands are missing, or may not do it.
     #[error(
-        "--run-code cannot cut the network for generated code here: {0}; it needs Linux with python3, timeout, prlimit \
-         and `unshare --user --net --pid`; leave it out, or run in a container that permits user namespaces"
+        "--run-code cannot cut the network for generated code here: {0}; it needs Linux with python3, timeout, prlimit, \
+         setpriv and `unshare --user --net --pid`; leave it out, or run in a container that permits user namespaces"
     )]
     Unavailable(String),
     /// A process cannot be started or read.
@@ -95,6 +95,10 @@ impl Sandbox {
     fn run_here(&self, program: &str) -> std::io::Result<(Verdict, String)> {
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", SECONDS[0]]);
+        if is_root() {
+            // The kernel counts no processes of root.
+            command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+        }
         command.args(["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]);
         command.args(["prlimit", &format!("--cpu={}", SECONDS[1]), "--core=0", "--fsize=0", "--nofile=64"]);
         command.args(LIMITS).args([self.python, "-I", "-B", "-X", "utf8", "-"]);
@@ -117,6 +121,18 @@ impl Sandbox {
         let verdict = if passed { Verdict::Passed } else { Verdict::Failed };
         Ok((verdict, String::from_utf8_lossy(&errors).into_owned()))
     }
+}
+
+/// True if this process is root's.
+fn is_root() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+
+        std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+    }
+    #[cfg(not(unix))]
+    false
 }
 
 /// All that a process writes, or `None` if it is too long: the rest is read and dropped until its time is over.
@@ -150,6 +166,15 @@ mod tests {
             ("import sys; sys.exit(0)", Verdict::Failed),
             ("import os; os._exit(0)", Verdict::Failed),
             ("bytearray(4 << 30)", Verdict::Failed),
+            // More processes than the limit, as root too.
+            (
+                "import os, time\nfor _ in range(300):\n    if os.fork() == 0:\n        time.sleep(9)\n        os._exit(0)",
+                Verdict::Failed,
+            ),
+            (
+                "import os\nfor _ in range(20):\n    if os.fork() == 0:\n        os._exit(0)\n    os.wait()",
+                Verdict::Passed,
+            ),
             ("print('x' * 1000000)", Verdict::Failed),
             ("with open('/tmp/unmask-eval-test', 'w') as file: file.write('x')", Verdict::Failed),
             (

@@ -48,6 +48,8 @@ pub struct GivenTimes {
     pub timeout: Option<i64>,
     /// `diffusion.time_budget_ms`.
     pub budget: Option<i64>,
+    /// Another field that said so, in which 0 means no budget.
+    pub budget_field: Option<&'static str>,
 }
 
 /// When a request ends at the latest.
@@ -60,23 +62,31 @@ pub struct Deadlines {
 }
 
 impl GivenTimes {
+    /// The time that is left of the budget at `now`; `None` without one.
+    #[must_use]
+    pub fn budget_left(self, arrived: Instant, now: Instant) -> Option<Duration> {
+        let budget = Duration::from_millis(u64::try_from(self.budget?).unwrap_or(0));
+        Some(budget.saturating_sub(now.saturating_duration_since(arrived)))
+    }
+
     /// Moments for a request that arrived at `arrived`. Of header and field the earlier counts.
     ///
     /// # Errors
     /// A time that is not from 1 to `longest`.
     pub fn resolve(self, arrived: Instant, longest: Duration) -> Result<Deadlines, ApiError> {
-        let checked = |name: &str, given: Option<i64>| match given {
+        let checked = |name: &str, given: Option<i64>, least: i64| match given {
             None => Ok(None),
             Some(given) => {
                 let time = u64::try_from(given).ok().filter(|given| *given > 0).map(Duration::from_millis);
                 let time = time.filter(|time| *time <= longest);
-                let allowed = || format!("from 1 to {}", longest.as_millis());
+                let allowed = || format!("from {least} to {}", longest.as_millis());
                 time.map(Some).ok_or_else(|| out_of_range(name, given, allowed()))
             }
         };
-        let header = checked(HEADER, self.header)?;
-        let timeout = checked("timeout_ms", self.timeout)?;
-        let budget = checked("diffusion.time_budget_ms", self.budget)?;
+        let header = checked(HEADER, self.header, 1)?;
+        let timeout = checked("timeout_ms", self.timeout, 1)?;
+        let (field, least) = self.budget_field.map_or(("diffusion.time_budget_ms", 1), |field| (field, 0));
+        let budget = checked(field, self.budget, least)?;
         let timeout = header.into_iter().chain(timeout).min().unwrap_or(longest);
         Ok(Deadlines {
             deadline: arrived.checked_add(timeout),
@@ -114,7 +124,7 @@ mod tests {
         let arrived = crate::clock::now();
         let longest = Duration::from_millis(1000);
         let resolve = |header, timeout, budget| {
-            GivenTimes { header, timeout, budget }
+            GivenTimes { header, timeout, budget, budget_field: None }
                 .resolve(arrived, longest)
                 .map_err(|error| error.to_string())
         };
@@ -129,6 +139,10 @@ mod tests {
             assert!(resolve(Some(wrong), None, None).unwrap_err().contains("`x-request-timeout-ms`"));
             assert!(resolve(None, Some(wrong), None).unwrap_err().contains("`timeout_ms`"));
             assert!(resolve(None, None, Some(wrong)).unwrap_err().contains("`diffusion.time_budget_ms`"));
+            let editors =
+                GivenTimes { budget: Some(wrong), budget_field: Some("t_max"), ..GivenTimes::default() };
+            let error = editors.resolve(arrived, longest).unwrap_err().to_string();
+            assert!(error.contains("`t_max`") && error.contains("from 0 to 1000"), "{error}");
         }
     }
 }

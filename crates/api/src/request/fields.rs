@@ -1,10 +1,11 @@
 //! Types of fields that JSON writes in several ways.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
@@ -23,6 +24,56 @@ pub fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>
         serde::de::Error::custom(format!("{number} is {what}"))
     })
 }
+
+/// Additions to logits by the numbers of tokens: an object, or llama.cpp's list of pairs. For
+/// `#[serde(deserialize_with)]` on optional fields, where null counts as absent.
+pub fn biases<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Biases>, D::Error> {
+    struct Pairs;
+
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = Biases;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Biases, A::Error> {
+            let mut biases = Biases::new();
+            while let Some((token, bias)) = fields.next_entry::<String, f64>()? {
+                add(&mut biases, token, bias)?;
+            }
+            Ok(biases)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<Biases, A::Error> {
+            let mut biases = Biases::new();
+            while let Some((token, bias)) = pairs.next_element::<(u32, f64)>()? {
+                add(&mut biases, token.to_string(), bias)?;
+            }
+            Ok(biases)
+        }
+    }
+
+    fn add<E: serde::de::Error>(biases: &mut Biases, token: String, bias: f64) -> Result<(), E> {
+        let twice = || E::custom(format!("token {token} is given twice"));
+        let twice = biases.contains_key(&token).then(twice);
+        biases.insert(token, bias);
+        twice.map_or(Ok(()), Err)
+    }
+
+    struct Given(Biases);
+
+    impl<'de> Deserialize<'de> for Given {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(Pairs).map(Self)
+        }
+    }
+
+    Ok(Option::<Given>::deserialize(deserializer)?.map(|Given(biases)| biases))
+}
+
+/// What is added to the logits of tokens, by their numbers as they were written.
+pub type Biases = BTreeMap<String, f64>;
 
 /// A number of alternatives, where false counts as absent: some clients send what chat takes to every route.
 /// For `#[serde(deserialize_with)]` on optional fields.

@@ -202,6 +202,7 @@ impl GivenOptions {
                 header: self.timeout_header.0,
                 timeout: self.timeout_ms,
                 budget: diffusion.time_budget_ms,
+                budget_field: None,
             },
         })
     }
@@ -262,7 +263,9 @@ pub fn biases(
     let given = given.into_iter().flatten();
     let mut biases = Vec::new();
     for (id, &bias) in given {
-        let token = id.parse::<TokenId>().ok().filter(|token| (*token as usize) < rows);
+        // Of two ways to write a number, the later one would win.
+        let token =
+            id.parse::<TokenId>().ok().filter(|token| (*token as usize) < rows && token.to_string() == *id);
         let token = token.ok_or_else(|| {
             let shown: String = id.chars().filter(|c| !c.is_control()).take(32).collect();
             out_of_range(

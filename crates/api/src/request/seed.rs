@@ -42,7 +42,10 @@ impl<'de> Deserialize<'de> for Seed {
         match (number.as_u64(), signed()) {
             (Some(bits), _) => Ok(Self::new(bits)),
             (None, Some(number)) => Ok(Self::from(number)),
-            (None, None) => Err(serde::de::Error::custom(format!("{number} is not an integer of 64 bits"))),
+            (None, None) => {
+                let range = format!("an integer from {} to {}", i64::MIN, u64::MAX);
+                Err(serde::de::Error::custom(format!("expected {range}")))
+            }
         }
     }
 }

@@ -83,15 +83,17 @@ macro_rules! with_shared_fields {
     (@add [repetition_penalty $($rest:ident)*] [$($shared:tt)*] $($item:tt)*) => {
         with_shared_fields!(@add [$($rest)*] [$($shared)*
             /// Divides positive logits of tokens on the canvas, given ones included, and multiplies negative
-            /// ones. Default 1.
+            /// ones. Default 1. `repeat_penalty` is the same.
+            #[serde(alias = "repeat_penalty")]
             #[schema(minimum = 0.1, maximum = 10)]
             repetition_penalty: Option<f64>,
         ] $($item)*);
     };
     (@add [logit_bias $($rest:ident)*] [$($shared:tt)*] $($item:tt)*) => {
         with_shared_fields!(@add [$($rest)*] [$($shared)*
-            /// Added to the logits of tokens, by id.
-            logit_bias: Option<std::collections::BTreeMap<String, f64>>,
+            /// Added to the logits of tokens, by id; a list of pairs of id and number is the same.
+            #[serde(default, deserialize_with = "crate::request::fields::biases")]
+            logit_bias: Option<$crate::request::fields::Biases>,
         ] $($item)*);
     };
     (@add [min_tokens $($rest:ident)*] [$($shared:tt)*] $($item:tt)*) => {
@@ -118,7 +120,8 @@ macro_rules! with_shared_fields {
     };
     (@add [n $($rest:ident)*] [$($shared:tt)*] $($item:tt)*) => {
         with_shared_fields!(@add [$($rest)*] [$($shared)*
-            /// Answers to each prompt. Default 1.
+            /// Answers to each prompt. Default 1. Of several, each is drawn: where the default temperature is 0, theirs is
+            /// the family's (`sampling_defaults` of /v1/models).
             #[serde(default, deserialize_with = "crate::request::fields::integer")]
             #[schema(minimum = 1)]
             n: Option<i64>,

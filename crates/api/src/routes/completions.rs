@@ -205,7 +205,7 @@ fn prepare(
         None => ("max_tokens", request.max_tokens),
     };
     // Editors send files of any length: what is nearest to the cursor is kept.
-    let cuts = (editor || filled) && !settings.reproduce && !echo;
+    let cuts = (editor || request.suffix.is_some()) && !settings.reproduce && !echo;
     let after = tokens_after(request.suffix.as_deref(), cuts, state)?;
     let between = !after.is_empty() && !settings.reproduce;
     let size = positions((length, max_tokens), echo, between || editor, state)?;
@@ -275,6 +275,9 @@ fn positions(
         Some(0) if echo => Ok(Size::Exactly(0)),
         Some(0) => Err(out_of_range(length, 0, format!("from 1 to {most}, or 0 with `echo`"))),
         Some(asked) if maximum && asked > most as i64 => Ok(Size::AtMost(most)),
+        Some(asked) if maximum && asked < -1 => {
+            Err(out_of_range(length, asked, "at least 1, or -1 for the usual most"))
+        }
         given => size(length, given, DEFAULT_TOKENS, state),
     }
 }

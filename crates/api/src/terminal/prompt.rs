@@ -275,6 +275,10 @@ fn obey(text: &str, questions: &mut dyn Questions) -> String {
         ("/length", value) => {
             let told = value.map_or("the server's own length".to_owned(), |value| format!("length {value}"));
             let length = value.map(str::parse).transpose();
+            let length = length.and_then(|length| match length {
+                Some(LengthArg::Exactly(0)) => Err("it must be at least 1".to_owned()),
+                length => Ok(length),
+            });
             match length.and_then(|length| questions.set_length(length)) {
                 Ok(()) => visible_line(&told),
                 Err(error) => {

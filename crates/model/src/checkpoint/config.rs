@@ -26,6 +26,8 @@ pub struct ModelConfig {
     pub generation_length: Option<usize>,
     /// The number of the mask token, if the files name one.
     pub mask_token_id: Option<u32>,
+    /// The key that says whether the embedding is the head, and what it says.
+    pub tied: (&'static str, Option<bool>),
 }
 
 /// Family and shape in words.
@@ -63,22 +65,23 @@ impl Identity {
         }
         let kind = fields.text("model_type")?;
         let kind = kind.ok_or_else(|| fields.error("model_type", "is missing; it names the architecture"))?;
-        let answers = |family: &&Family| family.model_types.contains(&kind) && (family.claims)(&fields);
+        let calls_itself = |name: &&str| name.eq_ignore_ascii_case(kind);
+        let answers =
+            |family: &&Family| family.model_types.iter().any(calls_itself) && (family.claims)(&fields);
+        let of_class = |family: &&Family| family.classes.iter().any(|class| fields.names_architecture(class));
+        let family = FAMILIES.into_iter().find(answers).or_else(|| FAMILIES.into_iter().find(of_class));
         let names = fields.get("architectures").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let causal = |name: &Value| {
             name.as_str().is_some_and(|name| name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel"))
         };
-        Ok(Self {
-            kind: kind.to_owned(),
-            family: FAMILIES.into_iter().find(answers),
-            autoregressive: names.iter().any(causal),
-        })
+        Ok(Self { kind: kind.to_owned(), family, autoregressive: names.iter().any(causal) })
     }
 
-    /// The error for a kind that no family answers to.
-    pub(super) fn unsupported(&self, files: &ModelFiles) -> LoadError {
+    /// The error for a kind that no family answers to. `masked` says that a mask token is named: whatever it is, it is no
+    /// autoregressive model.
+    pub(super) fn unsupported(&self, files: &ModelFiles, masked: bool) -> LoadError {
         let gguf = matches!(files, ModelFiles::Gguf(_));
-        if self.autoregressive {
+        if self.autoregressive && !masked {
             let place = if gguf {
                 "the file names no `tokenizer.ggml.mask_token_id`"
             } else {
@@ -88,9 +91,10 @@ impl Identity {
             let kind = one_line(&self.kind);
             return LoadError::Autoregressive { path, kind, place };
         }
-        let names = |family: &Family| {
+        let names = |family: &'static Family| {
             let names = if gguf { family.gguf } else { family.model_types };
-            (!names.is_empty()).then(|| format!("{} ({})", names.join(", "), family.title))
+            (!names.is_empty())
+                .then(|| format!("{} ({}, --family {})", names.join(" or "), family.title, family.name))
         };
         let supported: Vec<String> = FAMILIES.into_iter().filter_map(names).collect();
         LoadError::UnsupportedArchitecture {
@@ -119,7 +123,7 @@ impl ModelConfig {
         let identity = Identity::read(files)?;
         match identity.family {
             Some(family) => Self::read_as(files, family),
-            None => Err(identity.unsupported(files)),
+            None => Err(identity.unsupported(files, false)),
         }
     }
 
@@ -130,8 +134,16 @@ impl ModelConfig {
     pub fn read_as(files: &ModelFiles, family: &'static Family) -> Result<Self, LoadError> {
         let fields = fields_of(files)?;
         if matches!(files, ModelFiles::Gguf(_)) {
+            if family.gguf.is_empty() {
+                let reason = format!(
+                    "is no name of {}, which is not read from GGUF files; give the folder with its safetensors files",
+                    family.title
+                );
+                return Err(fields.error("general.architecture", &reason));
+            }
             let spec = gguf::read(&fields)?;
-            return Ok(Self { family, spec, generation_length: None, mask_token_id: None });
+            let tied = ("general.architecture", None);
+            return Ok(Self { family, spec, generation_length: None, mask_token_id: None, tied });
         }
         if fields.get("quantization_config").is_some() {
             let reason = "is set; quantised weights are read from GGUF files only: give the model in bfloat16, or \
@@ -148,9 +160,12 @@ impl ModelConfig {
                 Some(id.ok_or_else(|| fields.error("mask_token_id", &reason))?)
             }
         };
+        // LLaDA's files have OLMo's keys.
+        let tied = if fields.get("d_model").is_some() { "weight_tying" } else { "tie_word_embeddings" };
         Ok(Self {
             family,
             spec: (family.read)(&fields)?,
+            tied: (tied, fields.flag(tied)?),
             generation_length: length.and_then(Value::as_u64).and_then(|length| length.try_into().ok()),
             mask_token_id,
         })

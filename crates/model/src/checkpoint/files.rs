@@ -235,11 +235,41 @@ pub(super) fn read_json(path: &Path) -> Result<Map<String, Value>, LoadError> {
 
 fn parse_json(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, LoadError> {
     let malformed = |reason| LoadError::Malformed { path: path.to_owned(), reason };
-    match serde_json::from_slice(bytes) {
+    let value = serde_json::from_slice(bytes).or_else(|error| {
+        // Python writes numbers that JSON does not have.
+        pythons_constants(bytes).and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or(error)
+    });
+    match value {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(malformed("expected a JSON object".to_owned())),
         Err(error) => Err(malformed(no_json(bytes, &error))),
     }
+}
+
+/// A JSON text with Python's `NaN`, `Infinity` and `-Infinity` as strings, which no number is read from; `None` if it has
+/// none.
+fn pythons_constants(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut quoted = Vec::with_capacity(bytes.len() + 16);
+    let mut rest = bytes;
+    let mut in_string = false;
+    while let Some(&byte) = rest.first() {
+        let constant =
+            [&b"NaN"[..], b"Infinity", b"-Infinity"].into_iter().find(|name| rest.starts_with(name));
+        let taken = match constant.filter(|_| !in_string) {
+            Some(name) => {
+                quoted.extend([b"\"", name, b"\""].concat());
+                name.len()
+            }
+            None => {
+                let taken = if in_string && byte == b'\\' { rest.len().min(2) } else { 1 };
+                in_string ^= byte == b'"';
+                quoted.extend(&rest[..taken]);
+                taken
+            }
+        };
+        rest = &rest[taken..];
+    }
+    (quoted.len() > bytes.len()).then_some(quoted)
 }
 
 /// Why bytes are no JSON: what they are instead, or else what the parser said.

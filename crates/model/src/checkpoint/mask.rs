@@ -77,6 +77,17 @@ impl Mask {
     }
 }
 
+impl Mask {
+    /// Returns true if the files name a mask token, whatever the family.
+    ///
+    /// # Errors
+    /// A file is damaged.
+    pub(super) fn is_named(files: &ModelFiles) -> Result<bool, LoadError> {
+        let named = settings(files)?.iter().any(|fields| token_text(fields, "mask_token").is_some());
+        Ok(named || config_id(files)?.is_some())
+    }
+}
+
 /// `mask_token_id` of `config.json`; other values are refused where the configuration is read.
 fn config_id(files: &ModelFiles) -> Result<Option<u32>, LoadError> {
     if matches!(files, ModelFiles::Gguf(_)) {

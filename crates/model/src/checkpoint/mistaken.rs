@@ -1,5 +1,6 @@
 //! Advice for a path that is not a model: the thing found there, and the way to a model.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::error::one_line;
@@ -133,7 +134,21 @@ pub(super) fn folder(path: &Path) -> Option<String> {
 pub(super) fn dangling(path: &Path) -> Option<String> {
     let target = std::fs::read_link(path).ok()?;
     let target = one_line(&target.display());
-    Some(format!(": it is a link to {target}, which is not there; copy the files themselves, as `cp -L` does"))
+    Some(format!(
+        ": it is a link to {target}, which is not there; copy the files themselves, as `cp -L` does"
+    ))
+}
+
+/// A safetensors file of a folder that is not among those that were read.
+pub(super) fn unlisted_weights(folder: &Path, read: &[&OsStr]) -> Option<String> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+    let other = |name: &std::ffi::OsString| {
+        Path::new(name).extension().is_some_and(|end| end == "safetensors")
+            && !read.contains(&name.as_os_str())
+    };
+    let first = names.filter(other).min()?;
+    Some(format!("; {} is in the folder, and the index does not name it", one_line(&first.display())))
 }
 
 /// Safetensors files of a folder, when none of them is named as they are read.

@@ -119,9 +119,14 @@ impl Checkpoint {
     pub fn read_with(files: ModelFiles, options: ReadOptions<'_>) -> Result<Self, LoadError> {
         let identity = Identity::read(&files)?;
         let Some(family) = options.family.or(identity.family) else {
-            return Err(identity.unsupported(&files));
+            let masked = options.mask_token.is_some() || Mask::is_named(&files)?;
+            return Err(identity.unsupported(&files, masked));
         };
         let mask = Mask::find(&files, options.adapter, family, options.mask_token)?;
+        let family = match options.family {
+            Some(given) => given,
+            None => Family::by_mask(&identity.kind, &mask.text).unwrap_or(family),
+        };
         if let ModelFiles::Gguf(file) = &files {
             file.expect_types()?;
         }

@@ -10,6 +10,7 @@ use super::families::{Family, SamplingDefaults};
 use super::mask::{Mask, token_text};
 use super::spec::Visibility;
 use crate::error::LoadError;
+use crate::predictor::TokenId;
 
 /// Special tokens, chat template and sampling defaults of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,8 @@ pub struct Profile {
     /// Tokens that end a text beside the document end, as text; those that the tokenizer does not know are left out
     /// there.
     pub ends: Vec<String>,
+    /// Numbers of tokens that end a text, as `config.json` and `generation_config.json` list them.
+    pub end_ids: Vec<TokenId>,
     /// All strings that the tokenizer files declare as special.
     pub special_tokens: Vec<String>,
     /// The same by their roles, `bos_token` to `mask_token`: what chat templates call them.
@@ -82,6 +85,7 @@ impl Profile {
             bos_token: special("bos_token"),
             eos_token: special("eos_token"),
             ends: family.ends.iter().map(|end| (*end).to_owned()).collect(),
+            end_ids: end_ids(files)?,
             special_tokens,
             named_tokens,
             tokenizer_class: settings
@@ -93,6 +97,23 @@ impl Profile {
             )?,
         })
     }
+}
+
+/// `eos_token_id` of the configurations: a number, or a list of them. Ascending.
+fn end_ids(files: &ModelFiles) -> Result<Vec<TokenId>, LoadError> {
+    let mut ids = Vec::new();
+    for name in ["config.json", "generation_config.json"] {
+        if matches!(files, ModelFiles::Gguf(_)) || !files.exists(name) {
+            continue;
+        }
+        let fields = files.json(name)?;
+        let Some(value) = fields.get("eos_token_id") else { continue };
+        let listed = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        ids.extend(listed.iter().filter_map(|id| TokenId::try_from(id.as_u64()?).ok()));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
 }
 
 /// The settings of the family's scripts. In blocks, T is what a block is filled in: as many as it has positions.
@@ -148,7 +169,14 @@ fn chat_template(
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Array(named)) => {
             let default = named.iter().find(|entry| entry["name"] == "default");
-            default.and_then(|entry| Some(entry["template"].as_str()?.to_owned()))
+            let template = default.and_then(|entry| Some(entry["template"].as_str()?.to_owned()));
+            if template.is_none() {
+                tracing::warn!(
+                    "none of the texts in `chat_template` of tokenizer_config.json is named `default`: chat is off; \
+                     --chat-template names one"
+                );
+            }
+            template
         }
         Some(_) => {
             tracing::warn!(

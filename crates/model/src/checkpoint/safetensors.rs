@@ -1,6 +1,7 @@
 //! Safetensors files: one, or shards with an index, in the layouts of the reference and of transformers.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,11 +47,20 @@ impl Safetensors {
             }
             opened.push((path, Arc::new(file)));
         }
-        let found = family.layouts.iter().find(|layout| index.contains_key(layout.embedding));
-        let Some(layout) = found else {
+        // Two layouts may agree on the embedding.
+        let fits = |layout: &&Layout| {
+            let of_trunk = |name: &String| name != layout.embedding && name.starts_with(layout.trunk);
+            index.contains_key(layout.embedding) && index.keys().any(of_trunk)
+        };
+        let Some(layout) = family.layouts.iter().find(fits) else {
             let path = opened.first().map_or_else(|| files.path(SINGLE), |(path, _)| path.clone());
-            let name = family.layouts.first().map_or("", |layout| layout.embedding).to_owned();
-            return Err(LoadError::TensorMissing { path, name });
+            let name = family.layouts.first().map_or("", |layout| layout.embedding);
+            let wrapped = index.keys().filter_map(|stored| stored.strip_suffix(name)).min();
+            let hint = wrapped.filter(|prefix| prefix.ends_with('.')).map_or_else(String::new, |prefix| {
+                let prefix = one_line(&prefix);
+                format!(": the names in the file begin with `{prefix}`; save the model without its wrapper")
+            });
+            return Err(LoadError::TensorMissing { path, name: name.to_owned(), hint });
         };
         Ok(Self { files: opened, index, layout })
     }
@@ -65,6 +75,29 @@ impl Safetensors {
     pub(super) fn is_copy_of_embedding(&self, name: &str) -> bool {
         let inner = name.strip_prefix(self.layout.trunk);
         self.layout.trunk == WRAPPER && matches!(inner, Some("wte.weight" | "embed_tokens.weight"))
+    }
+
+    /// The files' name for a tensor.
+    pub(super) fn stored_name(&self, name: &str) -> String {
+        self.layout.stored(name)
+    }
+
+    /// Names of the files.
+    pub(super) fn names(&self) -> Vec<&OsStr> {
+        self.files.iter().filter_map(|(path, _)| path.file_name()).collect()
+    }
+
+    /// Returns true if two tensors, by their canonical names, have the same numbers in the same type.
+    pub(super) fn are_equal(&self, one: &str, other: &str) -> Result<bool, LoadError> {
+        let view = |name: &str| {
+            let stored = self.layout.stored(name);
+            let file = self.index.get(&stored).and_then(|file| self.files[*file].1.get(&stored).ok());
+            let path = self.files[0].0.clone();
+            file.ok_or(LoadError::TensorMissing { path, name: stored, hint: String::new() })
+        };
+        let one = view(one)?;
+        let other = view(other)?;
+        Ok(one.dtype() == other.dtype() && one.shape() == other.shape() && one.data() == other.data())
     }
 
     /// Returns true if there is a tensor, by its canonical name.
@@ -82,7 +115,9 @@ impl Safetensors {
         let name = self.layout.stored(name);
         match self.index.get(&name) {
             Some(&file) => StoredTensor::in_file(&self.files[file].1, &self.files[file].0, &name),
-            None => Err(LoadError::TensorMissing { path: self.files[0].0.clone(), name }),
+            None => {
+                Err(LoadError::TensorMissing { path: self.files[0].0.clone(), name, hint: String::new() })
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use super::expected;
 use super::files::ModelFiles;
 use super::gguf::{self, Gguf};
 use super::layout::{EMBEDDING, HEAD};
+use super::mistaken;
 use super::progress::ByteProgress;
 use super::random::{Random, StoredType};
 use super::safetensors::Safetensors;
@@ -64,9 +65,7 @@ impl Weights {
             _ => Source::Safetensors(Safetensors::open(files, config.family)?),
         };
         let unread = source.unread(files, config)?;
-        if !config.spec.ties_missing_head && !source.contains(HEAD) {
-            return Err(LoadError::HeadMissing { path: files.path("config.json") });
-        }
+        source.check_head(files, config)?;
         if let Some(adapter) = &adapter {
             adapter.check(|name| source.contains(name))?;
         }
@@ -267,10 +266,46 @@ impl Source {
             Some(name) => {
                 let path = files.path("config.json");
                 let layers = config.spec.layers();
-                Err(LoadError::TensorUnread { path, name: name.escape_debug().to_string(), layers })
+                let way_out = match self {
+                    Self::Gguf { .. } if name == "rope_freqs.weight" => {
+                        "it scales the rotation as LLaMA 3.1 does, which is read from safetensors only: give the folder of the \
+                         model"
+                    }
+                    Self::Gguf { .. } => {
+                        "it is another network than the file's keys say, or one that is not supported"
+                    }
+                    _ => {
+                        "use the configuration that the weights were saved with, or remove the tensor if it is a leftover"
+                    }
+                };
+                Err(LoadError::TensorUnread { path, name: name.escape_debug().to_string(), layers, way_out })
             }
             None => Ok(unread),
         }
+    }
+
+    /// Checks that head and configuration agree.
+    fn check_head(&self, files: &ModelFiles, config: &ModelConfig) -> Result<(), LoadError> {
+        let Self::Safetensors(source) = self else { return Ok(()) };
+        let path = files.path("config.json");
+        let (field, tied) = config.tied;
+        if !source.contains(HEAD) {
+            if config.spec.ties_missing_head {
+                return Ok(());
+            }
+            let other = files.folder().and_then(|folder| mistaken::unlisted_weights(folder, &source.names()));
+            let other = other.unwrap_or_default();
+            return Err(LoadError::HeadMissing { path, field, tensor: source.stored_name(HEAD), other });
+        }
+        if tied == Some(true) && !source.are_equal(HEAD, EMBEDDING)? {
+            let reason = format!(
+                "is true, but tensor `{}` is not the embedding; set the field to false if it is the head, or remove the \
+                 tensor",
+                source.stored_name(HEAD)
+            );
+            return Err(LoadError::Field { path, field: field.to_owned(), reason });
+        }
+        Ok(())
     }
 
     /// Calls `visit` with the name, type, shape and bytes of every tensor in the files.

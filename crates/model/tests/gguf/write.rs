@@ -198,6 +198,8 @@ fn stored_name(name: &str) -> String {
         "model.embed_tokens.weight" => "token_embd.weight".to_owned(),
         "model.norm.weight" => "output_norm.weight".to_owned(),
         "lm_head.weight" => "output.weight".to_owned(),
+        // It has no other name.
+        "rope_freqs.weight" => name.to_owned(),
         _ => {
             let (number, part) = name.strip_prefix("model.layers.").unwrap().split_once('.').unwrap();
             let part = part.strip_suffix(".weight").unwrap();

@@ -1,6 +1,7 @@
 //! Configurations that are garbage, make no sense, or contradict the weights.
 
 use serde_json::json;
+use unmask_model::checkpoint::{Checkpoint, Visibility};
 
 use crate::damage::Copy;
 
@@ -9,9 +10,18 @@ fn other_architectures_are_refused_by_name() {
     for found in ["mistral", "bert", "a\nb", ""] {
         let copy = Copy::of("diffullama");
         copy.edit_json("config.json", |config| config["model_type"] = json!(found));
+        // With a mask it is no autoregressive model, whatever its class is called.
+        let supported = [
+            "config.json",
+            "llama (DiffuLLaMA, --family diffullama)",
+            "Dream or dream (Dream, --family dream)",
+        ];
+        copy.assert_refused(&supported);
+        copy.remove("tokenizer_config.json");
+        copy.remove("special_tokens_map.json");
         copy.assert_refused(&["config.json", "autoregressive"]);
         copy.edit_json("config.json", |config| config["architectures"] = json!(["BertModel"]));
-        copy.assert_refused(&["config.json", "llama (DiffuLLaMA)", "dream (Dream)"]);
+        copy.assert_refused(&supported);
     }
     let copy = Copy::of("diffullama");
     copy.edit_json("config.json", |config| config["model_type"] = json!("gpt2"));
@@ -71,7 +81,27 @@ fn invalid_numbers_and_flags_of_the_configuration_are_refused_by_field() {
         ("diffullama", "rope_theta", &numbers[..]),
         ("diffullama", "rope_scaling", &[json!({"type": "linear", "factor": 0.5}), json!("x"), json!(2)]),
         ("diffullama", "rope_freqs", &[json!(2)]),
-        ("diffullama", "attention_multiplier", &[json!(0.5)]),
+        ("diffullama", "attention_multiplier", &[json!(0.5), json!(1)]),
+        ("diffullama", "embedding_multiplier", &[json!(12)]),
+        ("diffullama", "residual_multiplier", &[json!(0.22)]),
+        ("diffullama", "attn_logit_softcapping", &[json!(50.0)]),
+        ("diffullama", "final_logit_softcapping", &[json!(30.0)]),
+        ("diffullama", "query_pre_attn_scalar", &[json!(4)]),
+        ("diffullama", "rotary_pct", &[json!(0.25)]),
+        ("diffullama", "rotary_dim", &[json!(4)]),
+        ("diffullama", "rotary_emb_base", &[json!(5000)]),
+        ("diffullama", "no_rope_layers", &[json!([0, 0, 0])]),
+        ("diffullama", "clip_qkv", &[json!(1)]),
+        ("diffullama", "hidden_activation", &[json!("gelu")]),
+        ("diffullama", "use_qk_norm", &[json!(true)]),
+        ("diffullama", "use_qkv_bias", &[json!(true)]),
+        ("diffullama", "use_parallel_residual", &[json!(true)]),
+        ("diffullama", "parallel_attn", &[json!(true)]),
+        ("diffullama", "num_local_experts", &[json!(8)]),
+        ("dream", "num_experts", &[json!(8)]),
+        ("llada", "hidden_act", &[json!("gelu")]),
+        ("llada", "use_sliding_window", &[json!(true)]),
+        ("llada2", "rotary_dim", &[json!(4)]),
         ("diffullama", "logits_scaling", &[json!(8.0)]),
         ("diffullama", "use_sliding_window", &[json!(true)]),
         ("diffullama", "layer_types", &[json!(["full_attention", "sliding_attention"]), json!(1)]),
@@ -125,6 +155,88 @@ fn invalid_numbers_and_flags_of_the_configuration_are_refused_by_field() {
             copy.assert_refused(&["config.json", field]);
         }
     }
+}
+
+/// Released files carry fields of their class that leave the network as it is.
+#[test]
+fn fields_that_ask_for_nothing_are_read_past() {
+    let cases = [
+        ("diffullama", "embedding_multiplier", json!(1.0)),
+        ("diffullama", "logits_scaling", json!(1)),
+        ("diffullama", "final_logit_softcapping", json!(null)),
+        ("diffullama", "rotary_pct", json!(1.0)),
+        ("diffullama", "no_rope_layers", json!([])),
+        ("diffullama", "use_parallel_residual", json!(false)),
+        ("diffullama", "num_experts", json!(0)),
+        ("llada-moe", "shared_expert_intermediate_size", json!(0)),
+        ("llada-moe", "router_num_group", json!(1)),
+        ("llada-moe", "model_type", json!("lladamoe")),
+        ("llada2", "model_type", json!("llada2_moe_veomni")),
+        ("llada", "model_type", json!("LLaDA")),
+        ("fast-dllm-v2", "model_type", json!("fast_dllm_qwen")),
+        // Qwen2 has its biases whatever this says.
+        ("dream", "attention_bias", json!(true)),
+        // Another name of the type, and a class that is known.
+        ("dream", "model_type", json!("mine")),
+    ];
+    for (golden, field, value) in cases {
+        let copy = Copy::of(golden);
+        copy.edit_json("config.json", |config| config[field] = value.clone());
+        copy.load(None).unwrap_or_else(|error| panic!("{golden}: {field} = {value}: {error}"));
+    }
+    let copy = Copy::of("llada2");
+    copy.edit_json("config.json", |config| {
+        let theta = config["rope_theta"].take();
+        config["rope_parameters"] =
+            json!({"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": 0.5});
+        config["partial_rotary_factor"] = json!(null);
+    });
+    copy.load(None).unwrap();
+    copy.edit_json("config.json", |config| config["partial_rotary_factor"] = json!(1.0));
+    copy.assert_refused(&["rope_parameters.partial_rotary_factor", "0.5", "1"]);
+}
+
+/// The epsilon of another norm would be taken for the usual one.
+#[test]
+fn an_epsilon_under_another_name_is_refused() {
+    for name in ["layer_norm_eps", "layer_norm_epsilon", "rms_norm_epsilon"] {
+        let copy = Copy::of("diffullama");
+        copy.edit_json("config.json", |config| {
+            config[name] = config["rms_norm_eps"].take();
+        });
+        copy.assert_refused(&[name, "rms_norm_eps"]);
+    }
+}
+
+/// A fine-tuned model is saved without the class that it is known by; its mask is spelled as before.
+#[test]
+fn a_family_is_known_by_the_spelling_of_its_mask() {
+    let copy = Copy::of("stable-diffcoder");
+    copy.edit_json("config.json", |config| {
+        config["auto_map"].take();
+        config["architectures"] = json!(["LlamaForCausalLM"]);
+    });
+    let read = Checkpoint::open(copy.0.path(), None).unwrap();
+    assert_eq!(read.config.family.name, "stable-diffcoder");
+    assert!(matches!(read.config.spec.visibility, Visibility::BlockCausal { block: 4 }));
+}
+
+/// Python writes numbers that JSON does not have, in fields that change nothing here.
+#[test]
+fn numbers_that_only_python_writes_are_told_by_their_field() {
+    for (name, text) in [
+        ("config.json", r#"{"time_step_limit": [0.0, Infinity], "#),
+        ("tokenizer_config.json", r#"{"model_max_length": Infinity, "#),
+    ] {
+        let copy = Copy::of("diffullama");
+        let file = String::from_utf8(copy.read(name)).unwrap();
+        copy.write(name, file.replacen('{', text, 1));
+        copy.load(None).unwrap();
+    }
+    let copy = Copy::of("diffullama");
+    let file = String::from_utf8(copy.read("config.json")).unwrap();
+    copy.write("config.json", file.replace("10000.0", "-Infinity"));
+    copy.assert_refused(&["rope_theta", "-Infinity"]);
 }
 
 /// transformers 5 writes it where it wrote `rope_scaling` before.

@@ -168,7 +168,10 @@ fn models_that_are_no_llama_are_refused() {
     let keyed =
         |key: &'static str, value: Value| file(|model| drop(model.keys.insert(key.to_owned(), value)));
     let text = |text: &str| Value::String(text.to_owned());
-    assert_refused(keyed("general.architecture", text("qwen\n2")), &["`qwen`", "llama (DiffuLLaMA)"]);
+    assert_refused(
+        keyed("general.architecture", text("qwen\n2")),
+        &["`qwen`", "llama (DiffuLLaMA, --family diffullama)"],
+    );
     assert_refused(keyed("general.architecture", Value::U32(1)), &["general.architecture", "string"]);
     assert_refused(
         keyed("llama.rope.scaling.type", text("yarn")),
@@ -191,6 +194,12 @@ fn models_that_are_no_llama_are_refused() {
         keyed("diffusion.shift_logits", Value::U32(1)),
         &["diffusion.shift_logits", "true or false"],
     );
+    // The rotation of LLaMA 3.1; without the tensor it would be another one.
+    let scaled = file(|model| {
+        let norm = model.tensors["model.layers.0.input_layernorm.weight"].clone();
+        model.tensors.insert("rope_freqs.weight".to_owned(), norm);
+    });
+    assert_refused(scaled, &["rope_freqs.weight", "give the folder of the model"]);
     let bias = file(|model| {
         let norm = model.tensors["model.layers.0.input_layernorm.weight"].clone();
         model.tensors.insert("model.layers.0.self_attn.q_norm.weight".to_owned(), norm);

@@ -69,6 +69,23 @@ fn a_mask_that_ends_a_text_is_refused() {
     }
 }
 
+/// Base models name the end of a turn there only. A number that no special token has is a default of the class.
+#[test]
+fn ends_that_only_the_configurations_list_end_texts() {
+    let copy = Copy::of("llada");
+    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+        copy.edit_json(name, |config| drop(config.as_object_mut().unwrap().remove("eos_token")));
+    }
+    copy.edit_json("config.json", |config| config["eos_token_id"] = json!(601));
+    copy.write("generation_config.json", r#"{"eos_token_id": [602, 7]}"#);
+    let checkpoint = Checkpoint::open(copy.0.path(), None).unwrap();
+    let ends = checkpoint.tokenizer.ends();
+    assert!(ends.contains(&601) && ends.contains(&602) && !ends.contains(&7), "{ends:?}");
+    // Special tokens that end nothing are not drawn.
+    let never = checkpoint.tokenizer.never_drawn();
+    assert!(never.contains(&603) && !never.contains(&601) && !never.contains(&7), "{never:?}");
+}
+
 #[test]
 fn a_model_without_a_mask_token_is_refused() {
     let copy = Copy::of("diffugpt-s");

@@ -219,9 +219,58 @@ fn a_missing_head_is_the_embedding_only_where_the_configuration_says_so() {
         predictor.all_logits(&[ids]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
     assert_eq!(logits(&tied), logits(&copied));
+    let llada = Copy::of("llada");
+    for shard in [
+        "model-00001-of-00003.safetensors",
+        "model-00002-of-00003.safetensors",
+        "model-00003-of-00003.safetensors",
+    ] {
+        llada.edit_tensors(shard, |tensors| drop(tensors.remove("model.transformer.ff_out.weight")));
+    }
+    llada.assert_refused(&["config.json", "weight_tying", "model.transformer.ff_out.weight"]);
+    llada.edit_json("config.json", |config| config["weight_tying"] = json!(true));
+    llada.load(None).unwrap();
     let gpt2 = Copy::of("diffugpt-s");
     gpt2.edit_json("config.json", |config| config["tie_word_embeddings"] = json!(false));
     gpt2.assert_refused(&["config.json", "tie_word_embeddings"]);
+}
+
+/// transformers would compute with the embedding, and other programs with the head.
+#[test]
+fn a_head_that_contradicts_the_configuration_is_refused() {
+    for (model, field) in
+        [("diffullama", "tie_word_embeddings"), ("dream", "tie_word_embeddings"), ("llada", "weight_tying")]
+    {
+        let copy = Copy::of(model);
+        copy.edit_json("config.json", |config| config[field] = json!(true));
+        copy.assert_refused(&["config.json", field, "is not the embedding"]);
+    }
+}
+
+/// A wrapper's prefix stands before every name.
+#[test]
+fn names_behind_a_prefix_are_told_with_the_prefix() {
+    for prefix in ["module.", "_orig_mod.", "base_model.model."] {
+        let copy = Copy::of("diffullama");
+        copy.edit_tensors(WEIGHTS, |tensors| {
+            *tensors =
+                tensors.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())).collect();
+        });
+        copy.assert_refused(&["model.embed_tokens.weight", "missing", &format!("begin with `{prefix}`")]);
+    }
+}
+
+/// A network that was saved without the class of its head has no prefix.
+#[test]
+fn a_network_without_its_heads_class_is_read() {
+    let copy = Copy::of("diffullama");
+    copy.edit_json("config.json", |config| config["tie_word_embeddings"] = json!(true));
+    copy.edit_tensors(WEIGHTS, |tensors| {
+        tensors.remove("lm_head.weight");
+        let bare = |name: &String| name.strip_prefix("model.").unwrap_or(name).to_owned();
+        *tensors = tensors.iter().map(|(name, tensor)| (bare(name), tensor.clone())).collect();
+    });
+    copy.load(None).unwrap();
 }
 
 #[test]
@@ -257,7 +306,12 @@ fn an_index_that_is_odd_or_reaches_outside_is_refused() {
 fn a_shard_that_the_index_forgets_is_missed_by_its_tensors() {
     let copy = Copy::of("diffullama-gqa");
     copy.edit_json(INDEX, |index| index["weight_map"] = json!({"a": "model-00001-of-00002.safetensors"}));
-    copy.assert_refused(&["tensor", "missing"]);
+    copy.assert_refused(&[
+        "tensor",
+        "missing",
+        "the index does not name it",
+        "model-00002-of-00002.safetensors",
+    ]);
 }
 
 #[test]

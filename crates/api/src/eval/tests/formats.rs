@@ -62,7 +62,7 @@ fn the_last_word_is_behind_the_context() {
 #[test]
 fn endings_stand_behind_activity_and_context() {
     let fields = json!({ "activity_label": "Tea", "ctx_a": "Water boils.", "ctx_b": "a Man",
-                         "endings": ["pours [step] it.", "sings."], "label": "1" });
+                         "endings": ["pours [step] it.", "sings.", "sits.", "sleeps."], "label": "1" });
     let (found, texts) = choice(Task::Hellaswag, fields.clone(), Protocol::Paper);
     assert_eq!((found.right, found.joined), (1, false));
     assert_eq!(texts[0], pair("Tea: Water boils. A man", "pours it."));
@@ -143,12 +143,17 @@ fn a_wrong_field_is_named_with_file_and_line() {
         ),
         (
             Task::Hellaswag,
-            json!({ "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["x"], "label": 1 }),
-            "`label`: it is 1, not a number from 0 to 0",
+            json!({ "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["x"], "label": 0 }),
+            "`endings`: it has 1 entries, not 4",
         ),
         (
             Task::Hellaswag,
-            json!({ "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["x"], "label": "" }),
+            json!({ "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["x", "y", "z", "w"], "label": 4 }),
+            "`label`: it is 4, not a number from 0 to 3",
+        ),
+        (
+            Task::Hellaswag,
+            json!({ "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["x", "y", "z", "w"], "label": "" }),
             "`label`: it is \"\", not a number",
         ),
         (

@@ -160,13 +160,24 @@ impl DiffusionOptions {
         }
     }
 
+    /// `factor`, which a fraction of the positions is divided by.
+    fn factor(&self) -> Result<Option<f64>, ApiError> {
+        const MOST: f64 = 1000.0;
+        match self.factor {
+            Some(factor) if !(factor > 0.0 && factor <= MOST) => {
+                Err(out_of_range("diffusion.factor", factor, format!("above 0 and at most {MOST}")))
+            }
+            factor => Ok(factor),
+        }
+    }
+
     /// The numbers of commit rules, by their fields.
     fn rule_numbers(&self) -> Result<[(&'static str, Option<f64>); 4], ApiError> {
         let k = count("diffusion.k", self.k, 1..=i64::from(u32::MAX))?;
         Ok([
             ("k", k.map(|k| k as f64)),
             ("threshold", number("diffusion.threshold", self.threshold, 0.0..=1.0)?),
-            ("factor", number("diffusion.factor", self.factor, 0.0..=1000.0)?),
+            ("factor", self.factor()?),
             ("entropy_budget", number("diffusion.entropy_budget", self.entropy_budget, 0.0..=1e9)?),
         ])
     }

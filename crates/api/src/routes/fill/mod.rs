@@ -31,7 +31,7 @@ use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::generation::Running;
 use crate::healing::{heal, without_blanks};
-use crate::lengths::measure;
+use crate::lengths::{fillable, in_time, measure};
 use crate::observation::Observation;
 use crate::request::deadlines::TimeoutHeader;
 use crate::request::options::{GivenOptions, Settings, StreamStates};
@@ -75,10 +75,19 @@ pub async fn fill(
     let mut after = Vec::new();
     let mut found = None;
     if lengths.len() > 1 {
+        let Canvases { mut layouts, .. } = Canvases::new(&text, &tokens, &lengths, cut, &state);
+        if let Some(longest) = layouts.pop() {
+            lengths = in_time(lengths, &longest, &settings, &state, &observation);
+            // Of what is not compared, nothing is known.
+            after = vec![vec![0.0; text.holes.len()]; lengths.len()];
+        }
+    }
+    if lengths.len() > 1 {
         let Canvases { layouts, .. } = Canvases::new(&text, &tokens, &lengths, cut, &state);
         let layouts = without_blanks(layouts, &state, &observation).await?;
         let (fits, timings) = measure(&layouts, &settings, &state, &observation).await?;
-        (lengths, after) = best_fits(lengths, fits, candidates);
+        let most = fillable(candidates, &layouts[layouts.len() - 1], &settings, &state, &observation);
+        (lengths, after) = best_fits(lengths, fits, most);
         settings.samples = choices.div_ceil(lengths.len());
         found = Some(timings);
     }

@@ -104,27 +104,33 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The answer to a request for no text.
-    pub(super) fn nothing(state: &AppState, fields: Option<Vec<String>>, stream: bool) -> Response {
-        let model = state.model.id.clone();
-        let stop_type = "limit";
-        let answer =
-            chosen(Infilled { model, stop: true, stop_type, ..Infilled::default() }, fields.as_deref());
+    /// The answer to a request for `count` times no text.
+    pub(super) fn nothing(
+        state: &AppState,
+        fields: Option<Vec<String>>,
+        count: usize,
+        stream: bool,
+    ) -> Response {
+        let one = |index| {
+            let model = state.model.id.clone();
+            let answer = Infilled { index, model, stop: true, stop_type: "limit", ..Infilled::default() };
+            chosen(answer, fields.as_deref())
+        };
+        let all = (0..count).map(one);
         if stream {
-            let only = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(json_event(&answer))]);
-            return Sse::new(only).into_response();
+            let events: Vec<_> = all.map(|one| Ok::<_, std::convert::Infallible>(json_event(&one))).collect();
+            return Sse::new(futures_util::stream::iter(events)).into_response();
         }
-        Json(answer).into_response()
+        Json(one_or_list(all.collect())).into_response()
     }
 
     /// One text, or a list of several.
     pub(super) fn whole(&self, running: &Running, timings: &Timings) -> Value {
-        let mut all: Vec<Value> =
-            (0..running.views.len()).map(|index| self.one(running, index, timings)).collect();
-        if all.len() == 1 { all.remove(0) } else { Value::Array(all) }
+        one_or_list((0..running.views.len()).map(|index| self.one(running, index, timings, false)).collect())
     }
 
-    fn one(&self, running: &Running, index: usize, timings: &Timings) -> Value {
+    /// `streamed` texts are in events of their own: who adds up the texts of all events adds nothing here.
+    fn one(&self, running: &Running, index: usize, timings: &Timings, streamed: bool) -> Value {
         let text = running.text(index);
         let content = indented(&text.text, self.indent, true);
         let cut = content.len() < text.text.len();
@@ -146,7 +152,7 @@ impl Answer {
         generation_settings.insert("top_p".to_owned(), json!(self.settings.sampling.top_p));
         let answer = Infilled {
             index,
-            content: content.to_owned(),
+            content: if streamed { String::new() } else { content.to_owned() },
             tokens: Vec::new(),
             model: self.state.model.id.clone(),
             stop: true,
@@ -170,6 +176,10 @@ impl Answer {
         };
         chosen(answer, self.fields.as_deref())
     }
+}
+
+fn one_or_list(mut answers: Vec<Value>) -> Value {
+    if answers.len() == 1 { answers.remove(0) } else { Value::Array(answers) }
 }
 
 /// The fields that were asked for, each under its path; names that are not there are skipped.
@@ -236,7 +246,7 @@ impl Grammar for Events {
         let mut events = Vec::new();
         for index in 0..running.views.len() {
             events.extend(self.gained(running, index, true));
-            events.push(json_event(&self.answer.one(running, index, timings)));
+            events.push(json_event(&self.answer.one(running, index, timings, true)));
         }
         events
     }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use self::answer::{Answer, Described, Events};
 use super::fill::nearest;
-use super::{annotate, check_model, check_states, lay_out, put_times};
+use super::{annotate, check_model, lay_out, put_times};
 use crate::body::{Body, RequestBody, UnknownFields};
 
 use crate::error::ApiError;
@@ -21,7 +21,7 @@ use crate::lengths::{self, LONGEST};
 use crate::observation::Observation;
 use crate::request::deadlines::TimeoutHeader;
 use crate::request::fields::{integer, object};
-use crate::request::options::{GivenOptions, Settings};
+use crate::request::options::{GivenOptions, Settings, StreamStates};
 use crate::request::shared_fields::with_shared_fields;
 
 use crate::prompt::{Layout, Size, unseen_suffix};
@@ -37,7 +37,8 @@ const MOST_INDENT: i64 = 1024;
 
 with_shared_fields! {
     [
-        temperature top_p top_k min_p stop timeout_ms token_healing
+        temperature top_p top_k min_p frequency_penalty presence_penalty repetition_penalty logit_bias
+        min_tokens ignore_eos stop timeout_ms token_healing
     ]
     /// A text around the cursor.
     #[derive(Debug, Deserialize, ToSchema)]
@@ -90,6 +91,9 @@ with_shared_fields! {
 pub struct Extra {
     /// Its text.
     text: String,
+    /// Its name, which is not used.
+    #[serde(default, rename = "filename")]
+    _filename: Option<String>,
 }
 
 impl RequestBody for InfillRequest {
@@ -104,7 +108,7 @@ impl RequestBody for InfillRequest {
     tag = "generation",
     request_body = InfillRequest,
     responses(
-        (status = 200, description = "The text, a list of `n_cmpl` of them, or what `response_fields` left of it; with `stream`, `text/event-stream` of `{content, stop: false}` and a last event with everything", body = Described),
+        (status = 200, description = "The text, a list of `n_cmpl` of them, or what `response_fields` left of it; with `stream`, `text/event-stream` of `{content, stop: false}` and a last event with everything but the text", body = Described),
     )
 )]
 pub async fn infill(
@@ -120,13 +124,17 @@ pub async fn infill(
     let indent = count("n_indent", request.n_indent, 0..=MOST_INDENT)?.unwrap_or(0) as usize;
     if request.n_predict == Some(0) {
         // Editors warm servers up like this; there is nothing to keep warm.
-        return Ok(Answer::nothing(&state, fields, stream));
+        let count = count("n_cmpl", request.n_cmpl, 1..=state.limits.samples as i64)?.unwrap_or(1);
+        return Ok(Answer::nothing(&state, fields, count as usize, stream));
     }
     let prepared = state.clone();
     let work = move |_: &Abandoned| prepare(request, timeout, &prepared);
     let work = lay_out(&state, &observation, bytes, work).await?;
     let (layout, truncated, settings) = work;
-    check_states(&settings, false)?;
+    if settings.states != StreamStates::None {
+        let message = "states are not streamed on /infill; POST /fill streams them".to_owned();
+        return Err(ApiError::Conflict { param: "diffusion.stream_states".to_owned(), message });
+    }
     let (layouts, found) = lengths::find(vec![layout], &settings, &state, &observation).await?;
     let (layouts, healed) = heal(layouts, &settings, &state, &observation).await?;
     let running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
@@ -152,11 +160,11 @@ fn prepare(
     state: &AppState,
 ) -> Result<(Layout, bool, Settings), ApiError> {
     let mut diffusion = request.diffusion.take().unwrap_or_default();
-    let budget = request.t_max_predict_ms.filter(|milliseconds| *milliseconds != 0);
-    diffusion.time_budget_ms = diffusion.time_budget_ms.or(budget);
+    let budget = request.t_max_predict_ms.filter(|_| diffusion.time_budget_ms.is_none());
+    diffusion.time_budget_ms = diffusion.time_budget_ms.or(budget.filter(|milliseconds| *milliseconds != 0));
     let samples = count("n_cmpl", request.n_cmpl, 1..=state.limits.samples as i64)?;
     let seed = request.seed.filter(|seed| !seed.is(-1));
-    let settings = GivenOptions {
+    let mut settings = GivenOptions {
         route: Route::Fill,
         seed,
         n: samples,
@@ -166,6 +174,7 @@ fn prepare(
         ..request.given()
     }
     .validate(state)?;
+    settings.times.budget_field = budget.map(|_| "t_max_predict_ms");
     let mut before = String::new();
     for extra in request.input_extra.unwrap_or_default() {
         before += &extra.text;
@@ -191,6 +200,6 @@ fn prepare(
     let size = Size::AtMost(most);
     let layout = Layout::around(tokens, after, false, size, ("input_prefix", "n_predict"), state)?;
     let layout = layout.healing(settings.healing);
-    let layout = if found { layout.at_least(1) } else { layout };
+    let layout = if found { layout.at_least(settings.min_tokens.clamp(1, most)) } else { layout };
     Ok((layout, truncated, settings))
 }

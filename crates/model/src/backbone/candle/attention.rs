@@ -1,5 +1,5 @@
-//! Attention within each canvas of packed rows: on a GPU in our kernel where every row sees its whole canvas, elsewhere,
-//! and for heads that are too wide for it, in candle's operations.
+//! Attention within each canvas of packed rows: on a GPU in our kernel, elsewhere, and for heads that are too wide for it,
+//! in candle's operations.
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::ops::softmax_last_dim;
@@ -13,7 +13,7 @@ use crate::kernel::Heads;
 /// The canvases of packed rows.
 pub(super) struct Canvases {
     canvases: Vec<Canvas>,
-    /// The tiles of the canvases for our kernel, on a GPU.
+    /// The tiles of the canvases for our kernel, which attends in their place on a GPU.
     #[cfg(feature = "cuda")]
     tiles: Option<crate::backbone::cuda::Tiles>,
 }
@@ -45,8 +45,15 @@ impl Canvas {
 
 impl Canvases {
     /// To attend in `rows`, whose device and type what is prepared has.
-    pub(super) fn new(packed: &PackedRows, visibility: Visibility, rows: &Tensor) -> Result<Self> {
+    pub(super) fn new(
+        packed: &PackedRows,
+        visibility: Visibility,
+        heads: Heads,
+        rows: &Tensor,
+    ) -> Result<Self> {
+        let ours = in_our_kernel(rows, heads);
         let mut canvases = Vec::new();
+        let mut seen: Vec<u32> = Vec::new();
         let mut first = 0;
         for canvas in &packed.canvases {
             let positions = &packed.positions[first..first + canvas.rows];
@@ -64,22 +71,23 @@ impl Canvases {
                 }
                 Some(KeyValues::Pages(_)) => bail!("the keys and values are another backbone's"),
             }
+            let own = seen.len();
+            seen.extend(positions.iter().map(|position| match visibility {
+                Visibility::Full => total as u32,
+                Visibility::BlockCausal { block } => {
+                    ((*position as usize / block + 1) * block).min(total) as u32
+                }
+            }));
             let mask = match visibility {
-                Visibility::Full => None,
-                Visibility::BlockCausal { block } => Some(mask(positions, block, total, rows)?),
+                Visibility::BlockCausal { .. } if !ours => Some(mask(&seen[own..], total, rows)?),
+                _ => None,
             };
             canvases.push(Canvas { first, rows: canvas.rows, kept: canvas.kept, mask, remembered });
             first += canvas.rows;
         }
         Ok(Self {
             #[cfg(feature = "cuda")]
-            tiles: match rows.device() {
-                candle_core::Device::Cuda(device) if canvases.iter().all(Canvas::is_plain) => {
-                    let lengths: Vec<usize> = canvases.iter().map(|canvas| canvas.rows).collect();
-                    Some(crate::backbone::cuda::Tiles::new(&lengths, rows.dtype(), device)?)
-                }
-                _ => None,
-            },
+            tiles: if ours { Some(tiles(&canvases, &seen, rows)?) } else { None },
             canvases,
         })
     }
@@ -98,17 +106,51 @@ impl Canvases {
         let Some(kept) = kept.layer(layer) else { bail!("layer {layer} was not kept") };
         Tensor::cat(&[&kept[part], &own], 0)?.index_select(places, 0)
     }
+
+    /// The same of all canvases, one after another.
+    #[cfg(feature = "cuda")]
+    fn of_all(&self, layer: usize, part: usize, rows: &Tensor) -> Result<Tensor> {
+        if self.canvases.iter().all(|canvas| canvas.remembered.is_none()) {
+            return Ok(rows.clone());
+        }
+        let parts: Result<Vec<Tensor>> =
+            (0..self.canvases.len()).map(|number| self.all(number, layer, part, rows)).collect();
+        Tensor::cat(&parts?, 0)
+    }
 }
 
-/// The mask of rows at `positions` over the first `total` positions.
-fn mask(positions: &[u32], block: usize, total: usize, like: &Tensor) -> Result<Tensor> {
-    let seen = |position: &u32| (*position as usize / block + 1) * block;
-    let row = |position: &u32| {
-        let seen = seen(position);
+/// Returns true if our kernel attends in rows such as these.
+fn in_our_kernel(rows: &Tensor, heads: Heads) -> bool {
+    #[cfg(feature = "cuda")]
+    return rows.device().is_cuda() && heads.width <= crate::backbone::cuda::LARGEST_HEAD;
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = (rows, heads);
+        false
+    }
+}
+
+/// The canvases as our kernel takes them; `seen` is the number of keys that each row sees.
+#[cfg(feature = "cuda")]
+fn tiles(canvases: &[Canvas], seen: &[u32], rows: &Tensor) -> Result<crate::backbone::cuda::Tiles> {
+    use crate::backbone::cuda::{Extent, Tiles};
+
+    let extent = |canvas: &Canvas| {
+        let remembered = canvas.remembered.as_ref();
+        Extent { rows: canvas.rows, keys: remembered.map_or(canvas.rows, |(_, places)| places.elem_count()) }
+    };
+    let extents: Vec<Extent> = canvases.iter().map(extent).collect();
+    Tiles::new(&extents, seen, rows.dtype(), rows.device().as_cuda_device()?)
+}
+
+/// The mask of rows that see the first `seen` of `total` keys.
+fn mask(seen: &[u32], total: usize, like: &Tensor) -> Result<Tensor> {
+    let row = |seen: &u32| {
+        let seen = *seen as usize;
         (0..total).map(move |key| if key < seen { 0.0 } else { f32::NEG_INFINITY })
     };
-    let mask: Vec<f32> = positions.iter().flat_map(row).collect();
-    Tensor::from_vec(mask, (positions.len(), total), like.device())?.to_dtype(like.dtype())
+    let mask: Vec<f32> = seen.iter().flat_map(row).collect();
+    Tensor::from_vec(mask, (seen.len(), total), like.device())?.to_dtype(like.dtype())
 }
 
 /// softmax(Q·Kᵀ/√width)·V for every head, each canvas by itself; candle's operations take neighbours of the same
@@ -121,10 +163,10 @@ pub(super) fn attention(
     heads: Heads,
 ) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
-    if let Some(tiles) = &canvases.tiles
-        && heads.width <= crate::backbone::cuda::LARGEST_HEAD
-    {
-        return crate::backbone::cuda::attention([query, key, value], tiles, heads);
+    if let Some(tiles) = &canvases.tiles {
+        let key = canvases.of_all(layer, 0, key)?;
+        let value = canvases.of_all(layer, 1, value)?;
+        return crate::backbone::cuda::attention([query, &key, &value], tiles, heads);
     }
     // On the queries, which are smaller than the scores.
     let query = (query * (1.0 / (heads.width as f64).sqrt()))?;

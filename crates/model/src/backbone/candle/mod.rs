@@ -21,6 +21,7 @@ use super::{Observe, PackedRows};
 use crate::checkpoint::{BlockNames, Positions, TransformerSpec, Visibility, Weights};
 use crate::device::Placement;
 use crate::error::LoadError;
+use crate::kernel::Heads;
 
 /// A network whose tensors are candle's.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub struct Transformer {
     norm: Norm,
     head: Linear,
     visibility: Visibility,
+    heads: Heads,
 }
 
 impl Transformer {
@@ -63,6 +65,7 @@ impl Transformer {
             norm: Norm::load(weights, names.last, spec, placement)?,
             head,
             visibility: spec.visibility,
+            heads: spec.heads(),
         })
     }
 
@@ -114,7 +117,7 @@ impl Transformer {
         if let Some(table) = &self.positions {
             rows = (rows + table.index_select(&positions, 0)?)?;
         }
-        let canvases = Canvases::new(packed, self.visibility, &rows)?;
+        let canvases = Canvases::new(packed, self.visibility, self.heads, &rows)?;
         let rotary = self.rotary.as_ref().map(|rotary| rotary.at(&positions)).transpose()?;
         Ok((rows, canvases, rotary))
     }

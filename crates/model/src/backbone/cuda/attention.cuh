@@ -1,7 +1,8 @@
 // softmax(Q·Kᵀ·scale)·V for one head of one canvas, QUERIES rows at a time, without the scores ever being in memory.
 //
-// Keys come in tiles from the canvas's first to its last. What is summed before a larger score appears is scaled down
-// then. So a row depends on its canvas alone, and every canvas has the length it has.
+// A row sees the first keys of its canvas, as many as `seen` says. They come in tiles from the canvas's first to its last.
+// What is summed before a larger score appears is scaled down then, and a key that a row does not see adds nothing. So a
+// row depends on itself and the keys that it sees alone: neither on the other rows that are computed, nor on keys behind.
 #pragma once
 
 #include "simt.cuh"
@@ -15,9 +16,10 @@ template <typename T> struct Heads {
     uint32_t stride;
 };
 
-// Which rows a block works for: QUERIES of a canvas, from `query` on.
+// The rows that a block works for, `queries` of a canvas from `query` on, and its keys, `keys` from `key` on: as many as
+// one of the rows sees.
 struct Tile {
-    uint32_t canvas, length, query;
+    uint32_t query, queries, key, keys;
 };
 
 // What they all share.
@@ -44,14 +46,13 @@ template <typename T, uint32_t WIDTH> struct HeadTile {
     // Turned by the row, so that a chunk of eight rows in order lies in all banks.
     DEVICE Chunk *at(uint32_t row, uint32_t chunk) { return chunks + row * ROW_CHUNKS + (chunk ^ (row % 8)); }
 
-    // Rows first … of the `rows` that the canvas has.
-    DEVICE void load(Heads<const T> heads, uint32_t head, uint32_t canvas, uint32_t first, uint32_t rows,
-                     const Shape &shape) {
+    // Rows from `first` on, of which there are `count`.
+    DEVICE void load(Heads<const T> heads, uint32_t head, uint32_t first, uint32_t count, const Shape &shape) {
         for (uint32_t i = thread_number(); i < KEYS * ROW_CHUNKS; i += ATTENTION_THREADS) {
             const uint32_t row = i / ROW_CHUNKS, chunk = i % ROW_CHUNKS;
             const uint32_t start = chunk * NUMBERS<T>;
-            const bool inside = first + row < rows && start < shape.width;
-            const size_t offset = size_t(canvas + first + row) * heads.stride + head * shape.width + start;
+            const bool inside = row < count && start < shape.width;
+            const size_t offset = size_t(first + row) * heads.stride + head * shape.width + start;
             fetch(at(row, chunk), heads.numbers + (inside ? offset : 0),
                   inside ? smaller(shape.width - start, NUMBERS<T>) : 0, shape.in_chunks);
         }
@@ -74,12 +75,17 @@ DEVICE void score(Scores &scores, const uint32_t (&queries)[WIDTH / 16][4], Head
         }
 }
 
-// Keys from `count` on are none.
-DEVICE void leave_out(Scores &scores, uint32_t count) {
+// The tile's keys are those from `first` on; each of the two rows sees the first `seen`.
+DEVICE void leave_out(Scores &scores, uint32_t first, const uint32_t (&seen)[2]) {
     EACH (j, KEYS / 8)
         EACH (i, 4)
-            if (8 * j + 2 * (thread_number() % 4) + i % 2 >= count)
+            if (first + 8 * j + 2 * (thread_number() % 4) + i % 2 >= seen[i / 2])
                 scores[j][i] = MINUS_INFINITY;
+}
+
+// The keys that row `row` of a tile sees. Rows that are not there see all: their numbers are not written.
+DEVICE uint32_t keys_seen(const Tile &tile, uint32_t row, const uint32_t *seen) {
+    return row < tile.queries ? seen[tile.query + row] : tile.keys;
 }
 
 // What is known of the same rows after some tiles, in two of every eight columns.
@@ -130,15 +136,15 @@ template <typename T, uint32_t WIDTH> struct Mixture {
         }
     }
 
-    // Writes the rows `first` + g and `first` + g + 8 of a canvas that has `rows` of them.
-    DEVICE void write(T *canvas, uint32_t stride, uint32_t first, uint32_t rows, uint32_t width) const {
+    // Writes the rows `first` + g and `first` + g + 8 of a tile that has `rows` of them.
+    DEVICE void write(T *tile, uint32_t stride, uint32_t first, uint32_t rows, uint32_t width) const {
         const uint32_t lane = thread_number() % WARP;
         EACH (half, 2) {
             float all = total[half];
             all += shuffle_xor(all, 1);
             all += shuffle_xor(all, 2);
             const uint32_t row = first + 8 * half + lane / 4;
-            T *to = canvas + size_t(row) * stride;
+            T *to = tile + size_t(row) * stride;
             EACH (j, WIDTH / 8) {
                 const uint32_t column = 8 * j + 2 * (lane % 4);
                 const uint32_t pair = pack<T>(values[j][2 * half] / all, values[j][2 * half + 1] / all);
@@ -151,48 +157,52 @@ template <typename T, uint32_t WIDTH> struct Mixture {
     }
 };
 
-// Block (x, y) works for tile x and head y.
+// Block (x, y) works for tile x and head y. `seen` has a number for each row of queries.
 template <typename T, uint32_t WIDTH>
 DEVICE void attend(Heads<const T> query, Heads<const T> key, Heads<const T> value, Heads<T> out, const Tile *tiles,
-                   Shape shape) {
+                   const uint32_t *seen, Shape shape) {
     SHARED HeadTile<T, WIDTH> keys, values;
     const Tile tile = tiles[block_x()];
     const uint32_t head = block_y(), shared = head / shape.repeat;
     const uint32_t warp = thread_number() / WARP, lane = thread_number() % WARP;
-    const auto load = [&](HeadTile<T, WIDTH> &to, Heads<const T> heads, uint32_t head, uint32_t first) {
-        if (first < tile.length)
-            to.load(heads, head, tile.canvas, first, tile.length, shape);
+    // Keys or values from `first` on.
+    const auto load = [&](HeadTile<T, WIDTH> &to, Heads<const T> heads, uint32_t first) {
+        if (first < tile.keys)
+            to.load(heads, shared, tile.key + first, tile.keys - first, shape);
         // An empty group too, so that there is always one of keys and one of values.
         commit_copies();
     };
     // The queries go to registers by way of the place of the values.
-    load(values, query, head, tile.query);
-    load(keys, key, shared, 0);
+    values.load(query, head, tile.query, tile.queries, shape);
+    commit_copies();
+    load(keys, key, 0);
     wait_for_copies<1>();
     barrier();
     uint32_t queries[WIDTH / 16][4];
     EACH (i, WIDTH / 16)
         load_matrices(queries[i], values.at(16 * warp + lane % 16, 2 * i + lane / 16));
     barrier();
-    load(values, value, shared, 0);
+    load(values, value, 0);
 
+    const uint32_t row = 16 * warp + lane / 4;
+    const uint32_t own[2] = {keys_seen(tile, row, seen), keys_seen(tile, row + 8, seen)};
     Mixture<T, WIDTH> mixture;
-    for (uint32_t first = 0; first < tile.length; first += KEYS) {
+    for (uint32_t first = 0; first < tile.keys; first += KEYS) {
         wait_for_copies<1>();
         barrier();
         Scores scores = {};
         score(scores, queries, keys);
         // The next keys come while these are weighed, the next values while those are scored.
         barrier();
-        load(keys, key, shared, first + KEYS);
-        leave_out(scores, tile.length - first);
+        load(keys, key, first + KEYS);
+        leave_out(scores, first, own);
         mixture.weigh(scores, shape.scale * LOG2_E);
         wait_for_copies<1>();
         barrier();
         mixture.add(scores, values);
         barrier();
-        load(values, value, shared, first + KEYS);
+        load(values, value, first + KEYS);
     }
-    T *canvas = out.numbers + size_t(tile.canvas) * out.stride + head * shape.width;
-    mixture.write(canvas, out.stride, tile.query + 16 * warp, tile.length, shape.width);
+    T *to = out.numbers + size_t(tile.query) * out.stride + head * shape.width;
+    mixture.write(to, out.stride, 16 * warp, tile.queries, shape.width);
 }

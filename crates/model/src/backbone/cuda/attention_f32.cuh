@@ -12,12 +12,12 @@ template <uint32_t COUNT, uint32_t WIDTH> struct HeadTileF32 {
 
     DEVICE float &at(uint32_t row, uint32_t column) { return rows[row][column / 4].numbers[column % 4]; }
 
-    DEVICE void load(Heads<const float> heads, uint32_t head, uint32_t canvas, uint32_t first, uint32_t count,
-                     const Shape &shape) {
+    // Rows from `first` on, of which there are `count`.
+    DEVICE void load(Heads<const float> heads, uint32_t head, uint32_t first, uint32_t count, const Shape &shape) {
         for (uint32_t i = thread_number(); i < COUNT * WIDTH; i += ATTENTION_THREADS) {
             const uint32_t row = i / WIDTH, column = i % WIDTH;
-            const size_t offset = size_t(canvas + first + row) * heads.stride + head * shape.width + column;
-            at(row, column) = first + row < count && column < shape.width ? heads.numbers[offset] : 0.0f;
+            const size_t offset = size_t(first + row) * heads.stride + head * shape.width + column;
+            at(row, column) = row < count && column < shape.width ? heads.numbers[offset] : 0.0f;
         }
     }
 };
@@ -36,7 +36,7 @@ DEVICE float total_of_warp(float value) {
 
 template <uint32_t WIDTH>
 DEVICE void attend_f32(Heads<const float> query, Heads<const float> key, Heads<const float> value, Heads<float> out,
-                       const Tile *tiles, Shape shape) {
+                       const Tile *tiles, const uint32_t *seen, Shape shape) {
     SHARED HeadTileF32<QUERIES_F32, WIDTH> queries;
     SHARED HeadTileF32<WARP, WIDTH> keys, values;
     // Of a warp's rows, for each key.
@@ -45,24 +45,27 @@ DEVICE void attend_f32(Heads<const float> query, Heads<const float> key, Heads<c
     const uint32_t head = block_y(), shared = head / shape.repeat;
     const uint32_t lane = thread_number() % WARP, warp = thread_number() / WARP, top = warp * ROWS_F32;
     const float factor = shape.scale * LOG2_E;
-    queries.load(query, head, tile.canvas, tile.query, tile.length, shape);
+    queries.load(query, head, tile.query, tile.queries, shape);
     float mixed[ROWS_F32][WIDTH / WARP] = {}, largest[ROWS_F32], total[ROWS_F32] = {};
-    EACH (r, ROWS_F32)
+    uint32_t own[ROWS_F32];
+    EACH (r, ROWS_F32) {
         largest[r] = MINUS_INFINITY;
-    for (uint32_t first = 0; first < tile.length; first += WARP) {
-        keys.load(key, shared, tile.canvas, first, tile.length, shape);
-        values.load(value, shared, tile.canvas, first, tile.length, shape);
+        own[r] = keys_seen(tile, top + r, seen);
+    }
+    for (uint32_t first = 0; first < tile.keys; first += WARP) {
+        keys.load(key, shared, tile.key + first, tile.keys - first, shape);
+        values.load(value, shared, tile.key + first, tile.keys - first, shape);
         barrier();
         Four scores = {};
         EACH (i, WIDTH / 4) {
-            const Four own = keys.rows[lane][i];
+            const Four numbers = keys.rows[lane][i];
             EACH (r, ROWS_F32)
                 EACH (k, 4)
-                    scores.numbers[r] = fmaf(queries.rows[top + r][i].numbers[k], own.numbers[k], scores.numbers[r]);
+                    scores.numbers[r] = fmaf(queries.rows[top + r][i].numbers[k], numbers.numbers[k], scores.numbers[r]);
         }
         EACH (r, ROWS_F32) {
             float &score = scores.numbers[r];
-            if (first + lane >= tile.length)
+            if (first + lane >= own[r])
                 score = MINUS_INFINITY;
             const float most = fmaxf(largest[r], largest_of_warp(score));
             const float shrink = exponential_2((largest[r] - most) * factor);
@@ -86,11 +89,11 @@ DEVICE void attend_f32(Heads<const float> query, Heads<const float> key, Heads<c
         barrier();
     }
     EACH (r, ROWS_F32) {
-        const uint32_t row = tile.query + top + r;
+        const uint32_t row = top + r;
         EACH (j, WIDTH / WARP) {
             const uint32_t column = lane + WARP * j;
-            if (row < tile.length && column < shape.width)
-                out.numbers[size_t(tile.canvas + row) * out.stride + head * shape.width + column] =
+            if (row < tile.queries && column < shape.width)
+                out.numbers[size_t(tile.query + row) * out.stride + head * shape.width + column] =
                     mixed[r][j] / total[r];
         }
     }

@@ -17,9 +17,9 @@ PRODUCT(product_f32, float)
 #define ATTENTION(NAME, TYPE, ...)                                                                                     \
     extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                                                    \
         NAME(const TYPE *query, uint32_t query_stride, const TYPE *key, uint32_t key_stride, const TYPE *value,        \
-             uint32_t value_stride, TYPE *out, uint32_t out_stride, const Tile *tiles, uint32_t width,                 \
-             uint32_t repeat, float scale, uint32_t in_chunks) {                                                       \
-        __VA_ARGS__({query, query_stride}, {key, key_stride}, {value, value_stride}, {out, out_stride}, tiles,         \
+             uint32_t value_stride, TYPE *out, uint32_t out_stride, const Tile *tiles, const uint32_t *seen,           \
+             uint32_t width, uint32_t repeat, float scale, uint32_t in_chunks) {                                       \
+        __VA_ARGS__({query, query_stride}, {key, key_stride}, {value, value_stride}, {out, out_stride}, tiles, seen,   \
                     {width, repeat, scale, in_chunks});                                                                \
     }
 

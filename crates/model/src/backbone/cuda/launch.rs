@@ -8,7 +8,7 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
 use half::{bf16, f16};
 
-use super::plan::{LARGEST_HEAD, TILE, TILE_WORDS, in_chunks, tiles};
+use super::plan::{Extent, LARGEST_HEAD, TILE, TILE_WORDS, in_chunks, tiles};
 use crate::kernel::Heads;
 
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/backbone.ptx"));
@@ -89,23 +89,38 @@ fn product_of<T: Number>(left: &Tensor, right: &Tensor) -> Result<Tensor> {
 #[derive(Debug)]
 pub(in crate::backbone) struct Tiles {
     words: CudaSlice<u32>,
+    /// Keys that each row sees.
+    seen: CudaSlice<u32>,
     dtype: DType,
     count: usize,
     rows: usize,
+    keys: usize,
 }
 
 impl Tiles {
-    /// Uploads them, for tensors of `dtype`. The words may go before the copy is made: a driver has copied
-    /// memory that is not pinned to a place of its own before it returns.
-    pub(in crate::backbone) fn new(lengths: &[usize], dtype: DType, device: &CudaDevice) -> Result<Self> {
-        let words = tiles(lengths, dtype);
-        let count = words.len() / TILE_WORDS;
-        Ok(Self { words: device.clone_htod(&words)?, dtype, count, rows: lengths.iter().sum() })
+    /// Uploads them, for tensors of `dtype`; `seen` is the number of keys that each row sees, at least 1 and at most its
+    /// canvas's. The words may go before the copy is made: a driver has copied memory that is not pinned to a place of
+    /// its own before it returns.
+    pub(in crate::backbone) fn new(
+        canvases: &[Extent],
+        seen: &[u32],
+        dtype: DType,
+        device: &CudaDevice,
+    ) -> Result<Self> {
+        let words = tiles(canvases, seen, dtype);
+        Ok(Self {
+            count: words.len() / TILE_WORDS,
+            words: device.clone_htod(&words)?,
+            seen: device.clone_htod(seen)?,
+            dtype,
+            rows: seen.len(),
+            keys: canvases.iter().map(|canvas| canvas.keys).sum(),
+        })
     }
 }
 
-/// Attention within the canvases that the tiles were made for; see
-/// [`attention`](crate::backbone::attention::attention).
+/// Attention within the canvases that the tiles were made for. Queries have a row for each row of the canvases, keys and
+/// values one for each of their keys.
 ///
 /// # Errors
 /// Shapes do not agree, heads are wider than the kernels take, or the device failed.
@@ -126,10 +141,11 @@ fn attention_of<T: Number>(matrices: [&Tensor; 3], tiles: &Tiles, heads: Heads) 
     let Heads { count, shared, width } = heads;
     let wide = count * width;
     let shares = shared > 0 && count.is_multiple_of(shared) && (1..=LARGEST_HEAD).contains(&width);
-    let tiled = tiles.dtype == T::DTYPE && tiles.count > 0 && tiles.rows <= u32::MAX as usize;
+    let tiled = tiles.dtype == T::DTYPE && tiles.count > 0 && tiles.rows.max(tiles.keys) <= u32::MAX as usize;
     let device = matrices[0].device();
-    for (matrix, heads) in matrices.iter().zip([count, shared, shared]) {
-        let fits = matrix.dims2()? == (tiles.rows, heads * width) && device.same_device(matrix.device());
+    let sizes = [(tiles.rows, count), (tiles.keys, shared), (tiles.keys, shared)];
+    for (matrix, (rows, heads)) in matrices.iter().zip(sizes) {
+        let fits = matrix.dims2()? == (rows, heads * width) && device.same_device(matrix.device());
         let lies = matrix.stride()[1] == 1 && matrix.stride()[0] <= u32::MAX as usize;
         if !shares || !tiled || !fits || !lies || count > MOST_BLOCKS {
             bail!("{:?} is not attended to with {heads} heads of {width} numbers", matrix.layout());
@@ -151,15 +167,15 @@ fn attention_of<T: Number>(matrices: [&Tensor; 3], tiles: &Tiles, heads: Heads) 
     let scale = 1.0 / (heads.width as f32).sqrt();
     let mut launch = kernel.builder();
     let grid = grid((tiles.count, count), ATTENTION_THREADS);
-    // SAFETY: the arguments are those of `attention_…`, in its order. Tiles name rows below `tiles.rows`, of which
-    // all three matrices have as many, with the heads that were checked above, `stride` apart; `out` has room
-    // for as many rows of all heads, and every number of it is written, as the tiles hold every row. The
-    // device has one stream, so that buffers are freed after the kernel that uses them.
+    // SAFETY: the arguments are those of `attention_…`, in its order. Tiles name queries below `tiles.rows` and keys below
+    // `tiles.keys`, of which the matrices have as many, with the heads that were checked above, `stride` apart; `seen`
+    // has a number for each query; `out` has room for as many rows of all heads, and every number of it is written, as
+    // the tiles hold every row. The device has one stream, so that buffers are freed after the kernel that uses them.
     #[expect(unsafe_code, reason = "launches a kernel, which fills what is allocated")]
     let out = unsafe {
         let mut out = device.alloc::<T>(tiles.rows * wide)?;
         launch.arg(&query).arg(&query_stride).arg(&key).arg(&key_stride).arg(&value).arg(&value_stride);
-        launch.arg(&mut out).arg(&out_stride).arg(&tiles.words).arg(&width).arg(&repeat);
+        launch.arg(&mut out).arg(&out_stride).arg(&tiles.words).arg(&tiles.seen).arg(&width).arg(&repeat);
         launch.arg(&scale).arg(&chunks).launch(grid).w()?;
         out
     };

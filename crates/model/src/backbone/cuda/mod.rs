@@ -15,4 +15,4 @@ mod twin;
 #[cfg(feature = "cuda")]
 pub(super) use self::launch::{Tiles, attention, product};
 #[cfg(feature = "cuda")]
-pub(super) use self::plan::LARGEST_HEAD;
+pub(super) use self::plan::{Extent, LARGEST_HEAD};

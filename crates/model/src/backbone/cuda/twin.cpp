@@ -2,7 +2,7 @@
 // Words and numbers are as they lie in memory. A case is eight words, then its matrices.
 //
 //   0, type, rows, columns, inner, in_chunks, 0, 0              left, right
-//   1, type, tiles, heads, width, repeat, in_chunks, stride     tiles, query, key, value; rows of the latter are
+//   1, type, tiles, heads, width, repeat, in_chunks, stride     tiles, seen, query, key, value; rows of the latter are
 //                                                               `stride` apart, and there are as many as tiles name
 //
 // Each case is run with copies that come late and the first thread ahead, then with early copies and the last one
@@ -53,28 +53,32 @@ template <typename T> static void run_product(const std::vector<uint32_t> &words
 }
 
 template <uint32_t WIDTH, typename T>
-static void attend(Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<T> out, const Tile *tiles, Shape shape) {
+static void attend(Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<T> out, const Tile *tiles,
+                   const uint32_t *seen, Shape shape) {
     if constexpr (std::is_same_v<T, float>)
-        attend_f32<WIDTH>(q, k, v, out, tiles, shape);
+        attend_f32<WIDTH>(q, k, v, out, tiles, seen, shape);
     else
-        attend<T, WIDTH>(q, k, v, out, tiles, shape);
+        attend<T, WIDTH>(q, k, v, out, tiles, seen, shape);
 }
 
 template <typename T> static void run_attention(const std::vector<uint32_t> &words) {
     const uint32_t heads = words[3], stride = words[7];
     const Shape shape = {words[4], words[5], 1.0f / std::sqrt(float(words[4])), words[6]};
     const auto tiles = take<Tile>(words[2]);
-    size_t rows = 0;
-    for (const Tile &tile : tiles)
-        rows = std::max(rows, size_t(tile.canvas + tile.length));
-    const auto query = take<T>(rows * stride), key = take<T>(rows * stride), value = take<T>(rows * stride);
+    size_t rows = 0, keys = 0;
+    for (const Tile &tile : tiles) {
+        rows = std::max(rows, size_t(tile.query + tile.queries));
+        keys = std::max(keys, size_t(tile.key + tile.keys));
+    }
+    const auto seen = take<uint32_t>(rows);
+    const auto query = take<T>(rows * stride), key = take<T>(keys * stride), value = take<T>(keys * stride);
     run<T>(tiles.size(), heads, ATTENTION_THREADS, rows * heads * shape.width, [&](T *out) {
         const Heads<const T> q = {query.data(), stride}, k = {key.data(), stride}, v = {value.data(), stride};
         const Heads<T> to = {out, heads * shape.width};
         if (shape.width <= 64)
-            attend<64>(q, k, v, to, tiles.data(), shape);
+            attend<64>(q, k, v, to, tiles.data(), seen.data(), shape);
         else
-            attend<128>(q, k, v, to, tiles.data(), shape);
+            attend<128>(q, k, v, to, tiles.data(), seen.data(), shape);
     });
 }
 

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::plan::{LARGEST_HEAD, TILE_WORDS, in_chunks, tiles};
+use super::plan::{Extent, LARGEST_HEAD, TILE_WORDS, in_chunks, tiles};
 use crate::kernel::Heads;
 use crate::twin::Kernels;
 
@@ -89,44 +89,83 @@ struct Packed {
     dtype: DType,
     heads: Heads,
     stride: usize,
-    lengths: Vec<usize>,
+    canvases: Vec<Extent>,
+    /// Keys that each row of queries sees.
+    seen: Vec<u32>,
     matrices: [Vec<f32>; 3],
 }
 
 impl Packed {
+    /// Canvases of these lengths whose rows see all of their canvas.
     fn random(dtype: DType, heads: Heads, lengths: &[usize]) -> Self {
         // As of a matrix that holds more than heads.
         let stride = heads.count * heads.width + 8;
         let rows: usize = lengths.iter().sum();
         let matrices =
             [1, 2, 3].map(|seed| random(dtype, seed, rows * stride).iter().map(|x| 2.0 * x).collect());
-        Self { dtype, heads, stride, lengths: lengths.to_vec(), matrices }
+        let canvases = lengths.iter().map(|&length| Extent { rows: length, keys: length }).collect();
+        let seen = lengths.iter().flat_map(|&length| vec![length as u32; length]).collect();
+        Self { dtype, heads, stride, canvases, seen, matrices }
+    }
+
+    /// The same, where a row sees its block and those before it.
+    fn in_blocks(self, block: usize) -> Self {
+        let seen = self.canvases.iter().flat_map(|canvas| {
+            let end = move |row: usize| ((row / block + 1) * block).min(canvas.keys) as u32;
+            (0..canvas.rows).map(end)
+        });
+        Self { seen: seen.collect(), ..self }
     }
 
     /// Only some of the canvases, in this order.
     fn only(&self, canvases: &[usize]) -> Self {
-        let matrices = [0, 1, 2].map(|matrix: usize| {
-            canvases
-                .iter()
-                .flat_map(|&canvas| &self.matrices[matrix][self.rows(canvas, self.stride)])
-                .copied()
-                .collect()
-        });
-        let lengths = canvases.iter().map(|&canvas| self.lengths[canvas]).collect();
-        Self { dtype: self.dtype, heads: self.heads, stride: self.stride, lengths, matrices }
+        let picked = |matrix: usize| {
+            let part = |&canvas: &usize| match matrix {
+                0 => self.rows(canvas, self.stride),
+                _ => self.keys(canvas, self.stride),
+            };
+            canvases.iter().map(part).flat_map(|part| &self.matrices[matrix][part]).copied().collect()
+        };
+        let seen = canvases.iter().flat_map(|&canvas| &self.seen[self.rows(canvas, 1)]);
+        Self {
+            canvases: canvases.iter().map(|&canvas| self.canvases[canvas]).collect(),
+            seen: seen.copied().collect(),
+            matrices: [0, 1, 2].map(picked),
+            ..*self
+        }
     }
 
-    /// The range of a canvas in a matrix with rows of `width` numbers.
+    /// Only these rows of the only canvas, and the first `keys` keys.
+    fn active(&self, rows: &[usize], keys: usize) -> Self {
+        let stride = self.stride;
+        let queries = rows.iter().flat_map(|row| &self.matrices[0][row * stride..][..stride]);
+        let [key, value] = [1, 2].map(|matrix: usize| self.matrices[matrix][..keys * stride].to_vec());
+        Self {
+            canvases: vec![Extent { rows: rows.len(), keys }],
+            seen: rows.iter().map(|&row| self.seen[row]).collect(),
+            matrices: [queries.copied().collect(), key, value],
+            ..*self
+        }
+    }
+
+    /// The range of a canvas's queries in a matrix with rows of `width` numbers.
     fn rows(&self, canvas: usize, width: usize) -> std::ops::Range<usize> {
-        let first: usize = self.lengths[..canvas].iter().sum();
-        first * width..(first + self.lengths[canvas]) * width
+        let first: usize = self.canvases[..canvas].iter().map(|canvas| canvas.rows).sum();
+        first * width..(first + self.canvases[canvas].rows) * width
+    }
+
+    /// The same of its keys.
+    fn keys(&self, canvas: usize, width: usize) -> std::ops::Range<usize> {
+        let first: usize = self.canvases[..canvas].iter().map(|canvas| canvas.keys).sum();
+        first * width..(first + self.canvases[canvas].keys) * width
     }
 
     fn attended(&self, kernels: &Kernels) -> Vec<f32> {
         let Heads { count, shared, width } = self.heads;
         #[cfg(feature = "cuda")]
         if let Some(device) = &kernels.gpu {
-            let tiles = super::Tiles::new(&self.lengths, self.dtype, device.as_cuda_device().unwrap());
+            let device_of = device.as_cuda_device().unwrap();
+            let tiles = super::Tiles::new(&self.canvases, &self.seen, self.dtype, device_of);
             let heads = |matrix: usize, heads: usize| {
                 let all = gpu::upload(device, self.dtype, &self.matrices[matrix], self.stride);
                 all.narrow(1, 0, heads * width).unwrap()
@@ -138,7 +177,7 @@ impl Packed {
                 &super::attention([&query, &key, &value], &tiles.unwrap(), self.heads).unwrap(),
             );
         }
-        let tiles = tiles(&self.lengths, self.dtype);
+        let tiles = tiles(&self.canvases, &self.seen, self.dtype);
         let chunks = usize::from(in_chunks(self.dtype, &[width, self.stride]));
         let words = [
             1,
@@ -150,7 +189,8 @@ impl Packed {
             chunks,
             self.stride,
         ];
-        let words: Vec<usize> = words.into_iter().chain(tiles.iter().map(|word| *word as usize)).collect();
+        let rest = tiles.iter().chain(&self.seen).map(|word| *word as usize);
+        let words: Vec<usize> = words.into_iter().chain(rest).collect();
         run(kernels, self.dtype, &words, &self.matrices.each_ref().map(Vec::as_slice))
     }
 
@@ -159,7 +199,9 @@ impl Packed {
         let width = self.heads.width;
         let shared = head / (self.heads.count / self.heads.shared);
         let part = |matrix: usize, row: usize, head: usize| {
-            let canvas = &self.matrices[matrix][self.rows(canvas, self.stride)];
+            let range =
+                if matrix == 0 { self.rows(canvas, self.stride) } else { self.keys(canvas, self.stride) };
+            let canvas = &self.matrices[matrix][range];
             canvas[row * self.stride + head * width..][..width]
                 .iter()
                 .map(|x| f64::from(*x))
@@ -170,7 +212,8 @@ impl Packed {
             let dot: f64 = query.iter().zip(part(1, key, shared)).map(|(q, k)| q * k).sum();
             (dot / (width as f64).sqrt()).exp()
         };
-        let shares: Vec<f64> = (0..self.lengths[canvas]).map(score).collect();
+        let seen = self.seen[self.rows(canvas, 1)][row] as usize;
+        let shares: Vec<f64> = (0..seen).map(score).collect();
         let total: f64 = shares.iter().sum();
         let values: Vec<Vec<f64>> = (0..shares.len()).map(|key| part(2, key, shared)).collect();
         let mixed = |column: usize| {
@@ -253,17 +296,20 @@ fn attention_is_a_mixture_by_softmax() {
     let shapes = [(2, 2, 5), (4, 2, 16), (3, 1, 64), (2, 2, 80), (1, 1, LARGEST_HEAD)];
     for (dtype, step) in [(DType::BF16, 2e-2), (DType::F16, 3e-3), (DType::F32, 2e-6)] {
         for (count, shared, width) in shapes {
-            let packed = Packed::random(dtype, Heads { count, shared, width }, &LENGTHS);
-            let found = packed.attended(&kernels);
-            for canvas in 0..LENGTHS.len() {
-                let found = &found[packed.rows(canvas, count * width)];
-                for (place, found) in found.chunks_exact(width).enumerate() {
-                    let exact = packed.exact(canvas, place / count, place % count);
-                    let far =
-                        found.iter().zip(&exact).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-                    // Numbers that the kernel does not write are NaN, and NaN is not below anything.
-                    assert!(far <= step, "{dtype:?}, {width} wide, canvas {canvas}, row {place}: {far}");
-                    assert!(found.iter().all(|number| number.is_finite()));
+            let all = Packed::random(dtype, Heads { count, shared, width }, &LENGTHS);
+            let blocks = Packed::random(dtype, Heads { count, shared, width }, &LENGTHS).in_blocks(7);
+            for packed in [all, blocks] {
+                let found = packed.attended(&kernels);
+                for canvas in 0..LENGTHS.len() {
+                    let found = &found[packed.rows(canvas, count * width)];
+                    for (place, found) in found.chunks_exact(width).enumerate() {
+                        let exact = packed.exact(canvas, place / count, place % count);
+                        let distances = found.iter().zip(&exact).map(|(a, b)| (f64::from(*a) - b).abs());
+                        let far = distances.fold(0.0, f64::max);
+                        // Numbers that the kernel does not write are NaN, and NaN is not below anything.
+                        assert!(far <= step, "{dtype:?}, {width} wide, canvas {canvas}, row {place}: {far}");
+                        assert!(found.iter().all(|number| number.is_finite()));
+                    }
                 }
             }
         }
@@ -285,6 +331,35 @@ fn a_canvas_gets_the_same_bits_in_every_batch() {
                 bits(&expected),
                 "{dtype:?}, {chosen:?}"
             );
+        }
+    }
+}
+
+/// Rows that are computed by themselves, beside keys and values that were kept, have the bits that they have among all; and
+/// a row that sees blocks up to its own does not change when later blocks come.
+#[test]
+fn rows_have_the_same_bits_whatever_is_computed_with_them() {
+    let kernels = kernels();
+    const LENGTH: usize = 150;
+    let heads = Heads { count: 2, shared: 1, width: 24 };
+    let width = heads.count * heads.width;
+    let pick = |all: &[f32], rows: &[usize]| -> Vec<u32> {
+        bits(&rows.iter().flat_map(|row| &all[row * width..][..width]).copied().collect::<Vec<f32>>())
+    };
+    for dtype in TYPES {
+        let whole = Packed::random(dtype, heads, &[LENGTH]);
+        let all = whole.attended(&kernels);
+        for rows in [vec![149], vec![0, 3, 64, 65, 130], (40..110).collect()] {
+            let alone = whole.active(&rows, LENGTH).attended(&kernels);
+            assert_eq!(bits(&alone), pick(&all, &rows), "{dtype:?}, {rows:?}");
+        }
+        let whole = whole.in_blocks(32);
+        let all = whole.attended(&kernels);
+        for end in [32, 64, 128] {
+            for rows in [(0..end).collect::<Vec<usize>>(), (end - 32..end).collect()] {
+                let beginning = whole.active(&rows, end).attended(&kernels);
+                assert_eq!(bits(&beginning), pick(&all, &rows), "{dtype:?}, {end}, {rows:?}");
+            }
         }
     }
 }

@@ -11,6 +11,41 @@ use crate::error::{LoadError, one_line};
 /// contradicts them.
 const LARGEST: u64 = 1 << 20;
 
+/// Parts of the names of fields that change a network: of Gemma, Granite, Cohere, Phi, GPT-NeoX, OLMo and their relatives.
+const CHANGING: [&str; 15] = [
+    "softcap",
+    "multiplier",
+    "rotary",
+    "no_rope",
+    "alibi",
+    "qk_norm",
+    "qk_layernorm",
+    "qkv_bias",
+    "parallel_attn",
+    "parallel_block",
+    "parallel_residual",
+    "clip_qkv",
+    "pre_attn_scalar",
+    "post_norm",
+    "sandwich",
+];
+
+/// Returns true for a value that leaves the network as it is: false, 0, something empty, or a factor of 1.
+fn asks_for_nothing(name: &str, value: &Value) -> bool {
+    let factor = ["multiplier", "logit", "scale_emb", "_pct"].iter().any(|part| name.contains(part));
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => {
+            let neutral = if factor && !name.starts_with("attention") { 1.0 } else { 0.0 };
+            number.as_f64() == Some(neutral)
+        }
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
 /// The fields of a file, or of an object in it. Its methods fail with the name of the file, the field, its value and
 /// what is allowed.
 #[derive(Debug)]
@@ -139,7 +174,7 @@ impl<'a> Fields<'a> {
     /// Refuses a string that is none of those allowed.
     ///
     /// # Errors
-    /// As it says.
+    /// The value is not one of them.
     pub fn expect(&self, name: &str, allowed: &[&str], default: &str) -> Result<(), LoadError> {
         let found = self.text(name)?.unwrap_or(default);
         if allowed.contains(&found) {
@@ -151,7 +186,7 @@ impl<'a> Fields<'a> {
     /// Refuses another truth value.
     ///
     /// # Errors
-    /// As it says.
+    /// The value is not one of them.
     pub fn expect_flag(&self, name: &str, expected: bool) -> Result<(), LoadError> {
         match self.get(name) {
             None => Ok(()),
@@ -163,7 +198,7 @@ impl<'a> Fields<'a> {
     /// Refuses a number that is none of those that ask for nothing.
     ///
     /// # Errors
-    /// As it says.
+    /// The value is not one of them.
     pub fn expect_number(&self, name: &str, neutral: &[f64]) -> Result<(), LoadError> {
         match self.get(name) {
             None => Ok(()),
@@ -175,16 +210,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses every field that begins like one of `beginnings`, asks for something, and is none of `known`: it would
-    /// make another network of the weights.
+    /// Refuses every field that begins like one of `beginnings` or has a part of [`CHANGING`] in its name, asks for
+    /// something, and is none of `known`: it would make another network of the weights.
     ///
     /// # Errors
     /// The first such field.
     pub fn refuse_others(&self, beginnings: &[&str], known: &[&str]) -> Result<(), LoadError> {
         let other = self.all().find(|(name, value)| {
-            let changes = beginnings.iter().any(|beginning| name.starts_with(beginning));
+            let changes = beginnings.iter().any(|beginning| name.starts_with(beginning))
+                || CHANGING.iter().any(|part| name.contains(part));
             let training = name.ends_with("dropout");
-            changes && !training && !known.contains(name) && !matches!(value, Value::Bool(false))
+            changes && !training && !known.contains(name) && !asks_for_nothing(name, value)
         });
         match other {
             Some((name, value)) => {
@@ -204,7 +240,7 @@ impl<'a> Fields<'a> {
     /// Refuses a width that is no multiple of a part of it.
     ///
     /// # Errors
-    /// As it says.
+    /// It is none.
     pub fn divides(&self, part: &str, count: usize, whole: &str, width: usize) -> Result<(), LoadError> {
         if width.is_multiple_of(count) {
             return Ok(());

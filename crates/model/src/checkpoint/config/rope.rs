@@ -46,16 +46,44 @@ pub(crate) fn read(fields: &Fields<'_>, context: usize, head_width: usize) -> Re
     })
 }
 
+const FACTOR: &str = "partial_rotary_factor";
+
+/// Refuses a rotation of a part of each head.
+///
+/// # Errors
+/// A factor other than 1, or two that contradict each other.
+pub(crate) fn expect_whole(fields: &Fields<'_>) -> Result<(), LoadError> {
+    match factor(fields)? {
+        (_, factor) if factor == 1.0 => Ok(()),
+        (name, factor) => Err(fields.error(&name, &format!("is {factor}; supported: 1"))),
+    }
+}
+
+/// The share of each head that is rotated, which stands beside the other keys or among those of the rotation, and the name
+/// of its key.
+fn factor(fields: &Fields<'_>) -> Result<(String, f64), LoadError> {
+    let mut found = fields.optional_number(FACTOR)?.map(|factor| (FACTOR.to_owned(), factor));
+    for name in ["rope_parameters", "rope_scaling"] {
+        let Some(inner) = fields.object(name)? else { continue };
+        let Some(factor) = inner.optional_number(FACTOR)? else { continue };
+        if let Some((place, other)) = found.filter(|(_, other)| *other != factor) {
+            let reason = format!("is {factor}, but `{place}` is {other}; remove the one that is wrong");
+            return Err(inner.error(FACTOR, &reason));
+        }
+        found = Some((format!("{name}.{FACTOR}"), factor));
+    }
+    Ok(found.unwrap_or_else(|| (FACTOR.to_owned(), 1.0)))
+}
+
 /// The number of a head's elements that are rotated; `None` for all.
 fn part(fields: &Fields<'_>, head_width: usize) -> Result<Option<usize>, LoadError> {
-    let name = "partial_rotary_factor";
-    let factor = fields.number(name, 1.0)?;
+    let (name, factor) = factor(fields)?;
     let part = head_width as f64 * factor;
     if part.fract() != 0.0 || part % 2.0 != 0.0 || factor > 1.0 {
         let reason = format!(
             "is {factor}, which makes {part} of {head_width} elements of a head; it must be an even number of them"
         );
-        return Err(fields.error(name, &reason));
+        return Err(fields.error(&name, &reason));
     }
     Ok((factor < 1.0).then_some(part as usize))
 }
@@ -66,7 +94,6 @@ fn scaling_of(fields: &Fields<'_>, context: usize) -> Result<Scaling, LoadError>
         Some(kind) => ("rope_type", kind),
         None => ("type", fields.text("type")?.unwrap_or("default")),
     };
-    fields.expect_number("partial_rotary_factor", &[1.0])?;
     if let Some((name, _)) = fields.all().find(|(_, value)| matches!(value, Value::Object(_))) {
         return Err(fields.error(name, "is an object; one rotation for all layers is supported"));
     }

@@ -13,6 +13,8 @@ pub static DIFFUGPT: Family = Family {
     name: "diffugpt",
     title: "DiffuGPT",
     model_types: &["gpt2"],
+    classes: &[],
+    bases: &[],
     gguf: &[],
     claims: any,
     read,

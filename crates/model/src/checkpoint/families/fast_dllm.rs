@@ -16,6 +16,8 @@ pub static FAST_DLLM: Family = Family {
     name: "fast-dllm-v2",
     title: "Fast-dLLM v2",
     model_types: &["Fast_dLLM_Qwen"],
+    classes: &["Fast_dLLM_QwenForCausalLM"],
+    bases: &["qwen2"],
     gguf: &[],
     claims: any,
     read,

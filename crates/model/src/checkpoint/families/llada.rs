@@ -17,6 +17,8 @@ pub static LLADA: Family = Family {
     name: "llada",
     title: "LLaDA",
     model_types: &["llada", "illada"],
+    classes: &["LLaDAModelLM"],
+    bases: &[],
     gguf: &["llada"],
     claims: any,
     read,
@@ -57,7 +59,7 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         return transformers::read(fields);
     }
     expect_llama(fields)?;
-    fields.expect_number("partial_rotary_factor", &[1.0])?;
+    rope::expect_whole(fields)?;
     let width = fields.count(&["d_model"])?;
     let head_count = fields.count(&["n_heads"])?;
     fields.divides("n_heads", head_count, "d_model", width)?;
@@ -81,7 +83,7 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         head_width,
         context,
         norm: NormKind::Rms,
-        norm_epsilon: fields.number("rms_norm_eps", 1e-5)?,
+        norm_epsilon: transformers::epsilon(fields, 1e-5)?,
         positions: Positions::Rotary(rope::read(fields, context, head_width)?),
         projections: Projections::Separate,
         biases: Biases::default(),
@@ -96,6 +98,8 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
 fn expect_llama(fields: &Fields<'_>) -> Result<(), LoadError> {
     fields.expect("block_type", &["llama"], "llama")?;
     fields.expect("activation_type", &["silu"], "silu")?;
+    transformers::expect_silu(fields)?;
+    transformers::expect_full_attention(fields)?;
     fields.expect("layer_norm_type", &["rms"], "rms")?;
     fields.expect_number("block_group_size", &[1.0])?;
     for (name, value) in [
@@ -112,9 +116,12 @@ fn expect_llama(fields: &Fields<'_>) -> Result<(), LoadError> {
         fields.expect_flag(name, value)?;
     }
     fields.refuse_others(
-        &[&transformers::CHANGING[..], &["clip_qkv"]].concat(),
+        &transformers::CHANGING,
         &[
             "rope",
+            "rms_norm_eps",
+            "alibi_bias_max",
+            "partial_rotary_factor",
             "rope_theta",
             "rope_scaling",
             "rope_parameters",

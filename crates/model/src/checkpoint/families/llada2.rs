@@ -4,7 +4,7 @@
 use super::{Family, SamplingDefaults, any, transformers};
 use crate::checkpoint::config::Fields;
 use crate::checkpoint::layout::Layout;
-use crate::checkpoint::spec::{Experts, FeedForward, Projections, TransformerSpec, Visibility};
+use crate::checkpoint::spec::{Experts, FeedForward, Positions, Projections, TransformerSpec, Visibility};
 use crate::error::LoadError;
 use crate::kernel::{ExpertGroups, ExpertScore, Routing};
 
@@ -15,7 +15,9 @@ const BLOCK: usize = 32;
 pub static LLADA2: Family = Family {
     name: "llada2",
     title: "LLaDA2",
-    model_types: &["llada2_moe"],
+    model_types: &["llada2_moe", "llada2_moe_veomni"],
+    classes: &["LLaDA2MoeModelLM"],
+    bases: &[],
     gguf: &[],
     claims: any,
     read,
@@ -49,7 +51,7 @@ const LAYOUT: Layout = Layout {
 };
 
 fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
-    for name in ["use_bias", "use_qkv_bias", "norm_head"] {
+    for name in ["use_bias", "use_qkv_bias", "norm_head", "attention_bias"] {
         fields.expect_flag(name, false)?;
     }
     fields.expect("score_function", &["sigmoid"], "sigmoid")?;
@@ -61,7 +63,12 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
         let width = fields.count(&["intermediate_size"])?;
         feed_forward.iter_mut().take(dense).for_each(|part| *part = FeedForward::SwiGlu { width });
     }
-    let spec = transformers::read_partly_rotated(fields, feed_forward)?;
+    let spec = transformers::read_partly_rotated(fields, feed_forward, &["use_qk_norm", "rotary_dim"])?;
+    let rotated = match spec.positions {
+        Positions::Rotary(rotation) => rotation.part.unwrap_or(spec.head_width),
+        Positions::Learned => 0,
+    };
+    fields.expect_number("rotary_dim", &[rotated as f64])?;
     let head_norm = fields.flag("use_qk_norm")?.unwrap_or(false);
     let visibility = Visibility::BlockCausal { block: BLOCK };
     Ok(TransformerSpec { projections: Projections::Stacked, head_norm, visibility, ..spec })

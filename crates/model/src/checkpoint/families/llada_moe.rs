@@ -13,9 +13,17 @@ pub static LLADA_MOE: Family = Family {
     name: "llada-moe",
     title: "LLaDA-MoE",
     // The release calls itself `llada`, too; its architecture and its keys tell it apart.
-    model_types: &["llada", "llada_moe"],
+    model_types: &["llada", "llada_moe", "lladamoe"],
+    classes: &["LLaDAMoEModelLM"],
+    bases: &[],
     gguf: &["llada-moe"],
-    claims: |fields| fields.get("num_experts").is_some() || fields.names_architecture("LLaDAMoEModelLM"),
+    claims: |fields| {
+        fields.get("num_experts").is_some()
+            || fields.names_architecture("LLaDAMoEModelLM")
+            || fields
+                .text("model_type")
+                .is_ok_and(|kind| !kind.unwrap_or_default().eq_ignore_ascii_case("llada"))
+    },
     read,
     layouts: &[transformers::LAYOUT],
     adapted: false,
@@ -31,10 +39,9 @@ pub static LLADA_MOE: Family = Family {
 };
 
 fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
-    for name in ["clip_qkv", "shared_expert_intermediate_size", "router_num_group", "router_topk_group"] {
-        if let Some(value) = fields.get(name) {
-            return Err(fields.error(name, &format!("is {value}; only null is supported")));
-        }
+    fields.expect_number("shared_expert_intermediate_size", &[0.0])?;
+    for name in ["router_num_group", "router_topk_group"] {
+        fields.expect_number(name, &[0.0, 1.0])?;
     }
     fields.expect("moe_router_score_function", &["softmax"], "softmax")?;
     fields.expect_flag("moe_router_enable_expert_bias", false)?;
@@ -59,7 +66,7 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
             return Err(fields.error("moe_layer_freq", &reason));
         }
     };
-    let spec = transformers::read_with(fields, feed_forward)?;
+    let spec = transformers::read_with(fields, feed_forward, &["qk_layernorm"])?;
     Ok(TransformerSpec { head_norm: fields.flag("qk_layernorm")?.unwrap_or(false), ..spec })
 }
 

@@ -66,7 +66,12 @@ pub struct Family {
     pub title: &'static str,
     /// Values of `model_type` in `config.json` that it answers to.
     pub model_types: &'static [&'static str],
-    /// Values of `general.architecture` in GGUF files that it answers to.
+    /// Names in `architectures` that it answers to where `model_type` is not known: conversions change it.
+    pub classes: &'static [&'static str],
+    /// Values of `model_type` and `general.architecture` of the autoregressive models that its members were made of: a
+    /// file that says one of these and spells its mask as the family does is of the family.
+    pub bases: &'static [&'static str],
+    /// Values of `general.architecture` in GGUF files that it answers to; without any it is read from safetensors only.
     pub gguf: &'static [&'static str],
     /// Decides whether a configuration with such a `model_type` belongs to the family.
     pub claims: fn(&Fields<'_>) -> bool,
@@ -117,6 +122,11 @@ impl Family {
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         FAMILIES.into_iter().find(|family| family.name == name)
+    }
+
+    /// The family that was made of models of a kind and spells its mask like this.
+    pub(super) fn by_mask(kind: &str, mask: &str) -> Option<&'static Self> {
+        FAMILIES.into_iter().find(|family| family.bases.contains(&kind) && family.masks.contains(&mask))
     }
 }
 

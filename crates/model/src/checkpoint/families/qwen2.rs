@@ -10,10 +10,12 @@ pub static QWEN2: Family = Family {
     name: "qwen2",
     title: "Qwen2 adapted to diffusion",
     model_types: &["qwen2"],
+    classes: &[],
+    bases: &[],
     gguf: &["qwen2"],
     claims: any,
     read,
-    layouts: &[transformers::LAYOUT],
+    layouts: &[transformers::LAYOUT, transformers::BARE_LAYOUT],
     adapted: true,
     shift: true,
     document_start: false,
@@ -28,6 +30,6 @@ pub static QWEN2: Family = Family {
 
 /// A LLaMA whose queries, keys and values have biases, which no key says.
 pub(super) fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
-    let spec = transformers::read(fields)?;
+    let spec = transformers::read_biased(fields)?;
     Ok(TransformerSpec { biases: Biases { qkv: true, ..Biases::default() }, ..spec })
 }

@@ -17,6 +17,8 @@ pub static SDAR: Family = Family {
     name: "sdar",
     title: "SDAR",
     model_types: &["sdar", "sdar_moe"],
+    classes: &["SDARForCausalLM", "SDARMoeForCausalLM"],
+    bases: &[],
     gguf: &[],
     claims: any,
     read,
@@ -41,7 +43,7 @@ pub static SDAR: Family = Family {
 
 fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
     let spec = if fields.get("num_experts").is_some() {
-        transformers::read_with(fields, with_experts(fields)?)?
+        transformers::read_with(fields, with_experts(fields)?, &[])?
     } else {
         transformers::read(fields)?
     };

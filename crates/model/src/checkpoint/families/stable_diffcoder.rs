@@ -16,6 +16,8 @@ pub static STABLE_DIFFCODER: Family = Family {
     name: "stable-diffcoder",
     title: "Stable-DiffCoder",
     model_types: &["llama"],
+    classes: &[],
+    bases: &["llama"],
     gguf: &[],
     claims,
     read,

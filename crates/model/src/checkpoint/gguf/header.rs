@@ -47,7 +47,10 @@ impl Header {
         }
         let version = reader.u32()?;
         if !(2..=3).contains(&version) {
-            let reason = format!("its version is {version}; supported are 2 and 3, little-endian");
+            let swapped = (1..=4).contains(&version.swap_bytes());
+            let found =
+                if swapped { "it is big-endian".to_owned() } else { format!("its version is {version}") };
+            let reason = format!("{found}; supported are versions 2 and 3, little-endian");
             return Err(reason);
         }
         let tensor_count = reader.u64()?;

@@ -123,8 +123,11 @@ impl Gguf {
     /// A tensor by its canonical name, with what the file calls it; `head_width` is that of queries and
     /// keys.
     pub(super) fn tensor(&self, name: &str, head_width: usize) -> Result<(String, BlockTensor), LoadError> {
-        let missing =
-            |stored: &str| LoadError::TensorMissing { path: self.0.path.clone(), name: stored.to_owned() };
+        let missing = |stored: &str| LoadError::TensorMissing {
+            path: self.0.path.clone(),
+            name: stored.to_owned(),
+            hint: String::new(),
+        };
         if let Some((stored, expert)) = stacked_name(name) {
             let all = self.stored(&stored, None).ok_or_else(|| missing(&stored))?;
             let one = all.part(expert).ok_or_else(|| missing(&stored))?;
