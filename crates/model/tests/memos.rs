@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod device;
+
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -26,11 +28,12 @@ fn golden(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model)
 }
 
-/// A golden checkpoint whose positions see what `visibility` says.
+/// A golden checkpoint whose positions see what `visibility` says, on the device that is tested.
 fn load(model: &str, precision: Precision, threads: usize, visibility: Visibility) -> CandlePredictor {
     let checkpoint = Checkpoint::open(&golden(model), None).unwrap();
     let family = checkpoint.profile.family;
-    let placement = Placement::new(DeviceChoice::Cpu, precision, family, CpuFeatures::detect()).unwrap();
+    let placement = Placement::new(device::tested(), precision, family, device::cpu()).unwrap();
+    let placement = placement.deterministic(true);
     let mut spec = checkpoint.config.spec.clone();
     spec.visibility = visibility;
     let limits = ModelLimits {
@@ -217,6 +220,39 @@ fn reads(
     predictor.predict(&[ask]).unwrap().remove(0)
 }
 
+/// Also on a GPU, where canvases with kept rows, with blocks and with neither share a launch.
+#[test]
+fn kept_rows_have_their_bits_in_any_company() {
+    let before: Vec<u32> = (0..50).map(|place| place * 7 % 300).collect();
+    let other: Vec<u32> = (0..33).map(|place| place * 11 % 300).collect();
+    let mut now = before.clone();
+    now[20..24].fill(11);
+    let active: Vec<u32> = (18..26).chain(40..42).collect();
+    let wants = [20, 22, 41].map(|position| Want { position, uniform: 0.3, ..Want::default() });
+    let samplings = [Sampling::default()];
+    for model in MODELS {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let mut predictor = load(model, precision, 2, Visibility::Full).with_memos(u64::MAX);
+            let context = Context::Frozen { active: &active, as_of: &before };
+            let kept = Ask { tokens: &now, context, wants: &wants, samplings: &samplings, ..Ask::default() };
+            let fresh = Ask { tokens: &other, wants: &wants[..2], samplings: &samplings, ..Ask::default() };
+            let mut alone = predictor.predict(&[kept]).unwrap();
+            alone.extend(predictor.predict(&[fresh]).unwrap());
+            assert_eq!(predictor.predict(&[kept, fresh]).unwrap(), alone, "{model} {precision:?}");
+            let visibility = Visibility::BlockCausal { block: 8 };
+            let mut blocks = load(model, precision, 2, visibility).with_memos(u64::MAX);
+            for start in [0, 8, 24] {
+                let shown = &before[..start + 8];
+                let active: Vec<u32> = (start as u32..shown.len() as u32).collect();
+                let context = Context::Frozen { active: &active, as_of: &shown[..start] };
+                let whole = reads(&mut blocks, shown, start, Context::Fresh);
+                let context = if start == 0 { Context::Fresh } else { context };
+                assert_eq!(reads(&mut blocks, shown, start, context), whole, "{model} {precision:?} {start}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_canvas_of_active_rows_only_is_a_fresh_one() {
     for model in MODELS {
@@ -273,7 +309,8 @@ fn candle_s_operations_remember_what_our_kernels_do() {
         let family = checkpoint.profile.family;
         let cpu = CpuFeatures::detect();
         let placement = Placement::new(DeviceChoice::Cpu, Precision::F32, family, cpu).unwrap();
-        let mut ours = CandlePredictor::load(&checkpoint, placement.clone(), 2).unwrap();
+        let mut ours = CandlePredictor::load(&checkpoint, placement, 2).unwrap();
+        let placement = Placement::new(device::tested(), Precision::F32, family, cpu).unwrap();
         for budget in [0, u64::MAX] {
             let theirs = CandlePredictor::in_candle(&checkpoint, &placement).unwrap();
             let mut theirs = theirs.with_memos(budget);
