@@ -81,7 +81,7 @@ pub struct LoadArgs {
     #[arg(long, env = "UNMASK_MASK_TOKEN", value_name = "TEXT")]
     pub mask_token: Option<String>,
     /// The family that the model belongs to, whatever its files call themselves: diffugpt, diffullama, llada,
-    /// llada-moe, dream or qwen2.
+    /// llada-moe, llada2, dream, qwen2, sdar, fast-dllm-v2 or stable-diffcoder.
     #[arg(long, env = "UNMASK_FAMILY", value_name = "NAME")]
     pub family: Option<FamilyArg>,
     /// auto, cpu, cuda or cuda:N.

@@ -219,8 +219,8 @@ impl Layout {
 /// The error for text after a hole. `param` is the field it is given in.
 pub fn unseen_suffix(param: &str, block: usize) -> ApiError {
     let message = format!(
-        "text stands after a hole, and this model's attention is causal between blocks of {block} positions: a hole sees \
-         nothing of what follows it. Leave the text after the hole out, or use a model with full attention"
+        "text or another hole stands after a hole, and this model's attention is causal between blocks of {block} positions: a hole sees \
+         nothing of what follows it. Leave out what stands after the hole, or use a model with full attention"
     );
     ApiError::Conflict { param: param.to_owned(), message }
 }

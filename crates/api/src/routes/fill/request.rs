@@ -1,6 +1,5 @@
 //! The body of `/fill`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
@@ -11,7 +10,7 @@ use utoipa::ToSchema;
 use crate::body::{COMMIT_RULE, RequestBody, UnknownFields};
 use crate::renamed::Renamed;
 
-use crate::request::fields::{integer, object};
+use crate::request::fields::{Biases, biases, integer, object};
 use crate::request::options::Strings;
 use crate::request::policy_options::DiffusionOptions;
 use crate::request::shared_fields::with_shared_fields;
@@ -137,8 +136,9 @@ pub(super) struct HoleOptions {
     #[schema(minimum = 0, maximum = 2)]
     pub(super) temperature: Option<f64>,
     /// Added to its logits, by token id. Default: the request's.
-    pub(super) logit_bias: Option<BTreeMap<String, f64>>,
-    /// Take the most probable of these instead of generating: 1 to 64 different strings. Every hole with
+    #[serde(default, deserialize_with = "biases")]
+    pub(super) logit_bias: Option<Biases>,
+    /// Take the most probable of these instead of generating: 1 to 64 different strings of 1 to 1024 bytes. Every hole with
     /// choices is decided by itself, while all others are masked (those that are generated at the middle of
     /// their range, others as long as their longest choice); the rest is generated with what was decided in
     /// place. Nothing of this is left to chance, and the settings above have no place beside it.
