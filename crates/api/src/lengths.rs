@@ -11,14 +11,16 @@
 //! the hole can tell: whether the text after the hole is due. On held-out lines it finds the text that the true length
 //! would give in four of five cases (`crates/model/embedded/README.md` has the table, and what else was tried).
 
+mod budget;
+
 use std::ops::Range;
-use std::time::Duration;
 
 use unmask_model::diffusion::{ScoreMode, ScoreSpec, ScoringState};
 use unmask_model::predictor::{Position, TokenId};
-use unmask_scheduler::{DenoiseRequest, Timings, Work};
+use unmask_scheduler::{DenoiseRequest, Timings};
 
-use crate::clock::now;
+use self::budget::{comparable, time_to_compare};
+pub use self::budget::{fillable, in_time};
 use crate::error::ApiError;
 use crate::generation::{Found, evaluate, scored};
 use crate::healing::without_blanks;
@@ -56,87 +58,6 @@ pub fn points(least: usize, most: usize) -> Vec<usize> {
     let mut points: Vec<usize> = (least..=each).chain(longer).collect();
     points.dedup();
     points
-}
-
-/// The length that is taken where a request leaves no time to compare any.
-const UNCOMPARED: usize = 4;
-
-/// The time that a request's budget leaves for comparing lengths: half of what is left beside an evaluation of `layout`,
-/// so that the other half fills it. `None` without a budget.
-fn time_to_compare(
-    layout: &Layout,
-    settings: &Settings,
-    state: &AppState,
-    observation: &Observation,
-) -> Option<Duration> {
-    let left = settings.times.budget_left(observation.arrived(), now())?;
-    let positions = layout.pieces.iter().map(Piece::length).sum();
-    Some(left.saturating_sub(state.cost.time(Work::canvas(positions))) / 2)
-}
-
-/// How many of `count` lengths one evaluation can compare in a time. `longest` is the longest hole among them.
-fn comparable(count: usize, longest: usize, time: Option<Duration>, state: &AppState) -> usize {
-    let Some(time) = time else { return count };
-    let positions = SHOWN.0 + longest + SHOWN.1;
-    let fits = |lengths: &usize| {
-        let one = Work::canvas(positions);
-        let work = (0..*lengths).fold(Work::default(), |work, _| work + one);
-        state.cost.time(work) <= time
-    };
-    (1..=count).take_while(fits).last().unwrap_or(0)
-}
-
-/// `most` of the items, the first and the last among them, evenly apart.
-fn spread<T>(items: Vec<T>, most: usize) -> Vec<T> {
-    let count = items.len();
-    if most >= count {
-        return items;
-    }
-    let last = most.max(2) - 1;
-    let kept: Vec<usize> = (0..most).map(|place| place * (count - 1) / last).collect();
-    let numbered = items.into_iter().enumerate();
-    numbered.filter(|(number, _)| kept.contains(number)).map(|(_, item)| item).collect()
-}
-
-/// The `lengths` that a request's budget leaves time to compare, or one of them; `layout` is a canvas with the longest.
-#[must_use]
-pub fn in_time(
-    lengths: Vec<Vec<usize>>,
-    layout: &Layout,
-    settings: &Settings,
-    state: &AppState,
-    observation: &Observation,
-) -> Vec<Vec<usize>> {
-    let time = time_to_compare(layout, settings, state, observation);
-    let longest = lengths.iter().flatten().copied().max().unwrap_or(0);
-    let holes = lengths.first().map_or(1, Vec::len);
-    match comparable(lengths.len() * holes, longest, time, state) / holes.max(1) {
-        0 | 1 => {
-            let near = |lengths: &Vec<usize>| {
-                lengths.iter().map(|length| length.abs_diff(UNCOMPARED)).sum::<usize>()
-            };
-            lengths.into_iter().min_by_key(near).into_iter().collect()
-        }
-        most => spread(lengths, most),
-    }
-}
-
-/// How many canvases such as `layout` can be filled in the time that a request's budget leaves; at least one.
-#[must_use]
-pub fn fillable(
-    most: usize,
-    layout: &Layout,
-    settings: &Settings,
-    state: &AppState,
-    observation: &Observation,
-) -> usize {
-    let Some(left) = settings.times.budget_left(observation.arrived(), now()) else { return most };
-    let one = Work::canvas(layout.pieces.iter().map(Piece::length).sum());
-    let fits = |count: &usize| {
-        let work = (0..*count).fold(Work::default(), |work, _| work + one);
-        state.cost.time(work) <= left
-    };
-    (1..=most).take_while(fits).last().unwrap_or(1)
 }
 
 /// The fit of a text of so many tokens in a hole: from the `sum` of their log-probabilities (nats), and that
@@ -351,15 +272,6 @@ mod tests {
         assert_eq!(points(3, 20), (3..=20).collect::<Vec<_>>());
         assert_eq!(points(100, 1000).len(), 24);
         assert_eq!(points(100, 1000).last(), Some(&1000));
-    }
-
-    #[test]
-    fn fewer_lengths_are_spread_over_all() {
-        let all: Vec<usize> = (1..=24).collect();
-        assert_eq!(spread(all.clone(), 24), all);
-        assert_eq!(spread(all.clone(), 5), [1, 6, 12, 18, 24]);
-        assert_eq!(spread(all.clone(), 2), [1, 24]);
-        assert_eq!(spread(all, 1), [1]);
     }
 
     #[test]

@@ -1,0 +1,112 @@
+//! The part of a request's time budget that looking for a length may take: fewer lengths are compared and filled where it does
+//! not suffice for all.
+
+use std::time::Duration;
+
+use unmask_scheduler::Work;
+
+use super::SHOWN;
+use crate::clock::now;
+use crate::observation::Observation;
+use crate::prompt::{Layout, Piece};
+use crate::request::options::Settings;
+use crate::state::AppState;
+
+/// The length that is taken where a request leaves no time to compare any.
+const UNCOMPARED: usize = 4;
+
+/// The time that a request's budget leaves for comparing lengths: half of what is left beside an evaluation of `layout`,
+/// so that the other half fills it. `None` without a budget.
+pub(super) fn time_to_compare(
+    layout: &Layout,
+    settings: &Settings,
+    state: &AppState,
+    observation: &Observation,
+) -> Option<Duration> {
+    let left = settings.times.budget_left(observation.arrived(), now())?;
+    let filling = state.cost.time(Work::canvas(positions(layout)));
+    Some(left.saturating_sub(filling) / 2)
+}
+
+/// Canvases of so many `positions`, at most `most`, that one evaluation computes in a time.
+fn canvases_within(time: Duration, positions: usize, most: usize, state: &AppState) -> usize {
+    let mut work = Work::default();
+    let fits = |_: &usize| {
+        work += Work::canvas(positions);
+        state.cost.time(work) <= time
+    };
+    (0..most).take_while(fits).count()
+}
+
+/// Lengths, at most `count`, that one evaluation compares in a time. `longest` is the longest hole among them.
+pub(super) fn comparable(count: usize, longest: usize, time: Option<Duration>, state: &AppState) -> usize {
+    let shown = SHOWN.0 + longest + SHOWN.1;
+    time.map_or(count, |time| canvases_within(time, shown, count, state))
+}
+
+/// `most` of the items, the first and the last among them, evenly apart.
+fn spread<T>(items: Vec<T>, most: usize) -> Vec<T> {
+    let count = items.len();
+    if most >= count {
+        return items;
+    }
+    let last = most.max(2) - 1;
+    let kept: Vec<usize> = (0..most).map(|place| place * (count - 1) / last).collect();
+    let numbered = items.into_iter().enumerate();
+    numbered.filter(|(number, _)| kept.contains(number)).map(|(_, item)| item).collect()
+}
+
+/// The `lengths` that a request's budget leaves time to compare, or one of them; `layout` is a canvas with the longest.
+#[must_use]
+pub fn in_time(
+    lengths: Vec<Vec<usize>>,
+    layout: &Layout,
+    settings: &Settings,
+    state: &AppState,
+    observation: &Observation,
+) -> Vec<Vec<usize>> {
+    let time = time_to_compare(layout, settings, state, observation);
+    let longest = lengths.iter().flatten().copied().max().unwrap_or(0);
+    let holes = lengths.first().map_or(1, Vec::len);
+    match comparable(lengths.len() * holes, longest, time, state) / holes.max(1) {
+        0 | 1 => {
+            let near = |lengths: &Vec<usize>| {
+                lengths.iter().map(|length| length.abs_diff(UNCOMPARED)).sum::<usize>()
+            };
+            lengths.into_iter().min_by_key(near).into_iter().collect()
+        }
+        most => spread(lengths, most),
+    }
+}
+
+/// Canvases such as `layout`, from 1 to `most`, that can be filled in the time that a request's budget leaves.
+#[must_use]
+pub fn fillable(
+    most: usize,
+    layout: &Layout,
+    settings: &Settings,
+    state: &AppState,
+    observation: &Observation,
+) -> usize {
+    let left = settings.times.budget_left(observation.arrived(), now());
+    left.map_or(most, |left| canvases_within(left, positions(layout), most, state).max(1))
+}
+
+/// Positions of a layout, without a document start.
+fn positions(layout: &Layout) -> usize {
+    layout.pieces.iter().map(Piece::length).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_lengths_are_spread_over_all() {
+        let all: Vec<usize> = (1..=24).collect();
+        assert_eq!(spread(all.clone(), 24), all);
+        assert_eq!(spread(all.clone(), 5), [1, 6, 12, 18, 24]);
+        assert_eq!(spread(all.clone(), 2), [1, 24]);
+        assert_eq!(spread(all, 1), [1]);
+    }
+}
