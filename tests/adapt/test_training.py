@@ -202,6 +202,17 @@ def test_data_without_a_document_is_refused(tmp_path, texts):
         prepare(*read(["--base", str(base), "--out", str(tmp_path / "out"), "--data", str(texts), str(empty)]))
 
 
+@pytest.mark.parametrize("line, told", [
+    ('{"foo": 1}', "`text`, a string, or `messages`"), ('{"text": 5}', "`text`, a string, or `messages`"),
+    ('{"messages": [{"role": "user"}]}', "`messages`, a list of objects"), ("{", "it is not JSON"), ("[1]", "it must have"),
+])
+def test_a_line_that_is_no_document_is_named(tmp_path, line, told):
+    file = tmp_path / "b.jsonl"
+    file.write_text('{"text": "one\u2028two"}\n\n' + line + "\n", "utf-8")
+    with pytest.raises(ValueError, match=f"{file}, line 3: .*{told}"):
+        list(documents(Source(str(file))))
+
+
 def test_a_configuration_file_sets_what_the_command_line_does_not(tmp_path):
     (tmp_path / "c.toml").write_text('base = "b"\nout = "o"\nrank = 4\ntokens = 800\n[[data]]\npath = "p"\nshare = 0.5\n')
     args, sources = read(["--config", str(tmp_path / "c.toml"), "--rank", "8"])

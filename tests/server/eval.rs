@@ -119,7 +119,7 @@ fn a_mistake_is_one_line() {
     for (arguments, part) in [
         (&["piqa", "--data", &data][..], "piqa.jsonl line 1, field `sol2`: it is missing"),
         (&["siqa", "--data", &data], "siqa needs one of"),
-        (&["infill", "--data", &data, "--extension", ".rs"], "holds no text file with a name in .rs"),
+        (&["infill", "--data", &data, "--extension", ".rs"], "holds no text file whose name ends in .rs"),
         (&["piqa", "--smoke", "--run-code"], "--run-code needs a task whose answers are code"),
         (&["piqa", "--smoke", "--model", "/no/such/folder"], "/no/such/folder"),
         (&["piqa", "--smoke", "--url", "http://127.0.0.1:1"], "http://127.0.0.1:1/ does not answer"),

@@ -76,6 +76,10 @@ async fn the_server_chooses_where_a_request_does_not() {
     assert_eq!(shown["default"], "prefix");
     assert!(shown["bytes_per_token"].as_u64().unwrap() > 0);
     assert_eq!(shown["block_length"], Value::Null);
+    // A model in blocks keeps them in any case, and exactly.
+    let blocks = Server::start("sdar", &["--kv-cache", "dual"]);
+    let models = blocks.get("/v1/models").await.json();
+    assert_eq!(models["data"][0]["diffusion"]["kv_cache"]["default"], Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -204,10 +204,13 @@ pub async fn find(
 ) -> Result<(Vec<Layout>, Option<Timings>), ApiError> {
     let mut tried = Vec::new();
     let mut of = Vec::new();
+    let is_searched = |layout: &&Layout| layout.shortest.is_some_and(|least| least < layout.open());
+    let searched = layouts.iter().filter(is_searched).count();
     for (number, layout) in layouts.iter().enumerate() {
         let Some(least) = layout.shortest.filter(|least| *least < layout.open()) else { continue };
         let lengths = points(least, layout.open()).into_iter().map(|length| vec![length]).collect();
-        for length in in_time(lengths, layout, settings, state, observation).into_iter().flatten() {
+        for length in in_time(lengths, (layout, searched), settings, state, observation).into_iter().flatten()
+        {
             let mut shorter = layout.clone();
             shorter.resize(length);
             tried.push(shorter);
@@ -234,7 +237,8 @@ pub async fn find(
         taken
     });
     let longest = order.iter().map(|point| tried[*point].open()).max().unwrap_or(0);
-    let time = time_to_compare(&layouts[0], settings, state, observation);
+    let largest = layouts.iter().filter(is_searched).max_by_key(|layout| layout.open());
+    let time = largest.and_then(|largest| time_to_compare(largest, settings, state, observation));
     if comparable(order.len(), longest, time, state) < order.len() {
         // The first evaluation decides: the best of each comes first.
         for point in order.into_iter().rev() {

@@ -74,7 +74,7 @@ def load_base(given: str, mask_token: str | None) -> Base:
         base = open_gguf(path)
     elif path.is_dir():
         base = open_folder(path, given)
-    elif path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", given):
+    elif path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", given):
         raise BaseError(f"--base {given} is no folder, no .gguf file and no name of the form owner/name")
     else:
         from huggingface_hub import snapshot_download

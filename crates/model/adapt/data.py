@@ -58,8 +58,10 @@ def documents(source: Source) -> Iterator[tuple[str, Any]]:
         if any(part in f"/{name}" for part in source.leave_out):
             continue
         if file.suffix == ".jsonl":
-            for number, line in enumerate(file.read_text("utf-8").splitlines()):
-                yield f"{name}:{number}", content(line, f"{file}, line {number + 1}")
+            # Other ends of lines may stand within a string.
+            for number, line in enumerate(file.read_text("utf-8").split("\n")):
+                if line.strip():
+                    yield f"{name}:{number}", content(line, f"{file}, line {number + 1}")
         elif file.stat().st_size <= LARGEST_FILE:
             try:
                 text = file.read_text("utf-8")

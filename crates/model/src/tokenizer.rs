@@ -118,7 +118,7 @@ impl TextTokenizer {
             .filter_map(|token| text.token_to_id(token))
             .chain(text.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id))
             .collect();
-        let ends = ends(&text, profile, &special, eos);
+        let ends = ends(&text, profile, &special, (eos, mask));
         if ends.contains(&mask) {
             let reason = format!(
                 "names one token, number {mask}, as mask and as end of a text; --mask-token names another mask"
@@ -384,15 +384,16 @@ fn mask(text: &Tokenizer, profile: &Profile, path: &Path) -> Result<TokenId, Loa
 }
 
 /// The tokens that end a text, ascending; those that the tokenizer does not know are none. A number in a configuration
-/// counts if it is a special token's: configurations keep the defaults of their class, which may be any word here.
+/// counts if it is a special token's: configurations keep the defaults of their class, which may be any word here. It
+/// does not count if it is the mask's: in LLaDA2's autoregressive relative that token ends a text.
 fn ends(
     text: &Tokenizer,
     profile: &Profile,
     special: &HashSet<TokenId>,
-    eos: Option<TokenId>,
+    (eos, mask): (Option<TokenId>, TokenId),
 ) -> Vec<TokenId> {
     let known = profile.ends.iter().filter_map(|end| text.token_to_id(end));
-    let listed = profile.end_ids.iter().copied().filter(|id| special.contains(id));
+    let listed = profile.end_ids.iter().copied().filter(|id| special.contains(id) && *id != mask);
     let mut ends: Vec<TokenId> = known.chain(listed).chain(eos).collect();
     ends.sort_unstable();
     ends.dedup();

@@ -27,8 +27,9 @@ impl Settings {
     /// The error for a value of the file that its flag does not take.
     pub(super) fn wrong_value(&self, error: &clap::Error) -> anyhow::Error {
         let text = error.render().to_string();
-        let line = text.lines().next().unwrap_or_default();
-        anyhow::anyhow!("{}: {}", self.path.display(), line.trim_start_matches("error: "))
+        let lines = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+        let reason = lines.collect::<Vec<_>>().join(" ");
+        anyhow::anyhow!("{}: {}", self.path.display(), reason.trim_start_matches("error: "))
     }
 
     /// True if the file sets nothing.
@@ -79,8 +80,8 @@ fn read(path: &Path) -> anyhow::Result<Table> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the settings file {}", path.display()))?;
     text.parse().map_err(|error: toml::de::Error| {
-        let line =
-            error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let before = |end: usize| text.bytes().take(end).filter(|byte| *byte == b'\n').count();
+        let line = error.span().map_or(1, |span| 1 + before(span.start));
         anyhow::anyhow!(
             "the settings file {} is not valid TOML: line {line}: {}",
             path.display(),
@@ -170,6 +171,7 @@ mod tests {
             ("no-playground = 1", "true or false"),
             ("port = {}", "a string, a number or a list"),
             ("port", "not valid TOML"),
+            ("# \u{e9}\nport = ", "not valid TOML: line 2: "),
         ] {
             let error = format!("{:#}", resolved(file, &["unmask"]).unwrap_err());
             assert!(error.contains(told) && error.contains("unmask.toml"), "{file}: {error}");

@@ -24,8 +24,11 @@ pub(super) fn blocks(folder: &Path, args: &FileArgs, seed: i64) -> Result<Vec<It
     if total == 0 {
         let kinds: Vec<String> =
             args.extension.iter().map(|one| format!(".{}", one.trim_matches('.'))).collect();
-        let of_kind =
-            if kinds.is_empty() { String::new() } else { format!(" with a name in {}", kinds.join(" or ")) };
+        let of_kind = if kinds.is_empty() {
+            String::new()
+        } else {
+            format!(" whose name ends in {}", kinds.join(" or "))
+        };
         let left_out = if args.leave_out.is_empty() { "" } else { ", beside what --leave-out names" };
         let held_out = if args.held_out { " that is held out" } else { "" };
         return Err(DataError::NoText {

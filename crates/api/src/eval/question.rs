@@ -58,6 +58,24 @@ pub(super) enum Question {
     },
 }
 
+impl Question {
+    /// Bytes of its longest text.
+    pub(super) fn longest(&self) -> usize {
+        match self {
+            Self::Choice(choice) => {
+                let bytes = |option: &Continuation| {
+                    option.context.len() + option.scored.iter().map(String::len).sum::<usize>()
+                };
+                choice.options.iter().map(bytes).max().unwrap_or(0)
+            }
+            Self::LastWord { context, word } => context.len() + word.len(),
+            Self::ShortAnswer { question, .. } | Self::Number { question, .. } => question.len(),
+            Self::Hole(hole) => hole.prefix.len() + hole.suffix.len(),
+            Self::Block { text, .. } => text.len(),
+        }
+    }
+}
+
 /// Continuations of which one is right.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Choice {

@@ -34,7 +34,19 @@ else:
 #[derive(Clone, Debug)]
 pub(super) struct Sandbox {
     python: &'static str,
+    /// The commands that make its namespaces, and another user where this one is root.
+    apart: &'static [&'static [&'static str]],
 }
+
+/// A user namespace of its own.
+const USER: &[&str] = &["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"];
+/// Namespaces that root makes.
+const ROOT: &[&str] = &["unshare", "--net", "--pid", "--fork", "--kill-child"];
+/// The kernel counts no processes of root.
+const NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
+const BY_USER: &[&[&str]] = &[USER];
+/// In the order in which they are tried.
+const BY_ROOT: [&[&[&str]]; 2] = [&[ROOT, NOBODY], &[NOBODY, USER]];
 
 /// A program's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,18 +80,20 @@ impl Sandbox {
     /// # Errors
     /// They are missing, not permitted, or do not cut the network.
     pub(super) fn open() -> Result<Self, SandboxError> {
-        let sandbox = Self { python: "python3" };
-        let (verdict, errors) = match sandbox.run_here(PROBE) {
-            Ok(done) => done,
-            Err(error) => return Err(SandboxError::Unavailable(error.to_string())),
-        };
-        match verdict {
-            Verdict::Passed => Ok(sandbox),
-            Verdict::Failed => {
-                let last = errors.lines().last().unwrap_or("a trial program failed");
-                Err(SandboxError::Unavailable(visible_line(last)))
+        let means: &[&[&[&str]]] = if is_root() { &BY_ROOT } else { &[BY_USER] };
+        let mut reason = String::new();
+        for apart in means {
+            let sandbox = Self { python: "python3", apart };
+            match sandbox.run_here(PROBE) {
+                Ok((Verdict::Passed, _)) => return Ok(sandbox),
+                Ok((Verdict::Failed, errors)) => {
+                    let last = errors.lines().last().unwrap_or("a trial program failed");
+                    reason = visible_line(last);
+                }
+                Err(error) => reason = error.to_string(),
             }
         }
+        Err(SandboxError::Unavailable(reason))
     }
 
     /// Runs a program on a thread that may wait.
@@ -95,11 +109,7 @@ impl Sandbox {
     fn run_here(&self, program: &str) -> std::io::Result<(Verdict, String)> {
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", SECONDS[0]]);
-        if is_root() {
-            // The kernel counts no processes of root.
-            command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
-        }
-        command.args(["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]);
+        self.apart.iter().for_each(|part| _ = command.args(*part));
         command.args(["prlimit", &format!("--cpu={}", SECONDS[1]), "--core=0", "--fsize=0", "--nofile=64"]);
         command.args(LIMITS).args([self.python, "-I", "-B", "-X", "utf8", "-"]);
         // Generated code learns nothing of this process: keys may stand in its environment.
@@ -125,14 +135,10 @@ impl Sandbox {
 
 /// True if this process is root's.
 fn is_root() -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-
-        std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
-    }
-    #[cfg(not(unix))]
-    false
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Real, effective, saved and file-system user.
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    users.and_then(|users| users.split_whitespace().nth(1)) == Some("0")
 }
 
 /// All that a process writes, or `None` if it is too long: the rest is read and dropped until its time is over.

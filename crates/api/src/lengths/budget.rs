@@ -56,16 +56,18 @@ fn spread<T>(items: Vec<T>, most: usize) -> Vec<T> {
     numbered.filter(|(number, _)| kept.contains(number)).map(|(_, item)| item).collect()
 }
 
-/// The `lengths` that a request's budget leaves time to compare, or one of them; `layout` is a canvas with the longest.
+/// The `lengths` that a request's budget leaves time to compare, or one of them. `layout` is a canvas with the longest, one
+/// of `searched` ones that share the time.
 #[must_use]
 pub fn in_time(
     lengths: Vec<Vec<usize>>,
-    layout: &Layout,
+    (layout, searched): (&Layout, usize),
     settings: &Settings,
     state: &AppState,
     observation: &Observation,
 ) -> Vec<Vec<usize>> {
     let time = time_to_compare(layout, settings, state, observation);
+    let time = time.map(|time| time / u32::try_from(searched.max(1)).unwrap_or(u32::MAX));
     let longest = lengths.iter().flatten().copied().max().unwrap_or(0);
     let holes = lengths.first().map_or(1, Vec::len);
     match comparable(lengths.len() * holes, longest, time, state) / holes.max(1) {
@@ -79,7 +81,8 @@ pub fn in_time(
     }
 }
 
-/// Canvases such as `layout`, from 1 to `most`, that can be filled in the time that a request's budget leaves.
+/// Lengths, from 1 to `most`, that can be filled in the time that a request's budget leaves, with one canvas such as
+/// `layout` for each.
 #[must_use]
 pub fn fillable(
     most: usize,

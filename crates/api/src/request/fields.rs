@@ -34,7 +34,7 @@ pub fn biases<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Biase
         type Value = Biases;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
+            f.write_str("an object or a list of pairs")
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Biases, A::Error> {
@@ -72,7 +72,7 @@ pub fn biases<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Biase
     Ok(Option::<Given>::deserialize(deserializer)?.map(|Given(biases)| biases))
 }
 
-/// What is added to the logits of tokens, by their numbers as they were written.
+/// Additions to the logits of tokens, by their numbers as they were written.
 pub type Biases = BTreeMap<String, f64>;
 
 /// A number of alternatives, where false counts as absent: some clients send what chat takes to every route.

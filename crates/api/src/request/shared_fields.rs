@@ -93,6 +93,7 @@ macro_rules! with_shared_fields {
         with_shared_fields!(@add [$($rest)*] [$($shared)*
             /// Added to the logits of tokens, by id; a list of pairs of id and number is the same.
             #[serde(default, deserialize_with = "crate::request::fields::biases")]
+            #[schema(value_type = Option<std::collections::HashMap<String, f64>>)]
             logit_bias: Option<$crate::request::fields::Biases>,
         ] $($item)*);
     };
@@ -120,8 +121,8 @@ macro_rules! with_shared_fields {
     };
     (@add [n $($rest:ident)*] [$($shared:tt)*] $($item:tt)*) => {
         with_shared_fields!(@add [$($rest)*] [$($shared)*
-            /// Answers to each prompt. Default 1. Of several, each is drawn: where the default temperature is 0, theirs is
-            /// the family's (`sampling_defaults` of /v1/models).
+            /// Answers to each prompt. Default 1. With several, and without a decision rule in the request, a default
+            /// temperature of 0 is replaced by the family's (`sampling_defaults` of /v1/models).
             #[serde(default, deserialize_with = "crate::request::fields::integer")]
             #[schema(minimum = 1)]
             n: Option<i64>,

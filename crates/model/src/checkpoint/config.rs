@@ -136,7 +136,7 @@ impl ModelConfig {
         if matches!(files, ModelFiles::Gguf(_)) {
             if family.gguf.is_empty() {
                 let reason = format!(
-                    "is no name of {}, which is not read from GGUF files; give the folder with its safetensors files",
+                    "or the mask says that it is {}, which is not read from GGUF files; give the folder with its safetensors files",
                     family.title
                 );
                 return Err(fields.error("general.architecture", &reason));

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::ModelFiles;
 use super::config::Identity;
-use super::families::Family;
+use super::families::{FAMILIES, Family};
 use super::profile::settings;
 use crate::error::{LoadError, one_line};
 
@@ -20,6 +20,15 @@ pub struct Mask {
 }
 
 impl Mask {
+    /// Returns true if the files name a mask token, whatever the family.
+    ///
+    /// # Errors
+    /// A file is damaged.
+    pub(super) fn is_named(files: &ModelFiles) -> Result<bool, LoadError> {
+        let named = settings(files)?.iter().any(|fields| token_text(fields, "mask_token").is_some());
+        Ok(named || config_id(files)?.is_some())
+    }
+
     /// Looks for the mask token: as `given` on the command line, in an adapter's tokenizer configuration (an adapter
     /// that makes a diffusion model of an autoregressive one stands on a base that names none), in the model's own, by
     /// the number in `config.json`, and by the spellings of the family among the added tokens.
@@ -55,7 +64,8 @@ impl Mask {
                 return mask(text, id, "the tokenizer's configuration");
             }
         }
-        if id.is_none() && family.masks.is_empty() {
+        let spellings = spellings(family);
+        if id.is_none() && spellings.is_empty() {
             return Err(missing(files, family));
         }
         let added = added_tokens(files, family)?;
@@ -69,22 +79,11 @@ impl Mask {
             })?;
             return mask(text, Some(id), "mask_token_id of config.json");
         }
-        let spelled = family.masks.iter().find(|text| added.iter().any(|(_, added)| added == *text));
+        let spelled = spellings.iter().find(|text| added.iter().any(|(_, added)| added == *text));
         match spelled {
             Some(text) => mask((*text).to_owned(), None, "the added token of the family's spelling"),
             None => Err(missing(files, family)),
         }
-    }
-}
-
-impl Mask {
-    /// Returns true if the files name a mask token, whatever the family.
-    ///
-    /// # Errors
-    /// A file is damaged.
-    pub(super) fn is_named(files: &ModelFiles) -> Result<bool, LoadError> {
-        let named = settings(files)?.iter().any(|fields| token_text(fields, "mask_token").is_some());
-        Ok(named || config_id(files)?.is_some())
     }
 }
 
@@ -95,6 +94,13 @@ fn config_id(files: &ModelFiles) -> Result<Option<u32>, LoadError> {
     }
     let fields = files.json("config.json")?;
     Ok(fields.get("mask_token_id").and_then(Value::as_u64).and_then(|id| id.try_into().ok()))
+}
+
+/// The spellings of the mask in a family, and in those that were made of models of its kind.
+fn spellings(family: &Family) -> Vec<&'static str> {
+    let made = |other: &&Family| family.model_types.iter().any(|kind| other.is_made_of(kind));
+    let others = FAMILIES.into_iter().filter(made).flat_map(|other| other.masks);
+    family.masks.iter().chain(others).copied().collect()
 }
 
 /// Nothing names a mask.

@@ -148,7 +148,7 @@ pub(super) fn unlisted_weights(folder: &Path, read: &[&OsStr]) -> Option<String>
             && !read.contains(&name.as_os_str())
     };
     let first = names.filter(other).min()?;
-    Some(format!("; {} is in the folder, and the index does not name it", one_line(&first.display())))
+    Some(format!("; {} is in the folder and is not read", one_line(&first.display())))
 }
 
 /// Safetensors files of a folder, when none of them is named as they are read.

@@ -52,7 +52,9 @@ impl Safetensors {
             let of_trunk = |name: &String| name != layout.embedding && name.starts_with(layout.trunk);
             index.contains_key(layout.embedding) && index.keys().any(of_trunk)
         };
-        let Some(layout) = family.layouts.iter().find(fits) else {
+        let embeds = |layout: &&Layout| index.contains_key(layout.embedding);
+        let layout = family.layouts.iter().find(fits).or_else(|| family.layouts.iter().find(embeds));
+        let Some(layout) = layout else {
             let path = opened.first().map_or_else(|| files.path(SINGLE), |(path, _)| path.clone());
             let name = family.layouts.first().map_or("", |layout| layout.embedding);
             let wrapped = index.keys().filter_map(|stored| stored.strip_suffix(name)).min();

@@ -11,11 +11,8 @@ fn other_architectures_are_refused_by_name() {
         let copy = Copy::of("diffullama");
         copy.edit_json("config.json", |config| config["model_type"] = json!(found));
         // With a mask it is no autoregressive model, whatever its class is called.
-        let supported = [
-            "config.json",
-            "llama (DiffuLLaMA, --family diffullama)",
-            "Dream or dream (Dream, --family dream)",
-        ];
+        let supported =
+            ["config.json", "llama (DiffuLLaMA, --family diffullama)", "Dream (Dream, --family dream)"];
         copy.assert_refused(&supported);
         copy.remove("tokenizer_config.json");
         copy.remove("special_tokens_map.json");
@@ -85,7 +82,7 @@ fn invalid_numbers_and_flags_of_the_configuration_are_refused_by_field() {
         ("diffullama", "embedding_multiplier", &[json!(12)]),
         ("diffullama", "residual_multiplier", &[json!(0.22)]),
         ("diffullama", "attn_logit_softcapping", &[json!(50.0)]),
-        ("diffullama", "final_logit_softcapping", &[json!(30.0)]),
+        ("diffullama", "final_logit_softcapping", &[json!(30.0), json!(1.0)]),
         ("diffullama", "query_pre_attn_scalar", &[json!(4)]),
         ("diffullama", "rotary_pct", &[json!(0.25)]),
         ("diffullama", "rotary_dim", &[json!(4)]),
@@ -164,6 +161,7 @@ fn fields_that_ask_for_nothing_are_read_past() {
         ("diffullama", "embedding_multiplier", json!(1.0)),
         ("diffullama", "logits_scaling", json!(1)),
         ("diffullama", "final_logit_softcapping", json!(null)),
+        ("diffullama", "attn_logit_softcapping", json!(0)),
         ("diffullama", "rotary_pct", json!(1.0)),
         ("diffullama", "no_rope_layers", json!([])),
         ("diffullama", "use_parallel_residual", json!(false)),

@@ -6,6 +6,7 @@ use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
 use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
+use unmask_model::checkpoint::{Checkpoint, Family, ModelFiles, ReadOptions};
 
 use crate::damage::{assert_names, load, message};
 use crate::write::Model;
@@ -111,6 +112,7 @@ fn headers_that_say_nothing_usable_are_refused() {
     for version in [0, 1, 4, 3 << 24] {
         assert_refused(Raw { version, ..Raw::default() }.bytes(), &["version", "2 and 3"]);
     }
+    assert_refused(Raw { version: 3 << 24, ..Raw::default() }.bytes(), &["big-endian"]);
     // Counts and lengths that no file could hold.
     for place in [8, 16, 24] {
         for count in [u64::MAX, 1 << 63, 1 << 40, 1 << 32] {
@@ -205,6 +207,18 @@ fn models_that_are_no_llama_are_refused() {
         model.tensors.insert("model.layers.0.self_attn.q_norm.weight".to_owned(), norm);
     });
     assert_refused(bias, &["blk.0.attn_q_norm.weight", "does not have"]);
+}
+
+/// Its attention in blocks would be lost, which no key of such a file says.
+#[test]
+fn a_family_that_is_not_read_from_gguf_files_is_refused() {
+    let folder = folder(file(|_| {}));
+    for name in ["stable-diffcoder", "sdar", "llada2", "fast-dllm-v2", "diffugpt"] {
+        let files = ModelFiles::open(folder.path()).unwrap();
+        let options = ReadOptions { family: Family::named(name), ..ReadOptions::default() };
+        let error = Checkpoint::read_with(files, options).unwrap_err().to_string();
+        assert!(error.contains("not read from GGUF files") && error.contains("safetensors"), "{error}");
+    }
 }
 
 #[test]

@@ -77,7 +77,8 @@ fn ends_that_only_the_configurations_list_end_texts() {
         copy.edit_json(name, |config| drop(config.as_object_mut().unwrap().remove("eos_token")));
     }
     copy.edit_json("config.json", |config| config["eos_token_id"] = json!(601));
-    copy.write("generation_config.json", r#"{"eos_token_id": [602, 7]}"#);
+    // 605 is the mask.
+    copy.write("generation_config.json", r#"{"eos_token_id": [602, 7, 605]}"#);
     let checkpoint = Checkpoint::open(copy.0.path(), None).unwrap();
     let ends = checkpoint.tokenizer.ends();
     assert!(ends.contains(&601) && ends.contains(&602) && !ends.contains(&7), "{ends:?}");

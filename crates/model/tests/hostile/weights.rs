@@ -309,7 +309,7 @@ fn a_shard_that_the_index_forgets_is_missed_by_its_tensors() {
     copy.assert_refused(&[
         "tensor",
         "missing",
-        "the index does not name it",
+        "is in the folder and is not read",
         "model-00002-of-00002.safetensors",
     ]);
 }

@@ -17,6 +17,9 @@ use super::question::{Item, Question};
 use super::run_code::Sandbox;
 use crate::terminal::api::AskError;
 
+/// Bytes of a text that every server tokenizes in one piece.
+const MOST_TEXT: usize = 128 * 1024;
+
 /// Settings that all questions of a run share.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -97,6 +100,9 @@ pub(super) async fn ask(
     item: &Item,
 ) -> Result<Outcome, ItemError> {
     let seed = settings.seed_of(index);
+    if item.question.longest() > MOST_TEXT {
+        return Ok(Outcome::skipped(format!("a text of more than {} KiB", MOST_TEXT / 1024)));
+    }
     match &item.question {
         Question::Choice(choice) => choice::ask(server, settings, seed, choice).await,
         Question::LastWord { context, word } => match settings.score {

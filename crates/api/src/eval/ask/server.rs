@@ -7,14 +7,6 @@ use serde_json::{Value, json};
 use super::{ItemError, block};
 use crate::terminal::api::{Api, AskError};
 
-/// Bytes of a text that the server tokenizes. More than any model's context spells: of a longer text the end counts.
-const MOST_TEXT: usize = 128 * 1024;
-
-/// The end of a text, as much as is tokenized.
-fn end(text: &str) -> &str {
-    &text[text.ceil_char_boundary(text.len().saturating_sub(MOST_TEXT))..]
-}
-
 /// Repetitions of a request that a busy server refuses.
 const RETRIES: u32 = 8;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -82,7 +74,7 @@ impl Server {
     /// # Errors
     /// Those of [`Self::post`].
     pub(super) async fn tokens(&self, text: &str, start: bool) -> Result<Vec<u64>, ItemError> {
-        let body = json!({ "prompt": end(text), "add_special_tokens": start });
+        let body = json!({ "prompt": text, "add_special_tokens": start });
         self.ids(&body).await
     }
 
@@ -99,7 +91,7 @@ impl Server {
     /// # Errors
     /// Those of [`Self::post`].
     pub(super) async fn pieces(&self, text: &str) -> Result<Vec<(u64, Vec<u8>)>, ItemError> {
-        let body = json!({ "prompt": end(text), "add_special_tokens": false, "with_pieces": true });
+        let body = json!({ "prompt": text, "add_special_tokens": false, "with_pieces": true });
         let answer = self.post("/tokenize", &body).await?;
         let list = answer["tokens"].as_array();
         let pieces = list.and_then(|list| list.iter().map(block::piece).collect::<Option<Vec<_>>>());

@@ -11,7 +11,7 @@ pub(super) fn question(record: &Record, protocol: Protocol) -> Result<Question, 
     let second = record.text(&["ctx_b"])?;
     let endings = record.texts(&["endings"])?;
     if endings.len() != 4 {
-        return Err(record.wrong("endings", format!("it has {} entries, not 4", endings.len())));
+        return Err(record.wrong("endings", format!("it is a list of {}, not of 4", endings.len())));
     }
     let right = record.number(&["label"], 0..=endings.len() as i64 - 1)? as usize;
     let context = cleaned(&format!("{activity}: {first} {}", capitalized(second)));

@@ -32,6 +32,8 @@ fn every_format_gives_the_same_records() {
     let lines = read("x.jsonl", b"{\"text\":\"a, \\\"b\\\"\"}\n\n{\"text\":\"c\"}\n").unwrap();
     assert_eq!(texts(&lines), expected);
     assert_eq!(texts(&read("x.TXT", b"a, \"b\"\n \nc").unwrap()), expected);
+    let marked = read("x.jsonl", b"\xef\xbb\xbf{\"text\":\"c\"}").unwrap();
+    assert_eq!(texts(&marked), [(1, "c")], "a byte order mark");
     let list = read("x.json", b"[{\"text\":\"a, \\\"b\\\"\"},\n{\"text\":\"c\"}]").unwrap();
     assert_eq!(texts(&list), [(1, "a, \"b\""), (2, "c")]);
     let data = read("x.json", b"{\"Version\":1,\"Data\":[{\"text\":\"c\"}]}").unwrap();

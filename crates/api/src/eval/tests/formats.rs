@@ -144,7 +144,7 @@ fn a_wrong_field_is_named_with_file_and_line() {
         (
             Task::Hellaswag,
             json!({ "activity_label": "a", "ctx_a": "b", "ctx_b": "c", "endings": ["x"], "label": 0 }),
-            "`endings`: it has 1 entries, not 4",
+            "`endings`: it is a list of 1, not of 4",
         ),
         (
             Task::Hellaswag,

@@ -75,9 +75,9 @@ pub async fn fill(
     let mut after = Vec::new();
     let mut found = None;
     if lengths.len() > 1 {
-        let Canvases { mut layouts, .. } = Canvases::new(&text, &tokens, &lengths, cut, &state);
-        if let Some(longest) = layouts.pop() {
-            lengths = in_time(lengths, &longest, &settings, &state, &observation);
+        let longest = lengths.last().cloned().into_iter().collect::<Vec<_>>();
+        if let Some(longest) = Canvases::new(&text, &tokens, &longest, cut, &state).layouts.pop() {
+            lengths = in_time(lengths, (&longest, 1), &settings, &state, &observation);
             // Of what is not compared, nothing is known.
             after = vec![vec![0.0; text.holes.len()]; lengths.len()];
         }

@@ -137,6 +137,7 @@ pub(super) struct HoleOptions {
     pub(super) temperature: Option<f64>,
     /// Added to its logits, by token id. Default: the request's.
     #[serde(default, deserialize_with = "biases")]
+    #[schema(value_type = Option<std::collections::HashMap<String, f64>>)]
     pub(super) logit_bias: Option<Biases>,
     /// Take the most probable of these instead of generating: 1 to 64 different strings of 1 to 1024 bytes. Every hole with
     /// choices is decided by itself, while all others are masked (those that are generated at the middle of

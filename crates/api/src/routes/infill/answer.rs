@@ -129,7 +129,7 @@ impl Answer {
         one_or_list((0..running.views.len()).map(|index| self.one(running, index, timings, false)).collect())
     }
 
-    /// `streamed` texts are in events of their own: who adds up the texts of all events adds nothing here.
+    /// `streamed` texts are in events of their own, so a client that adds up the texts of all events counts none twice.
     fn one(&self, running: &Running, index: usize, timings: &Timings, streamed: bool) -> Value {
         let text = running.text(index);
         let content = indented(&text.text, self.indent, true);

@@ -192,7 +192,9 @@ fn prepare(
     }
     let mut around = [tokens, tokenizer.encode_piece(nearest::after(&after, &state.model))?];
     let asked = count("n_predict", request.n_predict, -1..=i64::MAX)?.filter(|count| *count != -1);
-    let most = asked.map_or(LONGEST, |most| LONGEST.min(usize::try_from(most).unwrap_or(LONGEST)));
+    let longest = LONGEST.max(settings.min_tokens);
+    let most = asked.map_or(longest, |most| longest.min(usize::try_from(most).unwrap_or(longest)));
+    Size::AtMost(most).check_least(settings.min_tokens_asked)?;
     let truncated = nearest::make_room(&mut around, most, &state.model);
     let [tokens, after] = around;
     // Before the end of a file, nothing tells how much is missing; a document end will.

@@ -13,7 +13,7 @@ use crate::kernel::Heads;
 /// The canvases of packed rows.
 pub(super) struct Canvases {
     canvases: Vec<Canvas>,
-    /// The tiles of the canvases for our kernel, which attends in their place on a GPU.
+    /// The tiles of the canvases, with which our kernel attends on a GPU; no masks are made then.
     #[cfg(feature = "cuda")]
     tiles: Option<crate::backbone::cuda::Tiles>,
 }

@@ -1,8 +1,9 @@
 // softmax(Q·Kᵀ·scale)·V for one head of one canvas, QUERIES rows at a time, without the scores ever being in memory.
 //
 // A row sees the first keys of its canvas, as many as `seen` says. They come in tiles from the canvas's first to its last.
-// What is summed before a larger score appears is scaled down then, and a key that a row does not see adds nothing. So a
-// row depends on itself and the keys that it sees alone: neither on the other rows that are computed, nor on keys behind.
+// What is summed before a larger score appears is scaled down then, and a key that a row does not see adds nothing, as long
+// as its value is finite. So a row depends on itself and the keys that it sees alone: neither on the other rows that are
+// computed, nor on keys behind.
 #pragma once
 
 #include "simt.cuh"

@@ -101,12 +101,22 @@ impl Tiles {
     /// Uploads them, for tensors of `dtype`; `seen` is the number of keys that each row sees, at least 1 and at most its
     /// canvas's. The words may go before the copy is made: a driver has copied memory that is not pinned to a place of
     /// its own before it returns.
+    ///
+    /// # Errors
+    /// A row sees none or more than there are, or the device failed.
     pub(in crate::backbone) fn new(
         canvases: &[Extent],
         seen: &[u32],
         dtype: DType,
         device: &CudaDevice,
     ) -> Result<Self> {
+        let rows: usize = canvases.iter().map(|canvas| canvas.rows).sum();
+        let most = canvases.iter().flat_map(|canvas| std::iter::repeat_n(canvas.keys, canvas.rows));
+        if rows != seen.len()
+            || !seen.iter().zip(most).all(|(seen, most)| (1..=most).contains(&(*seen as usize)))
+        {
+            bail!("{} rows of {canvases:?} do not see {seen:?}", seen.len());
+        }
         let words = tiles(canvases, seen, dtype);
         Ok(Self {
             count: words.len() / TILE_WORDS,

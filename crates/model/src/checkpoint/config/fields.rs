@@ -12,7 +12,7 @@ use crate::error::{LoadError, one_line};
 const LARGEST: u64 = 1 << 20;
 
 /// Parts of the names of fields that change a network: of Gemma, Granite, Cohere, Phi, GPT-NeoX, OLMo and their relatives.
-const CHANGING: [&str; 15] = [
+const PARTS: [&str; 15] = [
     "softcap",
     "multiplier",
     "rotary",
@@ -33,11 +33,12 @@ const CHANGING: [&str; 15] = [
 /// Returns true for a value that leaves the network as it is: false, 0, something empty, or a factor of 1.
 fn asks_for_nothing(name: &str, value: &Value) -> bool {
     let factor = ["multiplier", "logit", "scale_emb", "_pct"].iter().any(|part| name.contains(part));
+    let bound = name.contains("softcap") || name.starts_with("attention");
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,
         Value::Number(number) => {
-            let neutral = if factor && !name.starts_with("attention") { 1.0 } else { 0.0 };
+            let neutral = if factor && !bound { 1.0 } else { 0.0 };
             number.as_f64() == Some(neutral)
         }
         Value::String(text) => text.is_empty(),
@@ -186,7 +187,7 @@ impl<'a> Fields<'a> {
     /// Refuses another truth value.
     ///
     /// # Errors
-    /// The value is not one of them.
+    /// It has the other value.
     pub fn expect_flag(&self, name: &str, expected: bool) -> Result<(), LoadError> {
         match self.get(name) {
             None => Ok(()),
@@ -210,7 +211,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses every field that begins like one of `beginnings` or has a part of [`CHANGING`] in its name, asks for
+    /// Refuses every field that begins like one of `beginnings` or has a part of [`PARTS`] in its name, asks for
     /// something, and is none of `known`: it would make another network of the weights.
     ///
     /// # Errors
@@ -218,7 +219,7 @@ impl<'a> Fields<'a> {
     pub fn refuse_others(&self, beginnings: &[&str], known: &[&str]) -> Result<(), LoadError> {
         let other = self.all().find(|(name, value)| {
             let changes = beginnings.iter().any(|beginning| name.starts_with(beginning))
-                || CHANGING.iter().any(|part| name.contains(part));
+                || PARTS.iter().any(|part| name.contains(part));
             let training = name.ends_with("dropout");
             changes && !training && !known.contains(name) && !asks_for_nothing(name, value)
         });
@@ -240,7 +241,7 @@ impl<'a> Fields<'a> {
     /// Refuses a width that is no multiple of a part of it.
     ///
     /// # Errors
-    /// It is none.
+    /// It is no multiple.
     pub fn divides(&self, part: &str, count: usize, whole: &str, width: usize) -> Result<(), LoadError> {
         if width.is_multiple_of(count) {
             return Ok(());

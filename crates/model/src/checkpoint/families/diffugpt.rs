@@ -46,7 +46,7 @@ fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
     fields.expect("activation_function", &["gelu_new", "gelu_pytorch_tanh"], "gelu_new")?;
     fields.expect_flag("scale_attn_weights", true)?;
     fields.expect_flag("scale_attn_by_inverse_layer_idx", false)?;
-    fields.refuse_others(&transformers::CHANGING, &["scale_attn_weights", "tie_word_embeddings"])?;
+    fields.refuse_others(&transformers::BEGINNINGS, &["scale_attn_weights", "tie_word_embeddings"])?;
     let width = fields.count(&["n_embd", "hidden_size"])?;
     let head_count = fields.count(&["n_head", "num_attention_heads"])?;
     fields.divides("n_head", head_count, "n_embd", width)?;

@@ -10,7 +10,7 @@ pub(super) const DEFAULTS: SamplingDefaults =
 pub static DREAM: Family = Family {
     name: "dream",
     title: "Dream",
-    model_types: &["Dream", "dream"],
+    model_types: &["Dream"],
     classes: &["DreamModel"],
     bases: &[],
     gguf: &["dream"],

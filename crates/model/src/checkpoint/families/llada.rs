@@ -116,7 +116,7 @@ fn expect_llama(fields: &Fields<'_>) -> Result<(), LoadError> {
         fields.expect_flag(name, value)?;
     }
     fields.refuse_others(
-        &transformers::CHANGING,
+        &transformers::BEGINNINGS,
         &[
             "rope",
             "rms_norm_eps",

@@ -124,9 +124,14 @@ impl Family {
         FAMILIES.into_iter().find(|family| family.name == name)
     }
 
+    /// Returns true if its members were made of models of a kind.
+    pub(super) fn is_made_of(&self, kind: &str) -> bool {
+        self.bases.iter().any(|base| base.eq_ignore_ascii_case(kind))
+    }
+
     /// The family that was made of models of a kind and spells its mask like this.
     pub(super) fn by_mask(kind: &str, mask: &str) -> Option<&'static Self> {
-        FAMILIES.into_iter().find(|family| family.bases.contains(&kind) && family.masks.contains(&mask))
+        FAMILIES.into_iter().find(|family| family.is_made_of(kind) && family.masks.contains(&mask))
     }
 }
 

@@ -35,7 +35,7 @@ const KNOWN: [&str; 18] = [
     "rms_norm_eps",
 ];
 /// Beginnings of keys that change the network.
-pub const CHANGING: [&str; 8] = ["rope", "attention", "norm", "tie", "scale", "moe", "router", "logit"];
+pub const BEGINNINGS: [&str; 8] = ["rope", "attention", "norm", "tie", "scale", "moe", "router", "logit"];
 
 /// A network with as many feed-forward parts of `intermediate_size` as there are layers.
 ///
@@ -49,7 +49,7 @@ pub fn read(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
 /// The same of networks whose biases `attention_bias` does not decide.
 ///
 /// # Errors
-/// As [`read`].
+/// Those of [`read`].
 pub fn read_biased(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
     for name in ["num_experts", "num_local_experts", "n_routed_experts"] {
         fields.expect_number(name, &[0.0, 1.0])?;
@@ -63,7 +63,7 @@ pub fn read_biased(fields: &Fields<'_>) -> Result<TransformerSpec, LoadError> {
 /// The same with other feed-forward parts. `own` are keys that the family reads.
 ///
 /// # Errors
-/// As [`read`].
+/// Those of [`read`].
 pub fn read_with(
     fields: &Fields<'_>,
     feed_forward: Vec<FeedForward>,
@@ -77,7 +77,7 @@ pub fn read_with(
 /// The same, in which `partial_rotary_factor` may rotate a part of each head. `own` are keys that the family reads.
 ///
 /// # Errors
-/// As [`read`].
+/// Those of [`read`].
 pub fn read_partly_rotated(
     fields: &Fields<'_>,
     feed_forward: Vec<FeedForward>,
@@ -87,7 +87,7 @@ pub fn read_partly_rotated(
     fields.expect_flag("mlp_bias", false)?;
     fields.expect("router_dtype", &["fp32"], "fp32")?;
     expect_full_attention(fields)?;
-    fields.refuse_others(&CHANGING, &[&KNOWN[..], own].concat())?;
+    fields.refuse_others(&BEGINNINGS, &[&KNOWN[..], own].concat())?;
     let width = fields.count(&["hidden_size"])?;
     let head_count = fields.count(&["num_attention_heads"])?;
     let kv_head_count = fields.optional_count("num_key_value_heads")?.unwrap_or(head_count);
