@@ -228,9 +228,33 @@ async fn a_message_of_the_assistant_is_continued_where_it_ends() {
         json!([{ "role": "user", "content": "Hi" }, { "role": "assistant", "content": "Well, </s> " }]);
     let continued = json!({ "messages": messages, "continue_final_message": true });
     let prompt = server.ok("/apply-template", &continued).await["prompt"].clone();
-    assert_eq!(prompt, "<|user|>\nHi</s>\n<|assistant|>\nWell, </s>");
+    // The space too, which the template does not trim: message and answer are one text.
+    assert_eq!(prompt, "<|user|>\nHi</s>\n<|assistant|>\nWell, </s> ");
+    let sdar = Server::start("sdar", &[]);
+    let code = json!({ "continue_final_message": true, "messages":
+        [{ "role": "user", "content": "a" }, { "role": "assistant", "content": "def f():\n    " }] });
+    let prompt = sdar.ok("/apply-template", &code).await["prompt"].clone();
+    assert!(prompt.as_str().unwrap().ends_with("assistant\ndef f():\n    "), "{prompt}");
     let body = with(&continued, json!({ "max_tokens": 4, "seed": 1 }));
     assert_eq!(server.ok(PATH, &body).await["diffusion"]["generated_tokens"], 4);
+}
+
+/// Also of tokens that spell a part of a character, which no text follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_has_every_token_s_log_probability() {
+    let server = Server::start("llada", &[]);
+    for seed in [1, 3, 73, 93] {
+        let body = json!({ "messages": user("hi"), "max_tokens": 12, "temperature": 1.0, "logprobs": true, "seed": seed });
+        let whole = server.ok(PATH, &body).await["choices"][0]["logprobs"]["content"].clone();
+        let streamed = server.post(PATH, &with(&body, json!({ "stream": true }))).await.body;
+        let chunks = streamed.lines().filter_map(|line| line.strip_prefix("data: {"));
+        let chunks = chunks.map(|chunk| serde_json::from_str::<Value>(&format!("{{{chunk}")).unwrap());
+        let parts: Vec<Value> = chunks
+            .filter_map(|chunk| Some(chunk["choices"][0]["logprobs"]["content"].as_array()?.clone()))
+            .flatten()
+            .collect();
+        assert_eq!(json!(parts), whole, "{seed}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -274,10 +274,11 @@ impl ChatTemplate {
         if !conversation.continue_final {
             return Ok(quotes.pieces(&rendered));
         }
-        let cut = quotes.before_end(&rendered);
+        let message = conversation.turns.last().map_or("", |turn| turn.content.as_str());
+        let cut = quotes.before_end(&rendered, message);
         let missing =
             || TemplateError::Failed("it leaves out the message that is to be continued".to_owned());
-        cut.map(|rendered| quotes.pieces(rendered)).ok_or_else(missing)
+        cut.map(|rendered| quotes.pieces(&rendered)).ok_or_else(missing)
     }
 }
 

@@ -66,15 +66,19 @@ impl Quotes {
         quoted + after
     }
 
-    /// A quoted message whose end is marked, for [`Self::before_end`]. Space after it is left out: a
-    /// template may do so, and the answer brings its own.
+    /// A quoted message whose end is marked, for [`Self::before_end`]. The mark stands before the space at its end, which a
+    /// template may trim.
     pub(super) fn marked_end(self, quoted: &str) -> String {
-        format!("{}{}", quoted.trim_end(), self.end)
+        let (text, space) = quoted.split_at(quoted.trim_end().len());
+        format!("{text}{}{space}", self.end)
     }
 
-    /// A rendered text up to the mark.
-    pub(super) fn before_end(self, rendered: &str) -> Option<&str> {
-        rendered.split_once(self.end).map(|(before, _)| before)
+    /// A rendered text up to the mark, and the space behind it where the template has left it as it was in `message`.
+    pub(super) fn before_end(self, rendered: &str, message: &str) -> Option<String> {
+        let (before, after) = rendered.split_once(self.end)?;
+        let space = &message[message.trim_end().len()..];
+        let kept = if after.starts_with(space) { space } else { "" };
+        Some(format!("{before}{kept}"))
     }
 
     /// Splits a rendered text into the template's own and quoted parts. A quotation that the template cut off

@@ -59,6 +59,10 @@ impl<D: Dialect> Chunks<D> {
         let text = running.text(index);
         let sent = &mut self.sent[index];
         let gained = text.text.get(sent.bytes..).unwrap_or_default().to_owned();
+        if gained.is_empty() && !all {
+            // Tokens that spell nothing yet come with the text that they end up in, or with the last chunk.
+            return Part::default();
+        }
         sent.bytes = text.text.len();
         let mut part = Part { text: gained, ..Part::default() };
         if self.answer.settings.logprobs.is_some() {
