@@ -20,7 +20,7 @@ on_gpu() {
 on_gpu --lib cuda::twin --
 on_gpu --test golden --test in_candle --
 on_gpu --test invariance _among_seven_others --
-on_gpu --test memos -- in_any_company active_rows_only candle_s_operations
+on_gpu --test memos --
 
 echo "== versions"
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader

@@ -204,6 +204,14 @@ async fn a_strict_server_refuses_unknown_fields_on_every_route() {
         let refused = server.post(path, &with(&body, json!({ "mirostat": 2 }))).await;
         assert_eq!(refused.refusal(400, "unknown_parameter")["param"], "mirostat", "{path}");
     }
+    // JSON's null means absent: SDKs send back the messages that they got.
+    let turns = json!({ "max_tokens": 2, "foo": null, "messages": [{ "role": "user", "content": "a", "refusal": null }] });
+    let chats = Server::start("llada", &["--strict-params"]);
+    let answer = chats.post("/v1/chat/completions", &turns).await;
+    assert_eq!((answer.status, answer.header("x-ignored-params")), (200, ""), "{}", answer.body);
+    let later = with(&turns, json!({ "bar": 1 }));
+    let refused = chats.post("/v1/chat/completions", &later).await.refusal(400, "unknown_parameter");
+    assert_eq!(refused["param"], "bar");
     // What is documented to do nothing is known.
     let known = json!({ "prompt": "a", "max_tokens": 1, "user": "u", "store": false, "best_of": 1 });
     assert_eq!(server.post(COMPLETIONS, &known).await.header("x-ignored-params"), "");
@@ -228,7 +236,7 @@ async fn fields_without_effect_are_named_and_neutral_ones_are_not() {
     let neutral = json!({ "echo": false, "best_of": 1, "top_k": -1, "min_p": 0.0, "logit_bias": {}, "user": "x",
                           "suffix": null, "repetition_penalty": 1.0, "stop": null, "tools": [], "metadata": {"a": 1} });
     assert_eq!(ignored(neutral).await, "");
-    assert_eq!(ignored(json!({ "mirostat": 2, "zz": null })).await, "mirostat,zz");
+    assert_eq!(ignored(json!({ "mirostat": 2, "zz": 1, "absent": null })).await, "mirostat,zz");
     let nested = json!({ "stream": true, "stream_options": { "include_usage": true, "chatty": 1 } });
     assert_eq!(ignored(nested).await, "stream_options.chatty");
     assert_eq!(ignored(json!({ "bad\r\nname": 1, "ünï": 2, "fine": 3 })).await, "fine");

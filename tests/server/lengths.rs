@@ -131,8 +131,9 @@ async fn a_budget_bounds_the_search_for_a_length() {
             server.ok(route, body).await;
             server.health().await.evaluations.unwrap() - before
         };
-        assert!(evaluations(&body).await > 1, "{route}");
-        assert_eq!(evaluations(&with(&body, budget)).await, 1, "{route}");
+        let usual = evaluations(&body).await;
+        let hurried = evaluations(&with(&body, budget)).await;
+        assert!(usual > 2 && hurried <= 2, "{route}: {usual} and {hurried}");
     }
 }
 

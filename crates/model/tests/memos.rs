@@ -28,6 +28,23 @@ fn golden(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(model)
 }
 
+/// Those of the device.
+fn precisions() -> Vec<Precision> {
+    let narrowest = match device::tested() {
+        DeviceChoice::Cuda(_) => Precision::F16,
+        _ => Precision::Int8,
+    };
+    vec![Precision::F32, Precision::Bf16, narrowest]
+}
+
+/// Fewer where a GPU may be an interpreted one.
+fn cases() -> u32 {
+    match device::tested() {
+        DeviceChoice::Cuda(_) => 3,
+        _ => 24,
+    }
+}
+
 /// A golden checkpoint whose positions see what `visibility` says, on the device that is tested.
 fn load(model: &str, precision: Precision, threads: usize, visibility: Visibility) -> CandlePredictor {
     let checkpoint = Checkpoint::open(&golden(model), None).unwrap();
@@ -124,14 +141,14 @@ fn denoise(predictor: &mut CandlePredictor, samples: &[Sample]) -> Vec<Vec<Edit>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     /// A text that depended on what else is in memory would not be repeated by its seed.
     #[test]
     fn what_is_kept_changes_no_bit(
         samples in prop::collection::vec(samples(), 1..5),
         model in prop::sample::select(&MODELS[..]),
-        precision in prop::sample::select(&[Precision::F32, Precision::Bf16, Precision::Int8][..]),
+        precision in prop::sample::select(precisions()),
         budget in prop_oneof![Just(0_u64), 2_000_u64..60_000, Just(u64::MAX)],
     ) {
         let mut one = load(model, precision, 1, Visibility::Full);
@@ -150,7 +167,7 @@ proptest! {
         tokens in prop::collection::vec(0_u32..300, 1..=CONTEXT),
         block in 1_usize..9,
         model in prop::sample::select(&MODELS[..]),
-        precision in prop::sample::select(&[Precision::F32, Precision::Bf16, Precision::Int8][..]),
+        precision in prop::sample::select(precisions()),
         budget in prop_oneof![Just(0_u64), 2_000_u64..60_000, Just(u64::MAX)],
     ) {
         let visibility = Visibility::BlockCausal { block };
@@ -179,7 +196,7 @@ proptest! {
         steps in 1_u32..5,
         threshold in prop::option::of(0.0_f64..0.4),
         model in prop::sample::select(&MODELS[..]),
-        precision in prop::sample::select(&[Precision::F32, Precision::Bf16, Precision::Int8][..]),
+        precision in prop::sample::select(precisions()),
         budget in prop_oneof![Just(0_u64), 2_000_u64..60_000, Just(u64::MAX)],
         seed in 0_u64..1000,
     ) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::offered::{HARMLESS, judge, neutral_values};
@@ -42,7 +42,8 @@ pub(super) const SHOWN: usize = 20;
 /// Fields of a body that its type does not have. It keeps a bounded number of names, however many there are.
 #[derive(Debug, Default)]
 pub(super) struct Unknown {
-    pub(super) first: Option<String>,
+    /// The first of them, in their order.
+    noted: Vec<String>,
     /// Fields that are not offered; their values decide.
     judged: BTreeSet<String>,
     ignored: Vec<String>,
@@ -50,8 +51,8 @@ pub(super) struct Unknown {
 
 impl Unknown {
     pub(super) fn note(&mut self, field: String) {
-        if self.first.is_none() {
-            self.first = Some(field.clone());
+        if self.noted.len() < SHOWN {
+            self.noted.push(field.clone());
         }
         if neutral_values(&field).is_some() {
             self.judged.insert(field);
@@ -63,6 +64,28 @@ impl Unknown {
         }
     }
 
+    /// The first field.
+    pub(super) fn first(&self) -> Option<&str> {
+        self.noted.first().map(String::as_str)
+    }
+
+    /// Leaves out fields that are null, which means absent: SDKs send back the messages that they got.
+    pub(super) fn without_nulls(mut self, bytes: &[u8]) -> Self {
+        if self.noted.is_empty() {
+            return self;
+        }
+        let mut nulls = BTreeSet::new();
+        let names: BTreeSet<String> =
+            self.noted.iter().chain(&self.judged).chain(&self.ignored).cloned().collect();
+        let seed = Nulls { names: &names, path: String::new(), found: &mut nulls };
+        // The body has been read once; without this, all of its fields count.
+        let _ = seed.deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+        self.noted.retain(|name| !nulls.contains(name));
+        self.ignored.retain(|name| !nulls.contains(name));
+        self.judged.retain(|name| !nulls.contains(name));
+        self
+    }
+
     /// The fields without effect, unless one that is not offered asks for something.
     pub(super) fn ignored(self, bytes: &[u8]) -> Result<Vec<String>, ApiError> {
         if self.judged.is_empty() {
@@ -72,6 +95,79 @@ impl Unknown {
         let values = json.deserialize_map(Values(&self.judged)).map_err(|error| refused(".", error))?;
         self.judged.iter().try_for_each(|field| judge(field, &values))?;
         Ok(self.ignored)
+    }
+}
+
+/// Finds those of some fields that are null, by their paths.
+struct Nulls<'a> {
+    names: &'a BTreeSet<String>,
+    path: String,
+    found: &'a mut BTreeSet<String>,
+}
+
+impl Nulls<'_> {
+    fn below(&mut self, part: &str) -> Nulls<'_> {
+        let path = if self.path.is_empty() { part.to_owned() } else { format!("{}.{part}", self.path) };
+        Nulls { names: self.names, path, found: self.found }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Nulls<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Nulls<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        if self.names.contains(&self.path) {
+            self.found.insert(self.path);
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(field) = map.next_key::<String>()? {
+            map.next_value_seed(self.below(&field))?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        for place in 0_usize.. {
+            if list.next_element_seed(self.below(&place.to_string()))?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
     }
 }
 

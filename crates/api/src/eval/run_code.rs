@@ -43,10 +43,11 @@ const USER: &[&str] = &["unshare", "--user", "--map-root-user", "--net", "--pid"
 /// Namespaces that root makes.
 const ROOT: &[&str] = &["unshare", "--net", "--pid", "--fork", "--kill-child"];
 /// The kernel counts no processes of root.
-const NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
+const OTHER_USER: &[&str] =
+    &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
 const BY_USER: &[&[&str]] = &[USER];
 /// In the order in which they are tried.
-const BY_ROOT: [&[&[&str]]; 2] = [&[ROOT, NOBODY], &[NOBODY, USER]];
+const BY_ROOT: [&[&[&str]]; 2] = [&[ROOT, OTHER_USER], &[OTHER_USER, USER]];
 
 /// A program's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

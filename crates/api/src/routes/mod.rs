@@ -135,18 +135,21 @@ async fn not_found(uri: Uri) -> ApiError {
         "/completion" | "/api/generate" => "use /v1/completions".to_owned(),
         "/v1/embeddings" | "/embeddings" | "/api/embed" => "this server has no embeddings".to_owned(),
         "/v1" | "/" => "OpenAI's routes are /v1/completions, /v1/chat/completions and /v1/models".to_owned(),
-        _ if NAMES.contains(&meant.as_str()) && meant != path => {
+        _ if !NAMES.contains(&meant.as_str()) || meant == path => {
+            "GET /docs or /openapi.json lists the routes".to_owned()
+        }
+        _ if meant.starts_with("/v1/") => {
             format!(
                 "use {meant}: the base URL of OpenAI's clients here ends with /v1, without a slash behind it"
             )
         }
-        _ => "GET /docs or /openapi.json lists the routes".to_owned(),
+        _ => format!("use {meant}"),
     };
     ApiError::NotFound { path: shown(path), instead }
 }
 
 /// Routes that wrong base URLs lead beside.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 16] = [
     "/v1/completions",
     "/v1/chat/completions",
     "/v1/fim/completions",
@@ -156,8 +159,12 @@ const NAMES: [&str; 12] = [
     "/infill",
     "/tokenize",
     "/detokenize",
+    "/apply-template",
     "/health",
+    "/live",
+    "/ready",
     "/metrics",
+    "/docs",
     "/openapi.json",
 ];
 

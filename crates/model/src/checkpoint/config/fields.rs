@@ -211,7 +211,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses every field that begins like one of `beginnings` or has a part of [`PARTS`] in its name, asks for
+    /// Refuses every field that begins like one of `beginnings` or has a part of `PARTS` in its name, asks for
     /// something, and is none of `known`: it would make another network of the weights.
     ///
     /// # Errors

@@ -53,10 +53,11 @@ const FACTOR: &str = "partial_rotary_factor";
 /// # Errors
 /// A factor other than 1, or two that contradict each other.
 pub(crate) fn expect_whole(fields: &Fields<'_>) -> Result<(), LoadError> {
-    match factor(fields)? {
-        (_, factor) if factor == 1.0 => Ok(()),
-        (name, factor) => Err(fields.error(&name, &format!("is {factor}; supported: 1"))),
+    let (name, factor) = factor(fields)?;
+    if factor == 1.0 {
+        return Ok(());
     }
+    Err(fields.error(&name, &format!("is {factor}; supported: 1")))
 }
 
 /// The share of each head that is rotated, which stands beside the other keys or among those of the rotation, and the name

@@ -60,6 +60,7 @@ struct Strip {
 /// The processor has the step's instructions, and `H` rows lie inside what the strip points to.
 #[inline(always)]
 #[expect(unsafe_code, reason = "pointers whose bounds the caller has checked")]
+#[allow(clippy::needless_range_loop, reason = "an index is a register's")]
 unsafe fn rows<S: Step, const H: usize>(strip: Strip) {
     if H > S::ROWS {
         return;
