@@ -179,13 +179,12 @@ fn decode<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiErro
         refused(&path, error)
     })?;
     json.end().map_err(|error| refused(".", error))?;
-    if unknown.first().is_some() && depth(bytes) > DEEPEST {
+    if unknown.first.is_some() && depth(bytes) > DEEPEST {
         // The parser passes over values that are not wanted, however deep they are.
         let message = format!("the request body is not valid JSON: it is more than {DEEPEST} levels deep");
         return Err(ApiError::Body { code: "invalid_json", param: None, message });
     }
-    let unknown = unknown.without_nulls(bytes);
-    if let (UnknownFields::Refuse, Some(field)) = (T::UNKNOWN_FIELDS, unknown.first()) {
+    if let (UnknownFields::Refuse, Some(field)) = (T::UNKNOWN_FIELDS, &unknown.first) {
         return Err(unknown_parameter(field));
     }
     let ignored = unknown.ignored(bytes)?;

@@ -42,8 +42,7 @@ pub(super) const SHOWN: usize = 20;
 /// Fields of a body that its type does not have. It keeps a bounded number of names, however many there are.
 #[derive(Debug, Default)]
 pub(super) struct Unknown {
-    /// The first of them, in their order.
-    noted: Vec<String>,
+    pub(super) first: Option<String>,
     /// Fields that are not offered; their values decide.
     judged: BTreeSet<String>,
     ignored: Vec<String>,
@@ -51,8 +50,8 @@ pub(super) struct Unknown {
 
 impl Unknown {
     pub(super) fn note(&mut self, field: String) {
-        if self.noted.len() < SHOWN {
-            self.noted.push(field.clone());
+        if self.first.is_none() {
+            self.first = Some(field.clone());
         }
         if neutral_values(&field).is_some() {
             self.judged.insert(field);
@@ -64,30 +63,16 @@ impl Unknown {
         }
     }
 
-    /// The first field.
-    pub(super) fn first(&self) -> Option<&str> {
-        self.noted.first().map(String::as_str)
-    }
-
-    /// Leaves out fields that are null, which means absent: SDKs send back the messages that they got.
-    pub(super) fn without_nulls(mut self, bytes: &[u8]) -> Self {
-        if self.noted.is_empty() {
-            return self;
+    /// The fields without effect, unless one that is not offered asks for something. Null means absent: SDKs send back the
+    /// messages that they got.
+    pub(super) fn ignored(mut self, bytes: &[u8]) -> Result<Vec<String>, ApiError> {
+        if !self.ignored.is_empty() {
+            let mut nulls = BTreeSet::new();
+            let seed = Nulls { names: &self.ignored, path: String::new(), found: &mut nulls };
+            // What is passed over may be what this cannot read, such as 1e999: those fields count.
+            let _ = seed.deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+            self.ignored.retain(|name| !nulls.contains(name));
         }
-        let mut nulls = BTreeSet::new();
-        let names: BTreeSet<String> =
-            self.noted.iter().chain(&self.judged).chain(&self.ignored).cloned().collect();
-        let seed = Nulls { names: &names, path: String::new(), found: &mut nulls };
-        // The body has been read once; without this, all of its fields count.
-        let _ = seed.deserialize(&mut serde_json::Deserializer::from_slice(bytes));
-        self.noted.retain(|name| !nulls.contains(name));
-        self.ignored.retain(|name| !nulls.contains(name));
-        self.judged.retain(|name| !nulls.contains(name));
-        self
-    }
-
-    /// The fields without effect, unless one that is not offered asks for something.
-    pub(super) fn ignored(self, bytes: &[u8]) -> Result<Vec<String>, ApiError> {
         if self.judged.is_empty() {
             return Ok(self.ignored);
         }
@@ -100,7 +85,7 @@ impl Unknown {
 
 /// Finds those of some fields that are null, by their paths.
 struct Nulls<'a> {
-    names: &'a BTreeSet<String>,
+    names: &'a [String],
     path: String,
     found: &'a mut BTreeSet<String>,
 }

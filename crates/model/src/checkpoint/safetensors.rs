@@ -93,9 +93,8 @@ impl Safetensors {
     pub(super) fn are_equal(&self, one: &str, other: &str) -> Result<bool, LoadError> {
         let view = |name: &str| {
             let stored = self.layout.stored(name);
-            let file = self.index.get(&stored).and_then(|file| self.files[*file].1.get(&stored).ok());
-            let path = self.files[0].0.clone();
-            file.ok_or(LoadError::TensorMissing { path, name: stored, hint: String::new() })
+            let found = self.index.get(&stored).and_then(|file| self.files[*file].1.get(&stored).ok());
+            found.ok_or_else(|| self.missing(stored.clone()))
         };
         let one = view(one)?;
         let other = view(other)?;
@@ -117,10 +116,12 @@ impl Safetensors {
         let name = self.layout.stored(name);
         match self.index.get(&name) {
             Some(&file) => StoredTensor::in_file(&self.files[file].1, &self.files[file].0, &name),
-            None => {
-                Err(LoadError::TensorMissing { path: self.files[0].0.clone(), name, hint: String::new() })
-            }
+            None => Err(self.missing(name)),
         }
+    }
+
+    fn missing(&self, name: String) -> LoadError {
+        LoadError::TensorMissing { path: self.files[0].0.clone(), name, hint: String::new() }
     }
 }
 

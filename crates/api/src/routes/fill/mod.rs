@@ -74,7 +74,7 @@ pub async fn fill(
     };
     let mut after = Vec::new();
     let mut found = None;
-    if lengths.len() > 1 {
+    if lengths.len() > 1 && settings.times.budget.is_some() {
         let longest = lengths.last().cloned().into_iter().collect::<Vec<_>>();
         if let Some(longest) = Canvases::new(&text, &tokens, &longest, cut, &state).layouts.pop() {
             lengths = in_time(lengths, (&longest, 1), &settings, &state, &observation);
