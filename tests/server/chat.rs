@@ -305,11 +305,11 @@ async fn drafts_replace_each_other_and_end_in_the_answer() {
         assert_eq!((&closing["delta"], &closing["finish_reason"]), (&json!({}), &choice["finish_reason"]));
         assert_eq!((&tail[1]["choices"], &tail[1]["usage"]), (&json!([]), &plain["usage"]));
     }
-    let two = with(&body, json!({ "diffusing": true, "n": 2 }));
-    assert_eq!(
-        server.post("/v1/chat/completions", &two).await.refusal(400, "conflicting_fields")["param"],
-        "n"
-    );
+    for (param, value) in [("n", json!(2)), ("stream", json!(false))] {
+        let conflicting = with(&body, json!({ "diffusing": true, param: value }));
+        let answer = server.post("/v1/chat/completions", &conflicting).await;
+        assert_eq!(answer.refusal(400, "conflicting_fields")["param"], param);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

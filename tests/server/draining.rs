@@ -128,5 +128,5 @@ async fn requests_are_served_before_the_drain_and_a_second_signal_ends_it() {
     server.health_until("not ready", not_ready).await;
     server.ok("/v1/completions", &json!({ "prompt": "a", "max_tokens": 4 })).await;
     server.signal("TERM");
-    assert_eq!(server.ended().await.0.code(), Some(130));
+    assert_eq!(server.ended().await.0.code(), Some(143));
 }

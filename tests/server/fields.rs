@@ -212,6 +212,10 @@ async fn a_strict_server_refuses_unknown_fields_on_every_route() {
     let later = with(&turns, json!({ "bar": 1 }));
     let refused = chats.post("/v1/chat/completions", &later).await.refusal(400, "unknown_parameter");
     assert_eq!(refused["param"], "bar");
+    let part = json!([{ "role": "user", "content": [{ "type": "text", "text": "a", "cache_control": { "type": "x" } }] }]);
+    let parts = with(&turns, json!({ "messages": part }));
+    let refused = chats.post("/v1/chat/completions", &parts).await.refusal(400, "unknown_parameter");
+    assert_eq!(refused["param"], "messages.0.content.0.cache_control");
     // What is documented to do nothing is known.
     let known = json!({ "prompt": "a", "max_tokens": 1, "user": "u", "store": false, "best_of": 1 });
     assert_eq!(server.post(COMPLETIONS, &known).await.header("x-ignored-params"), "");

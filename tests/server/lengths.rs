@@ -116,12 +116,14 @@ async fn a_text_between_two_others_gets_the_length_that_fits() {
     assert_eq!((&one["tokens_predicted"], &one["stop_type"]), (&json!(1), &json!("limit")));
 }
 
-/// Comparing lengths takes time, too: with a budget that is over at once, none is compared.
+/// Comparing lengths takes time, too: with a budget shorter than an evaluation of so long a prefix, none is compared.
+#[cfg(feature = "embedded")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_budget_bounds_the_search_for_a_length() {
-    let server = Server::start("diffugpt-s", &[]);
-    let hole = json!({ "prefix": "The ", "suffix": " end", "length": { "min": 1, "max": 32 }, "seed": 5 });
-    let infill = json!({ "input_prefix": "The ", "input_suffix": " end", "n_predict": 64, "seed": 5 });
+    let server = Server::start_embedded();
+    let (before, after) = ("value = compute(first, second)\n".repeat(80) + "return ", "\n");
+    let hole = json!({ "prefix": before, "suffix": after, "length": { "min": 1, "max": 32 }, "seed": 5 });
+    let infill = json!({ "input_prefix": before, "input_suffix": after, "n_predict": 64, "seed": 5 });
     for (route, body, budget) in [
         ("/fill", hole, json!({ "diffusion": { "time_budget_ms": 1 } })),
         ("/infill", infill, json!({ "t_max_predict_ms": 1 })),

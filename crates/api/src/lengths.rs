@@ -239,7 +239,7 @@ pub async fn find(
     let longest = order.iter().map(|point| tried[*point].open()).max().unwrap_or(0);
     let largest = layouts.iter().filter(is_searched).max_by_key(|layout| layout.open());
     let time = largest.and_then(|largest| time_to_compare(largest, settings, state, observation));
-    if comparable(order.len(), longest, time, state) < order.len() {
+    if comparable(order.len(), longest, time, &state.cost) < order.len() {
         // The first evaluation decides: the best of each comes first.
         for point in order.into_iter().rev() {
             layouts[of[point]].resize(tried[point].open());

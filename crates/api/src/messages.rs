@@ -1,8 +1,11 @@
 //! Messages of a chat, from their JSON to a prompt.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use unmask_model::predictor::TokenId;
 use utoipa::ToSchema;
@@ -72,13 +75,42 @@ impl Message {
 }
 
 /// A text, or parts of a text, which are joined.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string or a list of text parts")]
+#[derive(Clone, Debug, ToSchema)]
+#[schema(untagged)]
 pub enum Content {
     /// A text.
     Text(String),
     /// Parts.
     Parts(Vec<ContentPart>),
+}
+
+/// By the JSON type: serde's own untagged enums keep a copy of the value, and lose the names of unknown fields in it.
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}
+
+struct ContentVisitor;
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Content;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or a list of text parts")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Content, E> {
+        Ok(Content::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Content, E> {
+        Ok(Content::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<Content, A::Error> {
+        Deserialize::deserialize(SeqAccessDeserializer::new(parts)).map(Content::Parts)
+    }
 }
 
 /// A part of a message.

@@ -109,9 +109,9 @@ impl Starting {
 pub async fn first(mut signals: Signals) {
     signals.next().await;
     tokio::spawn(async move {
-        signals.next().await;
+        let status = signals.next().await;
         tracing::warn!("second signal: ending at once");
-        std::process::exit(INTERRUPTED);
+        std::process::exit(status);
     });
 }
 

@@ -10,6 +10,7 @@ mod variables;
 use std::ffi::OsStr;
 use std::io::Write;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 pub use self::pages::{print_completions, print_manual};
@@ -55,6 +56,7 @@ pub fn parse() -> Parsed {
         let _ = writeln!(std::io::stderr(), "unmask: warning: {warning}");
     }
     let matches = command.clone().get_matches_from(&args);
+    model_once(&matches).unwrap_or_else(|error| fail(&error));
     let file = file::settings(&command, &matches).unwrap_or_else(|error| fail(&error));
     let matches = if file.is_empty() {
         matches
@@ -71,6 +73,21 @@ pub fn parse() -> Parsed {
 #[must_use]
 pub fn definition() -> Command {
     Cli::command().max_term_width(HELP_COLUMNS)
+}
+
+/// An error if the command line has two models: one as the flag, one by its place.
+fn model_once(matches: &ArgMatches) -> anyhow::Result<()> {
+    let Some(("serve", given)) = matches.subcommand() else { return Ok(()) };
+    let named = |id| {
+        let is_named = given.value_source(id) == Some(ValueSource::CommandLine);
+        given.get_one::<String>(id).filter(|_| is_named)
+    };
+    match (named("path"), named("model")) {
+        (Some(path), Some(model)) => {
+            anyhow::bail!("two models are given, `{path}` and `--model {model}`; leave out one of them")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn fail(error: &anyhow::Error) -> ! {
@@ -116,6 +133,16 @@ mod tests {
             let wide = help.lines().find(|line| line.chars().count() > HELP_COLUMNS);
             assert_eq!(wide, None, "{name}");
             assert!(help.contains("Examples:\n  "), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_second_model_is_an_error() {
+        let once = |args: &[&str]| model_once(&definition().get_matches_from([&["unmask"], args].concat()));
+        let error = once(&["serve", "a", "--model", "b"]).unwrap_err().to_string();
+        assert_eq!(error, "two models are given, `a` and `--model b`; leave out one of them");
+        for args in [&["serve", "a"][..], &["serve", "--model", "b"], &["--model", "b"], &["verify", "a"]] {
+            once(args).unwrap();
         }
     }
 

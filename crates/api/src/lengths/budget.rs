@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use unmask_scheduler::Work;
+use unmask_scheduler::{CostModel, Work};
 
 use super::SHOWN;
 use crate::clock::now;
@@ -29,19 +29,19 @@ pub(super) fn time_to_compare(
 }
 
 /// Canvases of so many `positions`, at most `most`, that one evaluation computes in a time.
-fn canvases_within(time: Duration, positions: usize, most: usize, state: &AppState) -> usize {
+fn canvases_within(time: Duration, positions: usize, most: usize, cost: &CostModel) -> usize {
     let mut work = Work::default();
     let fits = |_: &usize| {
         work += Work::canvas(positions);
-        state.cost.time(work) <= time
+        cost.time(work) <= time
     };
     (0..most).take_while(fits).count()
 }
 
 /// Lengths, at most `count`, that one evaluation compares in a time. `longest` is the longest hole among them.
-pub(super) fn comparable(count: usize, longest: usize, time: Option<Duration>, state: &AppState) -> usize {
+pub(super) fn comparable(count: usize, longest: usize, time: Option<Duration>, cost: &CostModel) -> usize {
     let shown = SHOWN.0 + longest + SHOWN.1;
-    time.map_or(count, |time| canvases_within(time, shown, count, state))
+    time.map_or(count, |time| canvases_within(time, shown, count, cost))
 }
 
 /// `most` of the items, the first and the last among them, evenly apart.
@@ -68,9 +68,15 @@ pub fn in_time(
 ) -> Vec<Vec<usize>> {
     let time = time_to_compare(layout, settings, state, observation);
     let time = time.map(|time| time / u32::try_from(searched.max(1)).unwrap_or(u32::MAX));
+    among(lengths, time, &state.cost)
+}
+
+/// The `lengths` that there is `time` to compare, spread over all of them; without time for two, the one nearest to
+/// [`UNCOMPARED`].
+fn among(lengths: Vec<Vec<usize>>, time: Option<Duration>, cost: &CostModel) -> Vec<Vec<usize>> {
     let longest = lengths.iter().flatten().copied().max().unwrap_or(0);
     let holes = lengths.first().map_or(1, Vec::len);
-    match comparable(lengths.len() * holes, longest, time, state) / holes.max(1) {
+    match comparable(lengths.len() * holes, longest, time, cost) / holes.max(1) {
         0 | 1 => {
             let near = |lengths: &Vec<usize>| {
                 lengths.iter().map(|length| length.abs_diff(UNCOMPARED)).sum::<usize>()
@@ -92,7 +98,7 @@ pub fn fillable(
     observation: &Observation,
 ) -> usize {
     let left = settings.times.budget_left(observation.arrived(), now());
-    left.map_or(most, |left| canvases_within(left, positions(layout), most, state).max(1))
+    left.map_or(most, |left| canvases_within(left, positions(layout), most, &state.cost).max(1))
 }
 
 /// Positions of a layout, without a document start.
@@ -111,5 +117,23 @@ mod tests {
         assert_eq!(spread(all.clone(), 5), [1, 6, 12, 18, 24]);
         assert_eq!(spread(all.clone(), 2), [1, 24]);
         assert_eq!(spread(all, 1), [1]);
+    }
+
+    /// A millisecond for a canvas: of 24 lengths, as many are compared as there are milliseconds.
+    #[test]
+    fn a_budget_bounds_how_many_lengths_are_compared() {
+        let all: Vec<Vec<usize>> = (1..=24).map(|length| vec![length]).collect();
+        let canvas = (SHOWN.0 + 24 + SHOWN.1) as f64;
+        let cost = CostModel { overhead: 0.0, per_row: 1e-3 / canvas, per_pair: 0.0 };
+        let compared = |time| among(all.clone(), time, &cost);
+        assert_eq!(compared(None), all);
+        assert_eq!(compared(Some(Duration::from_secs(1))), all);
+        assert_eq!(compared(Some(Duration::from_micros(5_500))), [[1], [6], [12], [18], [24]]);
+        for hurried in [0, 500, 1_500] {
+            assert_eq!(compared(Some(Duration::from_micros(hurried))), [[UNCOMPARED]]);
+        }
+        // Two holes have their lengths compared apart from each other.
+        let pairs: Vec<Vec<usize>> = (1..=24).map(|length| vec![length, length]).collect();
+        assert_eq!(among(pairs, Some(Duration::from_micros(5_500)), &cost), [[1, 1], [24, 24]]);
     }
 }

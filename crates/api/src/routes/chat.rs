@@ -173,7 +173,14 @@ pub async fn chat(
     let Body { mut request, mut ignored, bytes } = body;
     ignored.extend(unread_variables(request.chat_template_kwargs.as_ref(), &state)?);
     check_model(request.model.as_deref(), &state.model)?;
-    let streams = if request.diffusing == Some(true) { Some(true) } else { request.stream };
+    let streams = match (request.diffusing, request.stream) {
+        (Some(true), Some(false)) => {
+            let message = "`diffusing` shows drafts in a stream; `stream` must be true or left out".to_owned();
+            return Err(ApiError::Conflict { param: "stream".to_owned(), message });
+        }
+        (Some(true), None) => Some(true),
+        (_, stream) => stream,
+    };
     let stream = openai::stream(streams, request.stream_options.take())?;
     let prepared = state.clone();
     let work = move |_: &Abandoned| prepare(request, timeout, &prepared);
