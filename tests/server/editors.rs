@@ -169,7 +169,7 @@ async fn long_files_are_cut_to_what_is_near_the_cursor() {
     assert!(refused["message"].as_str().unwrap().contains("not streamed on /infill"), "{refused}");
     // The editors of llama.cpp send these, and nothing of them is unknown.
     let editors = with(&vim("a", "b", "c"), json!({ "t_max_prompt_ms": 500 }));
-    assert_eq!(server.post(INFILL, &editors).await.header("x-ignored-params"), "input_extra.0.time");
+    assert_eq!(server.post(INFILL, &editors).await.header("x-ignored-params"), "input_extra[0].time");
 }
 
 /// Penalties and biases mean the same as on the other routes.

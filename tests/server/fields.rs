@@ -215,7 +215,7 @@ async fn a_strict_server_refuses_unknown_fields_on_every_route() {
     let part = json!([{ "role": "user", "content": [{ "type": "text", "text": "a", "cache_control": { "type": "x" } }] }]);
     let parts = with(&turns, json!({ "messages": part }));
     let refused = chats.post("/v1/chat/completions", &parts).await.refusal(400, "unknown_parameter");
-    assert_eq!(refused["param"], "messages.0.content.0.cache_control");
+    assert_eq!(refused["param"], "messages[0].content[0].cache_control");
     // What is documented to do nothing is known.
     let known = json!({ "prompt": "a", "max_tokens": 1, "user": "u", "store": false, "best_of": 1 });
     assert_eq!(server.post(COMPLETIONS, &known).await.header("x-ignored-params"), "");

@@ -164,8 +164,7 @@ fn decode<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiErro
     }
     let mut unknown = Unknown::default();
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    // An optional field stands in the path as a `?` of its own.
-    let mut note = |path: serde_ignored::Path<'_>| unknown.note(path.to_string().replace("?.", ""));
+    let mut note = |path: serde_ignored::Path<'_>| unknown.note(unknown::written(&path));
     let watched = serde_ignored::Deserializer::new(&mut json, &mut note);
     let request = serde_path_to_error::deserialize(watched).map_err(|error| {
         let path = error.path().to_string();

@@ -1,13 +1,16 @@
 //! The one path that every generating route shares: submit, then collect or stream.
 
+mod before;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use unmask_model::diffusion::{Commit, EarlyExit, Edit, ScoringState, SequenceScore};
+use unmask_model::diffusion::{EarlyExit, Edit, ScoringState, SequenceScore};
 use unmask_model::predictor::{Position, TokenId};
 use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
 
+pub use self::before::{Found, evaluate, submit};
 use crate::error::ApiError;
 use crate::metrics::labels::Ending;
 use crate::observation::Observation;
@@ -295,66 +298,6 @@ fn charge(layouts: &[Layout], texts: &[ScoringState], settings: &Settings) -> us
 #[must_use]
 pub fn scored(texts: &[ScoringState]) -> usize {
     texts.iter().map(ScoringState::length).sum()
-}
-
-/// Hands a request to the engine, in the name of its client and on its account, which is charged `tokens`.
-///
-/// # Errors
-/// The client may not have so many in a minute, or the engine takes nothing.
-pub fn submit(
-    request: DenoiseRequest,
-    tokens: usize,
-    state: &AppState,
-    observation: &Observation,
-) -> Result<Generation, ApiError> {
-    observation.charge(tokens)?;
-    let request = DenoiseRequest { client: observation.client(), ..request };
-    Ok(state.engine.submit(request).inspect_err(|_| observation.give_back(tokens))?)
-}
-
-/// The results of evaluations before an answer.
-#[derive(Debug)]
-pub struct Found {
-    /// The commits, by sample.
-    pub commits: Vec<Vec<Commit>>,
-    /// The score of each text.
-    pub scores: Vec<SequenceScore>,
-    /// Times and amounts of work.
-    pub timings: Timings,
-}
-
-/// Evaluates something that an answer depends on, within the time of the request; it is charged `tokens`.
-///
-/// # Errors
-/// A time that is too long or has passed, or the engine did not evaluate.
-pub async fn evaluate(
-    request: DenoiseRequest,
-    tokens: usize,
-    settings: &Settings,
-    state: &AppState,
-    observation: &Observation,
-) -> Result<Found, ApiError> {
-    let longest = longest(&request.samples, &request.texts, state);
-    let Deadlines { deadline, .. } = settings.times.resolve(observation.arrived(), longest)?;
-    let mut commits = vec![Vec::new(); request.samples.len()];
-    let mut scores = Vec::new();
-    let mut events = submit(DenoiseRequest { deadline, ..request }, tokens, state, observation)?;
-    loop {
-        match events.next().await {
-            Some(DenoisingEvent::Step { sample, edits, .. }) => {
-                let committed = edits.into_iter().filter_map(|edit| match edit {
-                    Edit::Commit(commit) => Some(commit),
-                    Edit::Remask(_) => None,
-                });
-                commits[sample as usize].extend(committed);
-            }
-            Some(DenoisingEvent::Scored { score, .. }) => scores.push(score),
-            Some(DenoisingEvent::Finished(timings)) => return Ok(Found { commits, scores, timings }),
-            Some(DenoisingEvent::Expired(_)) => return Err(observation.timed_out(deadline)),
-            Some(DenoisingEvent::Failed(error)) => return Err(error.into()),
-            None => return Err(GenerationError::EngineStopped.into()),
-        }
-    }
 }
 
 /// The result of [`Running::next`].

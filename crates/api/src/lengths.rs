@@ -202,15 +202,14 @@ pub async fn find(
     state: &AppState,
     observation: &Observation,
 ) -> Result<(Vec<Layout>, Option<Timings>), ApiError> {
+    let searched = layouts.iter().filter(|layout| is_searched(layout)).count();
     let mut tried = Vec::new();
     let mut of = Vec::new();
-    let is_searched = |layout: &&Layout| layout.shortest.is_some_and(|least| least < layout.open());
-    let searched = layouts.iter().filter(is_searched).count();
     for (number, layout) in layouts.iter().enumerate() {
-        let Some(least) = layout.shortest.filter(|least| *least < layout.open()) else { continue };
+        let Some(least) = layout.shortest.filter(|_| is_searched(layout)) else { continue };
         let lengths = points(least, layout.open()).into_iter().map(|length| vec![length]).collect();
-        for length in in_time(lengths, (layout, searched), settings, state, observation).into_iter().flatten()
-        {
+        let lengths = in_time(lengths, (layout, searched), settings, state, observation);
+        for length in lengths.into_iter().flatten() {
             let mut shorter = layout.clone();
             shorter.resize(length);
             tried.push(shorter);
@@ -227,17 +226,9 @@ pub async fn find(
     }
     let tried = without_blanks(tried, state, observation).await?;
     let (fits, first) = measure(&tried, settings, state, observation).await?;
-    let mut order: Vec<usize> = (0..tried.len()).collect();
-    order.sort_by(|a, b| fits[*b].rate.total_cmp(&fits[*a].rate));
-    let mut places = vec![FINALISTS; layouts.len()];
-    order.retain(|point| {
-        let left = &mut places[of[*point]];
-        let taken = *left > 0;
-        *left -= usize::from(taken);
-        taken
-    });
+    let order = finalists(&fits, &of, layouts.len());
     let longest = order.iter().map(|point| tried[*point].open()).max().unwrap_or(0);
-    let largest = layouts.iter().filter(is_searched).max_by_key(|layout| layout.open());
+    let largest = layouts.iter().filter(|layout| is_searched(layout)).max_by_key(|layout| layout.open());
     let time = largest.and_then(|largest| time_to_compare(largest, settings, state, observation));
     if comparable(order.len(), longest, time, &state.cost) < order.len() {
         // The first evaluation decides: the best of each comes first.
@@ -246,8 +237,8 @@ pub async fn find(
         }
         return Ok((layouts, Some(first)));
     }
-    let finalists: Vec<Layout> = order.iter().map(|point| tried[*point].clone()).collect();
-    let (looks, second) = look(&finalists, 0, settings, state, observation).await?;
+    let shown: Vec<Layout> = order.iter().map(|point| tried[*point].clone()).collect();
+    let (looks, second) = look(&shown, 0, settings, state, observation).await?;
     let mut best = vec![(f64::NEG_INFINITY, None); layouts.len()];
     for (point, looks) in order.into_iter().zip(looks) {
         let after = fits[point].after.iter().sum();
@@ -261,6 +252,26 @@ pub async fn find(
         length.into_iter().for_each(|length| layout.resize(length));
     }
     Ok((layouts, Some(first.then(second))))
+}
+
+/// True if the length of the layout's hole is searched.
+fn is_searched(layout: &Layout) -> bool {
+    layout.shortest.is_some_and(|least| least < layout.open())
+}
+
+/// The points that a second evaluation compares, best first: for each of so many `layouts` the [`FINALISTS`] that fit best.
+/// `of` is the layout of each point.
+fn finalists(fits: &[Fit], of: &[usize], layouts: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..fits.len()).collect();
+    order.sort_by(|a, b| fits[*b].rate.total_cmp(&fits[*a].rate));
+    let mut places = vec![FINALISTS; layouts];
+    order.retain(|point| {
+        let left = &mut places[of[*point]];
+        let taken = *left > 0;
+        *left -= usize::from(taken);
+        taken
+    });
+    order
 }
 
 #[cfg(test)]

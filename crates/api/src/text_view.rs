@@ -1,74 +1,22 @@
 //! A canvas as text: what of it is settled, and where a text ends.
 
+mod hole;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use unmask_model::diffusion::{Commit, Edit};
 use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
 
-use crate::hole::HoleSpec;
+pub use self::hole::{End, HoleText, PlacedHole};
 use crate::logprobs::Judged;
 use crate::stop_strings::{begun_stop, first_stop};
 use crate::utf8::complete_characters;
 
 /// The text shown at open positions.
 pub const MASK: &str = "▒";
-
-/// A hole on a canvas.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlacedHole {
-    /// The hole.
-    pub spec: HoleSpec,
-    /// Its positions.
-    pub range: Range<usize>,
-    /// True if no text is before it.
-    pub at_start: bool,
-    /// True if the first document end in it ends its text.
-    pub ends_at_eos: bool,
-    /// Its text ends before the first of these.
-    pub stops: Vec<String>,
-}
-
-impl PlacedHole {
-    /// Returns true if its tokens were known before; no part of it is generated.
-    #[must_use]
-    pub fn decided(&self) -> bool {
-        self.spec.decided.is_some()
-    }
-
-    /// Bytes that the token at a position of the canvas shares with the text before and after the hole.
-    fn shared_at(&self, position: usize) -> (Vec<u8>, Vec<u8>) {
-        let (left, right) = &self.spec.shared;
-        let at = |there: bool, bytes: &Vec<u8>| if there { bytes.clone() } else { Vec::new() };
-        (at(position == self.range.start, left), at(position + 1 == self.range.end, right))
-    }
-}
-
-/// The reason for a text's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The hole is full.
-    Full,
-    /// The hole is full, and no more of it was to be filled: its length was found.
-    Complete,
-    /// At a document end.
-    Eos,
-    /// Before a stop string.
-    Stop,
-}
-
-/// The text of a hole as far as it is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HoleText {
-    /// The text; it only ever grows.
-    pub text: String,
-    /// Tokens that it takes.
-    pub tokens: usize,
-    /// The reason for its end; [`End::Full`] also while it still grows.
-    pub end: End,
-    /// True if it has stopped growing.
-    pub settled: bool,
-}
 
 /// One sample's generated tokens, as far as they are committed, and the text that they spell.
 ///
@@ -351,18 +299,4 @@ fn spelled_lengths<'a>(
         first &= tokenizer.bytes(&[*token], false).is_empty();
         spelled
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_character_that_is_not_complete_waits() {
-        let euro = "a€".as_bytes();
-        assert_eq!(complete_characters(&euro[..2]), 1);
-        assert_eq!(complete_characters(euro), 4);
-        // A stray continuation byte will never be a character and must not hold the rest back.
-        assert_eq!(complete_characters(&[b'a', 0x80, b'b', 0xe2]), 3);
-    }
 }

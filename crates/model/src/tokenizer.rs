@@ -6,15 +6,16 @@
 //! any stretch of a partly masked canvas can be decoded by itself.
 
 mod byte_style;
+mod instances;
+mod special;
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-use std::thread;
-
-use serde_json::{Value, json};
-use tokenizers::{AddedToken, Tokenizer};
+use serde_json::Value;
+use tokenizers::Tokenizer;
 
 use self::byte_style::ByteStyle;
+use self::instances::Instances;
+pub use self::instances::PARSER_THREAD;
+use self::special::{SpecialTokens, special_texts};
 use crate::checkpoint::{ModelFiles, Profile, no_json};
 use crate::error::{LoadError, one_line};
 use crate::predictor::TokenId;
@@ -61,10 +62,6 @@ pub struct TextTokenizer {
     words: Vec<TokenId>,
 }
 
-/// The name of the thread that reads tokenizer.json. The library panics on some damaged files, and a panic of this
-/// thread becomes an error: a panic hook may pass over it.
-pub const PARSER_THREAD: &str = "unmask-tokenizer";
-
 /// A text that cannot be tokenized.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the text cannot be tokenized: {reason}")]
@@ -86,45 +83,15 @@ impl TextTokenizer {
                     AutoTokenizer.from_pretrained(…).save_pretrained(…)";
         let file = files.read("tokenizer.json", hint)?;
         let spec: Value = serde_json::from_slice(&file).map_err(|error| malformed(no_json(&file, &error)))?;
-        let parse = |bytes: &[u8]| parse(bytes).map_err(malformed);
-        let mut text = parse(&file)?;
-        text.set_encode_special_tokens(true);
-        let dropped = dropped(&spec);
-        let spec = without_leading_space(spec).to_string();
-        let mut piece = parse(spec.as_bytes())?;
-        piece.set_encode_special_tokens(true);
-        let mut template = parse(&file)?;
-        let mut template_piece = parse(spec.as_bytes())?;
-        // Only those that have an id: adding others would give them ids beyond the embedding.
-        let known = profile.special_tokens.iter().filter(|token| text.token_to_id(token).is_some());
-        let special: Vec<AddedToken> = known.map(|token| AddedToken::from(token.clone(), true)).collect();
-        for templates in [&mut template, &mut template_piece] {
-            let added = templates.add_special_tokens(special.iter().cloned());
-            added.map_err(|error| malformed(error.to_string()))?;
-        }
+        let Instances { template, template_piece, text, piece, dropped } =
+            Instances::read(&file, spec, &profile.special_tokens).map_err(malformed)?;
 
         let vocabulary = text.get_vocab(true);
         if let Some((token, id)) = vocabulary.iter().find(|(_, id)| **id as usize >= rows) {
             let token = token.escape_debug();
             return Err(malformed(format!("token `{token}` has id {id}, but the embedding has {rows} rows")));
         }
-        let lookup = |token: &Option<String>| token.as_ref().and_then(|token| text.token_to_id(token));
-        let mask = mask(&text, profile, &path)?;
-        let bos = lookup(&profile.bos_token);
-        let eos = lookup(&profile.eos_token);
-        let special: HashSet<TokenId> = profile
-            .special_tokens
-            .iter()
-            .filter_map(|token| text.token_to_id(token))
-            .chain(text.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id))
-            .collect();
-        let ends = ends(&text, profile, &special, (eos, mask));
-        if ends.contains(&mask) {
-            let reason = format!(
-                "names one token, number {mask}, as mask and as end of a text; --mask-token names another mask"
-            );
-            return Err(LoadError::MaskToken { path: path.clone(), reason });
-        }
+        let SpecialTokens { ids: special, mask, bos, eos, ends } = SpecialTokens::of(&text, profile, &path)?;
         let style = ByteStyle::of(text.get_decoder()).map_err(malformed)?;
         let mut bytes = vec![Box::default(); rows];
         let mut used = vec![false; rows];
@@ -137,32 +104,24 @@ impl TextTokenizer {
         let never_drawn = (0..rows as TokenId)
             .filter(|id| !used[*id as usize] || (special.contains(id) && ends.binary_search(id).is_err()))
             .collect();
-        let leading_space = matches!(style, ByteStyle::SentencePiece);
-        let recognised = template.get_added_tokens_decoder();
-        let recognised = recognised.into_values().filter(|token| token.special && !token.content.is_empty());
-        let mut special_texts: Vec<String> = recognised.map(|token| token.content).collect();
-        special_texts.sort();
-        let words = (0..)
-            .zip(&bytes)
-            .filter(|(_, bytes)| bytes.first() == Some(&b' '))
-            .map(|(token, _)| token)
-            .collect();
+        let is_word = |bytes: &[u8]| bytes.first() == Some(&b' ');
+        let words = (0..).zip(&bytes).filter(|(_, bytes)| is_word(bytes)).map(|(token, _)| token).collect();
         let spelled = bytes.iter().map(|bytes| bytes.len());
         let longest = spelled.chain(vocabulary.keys().map(String::len)).max().unwrap_or(1).max(1);
         Ok(Self {
+            special_texts: special_texts(&template),
             template,
             template_piece,
             text,
             piece,
             bytes,
-            leading_space,
+            leading_space: matches!(style, ByteStyle::SentencePiece),
             mask,
             bos,
             eos,
             ends,
             document_start: bos.filter(|_| profile.family.document_start),
             never_drawn,
-            special_texts,
             longest,
             dropped,
             words,
@@ -336,30 +295,6 @@ impl TextTokenizer {
     }
 }
 
-/// A tokenizer that neither cuts nor fills up what it is given. Libraries save with it what they were last called
-/// with: `truncation` and `padding` say how some training batch was made.
-///
-/// The library unwraps what it reads of some parts (a decoder, a normalizer's table, merges).
-fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
-    let read = thread::scope(|scope| {
-        let parser = thread::Builder::new().name(PARSER_THREAD.to_owned());
-        let parser = parser.spawn_scoped(scope, || Tokenizer::from_bytes(bytes));
-        match parser.map_err(|error| format!("no thread to read it: {error}"))?.join() {
-            Ok(parsed) => parsed.map_err(|error| error.to_string()),
-            Err(_) => Err("a part of it cannot be understood".to_owned()),
-        }
-    });
-    let mut parsed = read?;
-    parsed.with_padding(None).with_truncation(None).map_err(|error| error.to_string())?;
-    Ok(parsed)
-}
-
-/// The saved settings that [`parse`] drops.
-fn dropped(spec: &Value) -> Vec<&'static str> {
-    let is_set = |name: &&str| spec.get(name).is_some_and(|value| !value.is_null());
-    ["truncation", "padding"].into_iter().filter(is_set).collect()
-}
-
 fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<TokenId>, TokenizeError> {
     match tokenizer.encode_fast(text, add_special) {
         Ok(encoding) => Ok(encoding.get_ids().to_vec()),
@@ -367,63 +302,6 @@ fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<To
     }
 }
 
-/// The mask token, which the tokenizer must know by the number that the configuration gives it.
-fn mask(text: &Tokenizer, profile: &Profile, path: &Path) -> Result<TokenId, LoadError> {
-    let spelled = profile.mask_token.escape_debug();
-    let refuse = |reason| Err(LoadError::MaskToken { path: PathBuf::from(path), reason });
-    match (text.token_to_id(&profile.mask_token), profile.mask_token_id) {
-        (None, _) => {
-            refuse(format!("does not know the mask token `{spelled}` ({} names it)", profile.mask_origin))
-        }
-        (Some(mask), Some(named)) if mask != named => refuse(format!(
-            "gives the mask token `{spelled}` number {mask}, but `mask_token_id` of config.json is {named}; \
-             --mask-token decides"
-        )),
-        (Some(mask), _) => Ok(mask),
-    }
-}
-
-/// The tokens that end a text, ascending; those that the tokenizer does not know are none. A number in a configuration
-/// counts if it is a special token's: configurations keep the defaults of their class, which may be any word here. It
-/// does not count if it is the mask's: in LLaDA2's autoregressive relative that token ends a text.
-fn ends(
-    text: &Tokenizer,
-    profile: &Profile,
-    special: &HashSet<TokenId>,
-    (eos, mask): (Option<TokenId>, TokenId),
-) -> Vec<TokenId> {
-    let known = profile.ends.iter().filter_map(|end| text.token_to_id(end));
-    let listed = profile.end_ids.iter().copied().filter(|id| special.contains(id) && *id != mask);
-    let mut ends: Vec<TokenId> = known.chain(listed).chain(eos).collect();
-    ends.sort_unstable();
-    ends.dedup();
-    ends
-}
-
-/// The tokenizer's description without the steps that put a space before a text.
-fn without_leading_space(mut spec: Value) -> Value {
-    fn is_prepend(normalizer: &Value) -> bool {
-        normalizer["type"] == "Prepend"
-    }
-    if is_prepend(&spec["normalizer"]) {
-        spec["normalizer"] = Value::Null;
-    }
-    if let Some(steps) = spec.pointer_mut("/normalizer/normalizers").and_then(Value::as_array_mut) {
-        steps.retain(|step| !is_prepend(step));
-    }
-    let mut change = |step: &mut Value| match step["type"].as_str() {
-        Some("Metaspace") => step["prepend_scheme"] = json!("never"),
-        Some("ByteLevel") => step["add_prefix_space"] = json!(false),
-        _ => {}
-    };
-    if let Some(steps) = spec.pointer_mut("/pre_tokenizer/pretokenizers").and_then(Value::as_array_mut) {
-        steps.iter_mut().for_each(&mut change);
-    }
-    if let Some(step) = spec.get_mut("pre_tokenizer").filter(|step| step.is_object()) {
-        change(step);
-    }
-    spec
-}
 /// A name of some bytes for programs: their text, or where they are none, `bytes:` and each in hexadecimal digits.
 #[must_use]
 pub fn bytes_label(bytes: &[u8]) -> String {

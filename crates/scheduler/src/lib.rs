@@ -21,7 +21,6 @@ mod pace;
 mod probe;
 mod recent;
 mod request;
-mod task;
 
 pub use batcher::{Batcher, ClientId, Member, RequestId, SampleId};
 pub use config::EngineConfig;

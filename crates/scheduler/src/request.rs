@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use unmask_model::diffusion::Edit;
+use unmask_model::diffusion::{DenoisingState, Edit, ScoringState};
 use unmask_model::predictor::{Ask, Read, TokenId};
 
 use crate::batcher::{ClientId, Member};
 use crate::cost::{CostModel, Work};
 use crate::event::{DenoisingEvent, Timings};
 use crate::handle::DenoiseRequest;
-use crate::task::Task;
 
 pub(crate) struct Request {
     /// The samples, followed by the texts.
@@ -47,18 +46,13 @@ impl Request {
         let tasks: Vec<Task> =
             samples.chain(texts.into_iter().map(|text| Task::Score(Box::new(text)))).collect();
         // Each evaluation has its overhead.
-        let time = |task: &Task| {
-            let evaluations = task.evaluations_left();
-            let overhead = cost.time(Work::default()).saturating_mul(evaluations.saturating_sub(1));
-            if evaluations == 0 {
-                Duration::ZERO
-            } else {
-                cost.time(task.work_left()).saturating_add(overhead)
-            }
+        let overhead = cost.time(Work::default());
+        let time = |task: &Task| match task.evaluations_left() {
+            0 => Duration::ZERO,
+            left => cost.time(task.work_left()).saturating_add(overhead.saturating_mul(left - 1)),
         };
         let left = tasks.iter().map(time).collect();
-        // Room for every step, every score and the terminal event: the engine never waits, and nothing is
-        // lost.
+        // Room for every step, every score and the terminal event: the engine never waits, and nothing is lost.
         let (events, receiver) = mpsc::channel(tasks.iter().map(Task::events).sum::<usize>() + 1);
         let stops: Arc<[AtomicBool]> = tasks.iter().map(|_| AtomicBool::new(false)).collect();
         let flags = Arc::clone(&stops);
@@ -126,15 +120,13 @@ impl Request {
         if self.started.is_none() {
             return Vec::new();
         }
-        let flagged = self.tasks.iter_mut().zip(&*self.stops).zip(0..);
-        flagged
-            .filter_map(|((task, stop), number)| {
-                let Task::Denoise(sample) = task else { return None };
-                let due = sample.ask().is_some() && stop.load(Ordering::Relaxed);
-                due.then(|| {
-                    sample.stop();
-                    number
-                })
+        let stops = Arc::clone(&self.stops);
+        let stopped =
+            self.open_samples().filter(|(number, _)| stops[*number as usize].load(Ordering::Relaxed));
+        stopped
+            .map(|(number, sample)| {
+                sample.stop();
+                number
             })
             .collect()
     }
@@ -142,17 +134,20 @@ impl Request {
     /// Makes the next evaluation of every open sample its last one, and names them; once.
     pub(crate) fn finish_next(&mut self) -> Vec<u32> {
         self.finish_by = None;
-        let tasks = self.tasks.iter_mut().zip(0..);
-        tasks
-            .filter_map(|(task, number)| {
-                let Task::Denoise(sample) = task else { return None };
-                let open = sample.ask().is_some();
-                open.then(|| {
-                    sample.finish_next();
-                    number
-                })
-            })
-            .collect()
+        let open = self.open_samples();
+        open.map(|(number, sample)| {
+            sample.finish_next();
+            number
+        })
+        .collect()
+    }
+
+    /// The samples that still need evaluations, with their numbers.
+    fn open_samples(&mut self) -> impl Iterator<Item = (u32, &mut DenoisingState)> {
+        (0..).zip(&mut self.tasks).filter_map(|(number, task)| match task {
+            Task::Denoise(sample) if sample.ask().is_some() => Some((number, &mut **sample)),
+            _ => None,
+        })
     }
 
     /// Returns true if the reader has dropped the events.
@@ -238,6 +233,70 @@ impl Request {
         // which the engine notices before the next evaluation.
         if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
             tracing::error!("a request made more evaluations than it announced; an event was lost");
+        }
+    }
+}
+
+/// A canvas that is denoised or a text that is scored: both ask, and both take answers.
+pub(crate) enum Task {
+    Denoise(Box<DenoisingState>),
+    Score(Box<ScoringState>),
+}
+
+impl Task {
+    /// The reads of the next evaluation; `None` when the task is done.
+    pub(crate) fn ask(&self) -> Option<Ask<'_>> {
+        match self {
+            Self::Denoise(sample) => sample.ask(),
+            Self::Score(text) => text.ask(),
+        }
+    }
+
+    /// Evaluations used so far.
+    pub(crate) fn evaluations(&self) -> u32 {
+        match self {
+            Self::Denoise(sample) => sample.evaluations(),
+            Self::Score(text) => text.evaluations(),
+        }
+    }
+
+    /// The most evaluations that it can still use.
+    pub(crate) fn evaluations_left(&self) -> u32 {
+        match self {
+            Self::Denoise(sample) => sample.evaluations_left(),
+            Self::Score(text) => text.evaluations_left(),
+        }
+    }
+
+    /// The most events that it will report.
+    pub(crate) fn events(&self) -> usize {
+        match self {
+            Self::Denoise(sample) => sample.evaluations_left() as usize,
+            Self::Score(_) => 1,
+        }
+    }
+
+    /// The work that it may still compute.
+    pub(crate) fn work_left(&self) -> Work {
+        match self {
+            Self::Denoise(sample) => sample.work_left(),
+            Self::Score(text) => {
+                let each = text.ask().map_or(Work::default(), |ask| Work::of(&ask, 0));
+                each.times(text.evaluations_left())
+            }
+        }
+    }
+
+    /// Returns true if keys and values are kept between its evaluations.
+    pub(crate) fn keeps(&self) -> bool {
+        matches!(self, Self::Denoise(sample) if sample.keeps())
+    }
+
+    /// Positions of its canvas.
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Self::Denoise(sample) => sample.canvas().tokens().len(),
+            Self::Score(text) => text.ask().map_or(0, |ask| ask.tokens.len()),
         }
     }
 }

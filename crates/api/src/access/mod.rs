@@ -27,9 +27,8 @@ use self::keys::Keys;
 pub use self::peer::Proxy;
 pub use self::quota::Allowance;
 use self::quota::Quotas;
-use crate::error::ApiError;
-
 use crate::clock::now;
+use crate::error::ApiError;
 
 /// The rules of access, and the state that they keep.
 ///

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_ignored::Path;
 use serde_json::{Map, Value};
 
 use super::offered::{HARMLESS, judge, neutral_values};
@@ -83,6 +84,26 @@ impl Unknown {
     }
 }
 
+/// A field's path as the errors write it, such as `messages[0].name`.
+pub(super) fn written(path: &Path<'_>) -> String {
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => item(&written(parent), *index),
+        Path::Map { parent, key } => field(&written(parent), key),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            written(parent)
+        }
+    }
+}
+
+fn item(list: &str, index: usize) -> String {
+    format!("{list}[{index}]")
+}
+
+fn field(object: &str, key: &str) -> String {
+    if object.is_empty() { key.to_owned() } else { format!("{object}.{key}") }
+}
+
 /// Finds those of some fields that are null, by their paths.
 struct Nulls<'a> {
     names: &'a [String],
@@ -91,8 +112,7 @@ struct Nulls<'a> {
 }
 
 impl Nulls<'_> {
-    fn below(&mut self, part: &str) -> Nulls<'_> {
-        let path = if self.path.is_empty() { part.to_owned() } else { format!("{}.{part}", self.path) };
+    fn at(&mut self, path: String) -> Nulls<'_> {
         Nulls { names: self.names, path, found: self.found }
     }
 }
@@ -120,15 +140,17 @@ impl<'de> Visitor<'de> for Nulls<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(field) = map.next_key::<String>()? {
-            map.next_value_seed(self.below(&field))?;
+        while let Some(key) = map.next_key::<String>()? {
+            let path = field(&self.path, &key);
+            map.next_value_seed(self.at(path))?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
         for place in 0_usize.. {
-            if list.next_element_seed(self.below(&place.to_string()))?.is_none() {
+            let path = item(&self.path, place);
+            if list.next_element_seed(self.at(path))?.is_none() {
                 break;
             }
         }

@@ -6,7 +6,8 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::{ApiError, BODY_TIMEOUT, DRAINING, ErrorBody, INVALID_KEY, OVERLOADED, Retry, Row};
+use super::table::{BODY_TIMEOUT, DRAINING, INVALID_KEY, OVERLOADED, Retry, Row};
+use super::{ApiError, ErrorBody};
 
 /// An error's code, beside its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

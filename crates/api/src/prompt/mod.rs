@@ -9,7 +9,6 @@ pub use self::sample::Sample;
 use crate::error::ApiError;
 use crate::hole::HoleSpec;
 use crate::request::options::Settings;
-
 use crate::request::ranges::out_of_range;
 use crate::state::{AppState, ServedModel};
 

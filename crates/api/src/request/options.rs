@@ -14,7 +14,7 @@ use crate::request::deadlines::{GivenTimes, TimeoutHeader};
 use crate::request::kv_cache::{self, KvChoice};
 use crate::request::policy_options::DiffusionOptions;
 use crate::request::ranges::{count, number, out_of_range, temperature};
-use crate::request::scoring::Scoring;
+use crate::request::scoring::{ScoreOptions, Scoring};
 use crate::request::seed::Seed;
 use crate::route_defaults::{Route, RouteDefault};
 use crate::state::AppState;
@@ -143,11 +143,8 @@ impl GivenOptions {
         let defaults = settle(&diffusion, state.model.defaults.of(self.route, family), family);
         diffusion.preset = Some(defaults.preset).filter(|_| own).or(diffusion.preset);
         // Several most probable texts are one text.
-        let natural = if own && samples > 1 && defaults.temperature == 0.0 {
-            family.temperature
-        } else {
-            defaults.temperature
-        };
+        let is_one = own && samples > 1 && defaults.temperature == 0.0;
+        let natural = if is_one { family.temperature } else { defaults.temperature };
         let temperature = temperature("temperature", self.temperature)?.unwrap_or(natural);
         let block = state.model.block();
         let policy = diffusion.policy(Preset::of(family), (defaults.steps, limits.steps), block)?;
@@ -155,26 +152,13 @@ impl GivenOptions {
         let least =
             count("min_tokens", self.min_tokens, 0..=limits.canvas as i64)?.map(|least| least as usize);
         let guidance = number("diffusion.guidance", diffusion.guidance, -1.0..=20.0)?.unwrap_or(0.0);
-        let eos = match (diffusion.eos, self.ignore_eos) {
-            (Some(EosRule::Cut | EosRule::Ignore | EosRule::Distrust), Some(true)) => {
-                let message = "`ignore_eos` and `diffusion.eos` do not go together".to_owned();
-                return Err(ApiError::Conflict { param: "ignore_eos".to_owned(), message });
-            }
-            (_, Some(true)) => EosRule::Ban,
-            (rule, _) => rule.unwrap_or_default(),
-        };
+        let eos = self.eos_rule(diffusion.eos)?;
         let logprobs = match self.logprobs {
             Some((field, alternatives)) => count(field, Some(alternatives), 0..=MOST_ALTERNATIVES)?,
             None => None,
         };
         let scored = self.echo && logprobs.is_some();
-        if diffusion.score.is_some() && !scored {
-            let message = "`diffusion.score` says how a prompt is scored: it needs `echo` and `logprobs`, which \
-                           only /v1/completions has";
-            let param = "diffusion.score".to_owned();
-            return Err(ApiError::Conflict { param, message: message.to_owned() });
-        }
-        let scoring = diffusion.score.unwrap_or_default().validate(defaults.steps)?;
+        let scoring = ScoreOptions::check(diffusion.score, scored, defaults.steps)?;
         let sampling = self.sampling(temperature, defaults.top_p, state)?;
         let reproduce = diffusion.reproduce.unwrap_or(false);
         let editor = self.editor && !reproduce;
@@ -192,7 +176,7 @@ impl GivenOptions {
             samples,
             stops: stops("stop", self.stop, limits.stops)?,
             logprobs: logprobs.map(|alternatives| alternatives as usize),
-            scoring: scored.then_some(scoring),
+            scoring,
             states: diffusion.stream_states.unwrap_or_default(),
             state_every: state_every.unwrap_or(1) as u32,
             reproduce,
@@ -205,6 +189,18 @@ impl GivenOptions {
                 budget_field: None,
             },
         })
+    }
+
+    /// What an end of the text does: the rule of `diffusion`, or llama.cpp's `ignore_eos`.
+    fn eos_rule(&self, rule: Option<EosRule>) -> Result<EosRule, ApiError> {
+        match (rule, self.ignore_eos) {
+            (Some(EosRule::Cut | EosRule::Ignore | EosRule::Distrust), Some(true)) => {
+                let message = "`ignore_eos` and `diffusion.eos` do not go together".to_owned();
+                Err(ApiError::Conflict { param: "ignore_eos".to_owned(), message })
+            }
+            (_, Some(true)) => Ok(EosRule::Ban),
+            (rule, _) => Ok(rule.unwrap_or_default()),
+        }
     }
 
     /// The distribution a token is drawn from, without bans.

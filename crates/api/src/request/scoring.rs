@@ -8,7 +8,6 @@ use utoipa::ToSchema;
 use crate::error::ApiError;
 use crate::request::fields::integer;
 use crate::request::options::Settings;
-
 use crate::request::ranges::count;
 use crate::state::ServedModel;
 
@@ -80,6 +79,20 @@ pub struct PromptScore {
 }
 
 impl ScoreOptions {
+    /// The scoring of a request that asks for it (`scored`), by the options that are `given` or by the default ones.
+    ///
+    /// # Errors
+    /// Options of a request that scores nothing, and those of [`Self::validate`].
+    pub fn check(given: Option<Self>, scored: bool, steps: u32) -> Result<Option<Scoring>, ApiError> {
+        if given.is_some() && !scored {
+            let message = "`diffusion.score` says how a prompt is scored: it needs `echo` and `logprobs`, which \
+                           only /v1/completions has";
+            return Err(conflict("diffusion.score", message));
+        }
+        let scoring = given.unwrap_or_default().validate(steps)?;
+        Ok(scored.then_some(scoring))
+    }
+
     /// The mode, with its number in range; `steps` is the model's T.
     ///
     /// # Errors

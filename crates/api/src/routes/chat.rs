@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 use super::openai::{self, Completion, Dialect, Part, Prepared, StreamOptions};
 use super::{check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields};
-
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::logprobs::ChatLogprobs;
@@ -175,7 +174,8 @@ pub async fn chat(
     check_model(request.model.as_deref(), &state.model)?;
     let streams = match (request.diffusing, request.stream) {
         (Some(true), Some(false)) => {
-            let message = "`diffusing` shows drafts in a stream; `stream` must be true or left out".to_owned();
+            let message =
+                "`diffusing` shows drafts in a stream; `stream` must be true or left out".to_owned();
             return Err(ApiError::Conflict { param: "stream".to_owned(), message });
         }
         (Some(true), None) => Some(true),

@@ -1,30 +1,31 @@
 //! `POST /v1/completions`: OpenAI's text completion, with a suffix that works.
 
+mod prompts;
+
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
 use utoipa::ToSchema;
 use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Type};
 
+pub(super) use self::prompts::token_ids;
+use self::prompts::{Given, prompts, tokens_after};
 use super::fill::nearest;
 use super::openai::{self, Completion, Dialect, Echo, Part, Prepared, StreamOptions};
 use super::{check_model, lay_out};
 use crate::body::{Body, RequestBody, UnknownFields};
-
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::lengths::LONGEST;
 use crate::logprobs::TextLogprobs;
 use crate::observation::Observation;
+use crate::prompt::{Layout, Size, size};
 use crate::request::deadlines::TimeoutHeader;
 use crate::request::fields::{alternatives, integer, object};
 use crate::request::options::GivenOptions;
-use crate::request::shared_fields::with_shared_fields;
-
-use crate::prompt::{Layout, Size, check_text, size, unseen_suffix};
 use crate::request::ranges::out_of_range;
+use crate::request::shared_fields::with_shared_fields;
 use crate::route_defaults::Route;
 use crate::state::AppState;
 
@@ -185,10 +186,7 @@ fn prepare(
     editor: bool,
 ) -> Result<Prepared, ApiError> {
     let echo = request.echo.unwrap_or(false);
-    if request.best_of.is_some_and(|best_of| best_of != 1 && Some(best_of) != request.n) {
-        let neutral = "null, 1 or the value of `n`".to_owned();
-        return Err(ApiError::Unsupported { param: "best_of".to_owned(), neutral });
-    }
+    check_best_of(&request)?;
     let filled = request.suffix.as_deref().is_some_and(|suffix| !suffix.is_empty());
     let settings = GivenOptions {
         route: if filled { Route::Fill } else { Route::Complete },
@@ -245,21 +243,13 @@ fn prepare(
     Ok(Prepared { layouts, settings, echoes, texts, diffusing: false, truncated })
 }
 
-/// The tokens of the text after the generated one. Of a text that may be `cut`, what is too far for any context is left out.
-fn tokens_after(suffix: Option<&str>, cut: bool, state: &AppState) -> Result<Vec<TokenId>, ApiError> {
-    let model = &state.model;
-    // Some editors send the document end where there is no suffix.
-    let eos = model.profile.eos_token.as_deref();
-    let Some(suffix) = suffix.filter(|suffix| Some(*suffix) != eos) else { return Ok(Vec::new()) };
-    if !cut {
-        check_text("suffix", suffix.len(), model)?;
+/// Refuses to choose among more texts than are shown.
+fn check_best_of(request: &CompletionRequest) -> Result<(), ApiError> {
+    if request.best_of.is_some_and(|best_of| best_of != 1 && Some(best_of) != request.n) {
+        let neutral = "null, 1 or the value of `n`".to_owned();
+        return Err(ApiError::Unsupported { param: "best_of".to_owned(), neutral });
     }
-    let kept = if cut { nearest::after(suffix, model) } else { suffix };
-    let tokens = model.tokenizer.encode_piece(kept)?;
-    match model.block() {
-        Some(block) if !tokens.is_empty() => Err(unseen_suffix("suffix", block)),
-        _ => Ok(tokens),
-    }
+    Ok(())
 }
 
 /// The positions to generate, by the field that `length` names. What is a `maximum` may be more than there can be.
@@ -280,66 +270,4 @@ fn positions(
         }
         given => size(length, given, DEFAULT_TOKENS, state),
     }
-}
-
-/// One prompt.
-struct Given {
-    /// The prompt as given; `None` if it was given as ids.
-    text: Option<String>,
-    tokens: Vec<TokenId>,
-    ids_given: bool,
-}
-
-/// Tokenizes the prompts. Of texts that may be `cut`, what is too far from the end for any context is left out.
-fn prompts(
-    prompt: Prompt,
-    cut: bool,
-    state: &AppState,
-    abandoned: &Abandoned,
-) -> Result<Vec<Given>, ApiError> {
-    let (texts, lists) = match prompt {
-        Prompt::Text(text) => (vec![text], Vec::new()),
-        Prompt::Texts(texts) => (texts, Vec::new()),
-        Prompt::Ids(ids) => (Vec::new(), vec![ids]),
-        Prompt::IdLists(lists) => (Vec::new(), lists),
-    };
-    let most = state.limits.prompts;
-    let given = texts.len() + lists.len();
-    if !(1..=most).contains(&given) {
-        return Err(out_of_range("prompt", format!("a list of {given}"), format!("a list of 1 to {most}")));
-    }
-    // All of them before any is tokenized.
-    if !cut {
-        texts.iter().try_for_each(|text| check_text("prompt", text.len(), &state.model))?;
-    }
-    let text = |text: String| {
-        if abandoned.is_set() {
-            return Err(ApiError::Abandoned);
-        }
-        let tokens = match cut {
-            true => nearest::tokens_before(&text, &state.model)?,
-            false => state.model.tokenizer.encode(&text)?,
-        };
-        Ok(Given { text: Some(text), tokens, ids_given: false })
-    };
-    let ids =
-        |ids: &Vec<i64>| Ok(Given { text: None, tokens: token_ids(ids, "prompt", state)?, ids_given: true });
-    texts.into_iter().map(text).chain(lists.iter().map(ids)).collect()
-}
-
-/// Ids that the model has; `param` is the field they are given in.
-///
-/// # Errors
-/// One is out of range.
-pub(super) fn token_ids(ids: &[i64], param: &str, state: &AppState) -> Result<Vec<TokenId>, ApiError> {
-    let rows = state.model.limits.vocabulary;
-    let id = |&id: &i64| {
-        let valid = TokenId::try_from(id).ok().filter(|id| (*id as usize) < rows);
-        valid.ok_or_else(|| ApiError::Body {
-            code: "invalid_token",
-            param: Some(param.to_owned()),
-            message: format!("token id {id} is out of range; this model's vocabulary is 0 to {}", rows - 1),
-        })
-    };
-    ids.iter().map(id).collect()
 }

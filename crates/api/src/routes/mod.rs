@@ -28,11 +28,10 @@ use utoipa_axum::routes;
 
 pub use self::openapi::document;
 use crate::access::MetricsDoor;
+use crate::clock::now;
 use crate::error::{ApiError, shown};
 use crate::fair_pool::Abandoned;
 use crate::observation::Observation;
-
-use crate::clock::now;
 use crate::playground;
 use crate::prompt::Layout;
 use crate::request::options::Settings;

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use self::chunks::Chunks;
 use self::drafts::Drafts;
 use super::{annotate, check_states, put_times};
+use crate::clock::unix_seconds;
 use crate::error::ApiError;
 use crate::generation::Running;
 use crate::healing::heal;
@@ -25,8 +26,6 @@ use crate::observation::Observation;
 use crate::prompt::Layout;
 use crate::report::{DiffusionReport, StateEvent, Usage};
 use crate::request::options::Settings;
-
-use crate::clock::unix_seconds;
 use crate::sse::{self, json_event};
 use crate::state::AppState;
 use crate::text_view::End;

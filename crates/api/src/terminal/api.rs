@@ -21,11 +21,10 @@ use crate::client;
 use crate::clock::now;
 use crate::config::{LoadArgs, Patience, Secret};
 use crate::fair_pool::FairPool;
+use crate::limits::Limits;
 use crate::load::load;
 use crate::routes;
 use crate::state::{AppState, room_for_bodies};
-
-use crate::limits::Limits;
 
 /// The most bytes that are read of an error.
 const ERROR_BYTES: usize = 64 * 1024;

@@ -1,6 +1,7 @@
 //! Attention over packed rows, one canvas at a time: every query sees the keys of its own canvas, all of them or the
 //! first ones. Keys and values are rows of the same evaluation, pages of an earlier one, or both.
 
+mod chunks;
 mod pack;
 mod page;
 mod softmax;
@@ -13,7 +14,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 use thread_local::ThreadLocal;
 
-use self::pack::{HeadLines, Packed, PackedMut};
+use self::chunks::{Chunk, Chunks, grow, lay_out};
+use self::pack::HeadLines;
 pub use self::page::{NewPages, PAGE, Page, Pages};
 use self::softmax::Softmax;
 use super::cpu_features::{CpuFeatures, Kernel};
@@ -74,14 +76,6 @@ pub struct Scratch {
     scores: Vec<f32>,
     weights: Vec<Line>,
     chunks: Vec<Chunk>,
-}
-
-/// Neighbouring positions of a span whose keys and values lie together.
-#[derive(Clone, Copy, Debug)]
-struct Chunk {
-    count: usize,
-    /// The place of its keys and values in [`Scratch`]; otherwise they are in a page.
-    packed: Option<(usize, usize)>,
 }
 
 /// Operands of [`attention`]. Heads lie side by side, each padded with zeros to whole panels of 32
@@ -170,19 +164,10 @@ impl Task<'_> {
         let lines = HeadLines { numbers: query.numbers(), first: shared * depth, depth };
         let numbers = lines.numbers;
         let format = lines.format();
-        self.lay_out(span, lines, scratch);
+        lay_out(cpu, self.operands, span, lines, scratch);
         let Scratch { keys, values, scores, weights, chunks } = scratch;
-        let chunk = |number: usize| {
-            let Chunk { count, packed } = chunks[number];
-            if let Some((key, value)) = packed {
-                let (keys, values) =
-                    (&keys[key..][..lines.keys(count)], &values[value..][..lines.values(count)]);
-                return Some(Packed { keys, values, value_panel: lines.value_panel(count), count });
-            }
-            let kept = span.remembered.as_ref()?;
-            let (page, count) = kept.pages.chunk(number)?;
-            Some(Packed { count, ..page.head(kept.layer, shared, lines) })
-        };
+        let remembered = span.remembered.as_ref();
+        let packed = Chunks { lines, shared, keys, values, chunks, remembered };
         let total = span.count();
         let height = height(cpu, format);
         grow(weights, numbers.lines(total) * height);
@@ -210,15 +195,7 @@ impl Task<'_> {
                 resumes: false,
                 ahead: &[],
             };
-            let mut start = 0;
-            for chunk in (0..chunks.len()).map_while(chunk) {
-                let seen = most.saturating_sub(start).min(chunk.count);
-                let panels = chunk.keys.chunks_exact(lines.key_panel()).take(padded(seen) / PANEL);
-                for (panel, right) in panels.enumerate() {
-                    Tile { right, ..tile }.multiply(cpu, &mut scores[start + panel * PANEL..], score_stride);
-                }
-                start += chunk.count;
-            }
+            packed.scores(cpu, tile, most, scores, score_stride);
             let mut factors = [0.0; MOST_ROWS];
             cpu.run(Softmax {
                 scores: &mut scores[..rows * score_stride],
@@ -233,82 +210,13 @@ impl Task<'_> {
             });
             let mut sums = Sums::new();
             for panel in 0..lines.value_panels() {
-                let mut start = 0;
-                for chunk in (0..chunks.len()).map_while(chunk) {
-                    let seen = most.saturating_sub(start).min(chunk.count);
-                    if seen == 0 {
-                        break;
-                    }
-                    let left = &weights[numbers.lines(start) * height..];
-                    let tile = Tile { left, stride: height, depth: numbers.lines(seen), ..tile };
-                    let right = &chunk.values[panel * chunk.value_panel..][..chunk.value_panel];
-                    let tile = Tile { right, resumes: start > 0, ..tile };
-                    tile.multiply(cpu, sums.0.as_flattened_mut(), PANEL);
-                    start += chunk.count;
-                }
+                packed.sums(cpu, Tile { left: weights, stride: height, ..tile }, most, panel, &mut sums);
                 let column = (head * lines.value_panels() + panel) * PANEL;
                 let sums = &mut sums.0[..rows];
                 let result = Scaled { sums, factors: &factors, first, column, out: &self.out };
                 cpu.run(result);
             }
         }
-    }
-
-    /// Packs a head's keys and values of the rows of a span, and finds the chunks that pages hold as they are.
-    fn lay_out(&self, span: &Span, lines: HeadLines, scratch: &mut Scratch) {
-        let Self { cpu, operands: Operands { key, value, .. }, depth, .. } = *self;
-        let Scratch { keys, values, chunks, .. } = scratch;
-        chunks.clear();
-        let Some(Remembered { pages, layer, positions }) = &span.remembered else {
-            let count = span.keys.len();
-            let key_lines = lines.keys(count);
-            let value_lines = lines.values(count);
-            grow(keys, key_lines);
-            grow(values, value_lines);
-            let keys = &mut keys[..key_lines];
-            let values = &mut values[..value_lines];
-            lines.pack(cpu, [key, value], span.keys.clone(), &mut PackedMut { keys, values, count });
-            chunks.push(Chunk { count, packed: Some((0, 0)) });
-            return;
-        };
-        let mut key_lines = 0;
-        let mut value_lines = 0;
-        let mut rows = span.keys.clone().zip(positions.iter().map(|position| *position as usize)).peekable();
-        let total = span.count();
-        for chunk in 0..total.div_ceil(PAGE) {
-            let start = chunk * PAGE;
-            let count = (total - chunk * PAGE).min(PAGE);
-            let old = pages.chunk(chunk);
-            let untouched = rows.peek().is_none_or(|(_, position)| *position >= start + count);
-            if untouched {
-                chunks.push(Chunk { count, packed: None });
-                continue;
-            }
-            let first_key = key_lines;
-            let first_value = value_lines;
-            (key_lines, value_lines) = (key_lines + lines.keys(count), value_lines + lines.values(count));
-            grow(keys, key_lines);
-            grow(values, value_lines);
-            let keys = &mut keys[first_key..key_lines];
-            let values = &mut values[first_value..value_lines];
-            let mut out = PackedMut { keys, values, count };
-            match old {
-                Some((page, known)) => {
-                    lines.copy(page.head(*layer, lines.first / depth, lines), known, &mut out);
-                }
-                None => lines.clear(&mut out),
-            }
-            while let Some((row, position)) = rows.next_if(|(_, position)| *position < start + count) {
-                lines.put([key, value], row, position - start, &mut out);
-            }
-            chunks.push(Chunk { count, packed: Some((first_key, first_value)) });
-        }
-    }
-}
-
-fn grow<T: Clone + Default>(values: &mut Vec<T>, count: usize) {
-    if values.len() < count {
-        values.resize(count, T::default());
     }
 }
 

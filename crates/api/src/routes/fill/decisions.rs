@@ -16,9 +16,8 @@ use super::nearest::keep_nearest;
 use crate::error::ApiError;
 use crate::generation::{Found, evaluate, scored};
 use crate::observation::Observation;
-use crate::request::options::Settings;
-
 use crate::prompt::check_cost;
+use crate::request::options::Settings;
 use crate::request::ranges::out_of_range;
 use crate::state::AppState;
 

@@ -1,6 +1,7 @@
 //! `POST /fill`: infilling, the native route.
 
 mod answer;
+mod checked;
 mod decisions;
 mod events;
 mod forms;
@@ -23,15 +24,14 @@ pub(super) use self::forms::MOST_HOLES;
 use self::holes::HoledText;
 use self::request::{FillRequest, ScoreName};
 pub(super) use self::search::MOST_CANDIDATES;
-use self::search::{Canvases, best_fits, candidates, grid};
+use self::search::{Canvases, Search, candidates, grid};
 use super::{annotate, check_model, check_states, lay_out, put_times};
 use crate::body::Body;
 use crate::clock::unix_seconds;
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::generation::Running;
-use crate::healing::{heal, without_blanks};
-use crate::lengths::{fillable, in_time, measure};
+use crate::healing::heal;
 use crate::observation::Observation;
 use crate::request::deadlines::TimeoutHeader;
 use crate::request::options::{GivenOptions, Settings, StreamStates};
@@ -65,33 +65,19 @@ pub async fn fill(
     let shared = state.clone();
     let work = move |abandoned: &Abandoned| prepare(request, timeout, &shared, abandoned);
     let prepared = lay_out(&state, &observation, bytes, work).await?;
-    let Prepared { mut text, tokens, mut lengths, candidates, cut, questions, mut settings, score } =
-        prepared;
+    let Prepared { mut text, tokens, lengths, candidates, cut, questions, mut settings, score } = prepared;
     let choices = settings.samples;
     let decided = match questions {
         Some(questions) => Some(questions.answer(&mut text, &settings, &state, &observation).await?),
         None => None,
     };
-    let mut after = Vec::new();
-    let mut found = None;
-    if lengths.len() > 1 && settings.times.budget.is_some() {
-        let longest = lengths.last().cloned().into_iter().collect::<Vec<_>>();
-        if let Some(longest) = Canvases::new(&text, &tokens, &longest, cut, &state).layouts.pop() {
-            lengths = in_time(lengths, (&longest, 1), &settings, &state, &observation);
-            // Of what is not compared, nothing is known.
-            after = vec![vec![0.0; text.holes.len()]; lengths.len()];
-        }
-    }
-    if lengths.len() > 1 {
-        let Canvases { layouts, .. } = Canvases::new(&text, &tokens, &lengths, cut, &state);
-        let layouts = without_blanks(layouts, &state, &observation).await?;
-        let (fits, timings) = measure(&layouts, &settings, &state, &observation).await?;
-        let most = fillable(candidates, &layouts[layouts.len() - 1], &settings, &state, &observation);
-        (lengths, after) = best_fits(lengths, fits, most);
+    let canvases = |lengths: &[Vec<usize>]| Canvases::new(&text, &tokens, lengths, cut, &state);
+    let Search { lengths, after, timings: found } =
+        Search::of(lengths, candidates, canvases, &settings, &state, &observation).await?;
+    if found.is_some() {
         settings.samples = choices.div_ceil(lengths.len());
-        found = Some(timings);
     }
-    let Canvases { layouts, truncated } = Canvases::new(&text, &tokens, &lengths, cut, &state);
+    let Canvases { layouts, truncated } = canvases(&lengths);
     let (layouts, healed) = heal(layouts, &settings, &state, &observation).await?;
     let running = Running::start(&layouts, Vec::new(), &settings, &state, observation.clone())?;
     let mut running = running.after(found).after(healed);

@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 
 use crate::body::{COMMIT_RULE, RequestBody, UnknownFields};
 use crate::renamed::Renamed;
-
 use crate::request::fields::{Biases, biases, integer, object};
 use crate::request::options::Strings;
 use crate::request::policy_options::DiffusionOptions;

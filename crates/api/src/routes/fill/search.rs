@@ -1,13 +1,19 @@
 //! Lengths that are not given exactly: which ones are tried, on which canvases, and which one wins.
 
+use std::slice;
+
 use unmask_model::predictor::TokenId;
+use unmask_scheduler::Timings;
 
 use super::holes::HoledText;
 use super::nearest::keep_nearest;
 use crate::error::ApiError;
+use crate::healing::without_blanks;
 use crate::hole::HoleSpec;
-use crate::lengths::{Fit, points};
+use crate::lengths::{Fit, fillable, in_time, measure, points};
+use crate::observation::Observation;
 use crate::prompt::{Layout, Piece};
+use crate::request::options::Settings;
 use crate::request::ranges::count;
 use crate::state::AppState;
 
@@ -106,6 +112,45 @@ impl Canvases {
             layouts.push(Layout { pieces, ids_given: false, healed: 0, shortest: None });
         }
         Self { layouts, truncated }
+    }
+}
+
+/// The lengths that are filled.
+pub(super) struct Search {
+    /// Those of all holes, of each candidate.
+    pub(super) lengths: Vec<Vec<usize>>,
+    /// The log-probability of what follows each hole, of each candidate; empty where none was compared.
+    pub(super) after: Vec<Vec<f64>>,
+    /// Work of the comparison, if there was one.
+    pub(super) timings: Option<Timings>,
+}
+
+impl Search {
+    /// The best `candidates` of `lengths`, as many as the request's budget leaves time for. `canvases` lays some out.
+    pub(super) async fn of(
+        mut lengths: Vec<Vec<usize>>,
+        candidates: usize,
+        canvases: impl Fn(&[Vec<usize>]) -> Canvases,
+        settings: &Settings,
+        state: &AppState,
+        observation: &Observation,
+    ) -> Result<Self, ApiError> {
+        let mut after = Vec::new();
+        if let ([_, .., longest], Some(_)) = (&lengths[..], settings.times.budget)
+            && let Some(canvas) = canvases(slice::from_ref(longest)).layouts.pop()
+        {
+            // Of what is not compared, nothing is known.
+            after = vec![vec![0.0; longest.len()]];
+            lengths = in_time(lengths, (&canvas, 1), settings, state, observation);
+        }
+        if lengths.len() < 2 {
+            return Ok(Self { lengths, after, timings: None });
+        }
+        let layouts = without_blanks(canvases(&lengths).layouts, state, observation).await?;
+        let (fits, timings) = measure(&layouts, settings, state, observation).await?;
+        let most = fillable(candidates, &layouts[layouts.len() - 1], settings, state, observation);
+        let (lengths, after) = best_fits(lengths, fits, most);
+        Ok(Self { lengths, after, timings: Some(timings) })
     }
 }
 

@@ -12,22 +12,20 @@ use self::answer::{Answer, Described, Events};
 use super::fill::nearest;
 use super::{annotate, check_model, lay_out, put_times};
 use crate::body::{Body, RequestBody, UnknownFields};
-
 use crate::error::ApiError;
 use crate::fair_pool::Abandoned;
 use crate::generation::Running;
 use crate::healing::heal;
 use crate::lengths::{self, LONGEST};
 use crate::observation::Observation;
+use crate::prompt::{Layout, Size, unseen_suffix};
 use crate::request::deadlines::TimeoutHeader;
 use crate::request::fields::{integer, object};
 use crate::request::options::{GivenOptions, Settings, StreamStates};
-use crate::request::shared_fields::with_shared_fields;
-
-use crate::prompt::{Layout, Size, unseen_suffix};
 use crate::request::policy_options::DiffusionOptions;
 use crate::request::ranges::count;
 use crate::request::seed::Seed;
+use crate::request::shared_fields::with_shared_fields;
 use crate::route_defaults::Route;
 use crate::sse;
 use crate::state::AppState;
