@@ -87,6 +87,13 @@ def test_compose_describes_what_the_balancer_and_prometheus_expect(compose):
         assert services[name]["environment"]["UNMASK_THREADS"] == "2" and services[name]["mem_limit"], name
 
 
+def test_compose_passes_on_every_setting_of_the_example(compose):
+    """What is set in .env and not passed on would be passed over without a word."""
+    example = re.findall(r"^#([A-Z_]+)=", (DEPLOY / "unmask.env").read_text(), re.MULTILINE)
+    passed = compose["services"]["unmask-1"]["environment"]
+    assert len(example) > 10 and set(example) <= passed.keys(), set(example) - passed.keys()
+
+
 def test_grafana_finds_its_data_and_its_dashboard(compose):
     mounts = dict(volume.split(":")[:2] for volume in compose["services"]["grafana"]["volumes"])
     provisioning = DEPLOY / "grafana/provisioning"

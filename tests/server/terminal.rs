@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Server, unmask};
+use crate::harness::{Server, golden, unmask};
 use crate::sse;
 
 const PROMPT: &str = "import os\nimport ";
@@ -22,10 +22,10 @@ fn run(arguments: &[&str], input: &str) -> Output {
     run_in(&mut unmask(arguments), input)
 }
 
-fn run_in(command: &mut Command, input: &str) -> Output {
+fn run_in(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
     let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = pipes.spawn().unwrap();
-    process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    process.stdin.take().unwrap().write_all(input.as_ref()).unwrap();
     process.wait_with_output().unwrap()
 }
 
@@ -160,6 +160,8 @@ fn a_mistake_is_one_line() {
         (&["try", "a", "--model", "/no/such/folder"], "", "/no/such/folder"),
         (&["try", "a", "--url", "https://localhost:1"], "", "not of the form http://host:port"),
         (&["try", "a", "--url", "http://127.0.0.1:1"], "", "http://127.0.0.1:1/ does not answer: "),
+        (&["try", "a", "--url", "http://ann:secret@127.0.0.1:1"], "", "--url holds a user name or a password"),
+        (&["fill", "-", "-o", "/tmp", "--length", "1"], "a<fill>", "cannot write /tmp: it is a folder"),
     ] {
         let line = refusal(arguments, input);
         assert!(line.contains(part), "{arguments:?}: {line}");
@@ -198,21 +200,49 @@ fn answering(answer: String) -> String {
 #[test]
 fn answers_that_are_hostile_or_end_too_early_are_errors() {
     let error = r#"{"error":{"message":"\u001b[2J\u001b]0;owned\u0007 no"}}"#;
-    let plain = |status: &str, body: &str| {
-        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    let answer = |status: &str, head: &str, body: &str| {
+        format!("HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
     };
+    let plain = |status: &str, body: &str| answer(status, "content-type: text/event-stream", body);
     let chunk = "data: {\"choices\":[{\"text\":\"half\"}]}\n\n";
     for (answer, part) in [
         (plain("400 Bad Request", error), "says 400 Bad Request: ␛[2J␛]0;owned␇ no"),
-        (plain("500 Internal Server Error", "<html>"), "no reason given"),
+        (plain("500 Internal Server Error", "<html>"), "without a reason; --url must name an Unmask server"),
+        (answer("302 Found", "location: https://a.example/", ""), "says 302 Found, and leads to https://a.example/;"),
+        (answer("200 OK", "content-type: text/html", "<html></html>"), "answers with text/html, not with events;"),
         (plain("200 OK", &format!("data: {error}\n\n")), "␛[2J␛]0;owned␇ no"),
         (plain("200 OK", "data: \x1b[2J\n\n"), "unknown event"),
         (plain("200 OK", chunk), "broke off"),
         (plain("200 OK", chunk).replace("length: ", "length: 9"), "broke off"),
-        (plain("200 OK", "<html></html>"), "broke off"),
+        (plain("200 OK", ""), "broke off"),
         ("hello".to_owned(), "does not answer"),
     ] {
         let line = refusal(&["try", "a", "--url", &answering(answer.clone())], "");
         assert!(line.contains(part), "{answer:?}: {line}");
     }
+}
+
+/// Standard output of a script holds answers, and the status says whether all are there.
+#[test]
+fn a_chat_in_a_pipe_prints_answers_alone() {
+    let model = golden("llada").display().to_string();
+    let chat = |input: &[u8], more: &[&str]| {
+        let mut command = unmask(&["chat", "--model", &model, "--max-tokens", "3", "--seed", "18446744073709551615"]);
+        let output = run_in(command.args(more), input);
+        let lines = |bytes: &[u8]| -> Vec<String> {
+            String::from_utf8(bytes.to_vec()).unwrap().lines().map(str::to_owned).collect()
+        };
+        (output.status.code(), lines(&output.stdout), lines(&output.stderr))
+    };
+    // A last line that would go on is asked as it is.
+    let whole = chat(b"hello\n", &[]);
+    assert!(whole.0 == Some(0) && !whole.1.is_empty(), "{whole:?}");
+    assert_eq!(chat(b"hello\\", &[]), whole);
+    // What answers a command, and what is wrong with a line, is for a person.
+    let (status, answers, told) = chat(b"/seed 5\nhel\xfflo\nhello\n/clear\n", &["--json"]);
+    assert_eq!(status, Some(1));
+    assert!(answers.iter().all(|line| line.starts_with('{')), "{answers:?}");
+    assert_eq!(told[..3], ["seed 5", "a line is not UTF-8, and is passed over", "forgotten"]);
+    let reports = answers.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    assert!(reports.into_iter().any(|event| event["diffusion"]["seed"] == 5), "{answers:?}");
 }

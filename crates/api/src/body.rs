@@ -9,7 +9,7 @@ mod unknown;
 mod wording;
 
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -122,7 +122,8 @@ async fn read(
 
 /// A body must say that it is JSON, which also keeps other sites' forms out, and must not be compressed.
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    if headers.contains_key(header::CONTENT_ENCODING) {
+    let plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
         return Err(ApiError::MediaType { message: "compressed request bodies are not accepted" });
     }
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");

@@ -23,6 +23,9 @@ pub enum Unhealthy {
     /// A text that is not the URL of a server.
     #[error("{0} is not of the form http://host:port/path")]
     Url(String),
+    /// A URL with a name or password in it.
+    #[error("the URL holds a user name or a password, which are not sent: leave them out")]
+    Credentials,
     /// A connection that was refused or broke.
     #[error("{url} does not answer: {reason}")]
     Unreachable {
@@ -76,6 +79,9 @@ fn target(args: &HealthcheckArgs) -> Result<Uri, Unhealthy> {
         let built = Uri::builder().scheme("http").authority(authority.as_str()).path_and_query("/ready");
         return built.build().map_err(|_| Unhealthy::Url(authority));
     };
+    if given.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Unhealthy::Credentials);
+    }
     let wrong = || Unhealthy::Url(given.to_string());
     let mut parts = given.clone().into_parts();
     if given.scheme_str() != Some("http") || given.host().is_none_or(str::is_empty) {
@@ -139,6 +145,7 @@ mod tests {
             ("http://unmask/", Some("http://unmask/ready")),
             ("http://unmask/live", Some("http://unmask/live")),
             ("https://unmask/", None),
+            ("http://user:secret@unmask/", None),
             ("unmask:8080", None),
             ("/ready", None),
         ] {

@@ -20,12 +20,13 @@ pub fn read_bounded(source: impl Read, most: usize) -> io::Result<Option<Vec<u8>
 /// The text of a file of settings.
 ///
 /// # Errors
-/// It cannot be read, is longer than any file of settings, or is not UTF-8.
+/// It cannot be read, is longer than any file of settings, or is not UTF-8. A byte order mark at its start is no part of it.
 pub fn read_settings(path: &Path) -> io::Result<String> {
     let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
     let bytes = read_bounded(File::open(path)?, SETTINGS)?;
     let bytes = bytes.ok_or_else(|| invalid(format!("it is longer than {SETTINGS} bytes")))?;
-    String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8".to_owned()))
+    let text = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8".to_owned()))?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
 }
 
 #[cfg(test)]

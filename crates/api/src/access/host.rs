@@ -34,7 +34,9 @@ impl FromStr for HostName {
         let authority =
             text.parse::<Authority>().ok().filter(|authority| authority.as_str() == authority.host());
         let authority = authority.ok_or("it must be a host name or address without a port")?;
-        Ok(Self(authority.host().to_ascii_lowercase()))
+        let host = authority.host().to_ascii_lowercase();
+        // As the name of a request.
+        Ok(Self(host.strip_suffix('.').unwrap_or(&host).to_owned()))
     }
 }
 
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn names_of_this_machine_and_given_ones_pass() {
-        let allowed: Vec<HostName> = ["Models.example", "10.0.0.7"].map(|name| name.parse().unwrap()).into();
+        let allowed: Vec<HostName> = ["Models.example.", "10.0.0.7"].map(|name| name.parse().unwrap()).into();
         for good in [
             "localhost",
             "LOCALHOST:8080",

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::config::{LoadArgs, Secret};
+use crate::request::seed::Seed;
 use crate::values::finite;
 
 /// Settings of `unmask try`.
@@ -75,7 +76,7 @@ pub struct TerminalArgs {
     pub top_p: Option<f64>,
     /// The text is a function of the settings and this number [default: random].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub seed: Option<i64>,
+    pub seed: Option<Seed>,
     /// Keep every evaluation in view for a while, to watch it.
     #[arg(long)]
     pub slow: bool,

@@ -1,5 +1,7 @@
 //! Random seeds, which SDKs send signed or unsigned.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Number;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
@@ -33,6 +35,21 @@ impl From<i64> for Seed {
     }
 }
 
+impl FromStr for Seed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let signed = || text.parse::<i64>().ok().map(Self::from);
+        let seed = text.parse().ok().map(Self::new).or_else(signed);
+        seed.ok_or_else(|| format!("it must be {}", range()))
+    }
+}
+
+/// The numbers that are seeds.
+fn range() -> String {
+    format!("an integer from {} to {}", i64::MIN, u64::MAX)
+}
+
 impl<'de> Deserialize<'de> for Seed {
     /// Also of a whole number that is written with a fraction, as `5.0`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -42,10 +59,7 @@ impl<'de> Deserialize<'de> for Seed {
         match (number.as_u64(), signed()) {
             (Some(bits), _) => Ok(Self::new(bits)),
             (None, Some(number)) => Ok(Self::from(number)),
-            (None, None) => {
-                let range = format!("an integer from {} to {}", i64::MIN, u64::MAX);
-                Err(serde::de::Error::custom(format!("expected {range}")))
-            }
+            (None, None) => Err(serde::de::Error::custom(format!("expected {}", range()))),
         }
     }
 }

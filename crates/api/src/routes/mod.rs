@@ -93,7 +93,7 @@ pub fn app(state: AppState) -> Router {
 
 /// The routes for monitoring, at an address of their own.
 pub fn admin(state: AppState) -> Router {
-    entrance(router(open().merge(metrics())).fallback(not_found), state)
+    entrance(router(open().merge(metrics())).fallback(not_for_monitoring), state)
 }
 
 /// The probes, for the thread of the connections. All other requests are for [`app`] or [`admin`], which answer the
@@ -123,6 +123,11 @@ fn entrance(router: Router<AppState>, state: AppState) -> Router {
         .layer(from_fn_with_state(state.clone(), telemetry::check_host))
         .layer(from_fn_with_state(state.clone(), telemetry::observe))
         .with_state(state)
+}
+
+async fn not_for_monitoring(uri: Uri) -> ApiError {
+    let instead = "this address has /metrics, /live, /ready and /health; the API is at the server's own";
+    ApiError::NotFound { path: shown(uri.path()), instead: instead.to_owned() }
 }
 
 async fn not_found(uri: Uri) -> ApiError {

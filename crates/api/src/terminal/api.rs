@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, Response, StatusCode, Uri, header};
+use axum::http::{HeaderName, Method, Request, Response, StatusCode, Uri, header};
 use futures_util::{Stream, TryStreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited};
 use serde_json::Value;
@@ -50,6 +50,12 @@ pub(crate) enum AskError {
     /// A server refused it.
     #[error("{url} says {status}: {message}")]
     RefusedBy { url: Uri, status: StatusCode, message: String },
+    /// A URL with a name or password in it.
+    #[error("--url holds a user name or a password, which are not sent; --api-key names a key")]
+    Credentials,
+    /// Another server.
+    #[error("{url} {said}; --url must name an Unmask server")]
+    Foreign { url: Uri, said: String },
     /// The answer broke off.
     #[error("the answer broke off: {0}")]
     Broken(String),
@@ -83,6 +89,9 @@ impl Api {
     /// The URL is none, or the model cannot be loaded.
     pub(crate) fn open(source: Source<'_>) -> anyhow::Result<Self> {
         let Some(url) = source.url else { return routes_of(source) };
+        if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(AskError::Credentials.into());
+        }
         let host = url.host().is_some_and(|host| !host.is_empty());
         if url.scheme_str() != Some("http") || !host || url.query().is_some() {
             return Err(AskError::Url(url.clone()).into());
@@ -109,6 +118,10 @@ impl Api {
         body: String,
     ) -> Result<impl Stream<Item = Result<String, AskError>> + use<>, AskError> {
         let response = self.accepted(self.send(Method::POST, path, body).await?).await?;
+        let kind = text_of(&response, header::CONTENT_TYPE);
+        if !kind.starts_with("text/event-stream") {
+            return Err(self.foreign(format!("answers with {}, not with events", visible_line(&kind))));
+        }
         let events = SseStream::new(response.into_body());
         let broken = |error: sse_stream::Error| AskError::Broken(visible_line(&error.to_string()));
         Ok(events.map_err(broken).try_filter_map(async |event| Ok(event.data)))
@@ -131,13 +144,26 @@ impl Api {
         if status == StatusCode::OK {
             return Ok(response);
         }
+        let location = text_of(&response, header::LOCATION);
+        if status.is_redirection() {
+            return Err(self.foreign(format!("says {status}, and leads to {}", visible_line(&location))));
+        }
         let body = Limited::new(response.into_body(), ERROR_BYTES).collect().await.map_err(broken)?;
         let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
-        let message = visible_line(body["error"]["message"].as_str().unwrap_or("no reason given"));
+        let Some(message) = body["error"]["message"].as_str().map(visible_line) else {
+            return Err(self.foreign(format!("says {status} without a reason")));
+        };
         Err(match self {
             Self::Here(..) => AskError::Refused(message),
             Self::At(url, _) => AskError::RefusedBy { url: url.clone(), status, message },
         })
+    }
+
+    fn foreign(&self, said: String) -> AskError {
+        match self {
+            Self::Here(..) => AskError::Refused(said),
+            Self::At(url, _) => AskError::Foreign { url: url.clone(), said },
+        }
     }
 
     async fn send(&self, method: Method, path: &str, body: String) -> Result<Response<Body>, AskError> {
@@ -167,6 +193,11 @@ impl Api {
             }
         }
     }
+}
+
+/// A header's text; empty where there is none.
+fn text_of(response: &Response<Body>, name: HeaderName) -> String {
+    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 fn broken(error: impl std::fmt::Display) -> AskError {

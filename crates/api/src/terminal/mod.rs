@@ -9,6 +9,7 @@ mod picture;
 mod prompt;
 mod question;
 mod run;
+mod saved;
 mod screen;
 mod session;
 mod show;
@@ -71,6 +72,7 @@ pub fn fill_file(args: &FillArgs) -> anyhow::Result<()> {
         name => visible_line(name),
     };
     let text = read(file).with_context(|| format!("cannot read {name}"))?;
+    args.output.as_deref().map_or(Ok(()), saved::check)?;
     let question = filling(&text, args, body(&args.shared)).with_context(|| name.clone())?;
     Session::open(&args.shared)?.answer_once(&question)
 }
@@ -116,7 +118,7 @@ fn body(args: &TerminalArgs) -> Value {
     let mut body = json!({ "stream": true, "diffusion": {} });
     set(&mut body, "temperature", args.temperature);
     set(&mut body, "top_p", args.top_p);
-    set(&mut body, "seed", args.seed);
+    set(&mut body, "seed", args.seed.map(|seed| json!(seed)));
     set(&mut body["diffusion"], "steps", args.steps);
     set(&mut body["diffusion"], "preset", args.preset.as_deref());
     body

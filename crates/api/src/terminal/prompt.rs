@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -19,6 +19,7 @@ use crate::config::{ChatArgs, FillArgs, LengthArg};
 use crate::nearest::nearest;
 use crate::output;
 use crate::policy::Preset;
+use crate::request::seed::Seed;
 
 /// The line that asks for input.
 const PROMPT: &str = "> ";
@@ -166,6 +167,8 @@ struct Prompt<'a> {
     editor: DefaultEditor,
     /// True if standard input is a terminal.
     interactive: bool,
+    /// True if standard output holds answers alone: a script reads it, or it is JSON.
+    only_answers: bool,
     /// True if a question was not answered.
     failed: bool,
 }
@@ -173,12 +176,14 @@ struct Prompt<'a> {
 impl<'a> Prompt<'a> {
     fn new(session: Session<'a>) -> anyhow::Result<Self> {
         let editor = DefaultEditor::new().context("cannot read from the terminal")?;
-        Ok(Self { session, editor, interactive: std::io::stdin().is_terminal(), failed: false })
+        let interactive = std::io::stdin().is_terminal();
+        let only_answers = !interactive || !std::io::stdout().is_terminal() || session.prints_json();
+        Ok(Self { session, editor, interactive, only_answers, failed: false })
     }
 
     fn run(mut self, questions: &mut dyn Questions) -> anyhow::Result<()> {
         if self.interactive {
-            say(&questions.hint())?;
+            self.say(&questions.hint())?;
         }
         while let Some(text) = self.read()? {
             if text.trim().is_empty() {
@@ -186,7 +191,7 @@ impl<'a> Prompt<'a> {
             }
             match command(&text) {
                 Some("/quit") => break,
-                Some(_) => say(&obey(&text, questions))?,
+                Some(_) => self.say(&obey(&text, questions))?,
                 None => self.answer(&text, questions)?,
             }
         }
@@ -211,8 +216,17 @@ impl<'a> Prompt<'a> {
                     }
                 }
                 Err(ReadlineError::Interrupted) => text.clear(),
+                // A text that a script has begun and not ended is a text.
+                Err(ReadlineError::Eof) if !self.interactive && !text.is_empty() => {
+                    return Ok(Some(text.trim_end_matches('\n').to_owned()));
+                }
                 Err(ReadlineError::Eof) => return Ok(None),
-                Err(error) => return Err(error).context("cannot read from the terminal"),
+                Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                    self.failed = true;
+                    self.say("a line is not UTF-8, and is passed over")?;
+                    text.clear();
+                }
+                Err(error) => bail!("cannot read standard input: {error}"),
             }
         }
     }
@@ -224,16 +238,25 @@ impl<'a> Prompt<'a> {
             Ok(Some(run)) => questions.answered(Some(&run.text)),
             Ok(None) => {
                 questions.answered(None);
-                say("stopped")?;
+                self.say("stopped")?;
             }
             Err(error) if output::is_closed(&error) => return Err(error),
             Err(error) => {
                 questions.answered(None);
                 self.failed = true;
-                say(&format!("{error:#}"))?;
+                self.say(&format!("{error:#}"))?;
             }
         }
         Ok(())
+    }
+
+    /// Prints a line that is no answer.
+    fn say(&self, text: &str) -> anyhow::Result<()> {
+        if self.only_answers {
+            return writeln!(std::io::stderr(), "{text}").context("cannot write to standard error");
+        }
+        let mut out = output::stdout();
+        writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
     }
 }
 
@@ -259,9 +282,9 @@ fn obey(text: &str, questions: &mut dyn Questions) -> String {
         ("/seed", None) => {
             set(&mut questions.settings()["seed"], Value::Null, "a random seed for each answer")
         }
-        ("/seed", Some(seed)) => match seed.parse::<i64>() {
-            Ok(number) => set(&mut questions.settings()["seed"], json!(number), &format!("seed {number}")),
-            Err(_) => format!("the seed must be an integer, not {}", visible_line(seed)),
+        ("/seed", Some(text)) => match text.parse::<Seed>() {
+            Ok(seed) => set(&mut questions.settings()["seed"], json!(seed), &format!("seed {}", json!(seed))),
+            Err(range) => format!("the seed is {}; {range}", visible_line(text)),
         },
         ("/preset", None) => {
             set(&mut questions.settings()["diffusion"]["preset"], Value::Null, "the model's own preset")
@@ -299,9 +322,4 @@ fn obey(text: &str, questions: &mut dyn Questions) -> String {
 fn set(field: &mut Value, value: Value, told: &str) -> String {
     *field = value;
     told.to_owned()
-}
-
-fn say(text: &str) -> anyhow::Result<()> {
-    let mut out = output::stdout();
-    writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
 }

@@ -46,6 +46,11 @@ impl<'a> Session<'a> {
         Ok(Self { args, api, runtime, idle: Some(idle), _log: log })
     }
 
+    /// True if answers are printed as JSON.
+    pub(super) fn prints_json(&self) -> bool {
+        self.args.json
+    }
+
     /// Asks, and shows the answer. `None` after a signal, which stops the answer.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! The display of a run: live on a terminal, as plain text, or as the events themselves.
 
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::picture::{Look, Row, near_holes, rows};
 use super::run::Run;
+use super::saved::save;
 use super::screen::Screen;
 use super::visible::{visible_line, visible_text};
 use crate::config::TerminalArgs;
@@ -106,10 +106,13 @@ impl Show {
     /// The run is over after `time`: its text goes to `output`, or else to where it was seen.
     ///
     /// # Errors
-    /// As [`Self::event`], or the file cannot be written.
+    /// As [`Self::event`], or the file cannot be written; then the text goes to standard output, so that it is not lost.
     pub(super) fn end(self, run: &Run, time: Duration, output: Option<&Path>) -> anyhow::Result<()> {
         if let Some(path) = output {
-            fs::write(path, &run.text).with_context(|| format!("cannot write {}", path.display()))?;
+            if let Err(error) = save(path, &run.text) {
+                self.end(run, time, None)?;
+                return Err(error).with_context(|| format!("cannot write {}", path.display()));
+            }
         }
         match self {
             Self::Live(live) => live.end(run, time, output)?,
