@@ -160,7 +160,11 @@ fn a_mistake_is_one_line() {
         (&["try", "a", "--model", "/no/such/folder"], "", "/no/such/folder"),
         (&["try", "a", "--url", "https://localhost:1"], "", "not of the form http://host:port"),
         (&["try", "a", "--url", "http://127.0.0.1:1"], "", "http://127.0.0.1:1/ does not answer: "),
-        (&["try", "a", "--url", "http://ann:secret@127.0.0.1:1"], "", "--url holds a user name or a password"),
+        (
+            &["try", "a", "--url", "http://ann:secret@127.0.0.1:1"],
+            "",
+            "--url holds a user name or a password",
+        ),
         (&["fill", "-", "-o", "/tmp", "--length", "1"], "a<fill>", "cannot write /tmp: it is a folder"),
     ] {
         let line = refusal(arguments, input);
@@ -201,15 +205,24 @@ fn answering(answer: String) -> String {
 fn answers_that_are_hostile_or_end_too_early_are_errors() {
     let error = r#"{"error":{"message":"\u001b[2J\u001b]0;owned\u0007 no"}}"#;
     let answer = |status: &str, head: &str, body: &str| {
-        format!("HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+        format!(
+            "HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
     };
     let plain = |status: &str, body: &str| answer(status, "content-type: text/event-stream", body);
     let chunk = "data: {\"choices\":[{\"text\":\"half\"}]}\n\n";
     for (answer, part) in [
         (plain("400 Bad Request", error), "says 400 Bad Request: ␛[2J␛]0;owned␇ no"),
         (plain("500 Internal Server Error", "<html>"), "without a reason; --url must name an Unmask server"),
-        (answer("302 Found", "location: https://a.example/", ""), "says 302 Found, and leads to https://a.example/;"),
-        (answer("200 OK", "content-type: text/html", "<html></html>"), "answers with text/html, not with events;"),
+        (
+            answer("302 Found", "location: https://a.example/", ""),
+            "says 302 Found, and leads to https://a.example/;",
+        ),
+        (
+            answer("200 OK", "content-type: text/html", "<html></html>"),
+            "answers with text/html, not with events;",
+        ),
         (plain("200 OK", &format!("data: {error}\n\n")), "␛[2J␛]0;owned␇ no"),
         (plain("200 OK", "data: \x1b[2J\n\n"), "unknown event"),
         (plain("200 OK", chunk), "broke off"),
@@ -227,7 +240,8 @@ fn answers_that_are_hostile_or_end_too_early_are_errors() {
 fn a_chat_in_a_pipe_prints_answers_alone() {
     let model = golden("llada").display().to_string();
     let chat = |input: &[u8], more: &[&str]| {
-        let mut command = unmask(&["chat", "--model", &model, "--max-tokens", "3", "--seed", "18446744073709551615"]);
+        let mut command =
+            unmask(&["chat", "--model", &model, "--max-tokens", "3", "--seed", "18446744073709551615"]);
         let output = run_in(command.args(more), input);
         let lines = |bytes: &[u8]| -> Vec<String> {
             String::from_utf8(bytes.to_vec()).unwrap().lines().map(str::to_owned).collect()

@@ -67,6 +67,7 @@ impl HubArgs {
             // A home that was given here says where the cache is, too.
             cache: cache.filter(|_| self.hub_home.is_none()).map(expanded),
             revision: self.revision.clone(),
+            check: false,
             offline: is_on(standard.hf_hub_offline.or(standard.transformers_offline)),
             list_timeout: seconds(&standard.hf_hub_etag_timeout, LIST_TIMEOUT),
             download_timeout: seconds(&standard.hf_hub_download_timeout, DOWNLOAD_TIMEOUT),

@@ -47,15 +47,15 @@ pub fn is_complete(name: &str, args: &HubArgs) -> anyhow::Result<bool> {
     Ok(cached(name, Wanted::Model, &args.options())?.is_some())
 }
 
-/// Brings a model's files into the cache, and returns their folder.
+/// Brings a model's files into the cache, and returns their folder. Files of another length than the hub's are fetched again.
 ///
 /// # Errors
 /// As `unmask_model::checkpoint::hub::fetch`.
 #[cfg(feature = "hub")]
 pub fn fetch(name: &str, args: &HubArgs) -> anyhow::Result<PathBuf> {
-    use unmask_model::checkpoint::hub::{Wanted, fetch};
+    use unmask_model::checkpoint::hub::{HubOptions, Wanted, fetch};
 
-    Ok(fetch(name, Wanted::Model, &args.options())?)
+    Ok(fetch(name, Wanted::Model, &HubOptions { check: true, ..args.options() })?)
 }
 
 #[cfg(feature = "hub")]

@@ -4,98 +4,36 @@
 //! points to a commit only once all files are there, so a checkpoint that was fetched whole starts
 //! without the hub.
 
+mod client;
 mod failure;
 mod inventory;
-mod report;
+mod options;
+mod transfer;
+mod wanted;
 mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo, RepoType};
 
-use self::failure::{Failure, guarded};
+use self::client::{Client, Facts};
+use self::failure::Failure;
 pub use self::inventory::{CachedModel, cached_models, remove_cached};
-use self::report::Report;
+pub use self::options::{DOWNLOAD_TIMEOUT, HubOptions, LIST_TIMEOUT};
+use self::transfer::{Places, length};
+pub use self::wanted::Wanted;
 use self::watch::watched;
-use super::files::read_json;
-use super::safetensors::shard_names;
+use super::progress::ByteProgress;
 use crate::error::LoadError;
-
-const INDEX: &str = "model.safetensors.index.json";
-const PICKLES: [&str; 3] = ["pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin"];
 
 /// The most retries of one file, each from the byte at which the last one broke off: the first at once, the
 /// others after longer and longer pauses.
 const RETRIES: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// The longest time for listing a repository before the cache is used instead: huggingface_hub's own default.
-pub const LIST_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest time without a byte of a file that is being fetched: huggingface_hub's own default.
-pub const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Digits of a commit's name.
 const COMMIT_LENGTH: usize = 40;
-
-/// The files wanted of a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// A checkpoint.
-    Model,
-    /// A LoRA adapter.
-    Adapter,
-}
-
-/// Addresses, folders and limits of downloads.
-#[derive(Clone)]
-pub struct HubOptions {
-    /// The hub's address (`HF_ENDPOINT`).
-    pub endpoint: String,
-    /// Access token (`HF_TOKEN`); without it, the one in `token_file`.
-    pub token: Option<String>,
-    /// The file of the token that `hf auth login` wrote (`HF_TOKEN_PATH`). `None` is `token` in `home`.
-    pub token_file: Option<PathBuf>,
-    /// `HF_HOME`. `None` is `~/.cache/huggingface`.
-    pub home: Option<PathBuf>,
-    /// The folder of downloads (`HF_HUB_CACHE`). `None` is `hub` in `home`.
-    pub cache: Option<PathBuf>,
-    /// Branch, tag or commit.
-    pub revision: String,
-    /// True to use the cache alone (`HF_HUB_OFFLINE`).
-    pub offline: bool,
-    /// The longest time for listing a repository (`HF_HUB_ETAG_TIMEOUT`).
-    pub list_timeout: Duration,
-    /// The longest time without a byte of a file that is being fetched (`HF_HUB_DOWNLOAD_TIMEOUT`).
-    pub download_timeout: Duration,
-}
-
-impl Default for HubOptions {
-    fn default() -> Self {
-        Self {
-            endpoint: "https://huggingface.co".to_owned(),
-            token: None,
-            token_file: None,
-            home: None,
-            cache: None,
-            revision: "main".to_owned(),
-            offline: false,
-            list_timeout: LIST_TIMEOUT,
-            download_timeout: DOWNLOAD_TIMEOUT,
-        }
-    }
-}
-
-impl std::fmt::Debug for HubOptions {
-    /// Without the token.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { endpoint, token: _, home, cache, revision, offline, .. } = self;
-        let mut fields = f.debug_struct("HubOptions");
-        fields.field("endpoint", endpoint).field("home", home).field("cache", cache);
-        fields.field("revision", revision).field("offline", offline);
-        fields.finish_non_exhaustive()
-    }
-}
 
 /// The folder with the files of a repository, `owner/name`. Only what is not in the cache is
 /// transferred; when the hub cannot be reached, a complete checkpoint in the cache is used. Blocks.
@@ -107,8 +45,8 @@ pub fn fetch(repository: &str, kind: Wanted, options: &HubOptions) -> Result<Pat
     let hub = Hub::new(repository, options)?;
     let fixed =
         options.revision.len() == COMMIT_LENGTH && options.revision.chars().all(|c| c.is_ascii_hexdigit());
-    // A commit never changes, so there is nothing to ask when it is there.
-    if (options.offline || fixed)
+    // A commit never changes, so there is nothing to ask when all of it has been fetched.
+    if (options.offline || fixed && hub.reference().exists())
         && let Some(folder) = hub.cached(kind)
     {
         return Ok(folder);
@@ -137,57 +75,12 @@ pub fn fetch(repository: &str, kind: Wanted, options: &HubOptions) -> Result<Pat
     Err(error)
 }
 
-impl Wanted {
-    /// Asks `get` for each file that is needed, given which files there are.
-    fn collect(
-        self,
-        repository: &str,
-        listed: impl Fn(&str) -> bool,
-        get: impl Fn(&str) -> Result<PathBuf, LoadError>,
-    ) -> Result<(), LoadError> {
-        let (needed, optional, weights): (&[_], &[_], &[_]) = match self {
-            // Some repositories have the parts of a tokenizer instead.
-            Self::Model if !listed("tokenizer.json") && listed("vocab.json") => (
-                &["config.json", "vocab.json", "merges.txt", "tokenizer_config.json"],
-                &["added_tokens.json", "special_tokens_map.json", "chat_template.jinja"],
-                &["model.safetensors", INDEX],
-            ),
-            Self::Model => (
-                &["config.json", "tokenizer.json"],
-                &[
-                    "tokenizer_config.json",
-                    "special_tokens_map.json",
-                    "generation_config.json",
-                    "chat_template.jinja",
-                ],
-                &["model.safetensors", INDEX],
-            ),
-            Self::Adapter => (&["adapter_config.json"], &[], &["adapter_model.safetensors"]),
-        };
-        let first = |names: &[&'static str]| names.iter().copied().find(|name| listed(name));
-        let weights = match (first(weights), first(&PICKLES)) {
-            (None, Some(name)) => return Err(LoadError::Pickle { path: Path::new(repository).join(name) }),
-            (found, _) => found.unwrap_or(weights[0]),
-        };
-        for name in needed.iter().chain(optional.iter().filter(|name| listed(name))) {
-            get(name)?;
-        }
-        let path = get(weights)?;
-        if weights == INDEX {
-            for name in shard_names(&path, &read_json(&path)?)? {
-                get(&name)?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// One repository at one revision.
 struct Hub<'a> {
     repository: &'a str,
     options: &'a HubOptions,
     cache: Cache,
-    api: Api,
+    client: Client,
 }
 
 impl<'a> Hub<'a> {
@@ -209,34 +102,33 @@ impl<'a> Hub<'a> {
         };
         let plain = |token: &String| Some(token.trim().to_owned()).filter(|token| !token.is_empty());
         let token = options.token.as_ref().and_then(plain).or_else(|| plain(&stored()?));
-        let builder = ApiBuilder::from_cache(cache.clone()).with_endpoint(endpoint).with_token(token);
-        let api = builder.build().map_err(|failure| error(&Failure::from(failure).to_string()))?;
-        Ok(Self { repository, options, cache, api })
+        let client = Client::new(&endpoint, token).map_err(|failure| error(&failure.to_string()))?;
+        Ok(Self { repository, options, cache, client })
     }
 
     /// The files of the repository at the revision, and its commit.
     fn list(&self) -> Result<RepoInfo, Failure> {
-        let repo = self.api.repo(self.at(&self.options.revision));
-        let list = guarded(|| {
-            let request =
-                repo.info_request().config().timeout_global(Some(self.options.list_timeout)).build();
-            let mut response = request.call().map_err(Box::new)?;
-            Ok(response.body_mut().read_json::<RepoInfo>().map_err(Box::new)?)
-        })?;
+        let list = self.client.list(&self.at(&self.options.revision), self.options.list_timeout)?;
         if is_plain(&list.sha) { Ok(list) } else { Err(Failure::Answer("the commit is no hash".to_owned())) }
     }
 
     /// Brings a commit's files into the cache and lets the revision's name point to it.
     fn download(&self, kind: Wanted, list: &RepoInfo) -> Result<PathBuf, LoadError> {
         let folder = self.snapshot(&list.sha);
-        let listed = |name: &str| list.siblings.iter().any(|file| file.rfilename == name);
+        let names: Vec<&str> = list.siblings.iter().map(|file| file.rfilename.as_str()).collect();
+        if let Some(other) = kind.mistaken(&names) {
+            return Err(self.error("the model", &Failure::Answer(other)));
+        }
+        let listed = |name: &str| names.contains(&name);
         kind.collect(self.repository, listed, |name| {
             let path = folder.join(name);
-            if !path.exists() {
-                let missing = || Failure::Answer("the repository does not have this file".to_owned());
-                let done = if listed(name) { self.transfer(&list.sha, name) } else { Err(missing()) };
-                done.map_err(|failure| self.error(name, &failure))?;
-            }
+            let missing = || Failure::Answer("the repository does not have this file".to_owned());
+            let bring = || match path.exists() {
+                true if !self.options.check || self.is_whole(&list.sha, name, &path)? => Ok(()),
+                _ if listed(name) => self.transfer(&list.sha, name),
+                _ => Err(missing()),
+            };
+            bring().map_err(|failure| self.error(name, &failure))?;
             Ok(path)
         })?;
         self.name_commit(&list.sha);
@@ -277,12 +169,11 @@ impl<'a> Hub<'a> {
         complete.is_ok().then_some(folder)
     }
 
-    /// Fetches one file, taking it up again when the connection breaks. Not hf-hub's own retries: they
-    /// append the file's start to what an earlier process left when their first request fails.
+    /// Fetches one file, taking it up again when the connection breaks.
     fn transfer(&self, commit: &str, name: &str) -> Result<(), Failure> {
-        let mut report = Report::new(name);
+        let mut progress = ByteProgress::new(["fetching", "fetched"], name, 0);
         for attempt in 0..RETRIES {
-            match self.attempt(commit, name, &mut report) {
+            match self.attempt(commit, name, &mut progress) {
                 Err(failure) if failure.is_passing() => {
                     tracing::warn!(file = name, %failure, "the transfer broke off, taking it up again");
                     std::thread::sleep(RETRY_PAUSE * attempt);
@@ -290,48 +181,36 @@ impl<'a> Hub<'a> {
                 done => return done,
             }
         }
-        self.attempt(commit, name, &mut report)
+        self.attempt(commit, name, &mut progress)
     }
 
-    fn attempt(&self, commit: &str, name: &str, report: &mut Report) -> Result<(), Failure> {
-        let repo = self.api.repo(self.at(commit));
-        let limit = self.options.download_timeout;
-        let (api, url) = (self.api.clone(), repo.url(name));
-        let metadata = watched(limit, report, move |_| api.metadata(&url))?;
-        // Both become parts of paths.
-        let etag = metadata.etag();
-        if metadata.commit_hash() != commit || !is_plain(etag.strip_prefix("W/").unwrap_or(etag)) {
-            return Err(Failure::Answer("the file's commit or etag is not what was asked for".to_owned()));
-        }
-        let blob = self.cache.repo(self.at(commit)).blob_path(etag);
-        let part = blob.with_extension("part");
-        let link = self.snapshot(commit).join(name);
-        let size = metadata.size() as u64;
-        let length = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
-        // Neither is there as a rule: a link to a blob that was deleted, and a part that leaves nothing
-        // to ask for.
-        let _ = std::fs::remove_file(&link);
-        if length(&part) >= size {
-            let _ = std::fs::remove_file(&part);
-        }
-        // Another commit may have brought the same content.
-        if length(&blob) == size
-            && std::fs::create_dir_all(self.snapshot(commit))
-                .and_then(|()| std::fs::hard_link(&blob, &link))
-                .is_ok()
-        {
+    fn attempt(&self, commit: &str, name: &str, progress: &mut ByteProgress) -> Result<(), Failure> {
+        let facts = self.facts(commit, name, progress)?;
+        let repo = self.at(commit);
+        let places = Places::of(&self.cache, &repo, name, &facts)?;
+        if places.prepare(facts.size)? {
             return Ok(());
         }
+        let client = self.client.clone();
         let file = name.to_owned();
-        let fetch = move |teller| repo.download_with_progress(&file, teller);
-        watched(limit, report, fetch)?;
-        match length(&link) {
-            found if found == size => Ok(()),
-            found => {
-                let _ = std::fs::remove_file(&link).and_then(|()| std::fs::remove_file(&blob));
-                Err(Failure::Connection(format!("{found} bytes arrived of a file of {size}")))
-            }
-        }
+        let fetch = move |teller: &_| places.fetch(&client, &repo, &file, facts.size, teller);
+        watched(self.options.download_timeout, progress, fetch)?;
+        progress.finish();
+        Ok(())
+    }
+
+    /// What the hub says of a file of a commit.
+    fn facts(&self, commit: &str, name: &str, progress: &mut ByteProgress) -> Result<Facts, Failure> {
+        let client = self.client.clone();
+        let repo = self.at(commit);
+        let file = name.to_owned();
+        watched(self.options.download_timeout, progress, move |_| client.facts(&repo, &file))
+    }
+
+    /// Returns true if a file of the commit is as long as the hub says.
+    fn is_whole(&self, commit: &str, name: &str, path: &Path) -> Result<bool, Failure> {
+        let mut progress = ByteProgress::new(["fetching", "fetched"], name, 0);
+        Ok(self.facts(commit, name, &mut progress)?.size == length(path))
     }
 
     fn at(&self, revision: &str) -> Repo {

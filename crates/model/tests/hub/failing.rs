@@ -41,6 +41,26 @@ fn a_repository_with_only_pickles_is_refused_before_any_transfer() {
 }
 
 #[test]
+fn a_repository_that_holds_something_else_is_told_what_to_do_with_it() {
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
+    for (file, part) in [
+        ("model-q4.gguf", "model-q4.gguf, and give the file as --model"),
+        ("adapter_config.json", "--adapter"),
+    ] {
+        let files = [(file.to_owned(), b"x".to_vec())].into();
+        hub.state().repositories.insert("unmask/other".to_owned(), files);
+        let message = refusal(fetch("unmask/other", Wanted::Model, &hub.options(home.path())));
+        assert!(message.contains(part), "{message}");
+    }
+    let files =
+        ["adapter_config.json", "adapter_model.bin"].map(|name| (name.to_owned(), b"{}".to_vec())).into();
+    hub.state().repositories.insert("unmask/pickled".to_owned(), files);
+    let result = fetch("unmask/pickled", Wanted::Adapter, &hub.options(home.path()));
+    assert!(matches!(result, Err(LoadError::AdapterPickle { .. })), "{result:?}");
+}
+
+#[test]
 fn a_file_that_is_needed_and_not_listed_is_named() {
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {
         let hub = Hub::with("diffugpt-s");

@@ -123,6 +123,55 @@ fn an_adapter_arrives_byte_for_byte_and_opens() {
     Adapter::open(&folder, &DIFFULLAMA).unwrap();
 }
 
+/// A mask, and settings for each kind of request: `python -m adapt` writes them beside an adapter.
+#[test]
+fn what_stands_beside_an_adapter_or_a_vocabulary_arrives_too() {
+    for (folder, kind, names) in [
+        ("diffullama-gsm-lora", Wanted::Adapter, &["tokenizer_config.json", "generation_config.json"][..]),
+        ("dream", Wanted::Model, &["generation_config.json"]),
+    ] {
+        let hub = Hub::with(folder);
+        let home = home();
+        let added = names.iter().map(|name| ((*name).to_owned(), b"{}".to_vec()));
+        hub.state().repositories.values_mut().next().unwrap().extend(added);
+        let fetched = fetch(&format!("unmask/{folder}"), kind, &hub.options(home.path())).unwrap();
+        names.iter().for_each(|name| assert_eq!(std::fs::read(fetched.join(name)).unwrap(), b"{}"));
+    }
+}
+
+/// Other programs leave commits of which they needed a part.
+#[test]
+fn a_commit_of_which_the_cache_holds_a_part_is_completed() {
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
+    let options = HubOptions { revision: COMMIT.to_owned(), ..hub.options(home.path()) };
+    let folder = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    let optional = folder.join("tokenizer_config.json");
+    std::fs::remove_file(&optional).unwrap();
+    assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap(), folder);
+    assert!(optional.exists());
+    // Now it is known to be whole.
+    let asked = hub.state().requests;
+    assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap(), folder);
+    assert_eq!(hub.state().requests, asked);
+}
+
+#[test]
+fn a_file_that_was_cut_short_in_the_cache_is_fetched_again_on_demand() {
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
+    let options = HubOptions { check: true, ..hub.options(home.path()) };
+    let folder = fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap();
+    let weights = std::fs::canonicalize(folder.join("model.safetensors")).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&weights).unwrap().set_len(1000).unwrap();
+    hub.transfers();
+    fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap();
+    assert_identical(&folder, "diffugpt-s", &SINGLE);
+    assert_eq!(hub.transfers().len(), 1);
+    fetch("unmask/diffugpt-s", Wanted::Model, &options).unwrap();
+    assert_eq!(hub.transfers(), []);
+}
+
 /// Some repositories hold `vocab.json` and `merges.txt` in place of `tokenizer.json`.
 #[test]
 fn the_parts_of_a_tokenizer_are_fetched_where_there_is_no_whole_one() {

@@ -68,6 +68,8 @@ fn revisions_below(folder: &Path, prefix: &str, found: &mut Vec<(String, String)
     for entry in entries.filter_map(Result::ok) {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         match std::fs::read_to_string(entry.path()) {
+            // A commit that was fetched by its own name.
+            Ok(commit) if commit.trim() == name => {}
             Ok(commit) => found.push((name, commit.trim().to_owned())),
             Err(_) => revisions_below(&entry.path(), &format!("{name}/"), found),
         }
@@ -118,6 +120,7 @@ mod tests {
         fs::hard_link(model.join("blobs/1"), model.join("snapshots/c0ffee/config.json")).unwrap();
         fs::write(model.join("refs/main"), "c0ffee\n").unwrap();
         fs::write(model.join("refs/pr/1"), "c0ffee").unwrap();
+        fs::write(model.join("refs/c0ffee"), "c0ffee").unwrap();
         fs::create_dir_all(cache.path().join("datasets--owner--data")).unwrap();
         fs::create_dir_all(cache.path().join("models--no-owner")).unwrap();
         let options = HubOptions { cache: Some(cache.path().to_owned()), ..HubOptions::default() };

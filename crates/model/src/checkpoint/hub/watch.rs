@@ -1,25 +1,20 @@
 //! Transfers that may not stand still.
 //!
-//! The hub's library reads without a limit, so a server that stops sending would be waited for as long as its
-//! connection lasts. A transfer runs on a thread of its own, and every read tells the caller's.
+//! A read has no time limit of its own, so a server that stops sending would be waited for as long as its connection lasts.
+//! A transfer runs on a thread of its own, and every read tells the caller's.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use hf_hub::api::Progress;
-use hf_hub::api::sync::ApiError;
-
-use super::failure::{Failure, guarded};
-use super::report::Report;
+use super::super::progress::ByteProgress;
+use super::failure::Failure;
 
 /// One thing that a transfer tells.
 enum Told<T> {
-    /// A request begins, for a file of so many bytes.
-    Begun(usize, String),
+    /// Bytes begin to come, after so many of an earlier transfer; so many there are in all.
+    Begun(u64, u64),
     /// So many bytes more.
-    Bytes(usize),
-    /// The file is whole.
-    Whole,
+    Bytes(u64),
     /// The transfer is over.
     Ended(Result<T, Failure>),
 }
@@ -27,49 +22,45 @@ enum Told<T> {
 /// Tells the other side of a channel. A side that has given up is told nothing.
 pub(super) struct Teller<T>(Sender<Told<T>>);
 
-impl<T> Progress for Teller<T> {
-    fn init(&mut self, size: usize, file: &str) {
-        let _ = self.0.send(Told::Begun(size, file.to_owned()));
+impl<T> Teller<T> {
+    /// Bytes begin to come, after `start` of an earlier transfer; there are `size` in all.
+    pub(super) fn begun(&self, start: u64, size: u64) {
+        let _ = self.0.send(Told::Begun(start, size));
     }
 
-    fn update(&mut self, size: usize) {
-        let _ = self.0.send(Told::Bytes(size));
-    }
-
-    fn finish(&mut self) {
-        let _ = self.0.send(Told::Whole);
+    /// So many bytes more.
+    pub(super) fn bytes(&self, count: u64) {
+        let _ = self.0.send(Told::Bytes(count));
     }
 }
 
-/// Runs `transfer`, and hands what it brings to `report`. Blocks.
+/// Runs `transfer`, and shows what it brings as `progress`. Blocks.
 ///
 /// # Errors
-/// [`Failure::Stalled`] if no byte arrives for as long as `limit`. The thread stays with the connection then, and
+/// [`Failure::Stalled`] if nothing is told for as long as `limit`. The thread stays with the connection then, and
 /// holds the file's lock: this process cannot take the transfer up again, but the next one can.
 pub(super) fn watched<T: Send + 'static>(
     limit: Duration,
-    report: &mut Report,
-    transfer: impl FnOnce(Teller<T>) -> Result<T, ApiError> + Send + 'static,
+    progress: &mut ByteProgress,
+    transfer: impl FnOnce(&Teller<T>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let (sender, told) = channel();
-    let teller = Teller(sender.clone());
     let run = move || {
-        let ended = guarded(|| transfer(teller));
+        let ended = transfer(&Teller(sender.clone()));
         let _ = sender.send(Told::Ended(ended));
     };
     std::thread::Builder::new()
         .name("unmask-transfer".to_owned())
         .spawn(run)
         .map_err(|error| Failure::Cache(error.to_string()))?;
-    follow(limit, report, &told)
+    follow(limit, progress, &told)
 }
 
-fn follow<T>(limit: Duration, mut report: &mut Report, told: &Receiver<Told<T>>) -> Result<T, Failure> {
+fn follow<T>(limit: Duration, progress: &mut ByteProgress, told: &Receiver<Told<T>>) -> Result<T, Failure> {
     loop {
         match told.recv_timeout(limit) {
-            Ok(Told::Begun(size, file)) => report.init(size, &file),
-            Ok(Told::Bytes(size)) => report.update(size),
-            Ok(Told::Whole) => report.finish(),
+            Ok(Told::Begun(start, size)) => progress.resume(start, size),
+            Ok(Told::Bytes(count)) => progress.advance(count),
             Ok(Told::Ended(ended)) => return ended,
             Err(RecvTimeoutError::Timeout) => return Err(Failure::Stalled(limit)),
             Err(RecvTimeoutError::Disconnected) => {
