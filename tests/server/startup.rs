@@ -56,6 +56,23 @@ pub(crate) fn copy(model: &str) -> TempDir {
 }
 
 #[test]
+fn what_is_no_adapter_is_told_from_a_model() {
+    let [model, adapter] = ["diffullama", "diffullama-gsm-lora"].map(golden);
+    let file = adapter.join("adapter_model.safetensors");
+    let steps = TempDir::new().unwrap();
+    fs::create_dir(steps.path().join("checkpoint-10")).unwrap();
+    fs::copy(adapter.join("adapter_config.json"), steps.path().join("checkpoint-10/adapter_config.json"))
+        .unwrap();
+    for (given, names) in [
+        (file.as_path(), ["an adapter is a folder", adapter.to_str().unwrap()]),
+        (steps.path(), ["adapter_config.json is missing", "the folder checkpoint-10 in it has one"]),
+        (Path::new("nowhere"), ["there is no folder nowhere", "owner/name@revision"]),
+    ] {
+        assert_last_line(serve(&model, &["--adapter", given.to_str().unwrap()]), &names);
+    }
+}
+
+#[test]
 fn settings_that_would_be_passed_over_are_refused() {
     let mut base = unmask(&["serve", "--base", "x.gguf", "--listen", "127.0.0.1:0"]);
     base.env_remove("UNMASK_MODEL");

@@ -175,7 +175,7 @@ fn embedded() -> anyhow::Result<Located> {
     );
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Model,
     Adapter,
@@ -236,6 +236,10 @@ fn base_hint(files: &ModelFiles) -> Option<String> {
 /// A folder or file on disk wins; what does not exist and looks like `owner/name` is a name on the hub.
 fn locate(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<(PathBuf, String)> {
     let path = Path::new(name);
+    if kind == Kind::Adapter && path.is_file() {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        bail!("an adapter is a folder with adapter_config.json: give {}", folder.display());
+    }
     if path.exists() {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let own = if path.is_dir() { path.file_name() } else { path.file_stem() };
@@ -246,6 +250,9 @@ fn locate(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<(PathBuf, S
     let plain = |part: &&str| !part.is_empty() && !part.starts_with('.');
     if parts.len() == 2 && parts.iter().all(plain) {
         return Ok((fetch(name, args, kind)?, name.to_owned()));
+    }
+    if kind == Kind::Adapter {
+        bail!("there is no folder {name}, and a name on the hub is owner/name or owner/name@revision");
     }
     match suggestion(name) {
         Some(near) => bail!("there is no model, folder or GGUF file {name}; did you mean {near}?"),
@@ -259,7 +266,14 @@ fn locate(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<(PathBuf, S
 fn fetch(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<PathBuf> {
     use unmask_model::checkpoint::hub::{Wanted, fetch};
 
-    let options = args.hub.options();
+    let mut options = args.hub.options();
+    let (name, revision) = match name.split_once('@') {
+        Some((name, revision)) if kind == Kind::Adapter => (name, Some(revision)),
+        _ => (name, None),
+    };
+    if let Some(revision) = revision {
+        revision.clone_into(&mut options.revision);
+    }
     let wanted = match kind {
         Kind::Model => Wanted::Model,
         Kind::Adapter => Wanted::Adapter,

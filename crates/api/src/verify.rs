@@ -3,9 +3,11 @@
 use std::io::Write;
 
 use anyhow::Context;
+use unmask_model::backbone::{Computed, Network, StoredAs};
 use unmask_model::checkpoint::{
-    Checkpoint, Experts, FeedForward, SamplingDefaults, TransformerSpec, Visibility,
+    Checkpoint, Experts, FeedForward, ModelFiles, SamplingDefaults, TransformerSpec, Visibility,
 };
+use unmask_model::kernel::Numbers;
 use unmask_model::predictor::{Ask, MaskPredictor, Sampling, Want};
 use unmask_model::tokenizer::TextTokenizer;
 
@@ -43,7 +45,7 @@ fn network(loaded: &Loaded) -> Vec<(&'static str, String)> {
         ("family", format!("{} ({})", family.name, family.title)),
         ("network", spec.to_string()),
         ("parameters", format!("{parameters} in {bytes} bytes")),
-        ("weights in memory", memory(parameters)),
+        ("weights in memory", memory(loaded)),
         ("tensors by type", types.collect::<Vec<_>>().join(", ")),
         ("unread tensors", unread(weights.unread())),
         ("rotation", rotation(spec)),
@@ -122,10 +124,31 @@ fn round_trip(tokenizer: &TextTokenizer) -> anyhow::Result<String> {
     })
 }
 
-/// The approximate memory of the weights in each precision; those of a file's map may take less.
-fn memory(parameters: usize) -> String {
-    let megabytes = |bytes: usize| (parameters * bytes).div_ceil(1_000_000);
-    format!("f32 {} MB, bf16 {} MB, int8 {} MB", megabytes(4), megabytes(2), megabytes(1))
+/// The memory of the weights on a CPU in each precision, and how much of it is the file's own.
+fn memory(loaded: &Loaded) -> String {
+    let Loaded { checkpoint, placement, .. } = loaded;
+    let weights = &checkpoint.weights;
+    let in_gguf = matches!(checkpoint.files, ModelFiles::Gguf(_));
+    let most = weights.types().into_iter().max_by_key(|(_, count)| *count).map(|(kind, _)| kind);
+    let stored = match most.as_deref() {
+        _ if in_gguf => StoredAs::Q4KM,
+        Some("BF16") => StoredAs::Bf16,
+        Some("F16") => StoredAs::F16,
+        _ => StoredAs::F32,
+    };
+    let network = Network {
+        spec: checkpoint.config.spec.clone(),
+        vocabulary: checkpoint.tokenizer.rows(),
+        own_head: weights.has_own_head(),
+        stored,
+        adapted: weights.is_adapted(),
+    };
+    let taken = |numbers| network.weights(Computed { numbers, cpu: placement.cpu, rows: 0, threads: 1 });
+    let megabytes = |bytes: usize| bytes.div_ceil(1_000_000);
+    let each = [("f32", Numbers::F32), ("bf16", Numbers::Bf16), ("int8", Numbers::Int8)];
+    let own = each.map(|(name, numbers)| format!("{name} {} MB", megabytes(taken(numbers).own)));
+    let own = own.join(", ");
+    if in_gguf { format!("{own}, besides the file's {} MB", megabytes(weights.size().1)) } else { own }
 }
 
 /// The tokens that end a text.

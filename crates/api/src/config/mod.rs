@@ -73,7 +73,7 @@ pub struct LoadArgs {
     /// The GGUF file or folder of the base, with --model smollm2 [default: the base on the hub].
     #[arg(long, env = "UNMASK_BASE", value_name = "FILE|FOLDER")]
     pub base: Option<PathBuf>,
-    /// A LoRA adapter to merge at load: a folder or a hub name.
+    /// A LoRA adapter to merge at load: a folder, or a name on the hub, with a revision of its own as owner/name@REVISION.
     #[arg(long, env = "UNMASK_ADAPTER", value_name = "FOLDER|NAME")]
     pub adapter: Option<String>,
     /// The prompt format of messages: a file with a Jinja template, alpaca or diffullama-sft [default: the

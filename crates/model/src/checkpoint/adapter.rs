@@ -26,9 +26,11 @@ const SAVED: [&str; 3] = [".modules_to_save.default", ".modules_to_save", ".base
 /// GPT-2's name for the embedding.
 const GPT2_EMBEDDING: &str = "wte.weight";
 
-/// Suffixes of A and B, of linear layers and of embeddings.
-const LINEAR: [&str; 2] = [".lora_A.weight", ".lora_B.weight"];
-const LOOKUP: [&str; 2] = [".lora_embedding_A", ".lora_embedding_B"];
+/// Suffixes of A and B: of linear layers and of embeddings, as PEFT saves them and as they are called while it trains.
+const LINEAR: [[&str; 2]; 2] =
+    [[".lora_A.weight", ".lora_B.weight"], [".lora_A.default.weight", ".lora_B.default.weight"]];
+const LOOKUP: [[&str; 2]; 2] =
+    [[".lora_embedding_A", ".lora_embedding_B"], [".lora_embedding_A.default", ".lora_embedding_B.default"]];
 
 const FILE: &str = "adapter_model.safetensors";
 
@@ -52,6 +54,13 @@ struct Factors {
     /// The name in the file, up to what tells A from B.
     stem: String,
     ends: [&'static str; 2],
+}
+
+impl Factors {
+    /// True if they are those of an embedding.
+    fn of_embedding(&self) -> bool {
+        LOOKUP.contains(&self.ends)
+    }
 }
 
 impl std::fmt::Debug for Adapter {
@@ -114,7 +123,7 @@ impl Adapter {
         }
         let exists = |name: &str| name == HEAD || exists(name);
         for (name, factors) in &self.factors {
-            if !exists(name) || (name == EMBEDDING) != (factors.ends == LOOKUP) {
+            if !exists(name) || (name == EMBEDDING) != factors.of_embedding() {
                 let module = name.strip_suffix(".weight").unwrap_or(name).escape_debug();
                 return refuse(format!("adapts `{module}`, a linear layer that this model does not have"));
             }
@@ -152,7 +161,7 @@ impl Adapter {
             return Err(LoadError::Adapter { path: self.path.clone(), reason });
         };
         // GPT-2 stores its layers as (in, out), and an embedding is a layer from tokens to its columns.
-        let in_out = factors.ends == LOOKUP || is_in_out(&factors.module);
+        let in_out = factors.of_embedding() || is_in_out(&factors.module);
         let (inputs, outputs) = if in_out { (rows, columns) } else { (columns, rows) };
         let (rank, scale) = self.settings.rank_and_scale(&factors.module, &self.files)?;
         let factor =
@@ -184,7 +193,7 @@ impl Adapter {
 
 /// A factor's name up to what tells A from B, the two ends, and the other one's end.
 fn factor(name: &str) -> Option<(&str, [&'static str; 2], &'static str)> {
-    let ends = [LINEAR, LOOKUP].into_iter();
+    let ends = LINEAR.into_iter().chain(LOOKUP);
     ends.flat_map(|ends| [(ends, ends[0], ends[1]), (ends, ends[1], ends[0])])
         .find_map(|(ends, end, other)| Some((name.strip_suffix(end)?, ends, other)))
 }
@@ -192,11 +201,38 @@ fn factor(name: &str) -> Option<(&str, [&'static str; 2], &'static str)> {
 /// The canonical name of a tensor, from its name in the adapter's file.
 fn canonical(name: &str, family: &Family) -> String {
     let name = name.strip_prefix(WRAPPER).unwrap_or(name);
-    let saved = SAVED.iter().find_map(|part| name.strip_suffix(".weight")?.strip_suffix(part));
-    let name = saved.map_or_else(|| name.to_owned(), |module| format!("{module}.weight"));
+    let saved = [".weight", ".bias"].into_iter().find_map(|kind| {
+        let module = name.strip_suffix(kind)?;
+        SAVED.iter().find_map(|part| Some(format!("{}{kind}", module.strip_suffix(part)?)))
+    });
+    let name = saved.unwrap_or_else(|| name.to_owned());
     if let Some(name) = family.layouts.iter().find_map(|layout| layout.canonical(&name)) {
         return name;
     }
     let inner = TRUNKS.iter().find_map(|trunk| name.strip_prefix(trunk)).unwrap_or(&name);
     if inner == GPT2_EMBEDDING { EMBEDDING.to_owned() } else { inner.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::families::FAMILIES;
+
+    #[test]
+    fn names_of_a_training_are_those_of_a_saved_adapter() {
+        let stem = "base_model.model.model.layers.0.mlp.up_proj";
+        for name in ["lora_A.weight", "lora_A.default.weight", "lora_B.default.weight"] {
+            assert_eq!(factor(&format!("{stem}.{name}")).unwrap().0, stem, "{name}");
+        }
+        assert!(
+            factor(&format!("{stem}.lora_embedding_B.default")).unwrap().1[0].starts_with(".lora_embedding")
+        );
+        let norm = "base_model.model.transformer.h.0.ln_1";
+        for family in FAMILIES {
+            for kind in ["weight", "bias"] {
+                let saved = canonical(&format!("{norm}.modules_to_save.default.{kind}"), family);
+                assert_eq!(saved, canonical(&format!("{norm}.{kind}"), family));
+            }
+        }
+    }
 }

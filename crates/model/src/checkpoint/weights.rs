@@ -151,6 +151,12 @@ impl Weights {
         self.source.contains(HEAD)
     }
 
+    /// Returns true if an adapter changes them.
+    #[must_use]
+    pub fn is_adapted(&self) -> bool {
+        self.adapter.is_some()
+    }
+
     /// Tensors of the files that are not read, because the configuration says the same. Ascending.
     #[must_use]
     pub fn unread(&self) -> &[String] {

@@ -122,6 +122,13 @@ impl Network {
     /// Main memory that the network takes when it is computed on the CPU.
     #[must_use]
     pub fn memory(&self, computed: Computed) -> Memory {
+        let Memory { own, mapped } = self.weights(computed);
+        Memory { own: own + self.workspace(computed), mapped }
+    }
+
+    /// The part of [`Self::memory`] that the weights take.
+    #[must_use]
+    pub fn weights(&self, computed: Computed) -> Memory {
         let mut memory = Memory { own: 4 * (self.positions() + self.vectors()), mapped: 0 };
         for matrix in &self.matrices() {
             memory += self.loaded(matrix, computed);
@@ -129,7 +136,6 @@ impl Network {
         if matches!(self.spec.positions, Positions::Rotary(_)) {
             memory.own += 4 * self.spec.context * kernel::padded(self.spec.head_width);
         }
-        memory.own += self.workspace(computed);
         memory
     }
 

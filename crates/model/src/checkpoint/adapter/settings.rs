@@ -1,5 +1,7 @@
 //! `adapter_config.json`: what an adapter's factors mean.
 
+use std::path::Path;
+
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -74,6 +76,10 @@ impl Settings {
     pub(super) fn read(files: &ModelFiles) -> Result<Self, LoadError> {
         if !files.exists(NAME) && files.exists("config.json") {
             let hint = ": the folder holds a model and no adapter; --model takes it".to_owned();
+            return Err(LoadError::FileMissing { path: files.path(NAME), hint });
+        }
+        if let Some(inner) = files.folder().filter(|_| !files.exists(NAME)).and_then(adapter_inside) {
+            let hint = format!(": the folder {inner} in it has one; give that");
             return Err(LoadError::FileMissing { path: files.path(NAME), hint });
         }
         let fields = Fields { files, fields: files.json(NAME)? };
@@ -202,12 +208,22 @@ impl Fields<'_> {
         let pattern = |(key, value): (&String, &Value)| {
             let value = value.as_f64().filter(|value| *value > 0.0);
             let value = value.ok_or_else(|| self.refuse(field, "must be an object of numbers above 0"))?;
-            let pattern = Regex::new(&format!(r"^(?:.*\.)?(?:{key})$"))
-                .map_err(|_| self.refuse(field, &format!("holds `{key}`, which is no regular expression")))?;
+            let pattern = Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")).map_err(|_| {
+                self.refuse(field, &{
+                    format!("holds `{key}`, which is no regular expression without look-around: {WAY_OUT}")
+                })
+            })?;
             Ok((pattern, value))
         };
         patterns.iter().map(pattern).collect()
     }
+}
+
+/// The name of a folder in a folder that holds an adapter: trainers save one for each checkpoint.
+fn adapter_inside(folder: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| folder.join(name).join(NAME).is_file()).max()
 }
 
 fn refuse(files: &ModelFiles, field: &str, reason: &str) -> LoadError {
