@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from adapt.bases import load_base
+from adapt.curve import draw
 from adapt.data import Corpus, Mixture, Source, documents, is_held_out
 from adapt.job import prepare
 from adapt.masking import attention_bias, by_block, by_rate, by_stretches
@@ -221,3 +222,12 @@ def test_a_configuration_file_sets_what_the_command_line_does_not(tmp_path):
     (tmp_path / "c.toml").write_text("rnak = 4\n")
     with pytest.raises(SystemExit):
         read(["--config", str(tmp_path / "c.toml")])
+
+
+def test_a_curve_is_drawn_of_every_number_that_changes(tmp_path):
+    lines = [{"tokens": 0, "minutes": 0, "masked 0.5": 0.1, "hole 1": 0.2}, {"tokens": 100, "minutes": 1, "masked 0.5": 0.3}]
+    first, second = tmp_path / "first.svg", tmp_path / "second.svg"
+    draw(lines, first)
+    draw(lines, second)
+    assert "masked 0.5" in first.read_text() and "hole 1" not in first.read_text()
+    assert first.read_bytes() == second.read_bytes()
