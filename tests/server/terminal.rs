@@ -214,7 +214,8 @@ fn answers_that_are_hostile_or_end_too_early_are_errors() {
     let chunk = "data: {\"choices\":[{\"text\":\"half\"}]}\n\n";
     for (answer, part) in [
         (plain("400 Bad Request", error), "says 400 Bad Request: ␛[2J␛]0;owned␇ no"),
-        (plain("500 Internal Server Error", "<html>"), "without a reason; --url must name an Unmask server"),
+        (plain("503 Service Unavailable", "<html>"), "says 503 Service Unavailable: no reason given"),
+        (plain("404 Not Found", "<html>"), "without a reason; --url must name an Unmask server"),
         (
             answer("302 Found", "location: https://a.example/", ""),
             "says 302 Found, and leads to https://a.example/;",

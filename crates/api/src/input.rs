@@ -17,10 +17,10 @@ pub fn read_bounded(source: impl Read, most: usize) -> io::Result<Option<Vec<u8>
     Ok((bytes.len() <= most).then_some(bytes))
 }
 
-/// The text of a file of settings.
+/// The text of a file of settings. A byte order mark at its start is no part of it.
 ///
 /// # Errors
-/// It cannot be read, is longer than any file of settings, or is not UTF-8. A byte order mark at its start is no part of it.
+/// It cannot be read, is longer than any file of settings, or is not UTF-8.
 pub fn read_settings(path: &Path) -> io::Result<String> {
     let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
     let bytes = read_bounded(File::open(path)?, SETTINGS)?;

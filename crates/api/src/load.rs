@@ -237,7 +237,7 @@ fn base_hint(files: &ModelFiles) -> Option<String> {
 fn locate(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<(PathBuf, String)> {
     let path = Path::new(name);
     if kind == Kind::Adapter && path.is_file() {
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
         bail!("an adapter is a folder with adapter_config.json: give {}", folder.display());
     }
     if path.exists() {
@@ -246,7 +246,9 @@ fn locate(name: &str, args: &LoadArgs, kind: Kind) -> anyhow::Result<(PathBuf, S
         let name = own.map_or_else(|| name.to_owned(), |own| own.to_string_lossy().into_owned());
         return Ok((path, name));
     }
-    let parts: Vec<&str> = name.split('/').collect();
+    // A revision may have slashes of its own.
+    let repository = name.split('@').next().filter(|_| kind == Kind::Adapter).unwrap_or(name);
+    let parts: Vec<&str> = repository.split('/').collect();
     let plain = |part: &&str| !part.is_empty() && !part.starts_with('.');
     if parts.len() == 2 && parts.iter().all(plain) {
         return Ok((fetch(name, args, kind)?, name.to_owned()));

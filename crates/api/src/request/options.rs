@@ -191,7 +191,7 @@ impl GivenOptions {
         })
     }
 
-    /// What an end of the text does: the rule of `diffusion`, or llama.cpp's `ignore_eos`.
+    /// The rule for ends of the text: `diffusion.eos`, or llama.cpp's `ignore_eos`.
     fn eos_rule(&self, rule: Option<EosRule>) -> Result<EosRule, ApiError> {
         match (rule, self.ignore_eos) {
             (Some(EosRule::Cut | EosRule::Ignore | EosRule::Distrust), Some(true)) => {

@@ -150,8 +150,12 @@ impl Api {
         }
         let body = Limited::new(response.into_body(), ERROR_BYTES).collect().await.map_err(broken)?;
         let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
-        let Some(message) = body["error"]["message"].as_str().map(visible_line) else {
-            return Err(self.foreign(format!("says {status} without a reason")));
+        let busy = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+        let message = match body["error"]["message"].as_str() {
+            Some(message) => visible_line(message),
+            // A balancer between answers so while a server starts.
+            None if busy => "no reason given".to_owned(),
+            None => return Err(self.foreign(format!("says {status} without a reason"))),
         };
         Err(match self {
             Self::Here(..) => AskError::Refused(message),

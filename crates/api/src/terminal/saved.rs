@@ -1,7 +1,7 @@
 //! A text that takes the place of a file, whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -15,12 +15,19 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     if path.is_dir() {
         bail!("{}: it is a folder; name a file", cannot());
     }
-    if path.exists() {
-        OpenOptions::new().append(true).open(path).with_context(cannot)?;
-    } else {
-        File::create_new(path).and_then(|_| fs::remove_file(path)).with_context(cannot)?;
+    let target = target(path);
+    if target.is_file() {
+        OpenOptions::new().append(true).open(target).with_context(cannot)?;
+    } else if !target.exists() {
+        File::create_new(&target).and_then(|_| fs::remove_file(&target)).with_context(cannot)?;
     }
     Ok(())
+}
+
+/// The file that a path leads to, over links: it may not be there yet.
+fn target(path: &Path) -> PathBuf {
+    let linked = || Some(path.parent()?.join(fs::read_link(path).ok()?));
+    fs::canonicalize(path).ok().or_else(linked).unwrap_or_else(|| path.to_owned())
 }
 
 /// Puts `text` into the file at `path`. What stands there goes only when all of the text is on the disk: it is written
@@ -29,21 +36,26 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// It cannot be written.
 pub(super) fn save(path: &Path, text: &str) -> io::Result<()> {
-    // A link goes on leading to the file.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = target(path);
     let old = fs::metadata(&path).ok();
     if old.as_ref().is_some_and(|old| !old.is_file()) {
         return fs::write(&path, text);
     }
     let beside = beside(&path);
-    let Ok(mut file) = File::create_new(&beside) else { return fs::write(&path, text) };
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| old.map_or(Ok(()), |old| file.set_permissions(old.permissions())))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&beside, &path));
+    let mut file = match File::create_new(&beside) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            return fs::write(&path, text);
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(old) = old {
+        // Before the text, which may be for few eyes. Some file systems have no rights.
+        let _ = file.set_permissions(old.permissions());
+    }
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     // What failed leaves no half of a text.
-    written.inspect_err(|_| drop(fs::remove_file(&beside)))
+    written.and_then(|()| fs::rename(&beside, &path)).inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
 /// A name beside a file that no other process takes.
@@ -86,6 +98,11 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        // A link may lead to a file that is still to come.
+        fs::remove_file(&file).unwrap();
+        check(&link).unwrap();
+        save(&link, "again").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "again");
     }
 
     /// /dev/full takes no byte.

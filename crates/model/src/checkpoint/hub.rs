@@ -43,10 +43,8 @@ const COMMIT_LENGTH: usize = 40;
 /// or the weights are a pickle.
 pub fn fetch(repository: &str, kind: Wanted, options: &HubOptions) -> Result<PathBuf, LoadError> {
     let hub = Hub::new(repository, options)?;
-    let fixed =
-        options.revision.len() == COMMIT_LENGTH && options.revision.chars().all(|c| c.is_ascii_hexdigit());
-    // A commit never changes, so there is nothing to ask when all of it has been fetched.
-    if (options.offline || fixed && hub.reference().exists())
+    // There is nothing to ask about a commit of which all is there.
+    if (options.offline || !options.check && hub.is_noted())
         && let Some(folder) = hub.cached(kind)
     {
         return Ok(folder);
@@ -120,15 +118,21 @@ impl<'a> Hub<'a> {
             return Err(self.error("the model", &Failure::Answer(other)));
         }
         let listed = |name: &str| names.contains(&name);
-        kind.collect(self.repository, listed, |name| {
+        kind.collect(self.repository, listed, |name, needed| {
             let path = folder.join(name);
             let missing = || Failure::Answer("the repository does not have this file".to_owned());
-            let bring = || match path.exists() {
-                true if !self.options.check || self.is_whole(&list.sha, name, &path)? => Ok(()),
+            let brought = match path.exists() {
+                true if !self.options.check || self.is_whole(&list.sha, name, &path) => Ok(()),
                 _ if listed(name) => self.transfer(&list.sha, name),
                 _ => Err(missing()),
             };
-            bring().map_err(|failure| self.error(name, &failure))?;
+            match brought {
+                // A cache that cannot be written to may have been filled before the file was wanted.
+                Err(failure @ Failure::Cache(_)) if !needed => {
+                    tracing::warn!(file = name, %failure, "going on without a file");
+                }
+                brought => brought.map_err(|failure| self.error(name, &failure))?,
+            }
             Ok(path)
         })?;
         self.name_commit(&list.sha);
@@ -138,13 +142,34 @@ impl<'a> Hub<'a> {
     /// Lets the revision's name point to a commit. All files are there by now, so a cache that cannot be written to
     /// is only less useful without the hub.
     fn name_commit(&self, commit: &str) {
-        if std::fs::read_to_string(self.reference()).is_ok_and(|named| named.trim() == commit) {
+        let name = self.reference();
+        let note = self.note(commit);
+        if std::fs::read_to_string(&name).is_ok_and(|noted| noted == note) {
             return;
         }
-        if let Err(error) = self.cache.repo(self.at(&self.options.revision)).create_ref(commit) {
-            let name = self.reference();
+        let folder = name.parent().unwrap_or(Path::new("."));
+        if let Err(error) = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&name, note)) {
             tracing::warn!(%error, name = %name.display(), "cannot note the commit; a start without the hub needs it");
         }
+    }
+
+    /// The contents of [`Self::reference`]. A commit's own name has a line feed behind it: hf-hub writes the same file, without
+    /// one, when the first file of the commit is there.
+    fn note(&self, commit: &str) -> String {
+        if self.is_commit() { format!("{commit}\n") } else { commit.to_owned() }
+    }
+
+    /// Returns true if the revision is a commit, which never changes.
+    fn is_commit(&self) -> bool {
+        let revision = &self.options.revision;
+        revision.len() == COMMIT_LENGTH && revision.chars().all(|c| c.is_ascii_hexdigit())
+    }
+
+    /// Returns true if all files of the commit that the revision is have been fetched.
+    fn is_noted(&self) -> bool {
+        self.is_commit()
+            && std::fs::read_to_string(self.reference())
+                .is_ok_and(|noted| noted == self.note(&self.options.revision))
     }
 
     /// The file that says which commit the revision is.
@@ -161,7 +186,7 @@ impl<'a> Hub<'a> {
         let complete = kind.collect(
             self.repository,
             |name| folder.join(name).exists(),
-            |name| match folder.join(name) {
+            |name, _| match folder.join(name) {
                 path if path.exists() => Ok(path),
                 path => Err(LoadError::FileMissing { path, hint: String::new() }),
             },
@@ -188,18 +213,15 @@ impl<'a> Hub<'a> {
         let facts = self.facts(commit, name, progress)?;
         let repo = self.at(commit);
         let places = Places::of(&self.cache, &repo, name, &facts)?;
-        if places.prepare(facts.size)? {
-            return Ok(());
-        }
         let client = self.client.clone();
         let file = name.to_owned();
-        let fetch = move |teller: &_| places.fetch(&client, &repo, &file, facts.size, teller);
-        watched(self.options.download_timeout, progress, fetch)?;
+        let bring = move |teller: &_| places.bring(&client, &repo, &file, facts.size, teller);
+        watched(self.options.download_timeout, progress, bring)?;
         progress.finish();
         Ok(())
     }
 
-    /// What the hub says of a file of a commit.
+    /// The hub's facts about a file of a commit.
     fn facts(&self, commit: &str, name: &str, progress: &mut ByteProgress) -> Result<Facts, Failure> {
         let client = self.client.clone();
         let repo = self.at(commit);
@@ -207,10 +229,17 @@ impl<'a> Hub<'a> {
         watched(self.options.download_timeout, progress, move |_| client.facts(&repo, &file))
     }
 
-    /// Returns true if a file of the commit is as long as the hub says.
-    fn is_whole(&self, commit: &str, name: &str, path: &Path) -> Result<bool, Failure> {
+    /// Returns false if a file of the commit is known to be shorter or longer than the hub's. Where the hub does not say,
+    /// the file is taken as it is.
+    fn is_whole(&self, commit: &str, name: &str, path: &Path) -> bool {
         let mut progress = ByteProgress::new(["fetching", "fetched"], name, 0);
-        Ok(self.facts(commit, name, &mut progress)?.size == length(path))
+        match self.facts(commit, name, &mut progress) {
+            Ok(facts) => facts.size == length(path),
+            Err(failure) => {
+                tracing::warn!(file = name, %failure, "cannot check the length of a file in the cache");
+                true
+            }
+        }
     }
 
     fn at(&self, revision: &str) -> Repo {

@@ -139,6 +139,33 @@ fn what_stands_beside_an_adapter_or_a_vocabulary_arrives_too() {
     }
 }
 
+/// Servers between call compressed content weakly the same.
+#[test]
+fn a_weak_name_of_the_content_is_its_name() {
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
+    hub.state().headers.extend([("etag", Some("W/\"abc\""))]);
+    // Both files have the same content, and so the same name.
+    let files = [
+        ("adapter_config.json".to_owned(), b"{}".to_vec()),
+        ("adapter_model.safetensors".to_owned(), b"{}".to_vec()),
+    ];
+    hub.state().repositories.insert("unmask/diffugpt-s".to_owned(), files.into());
+    let folder = fetch("unmask/diffugpt-s", Wanted::Adapter, &hub.options(home.path())).unwrap();
+    assert_eq!(std::fs::read(folder.join("adapter_model.safetensors")).unwrap(), b"{}");
+    let content = std::fs::canonicalize(folder.join("adapter_config.json")).unwrap();
+    assert!(content.ends_with("blobs/abc"), "{}", content.display());
+}
+
+#[test]
+fn a_file_without_bytes_arrives() {
+    let hub = Hub::with("diffugpt-s");
+    let home = home();
+    Hub::file(&mut hub.state(), "special_tokens_map.json").clear();
+    let folder = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
+    assert_eq!(std::fs::read(folder.join("special_tokens_map.json")).unwrap(), b"");
+}
+
 /// Other programs leave commits of which they needed a part.
 #[test]
 fn a_commit_of_which_the_cache_holds_a_part_is_completed() {

@@ -26,8 +26,11 @@ fn a_hub_that_is_out_of_order_is_replaced_by_the_cache() {
     let hub = Hub::with("diffugpt-s");
     let home = home();
     let online = fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap();
-    hub.state().list = Some(("503 Service Unavailable", "<html>"));
-    assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap(), online);
+    // A hub without an answer, and a portal that answers in its place.
+    for list in [("503 Service Unavailable", "<html>"), ("200 OK", "<html>please log in</html>")] {
+        hub.state().list = Some(list);
+        assert_eq!(fetch("unmask/diffugpt-s", Wanted::Model, &hub.options(home.path())).unwrap(), online);
+    }
 }
 
 /// Offline, the hub is not asked and cannot delay a start.

@@ -187,12 +187,14 @@ fn answer_file(
     let (start, end) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
     let start: usize = start.parse().unwrap();
     let end = end.parse().map_or(content.len(), |last: usize| last + 1).min(content.len());
-    if start >= content.len() {
-        return answer(stream, "416 Range Not Satisfiable", &[], b"");
-    }
     let etag =
         format!("\"{:x}-{file}\"", content.iter().fold(5381_u64, |h, &b| h.wrapping_mul(33) ^ u64::from(b)));
     let etag = etag.replace(".json", "").replace(".safetensors", "");
+    if start >= content.len() {
+        let range = format!("bytes */{}", content.len());
+        let headers = [("x-repo-commit", state.commit.as_str()), ("etag", &etag), ("content-range", &range)];
+        return answer(stream, "416 Range Not Satisfiable", &headers, b"no such part");
+    }
     if let Some(elsewhere) = &state.elsewhere {
         let location = format!("{elsewhere}/unmask/diffugpt-s/resolve/{}/{file}", state.commit);
         let headers =

@@ -3,7 +3,7 @@
 //! The hub sends large files from other hosts, to which it redirects. The access token is for the hub alone, so redirects are
 //! followed here: a request to another scheme, host or port goes without the token.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hf_hub::Repo;
 use hf_hub::api::RepoInfo;
@@ -16,6 +16,11 @@ use super::failure::Failure;
 /// The most redirects of one request.
 const REDIRECTS: usize = 10;
 
+#[expect(clippy::disallowed_methods, reason = "a request with several redirects has one limit")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// A client of one hub, cheap to clone.
 #[derive(Clone)]
 pub(super) struct Client {
@@ -24,7 +29,7 @@ pub(super) struct Client {
     token: Option<String>,
 }
 
-/// What the hub says of a file.
+/// The hub's facts about a file.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     /// Names the content.
@@ -57,7 +62,8 @@ impl Client {
         let url = format!("{}/api/{}", self.endpoint, repo.api_url());
         let (_, mut response) = self.get(&url, None, Some(limit))?;
         let text = response.body_mut().read_to_string()?;
-        serde_json::from_str(&text).map_err(|_| Failure::Answer("the answer is no list of files".to_owned()))
+        serde_json::from_str(&text)
+            .map_err(|_| Failure::Connection("the answer is no list of files".to_owned()))
     }
 
     /// The facts about a file.
@@ -76,7 +82,9 @@ impl Client {
         let range = text(response.headers(), &CONTENT_RANGE).ok_or_else(|| missing("content-range"))?;
         let size = range.rsplit('/').next().and_then(|size| size.parse().ok());
         let size = size.ok_or_else(|| Failure::Answer("its header content-range has no size".to_owned()))?;
-        Ok(Facts { etag: etag.replace('"', ""), commit, size })
+        // A weak etag names the same content, and Python's libraries call it the same.
+        let etag = etag.strip_prefix("W/").unwrap_or(&etag).replace('"', "");
+        Ok(Facts { etag, commit, size })
     }
 
     /// A file's bytes from `start` on; the whole file where the hub sends no parts, which the second value says.
@@ -100,6 +108,7 @@ impl Client {
         range: Option<&str>,
         limit: Option<Duration>,
     ) -> Result<(Vec<HeaderMap>, Response<Body>), Failure> {
+        let deadline = limit.map(|limit| now() + limit);
         let start: Uri = url.parse().map_err(|_| Failure::Connection(format!("{url:?} is no address")))?;
         let mut at = start.clone();
         let mut heads = Vec::new();
@@ -110,9 +119,11 @@ impl Client {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
             if let Some(range) = range {
-                request = request.header("range", range);
+                // A part of a compressed file is no part of the file.
+                request = request.header("range", range).header("accept-encoding", "identity");
             }
-            let response = request.config().timeout_global(limit).build().call()?;
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(now()));
+            let response = request.config().timeout_global(left).build().call()?;
             let status = response.status();
             if own {
                 heads.push(response.headers().clone());
@@ -129,7 +140,7 @@ impl Client {
                 .and_then(|location| redirected(&at, &location))
                 .ok_or_else(|| Failure::Answer("the hub redirects to nowhere".to_owned()))?;
         }
-        Err(Failure::Answer(format!("the hub redirects more than {REDIRECTS} times")))
+        Err(Failure::Connection(format!("the hub redirects more than {REDIRECTS} times")))
     }
 }
 
@@ -153,7 +164,10 @@ fn origin(address: &Uri) -> (Option<&str>, Option<String>, Option<u16>) {
 
 /// The address that a redirect from `at` leads to.
 fn redirected(at: &Uri, location: &str) -> Option<Uri> {
-    let to: Uri = location.parse().ok()?;
+    let to: Uri = match location.strip_prefix("//") {
+        Some(host) => format!("{}://{host}", at.scheme_str()?).parse().ok()?,
+        None => location.parse().ok()?,
+    };
     if to.authority().is_some() {
         return Some(to).filter(|to| matches!(to.scheme_str(), Some("http" | "https")));
     }
@@ -186,6 +200,7 @@ mod tests {
         let to = |location: &str| redirected(&at, location).map(|to| to.to_string());
         assert_eq!(to("/c/d?y=2").as_deref(), Some("https://hub.example/c/d?y=2"));
         assert_eq!(to("http://cdn.example/c").as_deref(), Some("http://cdn.example/c"));
+        assert_eq!(to("//cdn.example/c").as_deref(), Some("https://cdn.example/c"));
         for nowhere in ["", "file:///etc/passwd", "ftp://cdn.example/", "http://", "a b"] {
             assert_eq!(to(nowhere), None, "{nowhere:?}");
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 pub const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time without a byte of a file that is being fetched: huggingface_hub's own default.
 pub const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Addresses, folders and limits of downloads.
 #[derive(Clone)]
 pub struct HubOptions {

@@ -19,12 +19,12 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// Asks `get` for each file that is needed, given which files there are.
+    /// Asks `get` for each file that is wanted, given which files there are, and tells it whether the file is needed.
     pub(super) fn collect(
         self,
         repository: &str,
         listed: impl Fn(&str) -> bool,
-        get: impl Fn(&str) -> Result<PathBuf, LoadError>,
+        get: impl Fn(&str, bool) -> Result<PathBuf, LoadError>,
     ) -> Result<(), LoadError> {
         let (needed, optional, weights): (&[_], &[_], &[_]) = match self {
             // Some repositories have the parts of a tokenizer instead.
@@ -66,19 +66,22 @@ impl Wanted {
             }
             (found, _) => found.unwrap_or(weights[0]),
         };
-        for name in needed.iter().chain(optional.iter().filter(|name| listed(name))) {
-            get(name)?;
+        for name in needed {
+            get(name, true)?;
         }
-        let path = get(weights)?;
+        for name in optional.iter().filter(|name| listed(name)) {
+            get(name, false)?;
+        }
+        let path = get(weights, true)?;
         if weights == INDEX {
             for name in shard_names(&path, &read_json(&path)?)? {
-                get(&name)?;
+                get(&name, true)?;
             }
         }
         Ok(())
     }
 
-    /// What a repository with files of these `names` holds in place of a model, and what to do with it.
+    /// The content of a repository with files of these `names` that is no model, and the way to use it.
     pub(super) fn mistaken(self, names: &[&str]) -> Option<String> {
         if self == Self::Adapter || names.contains(&"config.json") {
             return None;
