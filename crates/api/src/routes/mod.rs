@@ -252,7 +252,7 @@ fn annotate(response: &mut Response, state: &AppState, ignored: &[String], layou
     let headers = response.headers_mut();
     insert(headers, "x-served-model", &state.model.id);
     if !ignored.is_empty() {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']');
         let names: Vec<&str> =
             ignored.iter().take(20).map(String::as_str).filter(|name| name.chars().all(plain)).collect();
         let mut list = names.join(",");

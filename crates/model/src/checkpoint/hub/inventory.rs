@@ -126,7 +126,7 @@ mod tests {
         let options = HubOptions { cache: Some(cache.path().to_owned()), ..HubOptions::default() };
         let found = cached_models(&options).unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!((found[0].name.as_str(), found[0].bytes), ("owner/a-model", 1013));
+        assert_eq!((found[0].name.as_str(), found[0].bytes), ("owner/a-model", 1019));
         let commit = || "c0ffee".to_owned();
         assert_eq!(found[0].revisions, [("main".to_owned(), commit()), ("pr/1".to_owned(), commit())]);
         assert_eq!(remove_cached("owner/other", &options).unwrap(), None);
