@@ -42,6 +42,7 @@ pub mod report;
 pub mod request;
 pub mod route_defaults;
 pub mod routes;
+pub mod seed;
 pub mod server;
 pub mod shelf;
 pub mod shutdown;

@@ -18,7 +18,7 @@ use crate::policy::{OrderName, ResolvedPolicy};
 use crate::request::kv_cache::KvCacheReport;
 use crate::request::options::Settings;
 use crate::request::scoring::ScoreReport;
-use crate::request::seed::Seed;
+use crate::seed::Seed;
 use crate::state::ServedModel;
 use crate::text_view::{HoleText, MASK};
 

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::config::{LoadArgs, Secret};
-use crate::request::seed::Seed;
+use crate::seed::Seed;
 use crate::values::finite;
 
 /// Settings of `unmask try`.

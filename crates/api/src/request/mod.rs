@@ -8,5 +8,4 @@ mod policy_conflicts;
 pub mod policy_options;
 pub mod ranges;
 pub mod scoring;
-pub mod seed;
 pub(crate) mod shared_fields;

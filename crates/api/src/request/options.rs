@@ -15,8 +15,8 @@ use crate::request::kv_cache::{self, KvChoice};
 use crate::request::policy_options::DiffusionOptions;
 use crate::request::ranges::{count, number, out_of_range, temperature};
 use crate::request::scoring::{ScoreOptions, Scoring};
-use crate::request::seed::Seed;
 use crate::route_defaults::{Route, RouteDefault};
+use crate::seed::Seed;
 use crate::state::AppState;
 
 /// The denoising states in a stream.

@@ -116,7 +116,7 @@ macro_rules! with_shared_fields {
             /// The answer is a function of the request and this number. Default: random, and returned.
             /// `random_seed` is the same.
             #[serde(alias = "random_seed")]
-            seed: Option<$crate::request::seed::Seed>,
+            seed: Option<$crate::seed::Seed>,
         ] $($item)*);
     };
     (@add [n $($rest:ident)*] [$($shared:tt)*] $($item:tt)*) => {

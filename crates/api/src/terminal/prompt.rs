@@ -19,7 +19,7 @@ use crate::config::{ChatArgs, FillArgs, LengthArg};
 use crate::nearest::nearest;
 use crate::output;
 use crate::policy::Preset;
-use crate::request::seed::Seed;
+use crate::seed::Seed;
 
 /// The line that asks for input.
 const PROMPT: &str = "> ";

@@ -108,11 +108,11 @@ impl Show {
     /// # Errors
     /// As [`Self::event`], or the file cannot be written; then the text goes to standard output, so that it is not lost.
     pub(super) fn end(self, run: &Run, time: Duration, output: Option<&Path>) -> anyhow::Result<()> {
-        if let Some(path) = output {
-            if let Err(error) = save(path, &run.text) {
-                self.end(run, time, None)?;
-                return Err(error).with_context(|| format!("cannot write {}", path.display()));
-            }
+        if let Some(path) = output
+            && let Err(error) = save(path, &run.text)
+        {
+            self.end(run, time, None)?;
+            return Err(error).with_context(|| format!("cannot write {}", path.display()));
         }
         match self {
             Self::Live(live) => live.end(run, time, output)?,

@@ -24,9 +24,9 @@ use crate::request::fields::{integer, object};
 use crate::request::options::{GivenOptions, Settings, StreamStates};
 use crate::request::policy_options::DiffusionOptions;
 use crate::request::ranges::count;
-use crate::request::seed::Seed;
 use crate::request::shared_fields::with_shared_fields;
 use crate::route_defaults::Route;
+use crate::seed::Seed;
 use crate::sse;
 use crate::state::AppState;
 
