@@ -17,7 +17,7 @@ fn body() -> Value {
 
 /// A preset with `steps`, where it has any: elsewhere they would do nothing, and are refused.
 fn preset_of(name: &str, steps: u64) -> Value {
-    let without = ["exact", "budget", "threshold", "factor", "greedy"].contains(&name);
+    let without = ["exact", "budget", "threshold", "factor", "greedy", "left_to_right"].contains(&name);
     if without { json!({ "preset": name }) } else { json!({ "preset": name, "steps": steps }) }
 }
 
@@ -37,6 +37,7 @@ async fn every_preset_answers_repeats_itself_and_says_what_it_was() {
             ("factor", "model_confidence", "factor"),
             ("remdm", "random", "rounds"),
             ("greedy", "confidence", "count"),
+            ("left_to_right", "position", "count"),
         ] {
             let request = with(&body(), json!({ "diffusion": preset_of(preset, 8), "ignore_eos": true }));
             let first = server.ok(PATH, &request).await;

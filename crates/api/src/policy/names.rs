@@ -33,6 +33,9 @@ pub enum Preset {
     Remdm,
     /// The most certain position at a time, its most probable token (temperature 0 unless given).
     Greedy,
+    /// One position at a time from left to right, as autoregressive models write.
+    #[value(name = "left_to_right")]
+    LeftToRight,
     /// SDAR's: in each block, `steps` evaluations; all tokens of a probability above 0.85, at least an even part of the
     /// block.
     Sdar,
@@ -199,6 +202,7 @@ impl Preset {
             Self::Factor => rule(block, score(ScoreKind::Model), Quota::Factor(1.0)),
             Self::Remdm => Policy { revise: Revise::Cap(0.008), ..Policy::reference(steps) },
             Self::Greedy => rule(Window::All, score(ScoreKind::Drawn), Quota::Count(1)),
+            Self::LeftToRight => rule(Window::All, score(ScoreKind::Position), Quota::Count(1)),
             Self::Sdar => per_block(DEFAULT_PER_BLOCK),
             Self::Llada2 => per_block(0.95),
             Self::Llada21 => Policy { revise: DEFAULT_EDIT, ..per_block(0.7) },

@@ -23,6 +23,7 @@ fn every_preset_is_a_valid_rule() {
         "factor",
         "remdm",
         "greedy",
+        "left_to_right",
         "sdar",
         "llada2",
         "llada2.1",
