@@ -127,7 +127,7 @@ pub const KNOWN: [KnownModel; 20] = [
     KnownModel {
         name: SMOLLM2,
         hub: "HuggingFaceTB/SmolLM2-135M-Instruct",
-        about: "fills code and writes English, by the adapter in this program",
+        about: "fills code, writes English, by the adapter in this program",
         licence: "Apache-2.0",
         shape: Shape::SmolLm2,
         vocabulary: 49_152,
