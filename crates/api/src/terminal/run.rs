@@ -43,7 +43,7 @@ pub(super) struct Run {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct End {
     /// A number of 64 bits, with or without a sign.
-    pub(super) seed: String,
+    pub(super) seed: Value,
     pub(super) evaluations: u64,
     /// Tokens that are in the text.
     pub(super) tokens: u64,
@@ -192,7 +192,7 @@ impl Run {
 impl End {
     fn of(report: &Value, filled: Vec<Filled>) -> Self {
         Self {
-            seed: report["seed"].as_number().map_or_else(String::new, ToString::to_string),
+            seed: report["seed"].clone(),
             evaluations: report["forward_passes"].as_u64().unwrap_or_default(),
             tokens: report["returned_tokens"].as_u64().unwrap_or_default(),
             timed_out: report["early_exit"] == "timeout",
@@ -253,7 +253,7 @@ mod tests {
         let run = folded(&events).unwrap();
         assert_eq!(run.text, "import");
         let end = run.end.unwrap();
-        assert_eq!((end.seed.as_str(), end.evaluations, end.tokens, end.timed_out), ("7", 2, 3, true));
+        assert_eq!((end.seed.as_u64(), end.evaluations, end.tokens, end.timed_out), (Some(7), 2, 3, true));
     }
 
     #[test]
