@@ -79,7 +79,7 @@ fn target(args: &HealthcheckArgs) -> Result<Uri, Unhealthy> {
         let built = Uri::builder().scheme("http").authority(authority.as_str()).path_and_query("/ready");
         return built.build().map_err(|_| Unhealthy::Url(authority));
     };
-    if given.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+    if client::holds_credentials(given) {
         return Err(Unhealthy::Credentials);
     }
     let wrong = || Unhealthy::Url(given.to_string());

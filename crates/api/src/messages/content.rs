@@ -28,7 +28,7 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
-pub(super) struct ContentVisitor;
+struct ContentVisitor;
 
 impl<'de> Visitor<'de> for ContentVisitor {
     type Value = Content;

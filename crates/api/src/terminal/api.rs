@@ -89,7 +89,7 @@ impl Api {
     /// The URL is none, or the model cannot be loaded.
     pub(crate) fn open(source: Source<'_>) -> anyhow::Result<Self> {
         let Some(url) = source.url else { return routes_of(source) };
-        if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        if client::holds_credentials(url) {
             return Err(AskError::Credentials.into());
         }
         let host = url.host().is_some_and(|host| !host.is_empty());

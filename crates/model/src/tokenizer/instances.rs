@@ -21,7 +21,7 @@ pub(super) struct Instances {
 }
 
 impl Instances {
-    /// Of tokenizer.json, its bytes and what it says; the templates recognise the `special` tokens besides the file's own.
+    /// Makes them of tokenizer.json, its bytes and what it says; the templates recognise the `special` tokens besides the file's own.
     pub(super) fn read(file: &[u8], spec: Value, special: &[String]) -> Result<Self, String> {
         let dropped = dropped(&spec);
         let spec = without_leading_space(spec).to_string();

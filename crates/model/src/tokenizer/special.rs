@@ -21,7 +21,7 @@ pub(super) struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// Of the tokenizer in the file `path`.
+    /// Those of the tokenizer in the file `path`.
     ///
     /// # Errors
     /// It does not know the mask token, or that ends a text.

@@ -209,9 +209,8 @@ impl Fields<'_> {
             let value = value.as_f64().filter(|value| *value > 0.0);
             let value = value.ok_or_else(|| self.refuse(field, "must be an object of numbers above 0"))?;
             let pattern = Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")).map_err(|_| {
-                self.refuse(field, &{
-                    format!("holds `{key}`, which is no regular expression without look-around: {WAY_OUT}")
-                })
+                let reason = "which is no regular expression without look-around";
+                self.refuse(field, &format!("holds `{key}`, {reason}: {WAY_OUT}"))
             })?;
             Ok((pattern, value))
         };

@@ -144,7 +144,7 @@ impl Client {
     }
 }
 
-/// Of a file without bytes there is no first one.
+/// True for the answer about the first byte of a file without bytes.
 fn is_empty_file(response: &Response<Body>) -> bool {
     let range = text(response.headers(), &CONTENT_RANGE);
     response.status() == StatusCode::RANGE_NOT_SATISFIABLE

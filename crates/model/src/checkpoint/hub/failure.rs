@@ -58,7 +58,7 @@ fn advice(status: u16) -> &'static str {
 }
 
 impl Failure {
-    /// Of an answer with this status.
+    /// The failure of an answer with this status.
     pub(super) fn status(status: u16, headers: &HeaderMap) -> Self {
         match headers.get("x-error-code").map(|code| code.as_bytes()) {
             Some(b"GatedRepo") => Self::Gated(status),
@@ -66,7 +66,7 @@ impl Failure {
         }
     }
 
-    /// Of an answer that broke off.
+    /// The failure of an answer that broke off.
     pub(super) fn broken(error: io::Error) -> Self {
         Self::Connection(one_line(&error))
     }
@@ -83,7 +83,7 @@ impl From<ureq::Error> for Failure {
     }
 }
 
-/// Of a file in the cache.
+/// The failure of a file in the cache.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Cache(one_line(&error))

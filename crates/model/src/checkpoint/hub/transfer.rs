@@ -15,7 +15,7 @@ use super::watch::Teller;
 /// Bytes that are read at a time.
 const READ: usize = 64 * 1024;
 
-/// How often a lock is tried again, and the pause before: other processes bring small files in a moment.
+/// Tries of a lock, and the pause after each: other processes bring small files in a moment.
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
