@@ -1,16 +1,16 @@
 //! The one path that every generating route shares: submit, then collect or stream.
 
 mod before;
+mod progress;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use unmask_model::diffusion::{EarlyExit, Edit, ScoringState, SequenceScore};
-use unmask_model::predictor::{Position, TokenId};
-use unmask_model::tokenizer::TextTokenizer;
 use unmask_scheduler::{DenoiseRequest, DenoisingEvent, Generation, GenerationError, Timings};
 
 pub use self::before::{Found, evaluate, submit};
+pub use self::progress::Progress;
 use crate::error::ApiError;
 use crate::metrics::labels::Ending;
 use crate::observation::Observation;
@@ -18,7 +18,7 @@ use crate::prompt::{Layout, Sample, check_cost};
 use crate::request::deadlines::{Deadlines, longest};
 use crate::request::options::Settings;
 use crate::state::{AppState, ServedModel};
-use crate::text_view::{End, HoleText, TextView};
+use crate::text_view::HoleText;
 
 /// A request that the engine has taken: its stream of events, and the texts folded from them.
 ///
@@ -39,75 +39,6 @@ pub struct Running {
     deadline: Option<Instant>,
     /// Time of what was computed before, if anything was.
     before: Option<Timings>,
-}
-
-/// The progress of a sample.
-#[derive(Debug)]
-pub struct Progress {
-    /// Its text.
-    pub view: TextView,
-    /// Positions still open, after what has been reported: an evaluation may have prepared the next one already.
-    pub remaining: usize,
-    /// Tokens of its texts as far as they are settled.
-    kept: usize,
-    /// True if it has ended.
-    pub done: bool,
-    /// Why it ended before its schedule, if it did.
-    pub early_exit: Option<Ending>,
-    /// Why each hole's text ends where it does, from when that can no longer change.
-    pub endings: Vec<Option<Ending>>,
-    /// With drafts, the most probable tokens at the open positions.
-    pub draft: Vec<(Position, TokenId)>,
-    /// Evaluations so far.
-    pub evaluations: u32,
-    /// Evaluations it will take at most; exact for planned orders.
-    pub planned: u32,
-}
-
-impl Progress {
-    /// Why its first hole's text, as it is now, ends where it does.
-    #[must_use]
-    pub fn ending(&self, text: &HoleText) -> Ending {
-        match text.end {
-            End::Eos => Ending::Eos,
-            End::Stop => Ending::Stop,
-            End::Full | End::Complete => self.early_exit.unwrap_or(Ending::Full),
-        }
-    }
-
-    /// Why the texts of its holes end where they do, of all that were generated.
-    pub fn all_endings(&self) -> impl Iterator<Item = Ending> {
-        let holes = self.view.holes().iter().zip(&self.endings).filter(|(hole, _)| !hole.decided());
-        holes.map(|(_, ending)| ending.or(self.early_exit).unwrap_or(Ending::Full))
-    }
-
-    /// Counts the tokens of its texts anew: what they have gained.
-    fn count_kept(&mut self, tokenizer: &TextTokenizer) -> usize {
-        let kept = self.view.holes().iter().map(|hole| self.view.text(hole, tokenizer).tokens).sum();
-        let before = std::mem::replace(&mut self.kept, kept);
-        // Settled text only ever grows.
-        kept.saturating_sub(before)
-    }
-
-    /// Notes which holes' texts have stopped growing since the last time.
-    fn settle(&mut self, tokenizer: &TextTokenizer) {
-        // The two ends that cut a text do not concern the other holes.
-        let short = self.early_exit.filter(|exit| !matches!(exit, Ending::Eos | Ending::Stop));
-        for (number, hole) in self.view.holes().iter().enumerate() {
-            if self.endings[number].is_some() {
-                continue;
-            }
-            let text = self.view.text(hole, tokenizer);
-            if !self.done && !text.settled {
-                continue;
-            }
-            self.endings[number] = Some(match text.end {
-                End::Eos => Ending::Eos,
-                End::Stop => Ending::Stop,
-                End::Full | End::Complete => short.unwrap_or(Ending::Full),
-            });
-        }
-    }
 }
 
 /// An evaluation of one sample.
@@ -139,25 +70,7 @@ impl Running {
         for layout in layouts {
             for number in 0..settings.samples as u32 {
                 let Sample { state: sample, view } = layout.sample(&state.model, settings, number)?;
-                let remaining = view.open();
-                let planned = sample.evaluations_left();
-                let done = false;
-                let early_exit = None;
-                let endings = vec![None; view.holes().len()];
-                let draft = Vec::new();
-                let evaluations = 0;
-                let counted = 0;
-                let mut progress = Progress {
-                    view,
-                    remaining,
-                    kept: counted,
-                    done,
-                    early_exit,
-                    endings,
-                    draft,
-                    planned,
-                    evaluations,
-                };
+                let mut progress = Progress::new(view, sample.evaluations_left());
                 // What was known before has its text already.
                 progress.settle(&state.model.tokenizer);
                 kept += progress.count_kept(&state.model.tokenizer);

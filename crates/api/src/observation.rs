@@ -2,9 +2,11 @@
 //! is dropped, it becomes one log line and its counts. So a request whose client has gone is recorded like
 //! any other, once, at its end. Prompts and texts never enter it.
 
+mod log_line;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::StatusCode;
@@ -15,12 +17,12 @@ use tracing::field::Empty;
 use unmask_scheduler::{ClientId, Timings};
 
 use crate::access::Client;
-use crate::clock::{milliseconds, now};
+use crate::clock::now;
 use crate::error::{ApiError, ErrorCode};
 use crate::metrics::Record;
 use crate::metrics::labels::{Ending, Operation, Outcome};
 use crate::prompt::Layout;
-use crate::renamed::{self, Renamed};
+use crate::renamed::Renamed;
 use crate::state::AppState;
 use crate::trace::{RequestId, Trace};
 
@@ -252,45 +254,6 @@ impl Watched {
         let outcome = Outcome::of(status, code, record.accepted);
         record.outcome.get_or_insert(outcome);
         self.span.record(gen_ai::ERROR_TYPE, code);
-    }
-
-    fn write(&self, record: &Record, took: Duration) {
-        let outcome = record.outcome.unwrap_or(Outcome::Cancelled);
-        let generating = self.operation.is_some();
-        let renamed = renamed::header(&record.renamed);
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::event!(
-                    parent: None,
-                    tracing::Level::$level,
-                    request_id = %self.id,
-                    trace_id = self.trace.trace_id,
-                    span_id = self.trace.span_id,
-                    key = self.client.get().and_then(Client::key_name),
-                    route = self.route,
-                    status = record.status,
-                    code = record.code,
-                    model = generating.then_some(self.state.model.id.as_str()),
-                    prompt_tokens = record.accepted.then_some(record.prompt_tokens),
-                    generated_tokens = record.accepted.then_some(record.generated_tokens),
-                    returned_tokens = record.accepted.then_some(record.returned_tokens),
-                    deprecated_params = renamed.as_ref().and_then(|names| names.to_str().ok()),
-                    steps = record.accepted.then_some(record.steps),
-                    queue_ms = record.timings.map(|timings| milliseconds(timings.queued)),
-                    denoise_ms = record.timings.map(|timings| milliseconds(timings.denoising)),
-                    ms = milliseconds(took),
-                    outcome = outcome.name(),
-                    "request ended"
-                )
-            };
-        }
-        let probe = ["/live", "/ready", "/health", "/metrics"].contains(&self.route.as_str());
-        match outcome {
-            _ if probe => line!(DEBUG),
-            Outcome::Ok | Outcome::ClientError | Outcome::Cancelled => line!(INFO),
-            Outcome::Overloaded | Outcome::Drained | Outcome::Timeout => line!(WARN),
-            Outcome::Error => line!(ERROR),
-        }
     }
 }
 

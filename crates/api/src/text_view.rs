@@ -1,6 +1,7 @@
 //! A canvas as text: what of it is settled, and where a text ends.
 
 mod hole;
+mod spelled;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use unmask_model::predictor::TokenId;
 use unmask_model::tokenizer::TextTokenizer;
 
 pub use self::hole::{End, HoleText, PlacedHole};
+use self::spelled::{spelled_lengths, tokens_of};
 use crate::logprobs::Judged;
 use crate::stop_strings::{begun_stop, first_stop};
 use crate::utf8::complete_characters;
@@ -273,30 +275,4 @@ impl TextView {
         let tokens: Vec<TokenId> = cells.map_while(|cell| cell.as_ref().map(|commit| commit.token)).collect();
         spelled_lengths(&tokens, tokenizer, hole.at_start).take_while(|spelled| *spelled <= length).count()
     }
-}
-
-/// The number of `tokens` that it takes to spell `length` bytes.
-fn tokens_of(tokens: &[TokenId], length: usize, tokenizer: &TextTokenizer, at_start: bool) -> usize {
-    if length == 0 {
-        return 0;
-    }
-    let shorter =
-        spelled_lengths(tokens, tokenizer, at_start).take_while(|spelled| *spelled < length).count();
-    (shorter + 1).min(tokens.len())
-}
-
-/// Bytes that the first token spells, the first two, and so on.
-fn spelled_lengths<'a>(
-    tokens: &'a [TokenId],
-    tokenizer: &'a TextTokenizer,
-    at_start: bool,
-) -> impl Iterator<Item = usize> + 'a {
-    let mut spelled = 0;
-    let mut first = at_start;
-    tokens.iter().map(move |token| {
-        spelled += tokenizer.bytes(&[*token], first).len();
-        // Special tokens spell nothing: the first bytes of a text are those of the first token that has any.
-        first &= tokenizer.bytes(&[*token], false).is_empty();
-        spelled
-    })
 }

@@ -7,14 +7,17 @@
 
 mod byte_style;
 mod instances;
+mod label;
 mod special;
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use self::byte_style::ByteStyle;
-use self::instances::Instances;
 pub use self::instances::PARSER_THREAD;
+use self::instances::{Instances, encode};
+pub use self::label::bytes_label;
+use self::label::bytes_name;
 use self::special::{SpecialTokens, special_texts};
 use crate::checkpoint::{ModelFiles, Profile, no_json};
 use crate::error::{LoadError, one_line};
@@ -293,21 +296,4 @@ impl TextTokenizer {
     pub fn never_drawn(&self) -> &[TokenId] {
         &self.never_drawn
     }
-}
-
-fn encode(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Result<Vec<TokenId>, TokenizeError> {
-    match tokenizer.encode_fast(text, add_special) {
-        Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-        Err(error) => Err(TokenizeError { reason: error.to_string() }),
-    }
-}
-
-/// A name of some bytes for programs: their text, or where they are none, `bytes:` and each in hexadecimal digits.
-#[must_use]
-pub fn bytes_label(bytes: &[u8]) -> String {
-    std::str::from_utf8(bytes).map_or_else(|_| bytes_name(bytes), str::to_owned)
-}
-
-fn bytes_name(bytes: &[u8]) -> String {
-    bytes.iter().fold("bytes:".to_owned(), |label, byte| format!("{label}\\x{byte:02x}"))
 }

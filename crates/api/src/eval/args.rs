@@ -83,8 +83,8 @@ pub struct FileArgs {
     /// Folders and files below --data to leave out; may be given several times.
     #[arg(long, value_name = "PATH")]
     pub leave_out: Vec<String>,
-    /// Only the files that `python -m adapt` and the embedded model's train.py hold out: those whose
-    /// path below --data has a SHA-256 with a first byte that 20 divides.
+    /// Only the files that `python -m adapt` holds out: those whose path below --data has a SHA-256
+    /// with a first byte that 20 divides.
     #[arg(long)]
     pub held_out: bool,
     /// Tokens of a block, from 16 to 4096; less where the model's context is shorter.

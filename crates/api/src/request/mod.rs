@@ -1,5 +1,6 @@
 //! Settings of a request: what a client may say, and what it means for the model at hand.
 
+pub mod biases;
 pub mod deadlines;
 pub mod fields;
 pub mod kv_cache;

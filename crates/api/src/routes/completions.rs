@@ -198,10 +198,7 @@ fn prepare(
     }
     .validate(state)?;
     let editor = editor && !settings.reproduce;
-    let (length, max_tokens) = match request.max_completion_tokens {
-        Some(given) => ("max_completion_tokens", Some(given)),
-        None => ("max_tokens", request.max_tokens),
-    };
+    let (length, max_tokens) = asked_length(&request);
     // Editors send files of any length: what is nearest to the cursor is kept.
     let cuts = (editor || request.suffix.is_some()) && !settings.reproduce && !echo;
     let after = tokens_after(request.suffix.as_deref(), cuts, state)?;
@@ -210,11 +207,9 @@ fn prepare(
     size.check_least(settings.min_tokens_asked)?;
     // Between two texts, as many as fit there best.
     let found = between && size != Size::Exactly(0);
-    let size = match found {
-        true => size.at_most(LONGEST.max(settings.min_tokens)),
-        false if editor && size != Size::Exactly(0) => size.at_most(state.limits.canvas),
-        false => size,
-    };
+    let bounded = editor && size != Size::Exactly(0);
+    let bound = if found { LONGEST.max(settings.min_tokens) } else { state.limits.canvas };
+    let size = if found || bounded { size.at_most(bound) } else { size };
     let mut layouts = Vec::new();
     let mut echoes = Vec::new();
     let mut texts = Vec::new();
@@ -250,6 +245,14 @@ fn check_best_of(request: &CompletionRequest) -> Result<(), ApiError> {
         return Err(ApiError::Unsupported { param: "best_of".to_owned(), neutral });
     }
     Ok(())
+}
+
+/// The field that says how many tokens are wanted, and its value: the newer one where both are given.
+fn asked_length(request: &CompletionRequest) -> (&'static str, Option<i64>) {
+    match request.max_completion_tokens {
+        Some(given) => ("max_completion_tokens", Some(given)),
+        None => ("max_tokens", request.max_tokens),
+    }
 }
 
 /// The positions to generate, by the field that `length` names. What is a `maximum` may be more than there can be.

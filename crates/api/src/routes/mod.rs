@@ -54,7 +54,7 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(tokens::tokenize))
         .routes(routes!(tokens::detokenize))
         .routes(routes!(tokens::info))
-        .routes(routes!(tokens::apply_template))
+        .routes(routes!(tokens::template::apply_template))
         .routes(routes!(server::version))
         .routes(routes!(server::props))
         .routes(routes!(openapi::serve))

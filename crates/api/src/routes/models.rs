@@ -18,7 +18,8 @@ use crate::error::ApiError;
 use crate::limits::{HEAD, HEADERS};
 use crate::messages::{LONGEST_MESSAGE, MOST_MESSAGES};
 use crate::policy::{OrderName, Preset, ResolvedPolicy};
-use crate::request::options::{MOST_ALTERNATIVES, MOST_BIASES};
+use crate::request::biases::MOST_BIASES;
+use crate::request::options::MOST_ALTERNATIVES;
 use crate::route_defaults::Route;
 use crate::state::AppState;
 

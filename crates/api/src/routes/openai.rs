@@ -1,5 +1,6 @@
 //! Parts shared by OpenAI's routes: the answer around the texts, and the stream.
 
+mod answer;
 mod chunks;
 mod drafts;
 
@@ -7,12 +8,12 @@ use axum::Json;
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use unmask_model::diffusion::{ScoringState, SequenceScore};
-use unmask_model::predictor::TokenId;
+use unmask_model::diffusion::ScoringState;
 use unmask_model::tokenizer::TextTokenizer;
-use unmask_scheduler::Timings;
 use utoipa::ToSchema;
 
+use self::answer::Answer;
+pub(super) use self::answer::Echo;
 use self::chunks::Chunks;
 use self::drafts::Drafts;
 use super::{annotate, check_states, put_times};
@@ -21,14 +22,13 @@ use crate::error::ApiError;
 use crate::generation::Running;
 use crate::healing::heal;
 use crate::lengths;
-use crate::logprobs::{Judged, TokenLogprob, placed};
+use crate::logprobs::TokenLogprob;
 use crate::observation::Observation;
 use crate::prompt::Layout;
 use crate::report::{DiffusionReport, StateEvent, Usage};
 use crate::request::options::Settings;
 use crate::sse::{self, json_event};
 use crate::state::AppState;
-use crate::text_view::End;
 
 /// Further contents of a stream.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
@@ -156,27 +156,6 @@ pub(super) struct Prepared {
     pub(super) truncated: bool,
 }
 
-/// A prompt that its answers begin with.
-pub(super) struct Echo {
-    pub(super) text: String,
-    pub(super) tokens: Vec<TokenId>,
-    /// The position of the first token on the canvas.
-    pub(super) first: usize,
-}
-
-impl Echo {
-    /// The prompt's tokens and how probable they are.
-    fn judged(&self, score: &SequenceScore) -> impl Iterator<Item = Judged> {
-        let judged = score.logprobs.iter().zip(&score.alternatives).skip(self.first);
-        self.tokens.iter().zip(judged).map(|(token, (logprob, others))| Judged {
-            token: *token,
-            logprob: *logprob,
-            alternatives: others.clone(),
-            shared: Default::default(),
-        })
-    }
-}
-
 /// The options of a stream, if one is asked for.
 ///
 /// # Errors
@@ -236,90 +215,4 @@ pub(super) async fn respond<D: Dialect>(
     };
     annotate(&mut response, state, ignored, &layouts);
     Ok(response)
-}
-
-/// State shared by all parts of an answer.
-struct Answer {
-    id: String,
-    created: u64,
-    state: AppState,
-    settings: Settings,
-    prompt_tokens: usize,
-    echoes: Vec<Echo>,
-    /// Evaluations that score the prompts.
-    evaluations: u32,
-    /// True if text that is far from a hole was left out.
-    truncated: bool,
-}
-
-impl Answer {
-    fn around<C>(&self, object: &'static str, choices: Vec<C>) -> Completion<C> {
-        let model = &self.state.model;
-        Completion {
-            id: self.id.clone(),
-            object,
-            created: self.created,
-            model: model.id.clone(),
-            system_fingerprint: model.fingerprint.clone(),
-            choices,
-            usage: None,
-            diffusion: None,
-            diffusion_meta: None,
-            obfuscation: None,
-        }
-    }
-
-    /// The prompt that choice `index` begins with.
-    fn echo(&self, index: usize) -> Option<&Echo> {
-        self.echoes.get(index / self.settings.samples)
-    }
-
-    fn choice(&self, running: &Running, index: usize) -> Part {
-        let text = running.text(index);
-        let view = &running.views[index].view;
-        let tokenizer = &self.state.model.tokenizer;
-        let mut whole = String::new();
-        let mut tokens = Vec::new();
-        if let Some(echo) = self.echo(index) {
-            whole.push_str(&echo.text);
-            if let Some(score) = running.scores.get(index / self.settings.samples) {
-                tokens = placed(echo.judged(score), 0, true, tokenizer);
-            }
-        }
-        let hole = &view.holes()[0];
-        let generated = view.judged(hole, 0..text.tokens);
-        tokens.extend(placed(generated, whole.chars().count(), hole.at_start, tokenizer));
-        whole.push_str(&text.text);
-        let tokens = self.settings.logprobs.map(|_| tokens);
-        Part { first: true, text: whole, tokens, finish_reason: Some(reason(text.end)), ..Part::default() }
-    }
-
-    fn report(&self, running: &Running, timings: &Timings, kept: usize) -> DiffusionReport {
-        let score = self.settings.scoring.map(|scoring| scoring.report(&running.scores, self.evaluations));
-        let truncated = self.truncated.then_some(true);
-        DiffusionReport {
-            score,
-            truncated,
-            ..DiffusionReport::new(&self.settings, timings, &running.views, kept)
-        }
-    }
-
-    fn whole<D: Dialect>(&self, running: &Running, timings: &Timings) -> Completion<D::Choice> {
-        let tokenizer = &self.state.model.tokenizer;
-        let choice = |index| D::whole(index, self.choice(running, index), tokenizer);
-        let kept = running.kept();
-        let report = self.report(running, timings, kept);
-        Completion {
-            usage: Some(Usage::new(self.prompt_tokens, kept)),
-            diffusion: Some(Diffusion::Report(report)),
-            ..self.around(D::WHOLE, (0..running.views.len()).map(choice).collect())
-        }
-    }
-}
-
-fn reason(end: End) -> &'static str {
-    match end {
-        End::Full => "length",
-        End::Complete | End::Eos | End::Stop => "stop",
-    }
 }

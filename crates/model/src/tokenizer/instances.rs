@@ -5,6 +5,9 @@ use std::thread;
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer};
 
+use super::TokenizeError;
+use crate::predictor::TokenId;
+
 /// The name of the thread that reads tokenizer.json. The library panics on some damaged files, and a panic of this
 /// thread becomes an error: a panic hook may pass over it.
 pub const PARSER_THREAD: &str = "unmask-tokenizer";
@@ -87,4 +90,16 @@ fn without_leading_space(mut spec: Value) -> Value {
         change(step);
     }
     spec
+}
+
+/// The tokens of a text.
+pub(super) fn encode(
+    tokenizer: &Tokenizer,
+    text: &str,
+    add_special: bool,
+) -> Result<Vec<TokenId>, TokenizeError> {
+    match tokenizer.encode_fast(text, add_special) {
+        Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+        Err(error) => Err(TokenizeError { reason: error.to_string() }),
+    }
 }

@@ -5,7 +5,8 @@ use super::forms::{GivenHole, conflict};
 use super::request::Length;
 use crate::error::ApiError;
 use crate::hole::HoleSpec;
-use crate::request::options::{Settings, biases, stops};
+use crate::request::biases::biases;
+use crate::request::options::{Settings, stops};
 use crate::request::ranges::{out_of_range, temperature};
 use crate::state::AppState;
 

@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use axum::response::sse::{Event, KeepAlive};
 use unmask_scheduler::Timings;
 
-use super::{Answer, Completion, Dialect, Diffusion, Part, StreamOptions, reason};
+use super::answer::{Answer, reason};
+use super::{Completion, Dialect, Diffusion, Part, StreamOptions};
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
 use crate::logprobs::{TokenLogprob, placed};

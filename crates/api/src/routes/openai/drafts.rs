@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use axum::response::sse::{Event, KeepAlive};
 use unmask_scheduler::Timings;
 
-use super::{Answer, Completion, Dialect, Diffusion, Draft, Part, StreamOptions, reason};
+use super::answer::{Answer, reason};
+use super::{Completion, Dialect, Diffusion, Draft, Part, StreamOptions};
 use crate::error::{ApiError, ErrorBody};
 use crate::generation::{Running, Step};
 use crate::report::Usage;
