@@ -26,6 +26,10 @@ function M.fill()
       if not read or not answer.choices or tick ~= vim.api.nvim_buf_get_changedtick(buffer) then return end
       local text = vim.split(answer.choices[1].holes[1].text, "\n")
       vim.api.nvim_buf_set_text(buffer, row - 1, column, row - 1, column, text)
+      -- Typing goes on behind the text.
+      if vim.api.nvim_get_current_buf() ~= buffer then return end
+      local last = #text == 1 and column + #text[1] or #text[#text]
+      vim.api.nvim_win_set_cursor(0, { row + #text - 1, last })
     end,
   })
   vim.fn.chansend(running, vim.fn.json_encode(body))

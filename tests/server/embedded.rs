@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::json;
 
 use crate::harness::{Server, unmask};
+use crate::sse;
 
 const NAME: &str = "unmask-code";
 
@@ -129,4 +130,50 @@ async fn holes_hold_whole_characters_and_text_of_their_own() {
     let body = json!({ "prefix": "x = va", "suffix": "lue\n", "length": 1 });
     let hole = &server.ok("/fill", &body).await["choices"][0]["holes"][0];
     assert_ne!(hole["text"], "", "{hole}");
+}
+
+/// The first token after a healed blank spells the blank as well, and the last token before a text may spell what follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunks_log_probabilities_are_those_of_its_text() {
+    let server = Server::start_embedded();
+    for seed in 0..6 {
+        for body in [
+            json!({ "prompt": "import ", "max_tokens": 4 }),
+            json!({ "prompt": "import ", "suffix": "\n\nos.path.join()", "max_tokens": 3 }),
+            json!({ "prompt": "for i in ran", "suffix": "ge(3):\n", "max_tokens": 3 }),
+        ] {
+            let body =
+                crate::completions::with(&body, json!({ "logprobs": 1, "stream": true, "seed": seed }));
+            for chunk in sse::chunks(&server.post("/v1/completions", &body).await.body) {
+                let Some(tokens) = chunk["choices"][0]["logprobs"]["tokens"].as_array() else { continue };
+                let spelled: String = tokens.iter().map(|token| token.as_str().unwrap()).collect();
+                assert_eq!(chunk["choices"][0]["text"], spelled, "{body}");
+            }
+        }
+    }
+}
+
+/// A length is what is written: a hole whose tokens spell no whole character has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_that_spell_nothing_are_not_counted() {
+    let server = Server::start_embedded();
+    for seed in 0..8 {
+        let body = json!({ "prefix": "x =\u{a0}", "suffix": "\u{a0}y", "length": 1, "seed": seed, "temperature": 0 });
+        let answer = server.ok("/fill", &body).await;
+        let hole = &answer["choices"][0]["holes"][0];
+        assert_eq!(hole["text"] == "", answer["usage"]["completion_tokens"] == 0, "{answer}");
+    }
+}
+
+/// llama.cpp's and vLLM's own fields.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn special_tokens_are_recognised_where_a_request_says_so() {
+    let server = Server::start_embedded();
+    let count = async |fields| server.ok("/tokenize", &fields).await["count"].as_u64().unwrap();
+    assert_eq!(count(json!({ "content": "<|mask|>" })).await, 1);
+    assert!(count(json!({ "content": "<|mask|>", "parse_special": false })).await > 1);
+    assert!(count(json!({ "content": "a<|mask|>" })).await > 2);
+    assert_eq!(count(json!({ "content": "a<|mask|>", "parse_special": true })).await, 2);
+    let named = json!({ "content": "import os", "return_token_strs": true });
+    assert_eq!(server.ok("/tokenize", &named).await["token_strs"], json!(["import", "Ġos"]));
 }

@@ -124,7 +124,9 @@ async fn read(
 fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
     if !headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
-        return Err(ApiError::MediaType { message: "compressed request bodies are not accepted" });
+        return Err(ApiError::MediaType {
+            message: "compressed request bodies are not accepted; send it without `content-encoding`",
+        });
     }
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = given.split(';').next().unwrap_or("").trim();
@@ -156,6 +158,10 @@ fn decode<T: RequestBody>(bytes: &[u8], strict: bool) -> Result<Body<T>, ApiErro
     if bytes.starts_with(b"\xef\xbb\xbf") {
         let message =
             "the request body begins with a byte order mark (EF BB BF); send it without one".to_owned();
+        return Err(ApiError::Body { code: "invalid_json", param: None, message });
+    }
+    if bytes.trim_ascii().is_empty() {
+        let message = "the request body is empty; send a JSON object".to_owned();
         return Err(ApiError::Body { code: "invalid_json", param: None, message });
     }
     if bytes.trim_ascii_start().first() == Some(&b'[') {
@@ -245,6 +251,7 @@ fn refused(path: &str, error: serde_json::Error) -> ApiError {
     let param = param.map(|param| shown(&param));
     let message = match &param {
         Some(field) if reason.starts_with("duplicate field") => given_twice(field),
+        Some(field) if code == "missing_field" => format!("missing field `{field}`"),
         _ if code != "invalid_type" => reason.to_owned(),
         Some(param) => wording::plain(&format!("`{param}`"), reason),
         None => wording::plain("the request body", reason),

@@ -187,7 +187,7 @@ pub enum ApiError {
         message: &'static str,
     },
     /// A body over the limit.
-    #[error("the request body is larger than {limit} bytes")]
+    #[error("the request body is larger than {limit} bytes; send less text, or raise --max-body")]
     BodyTooLarge {
         /// The limit.
         limit: usize,
@@ -208,8 +208,8 @@ pub enum ApiError {
     #[error(transparent)]
     Generation(#[from] GenerationError),
     /// The deadline passed before any text was settled.
-    #[error("no text was settled within the {} ms that the request may take; it was ended after {} ms",
-            asked.as_millis(), elapsed.as_millis())]
+    #[error("no text was settled within the {} ms that the request may take; it was ended after {} ms; allow more \
+             time, or ask for fewer tokens", asked.as_millis(), elapsed.as_millis())]
     Timeout {
         /// From its arrival to its deadline.
         asked: Duration,

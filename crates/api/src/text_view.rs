@@ -181,7 +181,9 @@ impl TextView {
         let bytes = bytes.strip_suffix(&right[..]).filter(|_| whole).unwrap_or(bytes);
         let mut text = String::from_utf8_lossy(&bytes[..complete_characters(bytes)]).into_owned();
         // At the end of a text such bytes are left out. More may follow them, so that they wait before it as well.
-        text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
+        let kept = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
+        let left_out = finished && (kept < text.len() || complete_characters(bytes) < bytes.len());
+        text.truncate(kept);
         if let Some(at) = first_stop(&text, stops) {
             text.truncate(at);
             // Of a text without anything, the token that spells what was cut is no part.
@@ -197,7 +199,10 @@ impl TextView {
             None if hole.spec.found && finished => End::Complete,
             None => End::Full,
         };
-        HoleText { text, tokens: tokens.len(), end, settled: finished }
+        let spelled = left.len() + text.len();
+        let tokens =
+            if left_out { tokens_of(tokens, spelled, tokenizer, hole.at_start) } else { tokens.len() };
+        HoleText { text, tokens, end, settled: finished }
     }
 
     /// The text of a hole with everything that is committed in its place and [`MASK`] at open positions. It ends
@@ -273,6 +278,13 @@ impl TextView {
     pub fn spelled(&self, hole: &PlacedHole, length: usize, tokenizer: &TextTokenizer) -> usize {
         let cells = self.tokens[hole.range.clone()].iter();
         let tokens: Vec<TokenId> = cells.map_while(|cell| cell.as_ref().map(|commit| commit.token)).collect();
-        spelled_lengths(&tokens, tokenizer, hole.at_start).take_while(|spelled| *spelled <= length).count()
+        // The tokens spell what the text shares with the texts around it as well.
+        let (left, right) = &hole.spec.shared;
+        let own = |(place, spelled): (usize, usize)| {
+            let right = if place + 1 == hole.range.len() { right.len() } else { 0 };
+            spelled.saturating_sub(left.len() + right)
+        };
+        let spelled = spelled_lengths(&tokens, tokenizer, hole.at_start).enumerate();
+        spelled.map(own).take_while(|own| *own <= length).count()
     }
 }

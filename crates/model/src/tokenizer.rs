@@ -234,8 +234,14 @@ impl TextTokenizer {
     pub fn display(&self, token: TokenId) -> String {
         match self.bytes.get(token as usize) {
             Some(bytes) if !bytes.is_empty() => String::from_utf8_lossy(bytes).into_owned(),
-            _ => self.template.id_to_token(token).unwrap_or_default(),
+            _ => self.entry(token),
         }
+    }
+
+    /// The entry of the vocabulary for a token, as tokenizer.json writes it; empty for a row without one.
+    #[must_use]
+    pub fn entry(&self, token: TokenId) -> String {
+        self.template.id_to_token(token).unwrap_or_default()
     }
 
     /// A name of one token for programs: its text; where that is no text by itself, its bytes, as `bytes:\xe6`; of a

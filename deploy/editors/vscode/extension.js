@@ -10,7 +10,7 @@ async function suggest(document, position, context, token) {
     const answer = await fetch(`${url}/fill`, {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ prefix: text.slice(0, at), suffix: text.slice(at), return: "holes" }),
+      body: JSON.stringify({ prefix: text.slice(0, at), suffix: text.slice(at), include: "holes" }),
       signal: stop.signal,
     });
     const { choices = [] } = await answer.json();

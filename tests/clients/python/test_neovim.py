@@ -43,3 +43,11 @@ def test_a_text_that_has_changed_keeps_what_was_typed(server, tmp_path):
     """Broken: an answer lands in the middle of what was typed meanwhile."""
     typed = 'vim.api.nvim_buf_set_lines(0, 0, 0, false, {"import os"})\nvim.wait(2000, function() return false end)'
     assert fill(server.url, tmp_path, after=typed) == "import os\n" + FILE
+
+
+def test_typing_goes_on_behind_the_text(server, tmp_path):
+    """Broken: what is typed next lands in front of what was filled."""
+    cursor = tmp_path / "cursor"
+    shown = f"vim.wait(20000, function() return vim.bo.modified end)\nvim.fn.writefile({{ vim.inspect(vim.api.nvim_win_get_cursor(0)) }}, {str(cursor)!r})"
+    fill(server.url, tmp_path, after=shown)
+    assert cursor.read_text().strip() == "{ 2, 26 }"

@@ -44,18 +44,6 @@ pub(super) fn comparable(count: usize, longest: usize, time: Option<Duration>, c
     time.map_or(count, |time| canvases_within(time, shown, count, cost))
 }
 
-/// `most` of the items, the first and the last among them, evenly apart.
-fn spread<T>(items: Vec<T>, most: usize) -> Vec<T> {
-    let count = items.len();
-    if most >= count {
-        return items;
-    }
-    let last = most.max(2) - 1;
-    let kept: Vec<usize> = (0..most).map(|place| place * (count - 1) / last).collect();
-    let numbered = items.into_iter().enumerate();
-    numbered.filter(|(number, _)| kept.contains(number)).map(|(_, item)| item).collect()
-}
-
 /// The `lengths` that a request's budget leaves time to compare, or one of them. `layout` is a canvas with the longest, one
 /// of `searched` ones that share the time.
 #[must_use]
@@ -71,20 +59,23 @@ pub fn in_time(
     among(lengths, time, &state.cost)
 }
 
-/// The `lengths` that there is `time` to compare, spread over all of them; without time for two, the one nearest to
-/// [`UNCOMPARED`].
-fn among(lengths: Vec<Vec<usize>>, time: Option<Duration>, cost: &CostModel) -> Vec<Vec<usize>> {
-    let longest = lengths.iter().flatten().copied().max().unwrap_or(0);
-    let holes = lengths.first().map_or(1, Vec::len);
-    match comparable(lengths.len() * holes, longest, time, cost) / holes.max(1) {
-        0 | 1 => {
-            let near = |lengths: &Vec<usize>| {
-                lengths.iter().map(|length| length.abs_diff(UNCOMPARED)).sum::<usize>()
-            };
-            lengths.into_iter().min_by_key(near).into_iter().collect()
-        }
-        most => spread(lengths, most),
+/// The shortest of the ascending `lengths`, as many as there is `time` to compare: most holes are short, and a short one takes
+/// less time. Without time for two, the one nearest to [`UNCOMPARED`].
+fn among(mut lengths: Vec<Vec<usize>>, time: Option<Duration>, cost: &CostModel) -> Vec<Vec<usize>> {
+    let Some(time) = time else { return lengths };
+    let mut work = Work::default();
+    let fits = |lengths: &&Vec<usize>| {
+        lengths.iter().for_each(|length| work += Work::canvas(SHOWN.0 + length + SHOWN.1));
+        cost.time(work) <= time
+    };
+    let count = lengths.iter().take_while(fits).count();
+    if count < 2 {
+        let away =
+            |lengths: &Vec<usize>| lengths.iter().map(|length| length.abs_diff(UNCOMPARED)).sum::<usize>();
+        return lengths.into_iter().min_by_key(away).into_iter().collect();
     }
+    lengths.truncate(count);
+    lengths
 }
 
 /// Lengths, from 1 to `most`, that can be filled in the time that a request's budget leaves, with one canvas such as
@@ -110,30 +101,21 @@ fn positions(layout: &Layout) -> usize {
 mod tests {
     use super::*;
 
-    #[test]
-    fn fewer_lengths_are_spread_over_all() {
-        let all: Vec<usize> = (1..=24).collect();
-        assert_eq!(spread(all.clone(), 24), all);
-        assert_eq!(spread(all.clone(), 5), [1, 6, 12, 18, 24]);
-        assert_eq!(spread(all.clone(), 2), [1, 24]);
-        assert_eq!(spread(all, 1), [1]);
-    }
-
-    /// A millisecond for a canvas: of 24 lengths, as many are compared as there are milliseconds.
+    /// A hundredth of a millisecond a row: the canvas of a length has 80 rows more than that.
     #[test]
     fn a_budget_bounds_how_many_lengths_are_compared() {
         let all: Vec<Vec<usize>> = (1..=24).map(|length| vec![length]).collect();
-        let canvas = (SHOWN.0 + 24 + SHOWN.1) as f64;
-        let cost = CostModel { overhead: 0.0, per_row: 1e-3 / canvas, per_pair: 0.0 };
+        let cost = CostModel { overhead: 0.0, per_row: 1e-5, per_pair: 0.0 };
         let compared = |time| among(all.clone(), time, &cost);
         assert_eq!(compared(None), all);
         assert_eq!(compared(Some(Duration::from_secs(1))), all);
-        assert_eq!(compared(Some(Duration::from_micros(5_500))), [[1], [6], [12], [18], [24]]);
+        assert_eq!(compared(Some(Duration::from_micros(4_500))), [[1], [2], [3], [4], [5]]);
+        assert_eq!(compared(Some(Duration::from_micros(1_700))), [[1], [2]]);
         for hurried in [0, 500, 1_500] {
             assert_eq!(compared(Some(Duration::from_micros(hurried))), [[UNCOMPARED]]);
         }
         // Two holes have their lengths compared apart from each other.
         let pairs: Vec<Vec<usize>> = (1..=24).map(|length| vec![length, length]).collect();
-        assert_eq!(among(pairs, Some(Duration::from_micros(5_500)), &cost), [[1, 1], [24, 24]]);
+        assert_eq!(among(pairs, Some(Duration::from_micros(4_500)), &cost), [[1, 1], [2, 2]]);
     }
 }

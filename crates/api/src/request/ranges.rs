@@ -44,7 +44,11 @@ fn within<T: PartialOrd + Display + LowerExp>(
 ) -> Result<Option<T>, ApiError> {
     match given {
         Some(value) if !allowed.contains(&value) => {
-            let range = format!("from {} to {}", allowed.start(), allowed.end());
+            let most = allowed.end().to_string();
+            let unbounded = most == i64::MAX.to_string();
+            let least = allowed.start();
+            let range =
+                if unbounded { format!("at least {least}") } else { format!("from {least} to {most}") };
             Err(out_of_range(name, short(&value), range))
         }
         other => Ok(other),

@@ -37,6 +37,11 @@ pub struct TokenizeRequest {
     add_special_tokens: Option<bool>,
     /// The same for `content`. Default false.
     add_special: Option<bool>,
+    /// True recognises special tokens in `content` or `prompt`, false takes all of it for ordinary text. By default only a text
+    /// that is nothing but a special token is that token.
+    parse_special: Option<bool>,
+    /// Give `token_strs`, the tokens as the vocabulary writes them.
+    return_token_strs: Option<bool>,
     /// Give the tokens as objects with `id` and `piece`.
     with_pieces: Option<bool>,
     /// The same as in /v1/chat/completions.
@@ -63,6 +68,9 @@ pub struct Tokenized {
     count: usize,
     /// Longest canvas, in positions: one of them is the document start's.
     max_model_len: usize,
+    /// The tokens as the vocabulary writes them, with `return_token_strs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_strs: Option<Vec<String>>,
 }
 
 /// A token.
@@ -118,9 +126,12 @@ fn respond(answer: impl Serialize, state: &AppState, ignored: &[String]) -> Resp
 
 /// The tokens of a text. A text that is a special token and nothing else is that token: clients ask in this way for
 /// the id of what /tokenizer_info names. Anywhere else it would be text.
-fn encode(text: &str, model: &ServedModel) -> Result<Vec<TokenId>, ApiError> {
+fn encode(text: &str, parse_special: Option<bool>, model: &ServedModel) -> Result<Vec<TokenId>, ApiError> {
+    if parse_special == Some(true) {
+        return Ok(model.tokenizer.encode_template(text, false)?);
+    }
     let special = model.tokenizer.special_texts().iter().any(|special| special == text);
-    match model.tokenizer.token_id(text).filter(|_| special) {
+    match model.tokenizer.token_id(text).filter(|_| special && parse_special.is_none()) {
         Some(token) => Ok(vec![token]),
         None => Ok(model.tokenizer.encode(text)?),
     }
@@ -155,8 +166,12 @@ impl TokenizeRequest {
     fn tokens(self, state: &AppState) -> Result<Tokenized, ApiError> {
         let model = &state.model;
         let (ids, start) = match (self.prompt, self.content, self.messages) {
-            (Some(text), None, None) => (encode(&text, model)?, self.add_special_tokens.unwrap_or(true)),
-            (None, Some(text), None) => (encode(&text, model)?, self.add_special.unwrap_or(false)),
+            (Some(text), None, None) => {
+                (encode(&text, self.parse_special, model)?, self.add_special_tokens.unwrap_or(true))
+            }
+            (None, Some(text), None) => {
+                (encode(&text, self.parse_special, model)?, self.add_special.unwrap_or(false))
+            }
             (None, None, Some(messages)) => {
                 let given = GivenMessages {
                     messages,
@@ -186,7 +201,10 @@ impl TokenizeRequest {
             (true, Ok(text)) => TokenEntry::WithPiece { id, piece: TokenPiece::Text(text) },
             (true, Err(error)) => TokenEntry::WithPiece { id, piece: TokenPiece::Bytes(error.into_bytes()) },
         };
-        Ok(Tokenized { tokens: ids.iter().map(entry).collect(), count, max_model_len: model.limits.context })
+        let strings = || ids.iter().map(|id| model.tokenizer.entry(*id)).collect();
+        let token_strs = self.return_token_strs.unwrap_or(false).then(strings);
+        let tokens = ids.iter().map(entry).collect();
+        Ok(Tokenized { tokens, count, max_model_len: model.limits.context, token_strs })
     }
 }
 

@@ -8,12 +8,14 @@ import sys
 import urllib.request
 
 name, line, column = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-lines = open(name).read().splitlines(keepends=True)
-before, after = lines[: line - 1], lines[line:]
-prefix = "".join(before) + lines[line - 1][:column]
-suffix = lines[line - 1][column:] + "".join(after)
+# Line ends stay as they are: what stands around the hole comes back byte for byte.
+lines = open(name, newline="", encoding="utf-8").read().split("\n")
+if not (1 <= line <= len(lines) and 0 <= column <= len(lines[line - 1])):
+    sys.exit(f"{name} has no line {line} with a column {column}")
+prefix = "\n".join([*lines[: line - 1], lines[line - 1][:column]])
+suffix = "\n".join([lines[line - 1][column:], *lines[line:]])
 
 body = json.dumps({"prefix": prefix, "suffix": suffix, "length": {"min": 1, "max": 8}, "seed": 7, "include": "text"})
 request = urllib.request.Request("http://localhost:8080/fill", body.encode(), {"content-type": "application/json"})
 with urllib.request.urlopen(request) as answer:
-    print(json.load(answer)["choices"][0]["text"], end="")
+    sys.stdout.buffer.write(json.load(answer)["choices"][0]["text"].encode())

@@ -73,12 +73,15 @@ impl Choices {
         if !(1..=MOST_CHOICES).contains(&texts.len()) {
             return range(format!("{} strings", texts.len()), &format!("1 to {MOST_CHOICES} strings"));
         }
-        if let Some(text) = texts.iter().find(|text| !(1..=LONGEST_CHOICE).contains(&text.len())) {
+        let sized = |text: &String| (1..=LONGEST_CHOICE).contains(&text.len());
+        if let Some(number) = texts.iter().position(|text| !sized(text)) {
             let allowed = format!("strings of 1 to {LONGEST_CHOICE} bytes");
-            return range(format!("a string of {} bytes", text.len()), &allowed);
+            return range(format!("a string of {} bytes, as [{number}]", texts[number].len()), &allowed);
         }
-        if (1..texts.len()).any(|number| texts[..number].contains(&texts[number])) {
-            return range("the same string twice".to_owned(), "different strings");
+        let twice = (1..texts.len()).find(|number| texts[..*number].contains(&texts[*number]));
+        if let Some(again) = twice {
+            let first = texts.iter().position(|text| *text == texts[again]).unwrap_or(0);
+            return range(format!("the same string twice, as [{first}] and [{again}]"), "different strings");
         }
         let encode = |text: &String| {
             if first { tokenizer.encode(text) } else { tokenizer.encode_piece(text) }

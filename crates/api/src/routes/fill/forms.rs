@@ -139,7 +139,13 @@ impl GivenText {
         let field = self.form.text_field();
         let holes = self.texts.len() - 1;
         if holes == 0 {
-            return Err(conflict(field, &format!("`{field}` has no hole in it")));
+            let hole = match self.form {
+                Form::Template => format!(
+                    "`{field}` does not hold a hole: its marker is `{DEFAULT_MARKER}`, or what `marker` says"
+                ),
+                _ => format!("`{field}` has no hole in it; a hole is an object, such as {{\"length\": 1}}"),
+            };
+            return Err(conflict(field, &hole));
         }
         if holes > MOST_HOLES {
             let given = format!("a text with {holes} holes");

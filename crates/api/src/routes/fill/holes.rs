@@ -126,8 +126,8 @@ impl HoledText {
             let param = if free == 0 { self.form.text_field() } else { self.form.length_field() };
             if kept < text {
                 let message = format!(
-                    "{wanted} positions were asked for, but this model's context is {context}, of which at \
-                     least {kept} are kept for the {text} tokens of text"
+                    "{wanted} positions were asked for, but this model's context is {context}, of which {kept} are kept \
+                     for the text around the holes; ask for at most {free}"
                 );
                 return Err(ApiError::ContextLength { param, message });
             }
