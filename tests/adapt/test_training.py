@@ -16,8 +16,9 @@ from adapt.curve import draw
 from adapt.data import Corpus, Mixture, Source, documents, is_held_out
 from adapt.job import prepare
 from adapt.masking import attention_bias, by_block, by_rate, by_stretches
+from adapt.optimizers import orthogonal
 from adapt.options import read
-from adapt.rows import RowMaker
+from adapt.rows import RowMaker, line_breaks
 from adapt.schedule import Schedule
 from bases import write_base, write_talks, write_texts
 
@@ -39,7 +40,9 @@ def job(*arguments):
     return prepare(*read(options(*arguments)))
 
 
-@pytest.mark.parametrize("more", [("--learning-rate", "3e-3"), ("--rank", "4", "--learning-rate", "2e-2")], ids=["all", "lora"])
+@pytest.mark.parametrize("more", [
+    ("--learning-rate", "3e-3"), ("--rank", "4", "--learning-rate", "2e-2"), ("--learning-rate", "3e-3", "--matrix-rate", "0.02"),
+], ids=["all", "lora", "muon"])
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
 def test_loss_falls(tmp_path, texts, family, more):
     made = job(write_base(tmp_path / "base", family), texts, tmp_path / "out", "--first-rate", "1", "--opening-tokens", "0", *more)
@@ -48,7 +51,8 @@ def test_loss_falls(tmp_path, texts, family, more):
     assert len(made.trained) < len(list(made.network.parameters())) or not made.args.rank
 
 
-@pytest.mark.parametrize("more", [(), ("--rank", "4", "--rows-at-a-time", "3")], ids=["all", "lora"])
+@pytest.mark.parametrize("more", [(), ("--rank", "4", "--rows-at-a-time", "3"), ("--matrix-rate", "0.01", "--short-share", "0.5")],
+                         ids=["all", "lora", "muon"])
 def test_a_resumed_run_repeats_an_uninterrupted_one(tmp_path, texts, more):
     base = write_base(tmp_path / "base", "llama")
     whole = job(base, texts, tmp_path / "whole", *more)
@@ -92,9 +96,10 @@ def test_two_processes_do_what_one_does_with_all_rows(tmp_path, texts):
     for parameter in made.trained.values():
         parameter.grad /= sums[1]
     torch.nn.utils.clip_grad_norm_(list(made.trained.values()), 1.0)
-    for group in run.optimizer.param_groups:
+    (optimizer,) = run.optimizers
+    for group in optimizer.param_groups:
         group["lr"] *= run.schedule.learning_rate(0, 0)
-    run.optimizer.step()
+    optimizer.step()
     for name, parameter in made.trained.items():
         torch.testing.assert_close(parameter, saved["trained"][name], rtol=1e-4, atol=1e-6)
 
@@ -107,6 +112,55 @@ def test_masks_leave_what_is_given(tmp_path):
             assert any(masked) and not any(masked[:first]) and 0 < weight <= 8
     shares = [sum(by_rate(1000, 1, 0.3, rng)[0]) / 1000 for _ in range(20)]
     assert abs(sum(shares) / 20 - 0.3) < 0.02
+
+
+def test_stretches_can_be_whole_lines():
+    rng, breaks = random.Random(4), [5, 9, 14, 20]
+    for _ in range(200):
+        masked, _ = by_stretches(24, 1, rng, breaks, 1.0)
+        assert not any(masked[place] for place in breaks if place not in breaks[1:-1])
+        for first, last in zip(breaks, breaks[1:]):
+            line = masked[first + 1 : last]
+            assert all(line) or not any(line)
+    masked, _ = by_stretches(24, 1, rng, [5, 6], 1.0)
+    assert sum(masked) == 1, "an empty line has nothing to mask, and some token must be"
+
+
+def test_a_row_begins_where_a_document_does(tmp_path, texts):
+    base = load_base(str(write_base(tmp_path / "base", "llama")), None)
+    corpus = Corpus(Source(str(texts), starts=1.0), False, base.tokenizer, None, {}, 0)
+    rng = random.Random(6)
+    for _ in range(50):
+        assert base.tokenizer.decode(corpus.window(20, rng)).startswith("def ")
+
+
+def test_short_rows_are_as_many_tokens(tmp_path, texts):
+    _, maker = row_maker(tmp_path, texts)
+    maker.short_share = 1.0
+    shapes = {tuple(maker.batch(8, 1.0, random.Random(seed)).tokens.shape) for seed in range(20)}
+    assert shapes == {(16, 32), (32, 16)}
+
+
+def test_line_breaks_are_tokens_that_begin_with_one(tmp_path):
+    base = load_base(str(write_base(tmp_path / "base", "llama")), None)
+    found = line_breaks(base.tokenizer)
+    assert base.tokenizer.token_to_id("Ċ") in found and base.tokenizer.token_to_id("a") not in found
+    assert all(base.tokenizer.decode([token])[0] in "\r\n" for token in found)
+
+
+def test_an_update_by_muon_has_singular_values_near_one():
+    generator = torch.Generator().manual_seed(1)
+    for shape in ((16, 48), (48, 16)):
+        update = orthogonal(torch.randn(shape, generator=generator), 5)
+        values = torch.linalg.svdvals(update / max(1.0, shape[0] / shape[1]) ** 0.5)
+        assert 0.5 < values.min() and values.max() < 1.5
+
+
+def test_muon_takes_the_matrices_of_blocks_alone(tmp_path, texts):
+    made = job(write_base(tmp_path / "base", "gpt2"), texts, tmp_path / "out", "--matrix-rate", "0.01")
+    muon, rest = ({id(p) for group in o.param_groups for p in group["params"]} for o in made.run.optimizers)
+    for name, parameter in made.trained.items():
+        assert id(parameter) in (muon if name.startswith("blocks.") and parameter.ndim == 2 else rest), name
 
 
 def test_block_masks_are_states_of_block_wise_decoding():
@@ -143,7 +197,7 @@ def test_cut_rows_hold_the_text_that_they_were_made_of(tmp_path, texts):
     stream = base.tokenizer.decode(maker.mixture.parts[0].stream.tolist(), skip_special_tokens=False)
     inside = 0
     for _ in range(50):
-        tokens, masked, _ = maker.row(0.5, rng)
+        tokens, masked, _ = maker.row(64, 0.5, rng)
         first = masked.index(True)
         size = sum(masked)
         assert all(masked[first : first + size]) and tokens[0] == 0 and not masked[0]
@@ -160,9 +214,9 @@ def test_talks_mask_the_answer_alone_and_count_the_fill_little(tmp_path):
     prompt = base.tokenizer.encode("<|user|>def<|assistant|>").ids
     answer = base.tokenizer.encode("return value").ids
     for _ in range(20):
-        tokens, masked, weights = maker.row(0.5, random.Random(3))
-        assert tokens[: len(prompt) + len(answer)] == prompt + answer and not any(masked[: len(prompt)])
-        end = len(prompt) + len(answer)
+        tokens, masked, weights = maker.row(32, 0.5, random.Random(3))
+        end = 1 + len(prompt) + len(answer)
+        assert tokens[:end] == [0, *prompt, *answer] and not any(masked[: 1 + len(prompt)])
         assert set(tokens[end:]) == {0} and weights[end] > 10 * weights[end + 1]
 
 

@@ -56,6 +56,22 @@ async fn a_scored_prompt_has_the_shape_that_harnesses_read() {
     }
 }
 
+/// The entry that a harness drops as the generated token would be one of the text, where that token ended the text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_an_echo_the_token_that_ends_a_text_is_an_entry() {
+    let server = Server::start("diffullama", &[]);
+    let text = ids(&server, "The cat sat on").await;
+    let end = server.get("/tokenizer_info").await.json()["eos_token"].clone();
+    let end = server.ok("/tokenize", &json!({ "content": end })).await["tokens"][0].to_string();
+    let body = harness(json!([text]));
+    let usual = server.ok(CLIENT, &body).await;
+    let ended = server.ok(CLIENT, &with(&body, json!({ "logit_bias": { end: 100 } }))).await;
+    assert_eq!(ended["usage"]["completion_tokens"], 0);
+    let all = |answer: &Value| logprobs(answer, 0)["token_logprobs"].as_array().unwrap().clone();
+    assert_eq!(all(&ended).len(), text.len() + 1);
+    assert_eq!(all(&ended)[..text.len()], all(&usual)[..text.len()]);
+}
+
 /// The chain's last term is what a completion of one token reports for that token: two roads, one number.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_score_is_what_generation_says_of_the_same_token() {

@@ -181,9 +181,7 @@ impl TextView {
         let bytes = bytes.strip_suffix(&right[..]).filter(|_| whole).unwrap_or(bytes);
         let mut text = String::from_utf8_lossy(&bytes[..complete_characters(bytes)]).into_owned();
         // At the end of a text such bytes are left out. More may follow them, so that they wait before it as well.
-        let kept = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
-        let left_out = finished && (kept < text.len() || complete_characters(bytes) < bytes.len());
-        text.truncate(kept);
+        text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
         if let Some(at) = first_stop(&text, stops) {
             text.truncate(at);
             // Of a text without anything, the token that spells what was cut is no part.
@@ -199,10 +197,7 @@ impl TextView {
             None if hole.spec.found && finished => End::Complete,
             None => End::Full,
         };
-        let spelled = left.len() + text.len();
-        let tokens =
-            if left_out { tokens_of(tokens, spelled, tokenizer, hole.at_start) } else { tokens.len() };
-        HoleText { text, tokens, end, settled: finished }
+        HoleText { text, tokens: tokens.len(), end, settled: finished }
     }
 
     /// The text of a hole with everything that is committed in its place and [`MASK`] at open positions. It ends

@@ -37,8 +37,9 @@ def card(base: Base, base_name: str, licence: str, mixture: Mixture, out: Path, 
          command: str) -> str:
     """The text of the card."""
     kind = f"a LoRA adapter of rank {options['rank']}" if options["rank"] else "all weights"
-    names = ("mask_token", "rank", "alpha", "tokens", "length", "rows", "learning_rate", "opening_tokens",
-             "rising_tokens", "falling_tokens", "lowest_rate", "first_rate", "stretch_share", "cut_share", "dtype", "seed")
+    names = ("mask_token", "rank", "alpha", "tokens", "length", "rows", "learning_rate", "matrix_rate", "opening_tokens",
+             "rising_tokens", "falling_tokens", "lowest_rate", "first_rate", "stretch_share", "line_share", "short_share",
+             "cut_share", "dtype", "seed")
     settings = table(["setting", "value"], [[name.replace("_", "-"), f"`{options[name]}`"] for name in names])
     head = ["---", f"license: {licence}", f"base_model: {base_name}"]
     head += ["library_name: peft"] if options["rank"] else []

@@ -35,6 +35,7 @@ class Source:
     leave_out: list[str] = field(default_factory=list)
     share: float = 1.0
     limit: int = 4_000_000  # tokens
+    starts: float = 0.0  # share of the windows that begin at the start of a document
 
 
 @dataclass
@@ -97,6 +98,7 @@ class Corpus:
         chosen = [(name, content) for name, content in documents(source) if is_held_out(name) == held_out]
         random.Random(source.path).shuffle(chosen)
         stream: list[int] = []
+        self.firsts: list[int] = []  # where each document begins in the stream
         self.talks: list[Talk] = []
         self.count = self.tokens = 0
         for _, content in chosen:
@@ -107,6 +109,7 @@ class Corpus:
                 tokenizer.encode_special_tokens = True  # the text of a special token is text here
                 document = [*tokenizer.encode(content, add_special_tokens=False).ids, end]
                 self.tokens += len(document)
+                self.firsts.append(len(stream))
                 stream += document
             else:
                 talk = self._talk(content, tokenizer, template, special)
@@ -129,6 +132,8 @@ class Corpus:
     def window(self, length: int, rng: random.Random) -> list[int]:
         """Consecutive tokens, document borders included."""
         start = rng.randrange(max(1, len(self.stream) - length))
+        if self.source.starts and rng.random() < self.source.starts:
+            start = rng.choice(self.firsts)
         return self.stream[start : start + length].tolist()
 
     def windows(self, count: int, length: int, seed: int) -> Tensor:

@@ -19,7 +19,7 @@ from .evaluate import Examiner
 from .export import read_adapter, write_adapter, write_folder
 from .loop import Pace, Run
 from .model import Network, add_lora
-from .rows import RowMaker
+from .rows import RowMaker, line_breaks
 from .schedule import Schedule
 from .workers import Workers
 
@@ -87,10 +87,10 @@ def prepare(args: argparse.Namespace, sources: list[Source]) -> Job:
     if texts:
         examiner = Examiner(network, texts[0].windows(args.blocks, args.length, 7), start, mask, workers)
     rows = RowMaker(mixture, base.tokenizer, start, args.length, args.lowest_rate, args.stretch_share, args.cut_share,
-                    args.block)
+                    args.block, args.line_share, args.short_share, line_breaks(base.tokenizer))
     schedule = Schedule(args.tokens, args.warm_up, args.opening_tokens, args.rising_tokens, args.falling_tokens,
                         args.first_rate)
-    pace = Pace(args.rows, args.rows_at_a_time, args.learning_rate, args.weight_decay, args.seed,
+    pace = Pace(args.rows, args.rows_at_a_time, args.learning_rate, args.matrix_rate, args.weight_decay, args.seed,
                 args.checkpoint_minutes, args.evaluate_tokens)
     run = Run(args.out, network, trained, rows, mask, schedule, pace, workers, examiner)
     run.resume()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .evaluate import Examiner
 from .masking import attention_bias
 from .model import Network
+from .optimizers import make_optimizers
 from .rows import Batch, RowMaker
 from .schedule import Schedule
 from .workers import Workers
@@ -31,6 +32,7 @@ class Pace:
     rows: int  # in a step, of one process
     rows_at_a_time: int
     learning_rate: float
+    matrix_rate: float
     weight_decay: float
     seed: int
     checkpoint_minutes: float
@@ -55,8 +57,7 @@ class Run:
         self.out, self.network, self.trained, self.rows, self.mask = out, network, trained, rows, mask
         self.schedule, self.pace, self.workers, self.examiner = schedule, pace, workers, examiner
         self.state = State()
-        self.optimizer = torch.optim.AdamW(list(trained.values()), pace.learning_rate, betas=(0.9, 0.95),
-                                           weight_decay=pace.weight_decay)
+        self.optimizers = make_optimizers(trained, pace.learning_rate, pace.weight_decay, pace.matrix_rate)
         self.losses: list[float] = []
 
     def resume(self) -> bool:
@@ -70,14 +71,18 @@ class Run:
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(saved["trained"][name])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            peaks = [group["peak"] for group in optimizer.param_groups]
+            optimizer.load_state_dict(state)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["peak"] = peak  # of this command, not of the one that saved
         self.state = State(**saved["state"])
         return True
 
     def save(self) -> None:
         if self.workers.leads:
             saved = {"trained": {name: p.detach() for name, p in self.trained.items()},
-                     "optimizer": self.optimizer.state_dict(), "state": asdict(self.state)}
+                     "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "state": asdict(self.state)}
             torch.save(saved, self.out / "checkpoint.new")
             (self.out / "checkpoint.new").replace(self.out / "checkpoint.pt")
 
@@ -90,7 +95,7 @@ class Run:
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
         bias = attention_bias(batch.tokens.shape[1], self.schedule.open_share(state.tokens), generator)
         sums = torch.zeros(2, device=self.workers.device)
-        for first in range(0, pace.rows, pace.rows_at_a_time):
+        for first in range(0, len(batch.tokens), pace.rows_at_a_time):
             part = slice(first, first + pace.rows_at_a_time)
             rows = Batch(batch.tokens[part], batch.masked[part], batch.weight[part]).to(self.workers.device)
             sums += self.backward(rows, None if bias is None else bias.to(self.workers.device))
@@ -100,10 +105,11 @@ class Run:
             gradient /= sums[1]
         nn.utils.clip_grad_norm_(list(self.trained.values()), 1.0)
         rate = self.schedule.learning_rate(state.step, state.tokens)
-        for group in self.optimizer.param_groups:
-            group["lr"] = pace.learning_rate * rate
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate
+            optimizer.step()
+            optimizer.zero_grad()
         state.step += 1
         state.tokens += batch.tokens.numel() * self.workers.count
         return (sums[0] / sums[1]).item()

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 LARGEST_WEIGHT = 8.0
+# Whole lines that a stretch masks, one of these at random.
+LINES = (1, 1, 1, 2, 3, 5)
 
 
 def by_rate(length: int, first: int, rate: float, rng: random.Random) -> tuple[list[bool], float]:
@@ -23,14 +25,25 @@ def by_rate(length: int, first: int, rate: float, rng: random.Random) -> tuple[l
     return masked, min(LARGEST_WEIGHT, 1 / rate)
 
 
-def by_stretches(length: int, first: int, rng: random.Random) -> tuple[list[bool], float]:
-    """Masks one to three stretches, short ones as often as long ones: log-uniform up to a third of the row."""
+def by_stretches(length: int, first: int, rng: random.Random, breaks: list[int] | None = None,
+                 line_share: float = 0.0) -> tuple[list[bool], float]:
+    """Masks one to three stretches, short ones as often as long ones: log-uniform up to a third of the row.
+
+    A share of them are whole lines instead, one to five, between two of the positions `breaks`.
+    """
     masked = [False] * length
     for _ in range(rng.randint(1, 3)):
+        if breaks and len(breaks) > 1 and rng.random() < line_share:
+            line = rng.randrange(len(breaks) - 1)
+            start, end = breaks[line] + 1, breaks[min(line + rng.choice(LINES), len(breaks) - 1)]
+            masked[start:end] = [True] * (end - start)
+            continue
         size = max(1, int(math.exp(rng.uniform(0, math.log(max(2, (length - first) / 3))))))
         size = min(size, length - first)
         start = rng.randrange(first, length - size + 1)
         masked[start : start + size] = [True] * size
+    if not any(masked):
+        masked[rng.randrange(first, length)] = True
     return masked, min(LARGEST_WEIGHT, length / sum(masked))
 
 

@@ -46,10 +46,13 @@ def parser() -> argparse.ArgumentParser:
         add(f"--{name}", type=int, default=value, help=f"{text} ({value})")
     for name, value, text in (
         ("learning-rate", 3e-4, "peak learning rate of AdamW"),
+        ("matrix-rate", 0.0, "peak learning rate of the blocks' matrices by Muon; 0 for AdamW"),
         ("weight-decay", 0.0, "AdamW's weight decay"),
         ("lowest-rate", 0.1, "lowest masking rate (the paper's 0.001 gives single tokens weights up to 1000)"),
         ("first-rate", 0.3, "highest masking rate of the first step"),
         ("stretch-share", 0.4, "share of the rows that lose stretches instead of single tokens"),
+        ("line-share", 0.0, "share of the stretches that are whole lines"),
+        ("short-share", 0.0, "share of the steps whose rows have a half or a quarter of the length"),
         ("cut-share", 0.1, "share of the rows whose hole begins and ends inside of words"),
         ("checkpoint-minutes", 5.0, "minutes between checkpoints"),
     ):

@@ -2,9 +2,9 @@
 """Makes the held-out numbers of the model's card, by asking a running server.
 
     unmask serve --model crates/model/embedded --listen 127.0.0.1:8080 &
-    python evaluate.py --ar run/ar --json numbers.json
+    python evaluate.py --ar BASE --json numbers.json
 
-The questions come from the files that train.py holds out:
+The questions come from the files of the standard library that `adapt` holds out:
 
 * masked tokens: some tokens of a block become holes of one token each, and the server fills all of
   them in one evaluation with the most probable token;
@@ -19,9 +19,9 @@ The questions come from the files that train.py holds out:
   evaluation, the surest first. Right means the same text; the token accuracy compares position by
   position; and the filled function is given to Python's `ast`.
 
-Two baselines answer the same questions: the left-to-right model of the same size (`--ar`), which
+Two baselines answer the same questions: a left-to-right model of the same size (`--ar`), which
 sees only what stands before, and the token that is most frequent among the answers themselves.
-It needs torch, tokenizers, numpy and safetensors, like train.py; the server is asked over HTTP alone.
+It needs torch, tokenizers and safetensors; the server is asked over HTTP alone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,13 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from train import Corpus, Model, attention_bias, from_folder, functions_of, read_corpus
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from adapt.bases import open_folder
+from adapt.data import is_held_out
+from adapt.masking import attention_bias
+from adapt.model import Network
+from functions import functions_of
 
 # Mask rates, and how long the blocks are: a request may have at most 64 holes.
 MASKED_BLOCKS = {0.15: 240, 0.5: 112, 0.9: 64}
@@ -79,13 +85,12 @@ class Reader:
     """The left-to-right baseline."""
 
     def __init__(self, folder: Path) -> None:
-        self.model: Model = from_folder(folder).eval()
+        self.model: Network = open_folder(folder, str(folder)).network(torch.float32, torch.float32)
 
     @torch.no_grad()
     def logits(self, tokens: list[int]) -> torch.Tensor:
-        inputs = torch.tensor([tokens])
-        hidden = self.model.trunk(inputs, attention_bias(len(tokens), 0.0, inputs.device, torch.float32))
-        return hidden[0] @ self.model.embed.weight.T
+        hidden = self.model(torch.tensor([tokens]), attention_bias(len(tokens), 0.0, torch.Generator()))
+        return self.model.read(hidden)[0]
 
     def next_tokens(self, tokens: list[int]) -> list[int]:
         """For every token but the first, the one this model would have written there."""
@@ -96,6 +101,40 @@ class Reader:
         for _ in range(count):
             tokens.append(int(self.logits(tokens[-self.model.shape.positions :])[-1].argmax()))
         return tokens[-count:]
+
+
+# Folders without code worth learning: character tables, the pages of pydoc's help, and the
+# (partly broken on purpose) data of test suites. `site-packages` is not the standard library.
+LEFT_OUT = ("site-packages", "__pycache__", "encodings", "pydoc_data", "lib2to3/tests/data", "test/encoded_modules",
+            "test/tokenizedata", "test/typinganndata", "test/dtracedata", "test/cjkencodings")
+
+
+def read_held_out(folder: Path) -> dict[str, str]:
+    """The held-out files by relative path."""
+    files: dict[str, str] = {}
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).as_posix()
+        if is_held_out(name) and not any(f"/{part}/" in f"/{name}" for part in LEFT_OUT):
+            try:
+                text = path.read_text("utf-8")
+            except UnicodeDecodeError:
+                continue
+            if text.strip():
+                files[name] = text
+    return files
+
+
+class HeldOut:
+    """The held-out files as one list of tokens, an end of a text before each and after the last."""
+
+    def __init__(self, files: dict[str, str], tokenizer: Tokenizer) -> None:
+        self.eos: int = tokenizer.token_to_id("<|endoftext|>")
+        names = sorted(files)
+        random.Random(1).shuffle(names)
+        self.tokens: list[int] = []
+        for name in names:
+            self.tokens += [self.eos, *tokenizer.encode(files[name]).ids]
+        self.tokens.append(self.eos)
 
 
 class Tally:
@@ -148,14 +187,14 @@ def choose_masks(tokenizer: Tokenizer, tokens: list[int], rate: float, rng: rand
     return masked
 
 
-def masked_tokens(server: Server, tokenizer: Tokenizer, held_out: Corpus, reader: Reader | None, blocks: int) -> dict[str, Any]:
+def masked_tokens(server: Server, tokenizer: Tokenizer, held_out: HeldOut, reader: Reader | None, blocks: int) -> dict[str, Any]:
     result = {}
     for rate, length in MASKED_BLOCKS.items():
         rng = random.Random(f"masked {rate}")
         tally, truths, seen = Tally(), Counter[int](), 0
         while seen < blocks:
-            start = rng.randrange(len(held_out.files) - length)
-            tokens = held_out.files[start : start + length].tolist()
+            start = rng.randrange(len(held_out.tokens) - length)
+            tokens = held_out.tokens[start : start + length]
             if held_out.eos in tokens or tokenizer.encode(text_of(tokenizer, tokens)).ids != tokens:
                 continue  # a document border, or a cut inside of a word
             masked = choose_masks(tokenizer, tokens, rate, rng)
@@ -315,7 +354,7 @@ def lengths(server: Server, tokenizer: Tokenizer, files: dict[str, str], longest
 CACHES = [(None, None, None), ("dual", "never", 0), ("dual", "never", 16), ("dual", 4, 16), ("prefix", "never", 0)]
 
 
-def cache(server: Server, tokenizer: Tokenizer, held_out: Corpus, count: int) -> dict[str, Any]:
+def cache(server: Server, tokenizer: Tokenizer, held_out: HeldOut, count: int) -> dict[str, Any]:
     """Token accuracy, the share of tokens that are those without kept keys and values, and rows per token."""
     found: dict[str, Any] = {}
     for preset in ("exact", "greedy"):
@@ -324,8 +363,8 @@ def cache(server: Server, tokenizer: Tokenizer, held_out: Corpus, count: int) ->
             sums = [[0, 0, 0] for _ in CACHES]
             blocks = 0
             while blocks < count:
-                start = rng.randrange(len(held_out.files) - MASKED_BLOCKS[0.15])
-                tokens = held_out.files[start : start + MASKED_BLOCKS[0.15]].tolist()
+                start = rng.randrange(len(held_out.tokens) - MASKED_BLOCKS[0.15])
+                tokens = held_out.tokens[start : start + MASKED_BLOCKS[0.15]]
                 if held_out.eos in tokens or tokenizer.encode(text_of(tokenizer, tokens)).ids != tokens:
                     continue
                 blocks += 1
@@ -363,7 +402,7 @@ def main() -> None:
     add = parser.add_argument
     add("--url", default="http://127.0.0.1:8080")
     add("--model", type=Path, default=Path(__file__).parent, help="the folder that is served, for its tokenizer")
-    add("--ar", type=Path, help="the left-to-right model that train.py saved (ar/ in its output)")
+    add("--ar", type=Path, help="the folder of a left-to-right model with the same tokenizer")
     add("--corpus", type=Path, default=Path(sysconfig.get_paths()["stdlib"]))
     add("--only", choices=["masked", "lines", "cuts", "lengths", "cache"])
     add("--blocks", type=int, default=150, help="blocks per mask rate")
@@ -375,8 +414,8 @@ def main() -> None:
     args = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     tokenizer.encode_special_tokens = True
-    files = read_corpus(args.corpus)[1]
-    held_out = Corpus(files, tokenizer, 1)
+    files = read_held_out(args.corpus)
+    held_out = HeldOut(files, tokenizer)
     reader = Reader(args.ar) if args.ar else None
     server = Server(args.url)
     positions = json.loads((args.model / "config.json").read_text())["n_positions"]

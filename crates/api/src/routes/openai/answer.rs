@@ -82,7 +82,9 @@ impl Answer {
             }
         }
         let hole = &view.holes()[0];
-        let generated = view.judged(hole, 0..text.tokens);
+        // Harnesses take the last entry behind an echo for the generated token and drop it: it is there also where it ends the text.
+        let end = usize::from(self.echo(index).is_some() && text.end == End::Eos);
+        let generated = view.judged(hole, 0..text.tokens + end);
         tokens.extend(placed(generated, whole.chars().count(), hole.at_start, tokenizer));
         whole.push_str(&text.text);
         let tokens = self.settings.logprobs.map(|_| tokens);
