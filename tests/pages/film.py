@@ -12,12 +12,12 @@ from html import escape
 
 URL = "http://localhost:8080/fill"
 TEXT = [
-    "class Stack:\n    def __init__(self, items):\n        self._items = ",
+    "class Stack:\n    def __init__(self, items):\n        self.items = ",
     {"hole": "given", "length": 1},
-    "\n\n    def __len__(self):\n        return len(",
-    {"hole": "counted", "length": 3},
-    ")\n\n    def __iter__(self):\n        return iter(",
-    {"hole": "walked", "length": 3},
+    "\n\n    def __len__(self):\n        return len(self",
+    {"hole": "counted", "length": 2},
+    ")\n\n    def __iter__(self):\n        return iter(self",
+    {"hole": "walked", "length": 2},
     ")\n\n    def __contains__(self, item):\n        return item in ",
     {"hole": "searched", "length": 3},
     "\n",

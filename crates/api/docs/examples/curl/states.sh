@@ -3,7 +3,7 @@ curl -sN localhost:8080/v1/completions -H 'content-type: application/json' -d @-
 {
   "prompt": "try:\n    import json\nexcept ",
   "max_tokens": 4,
-  "seed": 3,
+  "seed": 46,
   "stream": true,
   "diffusion": { "stream_states": "delta" }
 }

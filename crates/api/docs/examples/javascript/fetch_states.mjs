@@ -5,7 +5,7 @@ const response = await fetch("http://localhost:8080/v1/completions", {
   body: JSON.stringify({
     prompt: "try:\n    import json\nexcept ",
     max_tokens: 4,
-    seed: 3,
+    seed: 46,
     stream: true,
     diffusion: { stream_states: "delta" },
   }),

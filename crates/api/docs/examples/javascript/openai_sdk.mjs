@@ -17,7 +17,7 @@ const stream = await client.completions.create({
   model: "unmask-code",
   prompt: "try:\n    import json\nexcept ",
   max_tokens: 4,
-  seed: 3,
+  seed: 46,
   stream: true,
   diffusion: { stream_states: "delta" },
 });

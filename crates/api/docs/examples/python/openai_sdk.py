@@ -10,7 +10,7 @@ filled = client.completions.create(model="unmask-code", prompt=stack, suffix="._
 print("hole:", filled.choices[0].text)
 
 # A chat.
-question = {"role": "user", "content": "Write a Python function. Return the absolute path."}
+question = {"role": "user", "content": "Write a Python function. Return the name."}
 answer = client.chat.completions.create(
     model="unmask-code", messages=[question], max_tokens=32, temperature=0, extra_body={"diffusion": {"preset": "greedy"}}
 )
@@ -18,7 +18,7 @@ print("chat:", answer.choices[0].message.content)
 
 # States: what the SDK does not know goes into `extra_body`, and comes back as an attribute.
 stream = client.completions.create(
-    model="unmask-code", prompt="try:\n    import json\nexcept ", max_tokens=4, seed=3, stream=True,
+    model="unmask-code", prompt="try:\n    import json\nexcept ", max_tokens=4, seed=46, stream=True,
     extra_body={"diffusion": {"stream_states": "delta"}},
 )
 canvas, text = {}, ""
