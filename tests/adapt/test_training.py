@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from adapt.bases import load_base
+from adapt.bases import BaseError, load_base
 from adapt.curve import draw
 from adapt.data import Corpus, Mixture, Source, documents, is_held_out
 from adapt.job import prepare
@@ -71,8 +72,95 @@ def test_a_resumed_run_repeats_an_uninterrupted_one(tmp_path, texts, more):
 def test_a_checkpoint_of_another_rank_is_refused(tmp_path, texts):
     base = write_base(tmp_path / "base", "llama")
     job(base, texts, tmp_path / "out", "--rank", "4").run.save()
-    with pytest.raises(ValueError, match="another base, or of another rank"):
+    with pytest.raises(ValueError, match="a run whose rank is 4"):
         job(base, texts, tmp_path / "out", "--rank", "8")
+
+
+@pytest.mark.parametrize("more, name", [(("--rows", "4"), "rows"), (("--length", "32"), "length"), (("--seed", "1"), "seed")])
+def test_a_run_goes_on_with_the_rows_that_it_began_with(tmp_path, texts, more, name):
+    base = write_base(tmp_path / "base", "llama")
+    job(base, texts, tmp_path / "out").run.save()
+    assert job(base, texts, tmp_path / "out", "--learning-rate", "1e-4", "--tokens", "12288").run.pace.learning_rate == 1e-4
+    with pytest.raises(ValueError, match=f"a run whose {name} is"):
+        job(base, texts, tmp_path / "out", *more)
+    with pytest.raises(ValueError, match="a run whose data is"):
+        job(base, texts / "0.py", tmp_path / "out")
+
+
+def test_a_run_that_has_seen_more_is_not_shortened(tmp_path, texts):
+    base = write_base(tmp_path / "base", "llama")
+    made = job(base, texts, tmp_path / "out")
+    made.run.state.tokens = 6144
+    made.run.save()
+    assert job(base, texts, tmp_path / "out").run.state.tokens == 6144
+    with pytest.raises(ValueError, match="seen 6,144 tokens; --tokens must not be less"):
+        job(base, texts, tmp_path / "out", "--tokens", "2048")
+
+
+def test_a_signal_ends_a_run_with_a_checkpoint(tmp_path, texts):
+    base = write_base(tmp_path / "base", "llama")
+    made = job(base, texts, tmp_path / "out")
+    one = made.run.step
+
+    def step():
+        os.kill(os.getpid(), signal.SIGTERM)
+        return one()
+
+    made.run.step = step
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert not made.run.train()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert job(base, texts, tmp_path / "out").run.state.step == made.run.state.step == 1
+
+
+@pytest.mark.parametrize("line, said", [
+    ('no-export = "false"', "no-export is 'false'; it must be true or false"),
+    ("tokens = 300.5", "tokens is 300.5; it must be an integer"),
+    ('dtype = "f64"', "dtype is 'f64'; it must be one of bf16, f32"),
+    ("out = 5", "out is 5; it must be a string"),
+    ("tokns = 5", "sets tokns"),
+    ('data = "texts"', "data must be [[data]] tables"),
+    ('[[data]]\npath = "a"\nshar = 1', "data[0] has no key shar"),
+    ('[[data]]\nshare = 1', "data[0] has no path"),
+    ('[[data]]\npath = "a"\nglob = "*.py"', "data[0].glob is '*.py'; it must be a list of strings"),
+    ('[[data]]\npath = "a"\nshare = "half"', "data[0].share is 'half'; it must be a number"),
+    ('[[data]]\npath = "a"\nshare = 0', "add up to more than 0"),
+    ("tokens = ", "cannot be read"),
+    ("tokens = -5", "--tokens is -5; it must be at least 1"),
+    ("rows = 0", "--rows is 0; it must be at least 1"),
+    ("stretch-share = 7", "--stretch-share is 7; it must be from 0 to 1"),
+    ("stretch-share = 0.9\ncut-share = 0.2", "add up to more than 1"),
+])
+def test_what_a_configuration_cannot_say_is_told(tmp_path, line, said):
+    config = tmp_path / "adapt.toml"
+    config.write_text(line + "\n")
+    with pytest.raises(ValueError) as refused:
+        read(["--config", str(config), "--base", "a", "--data", "b", "--out", str(tmp_path)])
+    assert said in str(refused.value)
+
+
+def test_a_row_fits_the_bases_context(tmp_path, texts):
+    base = write_base(tmp_path / "base", "gpt2")
+    with pytest.raises(BaseError, match="--length is 4096, and the context of"):
+        job(base, texts, tmp_path / "out", "--length", "4096")
+    (base / "tokenizer.json").write_text("{")
+    with pytest.raises(BaseError, match="cannot be read"):
+        job(base, texts, tmp_path / "out")
+
+
+def test_lines_of_data_are_read_or_named(tmp_path):
+    file = tmp_path / "data.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"text": "a"}\n{"text": "  "}\n')
+    assert [found for _, found in documents(Source(str(file)))] == ["a"]
+    file.write_bytes(b'{"text": "\xe9"}\n')
+    with pytest.raises(ValueError, match="data.jsonl is not UTF-8"):
+        list(documents(Source(str(file))))
+    file.write_text('{"messages": [{"role": "user", "content": null}]}\n')
+    with pytest.raises(ValueError, match="line 1: it must have"):
+        list(documents(Source(str(file))))
 
 
 def test_two_processes_do_what_one_does_with_all_rows(tmp_path, texts):
@@ -254,7 +342,7 @@ def test_data_without_a_document_is_refused(tmp_path, texts):
     (empty / "binary.txt").write_bytes(b"\xff\xfe")
     base = write_base(tmp_path / "base", "llama")
     with pytest.raises(ValueError, match=f"{empty} leaves no document to train on"):
-        prepare(*read(["--base", str(base), "--out", str(tmp_path / "out"), "--data", str(texts), str(empty)]))
+        prepare(*read(["--base", str(base), "--out", str(tmp_path / "out"), "--length", "64", "--data", str(texts), str(empty)]))
 
 
 @pytest.mark.parametrize("line, told", [
@@ -274,7 +362,7 @@ def test_a_configuration_file_sets_what_the_command_line_does_not(tmp_path):
     assert (args.base, args.rank, args.alpha, args.opening_tokens) == ("b", 8, 16.0, 100)
     assert sources == [Source("p", share=0.5)]
     (tmp_path / "c.toml").write_text("rnak = 4\n")
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match="sets rnak"):
         read(["--config", str(tmp_path / "c.toml")])
 
 

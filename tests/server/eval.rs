@@ -109,6 +109,8 @@ fn a_run_goes_on_where_it_stopped_and_no_other_run_touches_it() {
     assert_eq!(timeless(whole), timeless(resumed));
     let other = refusal(&arguments("6", "2"));
     assert!(other.contains("other settings (`seed`)"), "{other}");
+    let rounded = refusal(&[&arguments("6", "1")[..], &["--dtype", "bf16"]].concat());
+    assert!(rounded.contains("other settings (`fingerprint`)"), "{rounded}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 from .bases import BaseError
@@ -11,6 +12,8 @@ from .options import read
 
 def main() -> int:
     args, sources = read()
+    if args.verify and not args.no_export and shutil.which(args.verify) is None:
+        raise ValueError(f"--verify {args.verify}: there is no such program; --verify '' writes the result without it")
     job = prepare(args, sources)
     run, workers = job.run, job.run.workers
     if workers.leads:
@@ -18,7 +21,9 @@ def main() -> int:
         print(f"{job.base.name}: {size:,} trained numbers on {workers.count} x {workers.device}, from step {run.state.step}")
         for part in job.mixture.parts:
             print(f"  {part.source.name or part.source.path}: {part.count} documents, {part.tokens:,} tokens", flush=True)
-    run.train()
+    if not run.train():
+        print(f"stopped at step {run.state.step}; the same command goes on", flush=True)
+        return 130
     if job.examiner:
         run.report(job.examiner.numbers((1, 3, 8), prefix_only=True))
     if not workers.leads or args.no_export:
@@ -31,5 +36,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (BaseError, ValueError, FileNotFoundError) as error:
+    except (BaseError, ValueError, OSError) as error:
         sys.exit(f"adapt: {error}")

@@ -60,16 +60,25 @@ def documents(source: Source) -> Iterator[tuple[str, Any]]:
             continue
         if file.suffix == ".jsonl":
             # Other ends of lines may stand within a string.
-            for number, line in enumerate(file.read_text("utf-8").split("\n")):
-                if line.strip():
-                    yield f"{name}:{number}", content(line, f"{file}, line {number + 1}")
+            for number, line in enumerate(jsonl_lines(file)):
+                found = content(line, f"{file}, line {number + 1}") if line.strip() else ""
+                if not isinstance(found, str) or found.strip():
+                    yield f"{name}:{number}", found
         elif file.stat().st_size <= LARGEST_FILE:
             try:
-                text = file.read_text("utf-8")
+                text = file.read_text("utf-8-sig")
             except (UnicodeDecodeError, OSError):
                 continue
             if text.strip() and max(map(len, text.split("\n"))) <= LONGEST_LINE:
                 yield name, text
+
+
+def jsonl_lines(file: Path) -> list[str]:
+    """The lines of a file that must be UTF-8."""
+    try:
+        return file.read_text("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def content(line: str, place: str) -> str | list[dict[str, str]]:
@@ -79,9 +88,10 @@ def content(line: str, place: str) -> str | list[dict[str, str]]:
     except ValueError as error:
         raise ValueError(f"{place}: it is not JSON: {error}") from None
     found = (entry.get("messages") or entry.get("text")) if isinstance(entry, dict) else None
-    talk = isinstance(found, list) and all(isinstance(one, dict) and {"role", "content"} <= one.keys() for one in found)
+    message = lambda one: isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("role", "content"))  # noqa: E731
+    talk = isinstance(found, list) and all(map(message, found))
     if not (isinstance(found, str) or talk):
-        raise ValueError(f"{place}: it must have `text`, a string, or `messages`, a list of objects with role and content")
+        raise ValueError(f"{place}: it must have `text`, a string, or `messages`, a list of objects with the strings role and content")
     return found
 
 

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -61,13 +61,26 @@ class Job:
         return subprocess.run([args.verify, "verify", str(result), *adapter]).returncode
 
 
+def readable_base(args: argparse.Namespace) -> Base:
+    """The base, whose context must hold a row."""
+    try:
+        base = load_base(args.base, args.mask_token)
+    except (BaseError, FileNotFoundError):
+        raise
+    except Exception as error:  # the libraries that read files have errors of many types
+        raise BaseError(f"--base {args.base} cannot be read: {type(error).__name__}: {error}") from None
+    if args.length > base.shape.positions:
+        raise BaseError(f"--length is {args.length}, and the context of {args.base} is {base.shape.positions}; it must not be longer")
+    return base
+
+
 def prepare(args: argparse.Namespace, sources: list[Source]) -> Job:
     """Loads the base, reads the data and resumes the run in `--out`, if there is one."""
-    args.out.mkdir(parents=True, exist_ok=True)
     if args.threads:
         torch.set_num_threads(args.threads)
     workers = Workers()
-    base = load_base(args.base, args.mask_token)
+    base = readable_base(args)
+    args.out.mkdir(parents=True, exist_ok=True)
     computed = torch.bfloat16 if args.dtype == "bf16" else torch.float32
     network = base.network(computed if args.rank else torch.float32, computed)
     if args.rank:
@@ -93,5 +106,6 @@ def prepare(args: argparse.Namespace, sources: list[Source]) -> Job:
     pace = Pace(args.rows, args.rows_at_a_time, args.learning_rate, args.matrix_rate, args.weight_decay, args.seed,
                 args.checkpoint_minutes, args.evaluate_tokens)
     run = Run(args.out, network, trained, rows, mask, schedule, pace, workers, examiner)
-    run.resume()
+    names = ("mask_token", "rank", "alpha", "length", "rows", "seed")
+    run.resume({**{name: getattr(args, name) for name in names}, "data": [asdict(source) for source in sources]})
     return Job(args, base, network, trained, mixture, examiner, run)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,13 +61,23 @@ class Run:
         self.state = State()
         self.optimizers = make_optimizers(trained, pace.learning_rate, pace.weight_decay, pace.matrix_rate)
         self.losses: list[float] = []
+        self.settings: dict[str, Any] = {}
+        self.stopped = False
 
-    def resume(self) -> bool:
-        """Goes on from the checkpoint in the folder, if there is one."""
+    def resume(self, settings: dict[str, Any]) -> bool:
+        """Goes on from the checkpoint in the folder, if there is one. It must be of a run with these settings."""
+        self.settings = settings
         path = self.out / "checkpoint.pt"
         if not path.exists():
             return False
-        saved = torch.load(path, map_location=self.workers.device, weights_only=True)
+        try:
+            saved = torch.load(path, map_location=self.workers.device, weights_only=True)
+        except Exception as error:  # torch has many types for a damaged file
+            raise ValueError(f"{path} is damaged ({type(error).__name__}); delete it to begin again") from None
+        for name, value in saved.get("settings", {}).items():
+            if settings[name] != value:
+                raise ValueError(f"{self.out} holds a run whose {name} is {value!r}, and this command says {settings[name]!r}; "
+                                 "say the same, or give another --out")
         if {n: p.shape for n, p in saved["trained"].items()} != {n: p.shape for n, p in self.trained.items()}:
             raise ValueError(f"{path} is of another base, or of another rank; give another --out")
         with torch.no_grad():
@@ -77,11 +89,13 @@ class Run:
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["peak"] = peak  # of this command, not of the one that saved
         self.state = State(**saved["state"])
+        if self.state.tokens - self.pace.rows * self.rows.length * self.workers.count >= self.schedule.total:
+            raise ValueError(f"{self.out} holds a run that has seen {self.state.tokens:,} tokens; --tokens must not be less")
         return True
 
     def save(self) -> None:
         if self.workers.leads:
-            saved = {"trained": {name: p.detach() for name, p in self.trained.items()},
+            saved = {"settings": self.settings, "trained": {name: p.detach() for name, p in self.trained.items()},
                      "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "state": asdict(self.state)}
             torch.save(saved, self.out / "checkpoint.new")
             (self.out / "checkpoint.new").replace(self.out / "checkpoint.pt")
@@ -122,12 +136,21 @@ class Run:
         (loss * rows.weight[rows.masked]).sum().backward()
         return torch.tensor([loss.detach().sum().item(), len(loss)], device=self.workers.device)
 
-    def train(self) -> None:
-        """Steps until the schedule's last token."""
+    def stop(self, number: int, _: object) -> None:
+        """Has the loop end after its step. The second signal ends the process."""
+        self.stopped = True
+        signal.signal(number, signal.SIG_DFL)
+
+    def train(self) -> bool:
+        """Steps until the schedule's last token. False after SIGINT or SIGTERM, which end the loop with a checkpoint."""
+        if self.workers.count == 1:
+            # Several processes would stop at different steps.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self.stop)
         state, pace = self.state, self.pace
         shown = saved = last = time.monotonic()
         since = state.tokens
-        while state.tokens < self.schedule.total:
+        while state.tokens < self.schedule.total and not self.stopped:
             self.losses.append(self.step())
             now = time.monotonic()
             state.seconds += now - last
@@ -144,6 +167,7 @@ class Run:
                 last = shown = saved = time.monotonic()  # evaluations are not counted as training
                 since = state.tokens
         self.save()
+        return not self.stopped
 
     def show(self, speed: float) -> None:
         """Prints a line of progress."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import tomllib
 from pathlib import Path
@@ -66,12 +67,14 @@ def read(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[S
     config = options.parse_known_args(arguments)[0].config
     sources: list[Source] = []
     if config:
-        values: dict[str, Any] = tomllib.loads(config.read_text())
-        sources = [Source(**entry) for entry in values.pop("data", [])]
+        values = read_file(config)
+        sources = read_sources(config, values.pop("data", []))
+        actions = {action.dest: action for action in options._actions if action.dest not in ("help", "config", "data")}
         given = {name.replace("-", "_"): value for name, value in values.items()}
-        known = vars(options.parse_args([]))
-        if unknown := given.keys() - known.keys():
-            options.error(f"{config} sets {', '.join(sorted(unknown))}; `adapt --help` lists the options")
+        if unknown := given.keys() - actions.keys():
+            raise ValueError(f"{config} sets {', '.join(sorted(unknown))}; `python -m adapt --help` lists the options")
+        for name, value in given.items():
+            check_value(f"{config}: {name.replace('_', '-')}", actions[name], value)
         options.set_defaults(**given)
     args = options.parse_args(arguments)
     if args.data:
@@ -81,6 +84,7 @@ def read(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[S
             options.error(f"--{needed} is missing")
     if not sources:
         options.error("--data is missing; give files, folders or a --config with [[data]] tables")
+    check_numbers(args)
     args.base, args.out = os.path.expandvars(args.base), Path(args.out)
     args.alpha = args.alpha or 2.0 * args.rank
     args.rows_at_a_time = args.rows_at_a_time or args.rows
@@ -89,3 +93,61 @@ def read(arguments: list[str] | None = None) -> tuple[argparse.Namespace, list[S
         if getattr(args, name) < 0:
             setattr(args, name, int(share * args.tokens))
     return args, sources
+
+
+def read_file(config: Path) -> dict[str, Any]:
+    """The tables of a configuration file."""
+    try:
+        return tomllib.loads(config.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--config {config} cannot be read: {error}") from None
+
+
+def read_sources(config: Path, entries: Any) -> list[Source]:
+    """The `[[data]]` tables."""
+    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        raise ValueError(f"{config}: data must be [[data]] tables")
+    kinds = {"path": str, "name": str, "licence": str, "glob": list, "leave_out": list, "limit": int}
+    names = [field.name for field in dataclasses.fields(Source)]
+    for number, entry in enumerate(entries):
+        for name, value in entry.items():
+            if name not in names:
+                raise ValueError(f"{config}: data[{number}] has no key {name}; there are {', '.join(names)}")
+            kind = kinds.get(name, (int, float))
+            listed = not isinstance(value, list) or all(isinstance(part, str) for part in value)
+            if not isinstance(value, kind) or isinstance(value, bool) or not listed:
+                wanted = {str: "a string", list: "a list of strings", int: "an integer"}.get(kind, "a number")
+                raise ValueError(f"{config}: data[{number}].{name} is {value!r}; it must be {wanted}")
+        if "path" not in entry:
+            raise ValueError(f"{config}: data[{number}] has no path")
+    if entries and sum(entry.get("share", 1.0) for entry in entries) <= 0:
+        raise ValueError(f"{config}: the shares of the data must add up to more than 0")
+    return [Source(**entry) for entry in entries]
+
+
+def check_value(name: str, action: argparse.Action, value: Any) -> None:
+    """Refuses what the command line would not take for an option."""
+    if action.nargs == 0:
+        kind, wanted = bool, "true or false"
+    elif action.type in (int, float):
+        kind, wanted = (int, "an integer") if action.type is int else ((int, float), "a number")
+    else:
+        kind, wanted = str, "a string"
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} is {value!r}; it must be {wanted}")
+    if action.choices and value not in action.choices:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(action.choices)}")
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Refuses numbers that no run can have."""
+    least = {"tokens": 1, "length": 32, "rows": 1, "blocks": 1, "block": 1, "rank": 0, "alpha": 0, "rows_at_a_time": 0, "warm_up": 0,
+             "threads": 0, "evaluate_tokens": 0, "learning_rate": 0, "matrix_rate": 0, "weight_decay": 0, "checkpoint_minutes": 0}
+    for name, smallest in least.items():
+        if getattr(args, name) < smallest:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be at least {smallest}")
+    for name in ("lowest_rate", "first_rate", "stretch_share", "line_share", "short_share", "cut_share"):
+        if not 0 <= getattr(args, name) <= 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be from 0 to 1")
+    if args.stretch_share + args.cut_share > 1:
+        raise ValueError(f"--stretch-share {args.stretch_share} and --cut-share {args.cut_share} add up to more than 1")

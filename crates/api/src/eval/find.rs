@@ -9,18 +9,25 @@ use super::task::Task;
 const ENDINGS: [&str; 9] =
     [".jsonl", ".json", ".csv", ".txt", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".txt.gz"];
 
-/// The path of a task's file: `data` itself if it is a file, one of the task's names in it, or the first file in the
+/// The path of a task's file: `data` itself if it is a file, one of the task's names in it, or the only file in the
 /// folder of the task's name.
 ///
 /// # Errors
-/// There is none; the error says what the file is called and where it comes from.
+/// There is none; the error says what the file is called and where it comes from. Or there are several.
 pub(super) fn find(task: Task, data: &Path) -> Result<PathBuf, DataError> {
     if data.is_file() {
         return Ok(data.to_owned());
     }
+    if !data.exists() {
+        let reason = "there is no such file or folder".to_owned();
+        return Err(DataError::Unreadable { file: data.display().to_string(), reason });
+    }
     let source = task.source();
     let named = source.files.iter().map(|name| data.join(name)).find(|path| path.is_file());
-    let found = named.or_else(|| only_file(&data.join(task.name())));
+    let found = match named {
+        Some(named) => Some(named),
+        None => only_file(&data.join(task.name()))?,
+    };
     found.ok_or_else(|| DataError::NoFile {
         task: task.name(),
         files: source.files.join(", "),
@@ -29,12 +36,28 @@ pub(super) fn find(task: Task, data: &Path) -> Result<PathBuf, DataError> {
     })
 }
 
-fn only_file(folder: &Path) -> Option<PathBuf> {
+/// The file of a folder, if it holds one. Of several, one would be a part of the task, or another split of it.
+fn only_file(folder: &Path) -> Result<Option<PathBuf>, DataError> {
     let readable = |path: &PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
         path.is_file() && ENDINGS.iter().any(|ending| name.ends_with(ending))
     };
-    std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(readable).min()
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(None) };
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(readable).collect();
+    files.sort_unstable();
+    match &files[..] {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        several => Err(DataError::SeveralFiles {
+            folder: folder.display().to_string(),
+            files: several
+                .iter()
+                .filter_map(|file| Some(file.file_name()?.to_string_lossy()))
+                .collect::<Vec<_>>()
+                .join(", "),
+        }),
+    }
 }
 
 /// The file beside a data file that holds its labels, one a line: `valid-labels.lst` beside `valid.jsonl`.

@@ -65,6 +65,7 @@ mod tests {
             id: id.to_owned(),
             family: "diffugpt".to_owned(),
             parameters,
+            fingerprint: String::new(),
             context: 1024,
             chats: false,
         };

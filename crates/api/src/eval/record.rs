@@ -25,6 +25,9 @@ pub(super) enum DataError {
         "{task} needs one of {files} in {folder}, or any file in {folder}/{task}; it comes from {origin}"
     )]
     NoFile { task: &'static str, files: String, folder: String, origin: &'static str },
+    /// The folder of a task holds several files.
+    #[error("{folder} holds several files ({files}); leave one in it, or name one by --data")]
+    SeveralFiles { folder: String, files: String },
     /// The file cannot be read.
     #[error("cannot read {file}: {reason}")]
     Unreadable { file: String, reason: String },

@@ -168,7 +168,7 @@ mod tests {
     fn model() -> Model {
         let id = "diffusionfamily/diffugpt-s".to_owned();
         let family = "diffugpt".to_owned();
-        Model { id, family, parameters: 127_000_000, context: 1024, chats: false }
+        Model { id, family, parameters: 127_000_000, fingerprint: String::new(), context: 1024, chats: false }
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Runner<'_> {
         head["task"] = json!(task);
         head["model"] = json!(model.id);
         head["parameters"] = json!(model.parameters);
+        head["fingerprint"] = json!(model.fingerprint);
         head["items"] = json!(hash);
         head
     }

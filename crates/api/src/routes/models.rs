@@ -76,6 +76,7 @@ fn entry(state: &AppState) -> Model {
         capabilities: ["completion", "fill", "score"].into_iter().chain(chat).collect(),
         diffusion: Denoising {
             family: model.profile.family.name,
+            system_fingerprint: model.fingerprint.clone(),
             default_steps: defaults.steps,
             max_steps: limits.steps,
             orders: ORDERS,

@@ -23,6 +23,8 @@ pub(in super::super) struct Model {
     pub(in super::super) id: String,
     pub(in super::super) family: String,
     pub(in super::super) parameters: u64,
+    /// The weights, the precision and the program's version; empty of a server that does not say.
+    pub(in super::super) fingerprint: String,
     /// Positions of a canvas.
     pub(in super::super) context: usize,
     /// True if there is a chat template.
@@ -44,6 +46,7 @@ impl Server {
                 .as_str()
                 .ok_or_else(|| foreign("diffusion.family"))?
                 .to_owned(),
+            fingerprint: entry["diffusion"]["system_fingerprint"].as_str().unwrap_or_default().to_owned(),
             parameters: entry["meta"]["n_params"].as_u64().unwrap_or_default(),
             context: entry["max_model_len"].as_u64().ok_or_else(|| foreign("max_model_len"))? as usize,
             chats: entry["capabilities"].as_array().is_some_and(|list| list.contains(&json!("chat"))),

@@ -139,3 +139,17 @@ fn a_limit_takes_the_first_items_of_the_same_file() {
     assert_eq!(all.hash, some.hash, "so that a run can go on with a larger limit");
     assert_ne!(all.hash, items::read(Task::Lambada, &arguments(&["--smoke"])).unwrap().hash);
 }
+
+#[test]
+fn several_files_of_a_task_are_named() {
+    let folder = TempDir::new().unwrap();
+    let own = folder.path().join("piqa");
+    std::fs::create_dir(&own).unwrap();
+    let found = || find(Task::Piqa, folder.path()).map_err(|error| error.to_string());
+    std::fs::write(own.join("validation.jsonl"), "").unwrap();
+    assert_eq!(found(), Ok(own.join("validation.jsonl")));
+    std::fs::write(own.join("train.jsonl"), "").unwrap();
+    assert!(found().unwrap_err().contains("several files (train.jsonl, validation.jsonl)"));
+    let absent = find(Task::Piqa, &folder.path().join("nix")).unwrap_err().to_string();
+    assert!(absent.contains("nix") && absent.contains("there is no such file or folder"), "{absent}");
+}

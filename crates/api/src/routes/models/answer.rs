@@ -62,6 +62,8 @@ pub(super) struct Modalities {
 pub(super) struct Denoising {
     /// The model's family.
     pub(super) family: &'static str,
+    /// The program's version, a hash of the weights, the precision and the device, as in answers.
+    pub(super) system_fingerprint: String,
     /// T when a request gives none.
     pub(super) default_steps: u32,
     /// Largest T.
