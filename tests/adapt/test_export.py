@@ -157,7 +157,7 @@ def test_the_command_trains_exports_writes_a_card_and_verifies(tmp_path, texts):
 
 
 def test_a_missing_base_is_one_line(tmp_path, texts):
-    command = [sys.executable, "-m", "adapt", *options("no-such-folder", texts, tmp_path / "out")]
+    command = [sys.executable, "-m", "adapt", *options("no-such-folder", texts, tmp_path / "out", "--verify", "")]
     done = subprocess.run(command, cwd=Path(__file__).parents[2] / "crates" / "model", capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.strip().startswith("adapt: --base no-such-folder is no folder")
     assert "\n" not in done.stderr.strip()

@@ -50,4 +50,4 @@ def test_typing_goes_on_behind_the_text(server, tmp_path):
     cursor = tmp_path / "cursor"
     shown = f"vim.wait(20000, function() return vim.bo.modified end)\nvim.fn.writefile({{ vim.inspect(vim.api.nvim_win_get_cursor(0)) }}, {str(cursor)!r})"
     fill(server.url, tmp_path, after=shown)
-    assert cursor.read_text().strip() == "{ 2, 26 }"
+    assert cursor.read_text().strip() == "{ 2, 25 }"

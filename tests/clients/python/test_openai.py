@@ -97,7 +97,7 @@ def test_states_are_readable_and_replay_to_the_text(server, openai_client):
 
 def test_diffusion_settings_arrive_through_extra_body(openai_client):
     """Broken: users of the SDK cannot choose the sampler."""
-    report = complete(openai_client, extra_body={"diffusion": {"preset": "confidence", "steps": 4}}).diffusion
+    report = complete(openai_client, extra_body={"ignore_eos": True, "diffusion": {"preset": "confidence", "steps": 4}}).diffusion
     assert report["steps"] == report["forward_passes"] == 4
     assert report["order"] == "confidence"
 
