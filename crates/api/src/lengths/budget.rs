@@ -1,6 +1,7 @@
 //! The part of a request's time budget that looking for a length may take: fewer lengths are compared and filled where it does
 //! not suffice for all.
 
+use std::iter::repeat_n;
 use std::time::Duration;
 
 use unmask_scheduler::{CostModel, Work};
@@ -28,20 +29,24 @@ pub(super) fn time_to_compare(
     Some(left.saturating_sub(filling) / 2)
 }
 
-/// Canvases of so many `positions`, at most `most`, that one evaluation computes in a time.
-fn canvases_within(time: Duration, positions: usize, most: usize, cost: &CostModel) -> usize {
+/// The number of `canvases`, given by their positions, that one evaluation computes in a time: the first of them.
+fn canvases_within(time: Duration, canvases: impl Iterator<Item = usize>, cost: &CostModel) -> usize {
     let mut work = Work::default();
-    let fits = |_: &usize| {
-        work += Work::canvas(positions);
+    let fits = |positions: &usize| {
+        work += Work::canvas(*positions);
         cost.time(work) <= time
     };
-    (0..most).take_while(fits).count()
+    canvases.take_while(fits).count()
+}
+
+/// Positions that are shown of a canvas whose hole has a length, at most.
+fn shown(length: usize) -> usize {
+    SHOWN.0 + length + SHOWN.1
 }
 
 /// Lengths, at most `count`, that one evaluation compares in a time. `longest` is the longest hole among them.
 pub(super) fn comparable(count: usize, longest: usize, time: Option<Duration>, cost: &CostModel) -> usize {
-    let shown = SHOWN.0 + longest + SHOWN.1;
-    time.map_or(count, |time| canvases_within(time, shown, count, cost))
+    time.map_or(count, |time| canvases_within(time, repeat_n(shown(longest), count), cost))
 }
 
 /// The `lengths` that a request's budget leaves time to compare, or one of them. `layout` is a canvas with the longest, one
@@ -63,12 +68,9 @@ pub fn in_time(
 /// less time. Without time for two, the one nearest to [`UNCOMPARED`].
 fn among(mut lengths: Vec<Vec<usize>>, time: Option<Duration>, cost: &CostModel) -> Vec<Vec<usize>> {
     let Some(time) = time else { return lengths };
-    let mut work = Work::default();
-    let fits = |lengths: &&Vec<usize>| {
-        lengths.iter().for_each(|length| work += Work::canvas(SHOWN.0 + length + SHOWN.1));
-        cost.time(work) <= time
-    };
-    let count = lengths.iter().take_while(fits).count();
+    let holes = lengths.first().map_or(1, Vec::len).max(1);
+    let canvases = lengths.iter().flatten().map(|length| shown(*length));
+    let count = canvases_within(time, canvases, cost) / holes;
     if count < 2 {
         let away =
             |lengths: &Vec<usize>| lengths.iter().map(|length| length.abs_diff(UNCOMPARED)).sum::<usize>();
@@ -89,7 +91,7 @@ pub fn fillable(
     observation: &Observation,
 ) -> usize {
     let left = settings.times.budget_left(observation.arrived(), now());
-    left.map_or(most, |left| canvases_within(left, positions(layout), most, &state.cost).max(1))
+    left.map_or(most, |left| canvases_within(left, repeat_n(positions(layout), most), &state.cost).max(1))
 }
 
 /// Positions of a layout, without a document start.

@@ -78,9 +78,8 @@ impl Choices {
             let allowed = format!("strings of 1 to {LONGEST_CHOICE} bytes");
             return range(format!("a string of {} bytes, as [{number}]", texts[number].len()), &allowed);
         }
-        let twice = (1..texts.len()).find(|number| texts[..*number].contains(&texts[*number]));
-        if let Some(again) = twice {
-            let first = texts.iter().position(|text| *text == texts[again]).unwrap_or(0);
+        let earlier = |again: usize| texts[..again].iter().position(|text| *text == texts[again]);
+        if let Some((first, again)) = (1..texts.len()).find_map(|again| Some((earlier(again)?, again))) {
             return range(format!("the same string twice, as [{first}] and [{again}]"), "different strings");
         }
         let encode = |text: &String| {
